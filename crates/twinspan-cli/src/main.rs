@@ -1,0 +1,2 @@
+//! The `twinspan` command.
+fn main() {}

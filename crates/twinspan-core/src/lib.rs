@@ -1,0 +1,11 @@
+//! What every room shares: time, random streams, packet buffers, the AEAD suite trait, windows.
+//!
+//! Nothing here reads a clock, opens a socket or knows a protocol.
+#![forbid(unsafe_code)]
+
+pub mod aead;
+pub mod bytes;
+pub mod number;
+pub mod packet;
+pub mod random;
+pub mod time;

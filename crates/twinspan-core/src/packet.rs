@@ -1,0 +1,275 @@
+//! Packet buffers from a bounded pool, and the batches in which datagrams travel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+
+use crate::time::Timestamp;
+
+/// Room in one packet buffer, in bytes: an Ethernet frame's payload and to spare.
+pub const PACKET_BYTES_MAX: usize = 2_048;
+
+type Bytes = Box<[u8; PACKET_BYTES_MAX]>;
+
+struct PoolShared {
+    free: RefCell<Vec<Bytes>>,
+    /// Buffers that exist, free or out.
+    made: Cell<usize>,
+    limit: usize,
+}
+
+/// A bounded pool of packet buffers that belongs to one thread.
+///
+/// Buffers are made on first need, up to the limit, and then reused. A [`PacketBuf`] goes back when
+/// it is dropped, so it returns exactly once whatever fails.
+#[derive(Clone)]
+pub struct PacketPool {
+    shared: Rc<PoolShared>,
+}
+
+impl PacketPool {
+    /// A pool of at most `limit` buffers.
+    pub fn new(limit: usize) -> Self {
+        let free = RefCell::new(Vec::with_capacity(limit));
+        Self { shared: Rc::new(PoolShared { free, made: Cell::new(0), limit }) }
+    }
+
+    /// An empty buffer, or `None` when all are out.
+    pub fn take(&self) -> Option<PacketBuf> {
+        let reused = self.shared.free.borrow_mut().pop();
+        let bytes = match reused {
+            Some(bytes) => bytes,
+            None if self.shared.made.get() < self.shared.limit => {
+                self.shared.made.set(self.shared.made.get() + 1);
+                Box::new([0; PACKET_BYTES_MAX])
+            }
+            None => return None,
+        };
+        Some(PacketBuf { bytes: Some(bytes), len: 0, pool: Rc::clone(&self.shared) })
+    }
+
+    /// Buffers that are out now.
+    pub fn outstanding(&self) -> usize {
+        self.shared.made.get() - self.shared.free.borrow().len()
+    }
+
+    /// The most buffers that can be out at once.
+    pub fn limit(&self) -> usize {
+        self.shared.limit
+    }
+}
+
+impl fmt::Debug for PacketPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketPool")
+            .field("outstanding", &self.outstanding())
+            .field("limit", &self.limit())
+            .finish()
+    }
+}
+
+/// One packet's bytes, owned, from a [`PacketPool`]. Reads as a slice of its length.
+pub struct PacketBuf {
+    /// `None` only while dropping.
+    bytes: Option<Bytes>,
+    len: usize,
+    pool: Rc<PoolShared>,
+}
+
+impl PacketBuf {
+    fn storage(&self) -> &[u8] {
+        self.bytes.as_deref().map(|bytes| bytes.as_slice()).unwrap_or_default()
+    }
+
+    fn storage_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().map(|bytes| bytes.as_mut_slice()).unwrap_or_default()
+    }
+
+    /// Sets the length; bytes past the old length hold whatever an earlier packet left there.
+    ///
+    /// A length past [`PACKET_BYTES_MAX`] is cut to it.
+    pub fn set_len(&mut self, len: usize) {
+        self.len = len.min(PACKET_BYTES_MAX);
+    }
+
+    /// All of the room, whatever the length: for a kernel or a codec to write into before
+    /// [`PacketBuf::set_len`].
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        self.storage_mut()
+    }
+
+    /// Replaces the content; false, and no change, when `bytes` do not fit.
+    #[must_use]
+    pub fn fill(&mut self, bytes: &[u8]) -> bool {
+        let Some(out) = self.storage_mut().get_mut(..bytes.len()) else { return false };
+        out.copy_from_slice(bytes);
+        self.len = bytes.len();
+        true
+    }
+}
+
+impl Deref for PacketBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.storage().get(..self.len).unwrap_or_default()
+    }
+}
+
+impl DerefMut for PacketBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let len = self.len;
+        self.storage_mut().get_mut(..len).unwrap_or_default()
+    }
+}
+
+impl Drop for PacketBuf {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.pool.free.borrow_mut().push(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for PacketBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Payloads may be secret before sealing: the length alone is shown.
+        f.debug_struct("PacketBuf").field("len", &self.len).finish()
+    }
+}
+
+/// One datagram and whom it goes to or came from.
+#[derive(Debug)]
+pub struct Datagram {
+    /// The other end: destination when sending, source when received.
+    pub peer: SocketAddr,
+    /// When it was received; when sending, when it was handed over.
+    pub at: Timestamp,
+    /// Its bytes.
+    pub packet: PacketBuf,
+}
+
+/// A bounded batch of datagrams, first in, first out.
+#[derive(Debug)]
+pub struct DatagramBatch {
+    items: VecDeque<Datagram>,
+    limit: usize,
+}
+
+impl DatagramBatch {
+    /// An empty batch of at most `limit` datagrams.
+    pub fn new(limit: usize) -> Self {
+        Self { items: VecDeque::with_capacity(limit), limit }
+    }
+
+    /// Appends a datagram.
+    ///
+    /// # Errors
+    /// The datagram itself when the batch is full.
+    pub fn push(&mut self, datagram: Datagram) -> Result<(), Datagram> {
+        if self.items.len() == self.limit {
+            return Err(datagram);
+        }
+        self.items.push_back(datagram);
+        Ok(())
+    }
+
+    /// Takes the first datagram.
+    pub fn pop(&mut self) -> Option<Datagram> {
+        self.items.pop_front()
+    }
+
+    /// Datagrams in the batch.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether the batch is empty.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Datagrams that still fit.
+    pub fn room(&self) -> usize {
+        self.limit - self.items.len()
+    }
+
+    /// The datagrams, first to last.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Datagram> {
+        self.items.iter()
+    }
+
+    /// The datagrams, first to last, to be changed in place.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Datagram> {
+        self.items.iter_mut()
+    }
+
+    /// Drops all datagrams; their buffers go back to their pool.
+    pub fn clear(&mut self) {
+        self.items.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_returns_to_its_pool_when_dropped() {
+        let pool = PacketPool::new(2);
+        let first = pool.take().unwrap();
+        let second = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        assert_eq!(pool.outstanding(), 2);
+        drop(first);
+        assert_eq!(pool.outstanding(), 1);
+        drop(second);
+        assert_eq!(pool.outstanding(), 0);
+        assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn a_buffer_outlives_the_handle_of_its_pool() {
+        let pool = PacketPool::new(1);
+        let mut packet = pool.take().unwrap();
+        drop(pool);
+        assert!(packet.fill(b"still here"));
+        assert_eq!(&*packet, b"still here");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let pool = PacketPool::new(1);
+        let mut packet = pool.take().unwrap();
+        assert!(!packet.fill(&[0; PACKET_BYTES_MAX + 1]));
+        packet.set_len(usize::MAX);
+        assert_eq!(packet.len(), PACKET_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_full_batch_gives_the_datagram_back() {
+        let pool = PacketPool::new(2);
+        let datagram = || Datagram {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            at: Timestamp::START,
+            packet: pool.take().unwrap(),
+        };
+        let mut batch = DatagramBatch::new(1);
+        assert!(batch.push(datagram()).is_ok());
+        assert!(batch.push(datagram()).is_err());
+        assert_eq!(pool.outstanding(), 1);
+        batch.clear();
+        assert_eq!(pool.outstanding(), 0);
+    }
+
+    #[test]
+    fn debug_output_shows_no_payload() {
+        let pool = PacketPool::new(1);
+        let mut packet = pool.take().unwrap();
+        assert!(packet.fill(b"secret"));
+        assert_eq!(format!("{packet:?}"), "PacketBuf { len: 6 }");
+    }
+}

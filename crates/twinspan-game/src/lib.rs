@@ -1,0 +1,1 @@
+//! The world server and its client: tick loop, admission, replication and bots.

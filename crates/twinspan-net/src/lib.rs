@@ -1,0 +1,1 @@
+//! Real transports: batched UDP and the reactor that drives it.

@@ -1,0 +1,1 @@
+//! One reliability engine: acks, RTT, resend, duplicates, channels and fragments.

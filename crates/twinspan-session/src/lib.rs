@@ -1,0 +1,1 @@
+//! Sealed game sessions: header, cookie, handshake, keys, replay window, endpoint.

@@ -1,0 +1,1 @@
+//! Game state as pure functions: entities, grid, interest, authority, effects, replication codec.

@@ -1,0 +1,1 @@
+//! Twinspan: one real-time networking stack for shared worlds.
