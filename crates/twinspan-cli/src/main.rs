@@ -1,2 +1,37 @@
 //! The `twinspan` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use twinspan_cli::args::{Command, SimCommand, parse};
+use twinspan_cli::{bots, demo, sim};
+
+fn main() -> ExitCode {
+    let cli = match parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(refusal) => return say(&refusal.text, refusal.status),
+    };
+    let ended = match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Bots => bots::run(),
+        Command::Sim(args) => match &args.command {
+            SimCommand::Run(args) => sim::run(args),
+        },
+    };
+    match ended {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => say(&format!("twinspan: {error}\n"), error.status()),
+    }
+}
+
+/// Prints what a refused command line calls for.
+fn say(text: &str, status: u8) -> ExitCode {
+    // With the stream closed there is nobody to tell; the status still says it.
+    let _ = if status == 0 {
+        std::io::stdout().write_all(text.as_bytes())
+    } else {
+        std::io::stderr().write_all(text.as_bytes())
+    };
+    ExitCode::from(status)
+}

@@ -5,7 +5,9 @@
 
 pub mod aead;
 pub mod bytes;
+pub mod link;
 pub mod number;
 pub mod packet;
 pub mod random;
 pub mod time;
+pub mod wheel;

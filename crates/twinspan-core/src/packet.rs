@@ -81,11 +81,11 @@ pub struct PacketBuf {
 
 impl PacketBuf {
     fn storage(&self) -> &[u8] {
-        self.bytes.as_deref().map(|bytes| bytes.as_slice()).unwrap_or_default()
+        self.bytes.as_deref().map(<[u8; PACKET_BYTES_MAX]>::as_slice).unwrap_or_default()
     }
 
     fn storage_mut(&mut self) -> &mut [u8] {
-        self.bytes.as_deref_mut().map(|bytes| bytes.as_mut_slice()).unwrap_or_default()
+        self.bytes.as_deref_mut().map(<[u8; PACKET_BYTES_MAX]>::as_mut_slice).unwrap_or_default()
     }
 
     /// Sets the length; bytes past the old length hold whatever an earlier packet left there.

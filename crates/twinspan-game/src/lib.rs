@@ -1,1 +1,34 @@
 //! The world server and its client: tick loop, admission, replication and bots.
+//!
+//! [`Server`], [`Client`], [`Bot`] and [`Fleet`] are machines that [`twinspan_provider::drive`] runs
+//! over real or simulated sockets. [`serve`] and [`connect`] run them on threads of their own over
+//! real UDP; with the feature `scenarios`, [`scenario`] runs them in the simulator.
+#![forbid(unsafe_code)]
+
+mod bot;
+mod client;
+mod config;
+mod error;
+mod fleet;
+mod limit;
+mod measure;
+mod real;
+#[cfg(feature = "scenarios")]
+pub mod scenario;
+mod server;
+mod wire;
+
+pub use bot::{Bot, BotConfig};
+pub use client::{Client, ClientStats, Intent, Notice, StateSample};
+pub use config::{ClientConfig, ServerConfig, session_defaults};
+pub use error::{ClientError, ServerError};
+pub use fleet::{Ages, Fleet};
+pub use measure::{Latency, Percentiles, elapsed_since_wire, wire_micros};
+pub use real::{
+    ClientHandle, ConnectError, ServeError, ServerHandle, Traffic, View, connect, serve,
+};
+pub use server::{
+    EntityRow, InterestRow, PlayerStats, ReliableCounts, Server, ServerKeys, ServerStats,
+    SessionRow, StatsSnapshot, WorldSnapshot,
+};
+pub use wire::{EVENTS, INPUT, STATE};

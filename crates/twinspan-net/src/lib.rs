@@ -1,1 +1,58 @@
 //! Real transports: batched UDP and the reactor that drives it.
+//!
+//! On Linux [`ReactorEnv`] runs one shard of a node on one thread: its tasks, its timers and its
+//! sockets, which move datagrams in batches. Elsewhere the same names stand for tokio's side of the
+//! seam, and [`PLAIN_PATH_REASON`] says why.
+//!
+//! ```
+//! use std::future::poll_fn;
+//! use twinspan_core::packet::{Datagram, DatagramBatch};
+//! use twinspan_net::ReactorEnv;
+//! use twinspan_provider::{NetworkProvider, TimeProvider, UdpOptions, UdpSocket};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = ReactorEnv::new(None)?;
+//! let text = env.block_on(async {
+//!     let loopback = "127.0.0.1:0".parse()?;
+//!     let mut left = env.bind_udp(loopback, &UdpOptions::default()).await?;
+//!     let mut right = env.bind_udp(loopback, &UdpOptions::default()).await?;
+//!     let mut batch = DatagramBatch::new(8);
+//!     let mut packet = left.pool().take().ok_or("no packet buffer is free")?;
+//!     assert!(packet.fill(b"hello"));
+//!     let datagram = Datagram { peer: right.local_addr(), at: env.now(), packet };
+//!     assert!(batch.push(datagram).is_ok());
+//!     poll_fn(|cx| left.poll_send(cx, &mut batch)).await?;
+//!     poll_fn(|cx| right.poll_recv(cx, &mut batch)).await?;
+//!     let received = batch.pop().ok_or("nothing came")?;
+//!     Ok::<_, Box<dyn std::error::Error>>(received.packet.to_vec())
+//! })?;
+//! assert_eq!(text, b"hello");
+//! # Ok(())
+//! # }
+//! ```
+#![deny(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+mod reactor;
+#[cfg(target_os = "linux")]
+mod sys;
+#[cfg(target_os = "linux")]
+mod udp;
+
+#[cfg(target_os = "linux")]
+pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
+#[cfg(target_os = "linux")]
+pub use udp::BatchUdp;
+
+#[cfg(not(target_os = "linux"))]
+pub use twinspan_provider::{
+    TokioEnv as ReactorEnv, TokioTask as ReactorTask, TokioTimer as ReactorTimer,
+    TokioUdp as BatchUdp,
+};
+
+/// Why this build moves datagrams one by one; `None` where it moves them in batches.
+pub const PLAIN_PATH_REASON: Option<&str> = if cfg!(target_os = "linux") {
+    None
+} else {
+    Some("batched datagram calls exist on Linux only; this system uses recvfrom/sendto")
+};

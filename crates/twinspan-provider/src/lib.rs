@@ -6,8 +6,12 @@
 //! that system. Streams (TCP) and names join [`NetworkProvider`] as further associated types.
 #![forbid(unsafe_code)]
 
+mod conditioned;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod drive;
 mod error;
+mod tokio_env;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,8 +21,10 @@ use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 
+pub use conditioned::{Conditioned, ConditionedEnv, LinkControl};
 pub use drive::{Machine, drive};
 pub use error::{BindError, UdpError};
+pub use tokio_env::{OsSecrets, TokioEnv, TokioTask, TokioTimer, TokioUdp};
 
 /// Time: a clock that starts at [`Timestamp::START`] and timers on it.
 pub trait TimeProvider {

@@ -1,1 +1,25 @@
 //! Twinspan: one real-time networking stack for shared worlds.
+//!
+//! Each system is a feature and a module; the default is [`game`], a world server and its client:
+//!
+//! ```
+#![doc = include_str!("../examples/quickstart.rs")]
+//! ```
+#![forbid(unsafe_code)]
+
+pub use twinspan_core as core;
+pub use twinspan_provider as provider;
+
+/// The game system: sealed UDP sessions, a world server, its client, bots.
+#[cfg(feature = "game")]
+pub mod game {
+    pub use twinspan_game::*;
+    pub use twinspan_session as session;
+    pub use twinspan_session::UserId;
+    pub use twinspan_world as world;
+}
+
+/// Compiles and runs what the README shows.
+#[cfg(all(doctest, feature = "game"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,214 @@
+//! The command line: what can be asked, and what is said of what cannot.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One real-time networking stack for shared worlds.
+#[derive(Debug, Parser)]
+#[command(name = "twinspan", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a world server with bots and a live page on this machine
+    Demo(DemoArgs),
+    /// Run bots against a server; reads its plan from standard input, as `demo` writes it
+    #[command(hide = true)]
+    Bots,
+    /// Run the same server and clients in the deterministic simulator
+    Sim(SimArgs),
+}
+
+/// `twinspan demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Bots, each with a sealed session of its own
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub bots: u32,
+    /// Seconds to run; without it until Ctrl-C on a terminal, else 60
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// Where the world server listens for datagrams
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Where the live page is served
+    #[arg(long, default_value = "127.0.0.1:7777")]
+    pub http: SocketAddr,
+    /// Serve no page
+    #[arg(long, conflicts_with = "http")]
+    pub no_http: bool,
+    /// Print the summary as one JSON object on standard output, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// More than 1 % of late ticks, beyond those hit by stolen time, is an error
+    #[arg(long)]
+    pub strict: bool,
+    /// Network conditions between bots and server at the start
+    #[arg(long, value_enum, default_value_t = Preset::Clean)]
+    pub conditions: Preset,
+}
+
+/// Named network conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// Nothing is lost and nothing takes time
+    Clean,
+    /// A home network at a busy hour
+    Wifi,
+    /// A telephone on the move
+    Mobile,
+}
+
+impl Preset {
+    /// The name that the link model knows it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Wifi => "wifi",
+            Self::Mobile => "mobile",
+        }
+    }
+}
+
+/// `twinspan sim`.
+#[derive(Clone, Debug, Args)]
+pub struct SimArgs {
+    /// What to do in the simulator.
+    #[command(subcommand)]
+    pub command: SimCommand,
+}
+
+/// What the simulator can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SimCommand {
+    /// Run one scenario with one seed
+    Run(SimRunArgs),
+}
+
+/// `twinspan sim run`.
+#[derive(Clone, Debug, Args)]
+pub struct SimRunArgs {
+    /// Which scenario
+    #[arg(long, value_enum, default_value_t = ScenarioName::World)]
+    pub scenario: ScenarioName,
+    /// Clients
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub clients: u32,
+    /// Virtual seconds under faults; the healing and the drain that follow are not counted
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// The seed: the run is a function of it and of the other arguments
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The scenarios there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScenarioName {
+    /// The world server, its clients and bots, under loss, jitter, duplication and reordering
+    World,
+}
+
+impl DemoArgs {
+    /// How long to run: `None` until somebody says so.
+    pub fn run_time(&self, on_terminal: bool) -> Option<Duration> {
+        match self.seconds {
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None if on_terminal => None,
+            None => Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What to print, and with which exit status: help and version end with 0 on standard output, bad
+/// input with 2 and one line on standard error.
+pub fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, Refusal> {
+    Cli::try_parse_from(args).map_err(|error| {
+        if !error.use_stderr() {
+            return Refusal { text: error.to_string(), status: 0 };
+        }
+        Refusal { text: one_line(&error), status: 2 }
+    })
+}
+
+/// Why the command line was not taken.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What to print.
+    pub text: String,
+    /// The exit status.
+    pub status: u8,
+}
+
+/// The parser's message on one line, with where to read more.
+fn one_line(error: &clap::Error) -> String {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
+        return "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into();
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept: Vec<_> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(|line| line.trim_start_matches("error: "))
+        .collect();
+    format!("twinspan: {}; see `twinspan --help`\n", kept.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(args: &[&str]) -> Refusal {
+        parse(args.iter().map(Into::into)).map(|cli| format!("{cli:?}")).unwrap_err()
+    }
+
+    #[test]
+    fn bad_input_gets_one_line_and_status_2() {
+        for args in [
+            &["twinspan"][..],
+            &["twinspan", "dance"],
+            &["twinspan", "demo", "--bogus"],
+            &["twinspan", "demo", "--bots", "0"],
+            &["twinspan", "demo", "--bots", "many"],
+            &["twinspan", "demo", "--http", "nowhere"],
+            &["twinspan", "demo", "--no-http", "--http", "127.0.0.1:1"],
+            &["twinspan", "sim"],
+            &["twinspan", "sim", "run", "--scenario", "moon"],
+            &["twinspan", "sim", "run", "--seed", "-1"],
+        ] {
+            let refusal = refused(args);
+            assert_eq!(refusal.status, 2, "{args:?}");
+            assert_eq!(refusal.text.lines().count(), 1, "{args:?}: {}", refusal.text);
+        }
+        assert!(refused(&["twinspan", "demo", "--bogus"]).text.contains("--bogus"));
+        assert!(refused(&["twinspan", "demo", "--http", "nowhere"]).text.contains("nowhere"));
+    }
+
+    #[test]
+    fn help_is_no_error() {
+        assert_eq!(refused(&["twinspan", "--help"]).status, 0);
+        assert_eq!(refused(&["twinspan", "--version"]).status, 0);
+    }
+
+    #[test]
+    fn without_a_terminal_a_demo_ends_by_itself() {
+        let args = ["twinspan", "demo"].map(Into::into);
+        let Ok(Cli { command: Command::Demo(demo) }) = parse(args) else { panic!("not taken") };
+        assert_eq!(demo.run_time(false), Some(Duration::from_secs(60)));
+        assert_eq!(demo.run_time(true), None);
+    }
+}

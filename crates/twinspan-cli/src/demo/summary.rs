@@ -1,0 +1,259 @@
+//! What a demo tells at its end, and which of its promises it broke.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use twinspan_game::ServerHandle;
+
+use super::stolen::StolenLog;
+use crate::plan::Report;
+use crate::process;
+
+/// Share of late ticks, beyond those hit by stolen time, above which a demo warns.
+pub const LATE_TICKS_RATIO_MAX: f64 = 0.01;
+
+/// What a summary is made from.
+pub(super) struct Facts<'a> {
+    pub(super) bots: u32,
+    pub(super) http: Option<String>,
+    pub(super) seconds: Duration,
+    pub(super) player_seconds: f64,
+    pub(super) cpu: Duration,
+    pub(super) server: &'a ServerHandle,
+    pub(super) report: Report,
+    pub(super) stolen: &'a StolenLog,
+    pub(super) socket_failed: bool,
+}
+
+/// The summary of a demo, as `--json` prints it.
+///
+/// Latencies count one way, from the slot that a send was scheduled for to the application that
+/// received it, on an open-loop schedule; ages of states from the tick that made them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Bots asked for.
+    pub players_requested: u32,
+    /// Bots that came to stand in the world.
+    pub players_connected: u32,
+    /// How long the slowest of them took, in milliseconds.
+    pub connect_ms_max: f64,
+    /// Whether packets were encrypted.
+    pub encrypted: bool,
+    /// The cipher that client and server agreed on.
+    pub cipher: &'static str,
+    /// How long it ran before the drain, in seconds.
+    pub seconds: f64,
+    /// Simulation ticks run.
+    pub ticks: u64,
+    /// Ticks that ended after the next one should have begun.
+    pub late_ticks: u64,
+    /// Those of them in whose time the host had taken the processor away.
+    pub late_ticks_stolen: u64,
+    /// Median time of a tick, in microseconds.
+    pub tick_p50_us: f64,
+    /// 99th percentile of it.
+    pub tick_p99_us: f64,
+    /// Datagrams that the server received.
+    pub packets_in: u64,
+    /// Datagrams that it sent.
+    pub packets_out: u64,
+    /// Their payload bytes at the socket.
+    pub bytes_in: u64,
+    /// Payload bytes sent.
+    pub bytes_out: u64,
+    /// One-way latency of inputs.
+    pub up_p50_ms: f64,
+    /// 99th percentile of it.
+    pub up_p99_ms: f64,
+    /// 99.9th percentile of it.
+    pub up_p999_ms: f64,
+    /// One-way latency of states.
+    pub down_p50_ms: f64,
+    /// 99th percentile of it.
+    pub down_p99_ms: f64,
+    /// 99.9th percentile of it.
+    pub down_p999_ms: f64,
+    /// Reliable messages sent, both ways together.
+    pub reliable_sent: u64,
+    /// Reliable messages delivered to the application, both ways together.
+    pub reliable_delivered: u64,
+    /// States applied by the bots per state scheduled by the server.
+    pub state_delivered_ratio: f64,
+    /// Entities that the mean bot sees, itself left out.
+    pub visible_entities_mean: f64,
+    /// Median age of a state when it was applied.
+    pub state_age_p50_ms: f64,
+    /// 99th percentile of it.
+    pub state_age_p99_ms: f64,
+    /// Processor time that the host took away, on all processors together.
+    pub stolen_ms: u64,
+    /// Processor time of the whole server process per player and second, in microseconds.
+    pub server_cpu_us_per_client_second: f64,
+    /// Most memory that the server process had resident, in MiB.
+    pub server_rss_mb: f64,
+    /// Where the page was served.
+    pub http: Option<String>,
+    #[serde(skip)]
+    broken: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn new(facts: &Facts<'_>) -> Self {
+        let Facts { report, server, stolen, .. } = facts;
+        let traffic = server.traffic();
+        let mut summary = server.with_stats(|last| {
+            let up = last.players.up.percentiles();
+            let late_at = last.stats.late_at.iter();
+            Self {
+                players_requested: facts.bots,
+                players_connected: report.connected,
+                connect_ms_max: report.connect_ms_max,
+                encrypted: last.cipher.is_some_and(|cipher| cipher.encrypts()),
+                cipher: last.cipher.map_or("none", |cipher| cipher.name()),
+                seconds: facts.seconds.as_secs_f64(),
+                ticks: last.stats.ticks,
+                late_ticks: last.stats.late_ticks,
+                late_ticks_stolen: late_at.filter(|at| stolen.covers(**at)).count() as u64,
+                tick_p50_us: last.stats.tick_time.micros_at(0.5),
+                tick_p99_us: last.stats.tick_time.micros_at(0.99),
+                packets_in: traffic.packets_in,
+                packets_out: traffic.packets_out,
+                bytes_in: traffic.bytes_in,
+                bytes_out: traffic.bytes_out,
+                up_p50_ms: up.p50_ms,
+                up_p99_ms: up.p99_ms,
+                up_p999_ms: up.p999_ms,
+                down_p50_ms: report.down.p50_ms,
+                down_p99_ms: report.down.p99_ms,
+                down_p999_ms: report.down.p999_ms,
+                reliable_sent: last.players.reliable_sent + report.reliable_sent,
+                reliable_delivered: last.players.reliable_received + report.reliable_received,
+                state_delivered_ratio: ratio(report.states_applied, last.stats.states_scheduled),
+                visible_entities_mean: report.visible_mean,
+                state_age_p50_ms: report.state_age.p50_ms,
+                state_age_p99_ms: report.state_age.p99_ms,
+                stolen_ms: stolen.total_ms(),
+                server_cpu_us_per_client_second: facts.cpu.as_secs_f64() * 1e6
+                    / facts.player_seconds.max(1.0),
+                server_rss_mb: process::resident_bytes_max().unwrap_or(0) as f64 / 1_048_576.0,
+                http: facts.http.clone(),
+                broken: Vec::new(),
+            }
+        });
+        summary.broken = summary.look_for_broken(facts);
+        summary
+    }
+
+    fn look_for_broken(&self, facts: &Facts<'_>) -> Vec<String> {
+        let report = &facts.report;
+        let mut broken = Vec::new();
+        if self.players_connected < self.players_requested {
+            let missing = self.players_requested - self.players_connected;
+            broken.push(format!("{missing} of {} bots did not connect", self.players_requested));
+        }
+        if self.reliable_delivered != self.reliable_sent {
+            let (sent, delivered) = (self.reliable_sent, self.reliable_delivered);
+            broken.push(format!("{delivered} reliable messages delivered of {sent} sent"));
+        }
+        let out_of_order = report.out_of_order
+            + facts.server.with_stats(|stats| stats.players.actions_out_of_order);
+        if out_of_order > 0 {
+            broken.push(format!("{out_of_order} reliable messages out of order or twice"));
+        }
+        if report.ended_badly > 0 {
+            broken.push(format!("{} sessions ended before the drain", report.ended_badly));
+        }
+        if !report.last {
+            broken.push("the bots' process ended without its last report".into());
+        }
+        if report.malformed > 0 {
+            broken.push(format!("{} messages could not be decoded", report.malformed));
+        }
+        if facts.socket_failed {
+            broken.push("the server's socket failed".into());
+        }
+        let invariants = facts.server.with_stats(|stats| stats.stats.invariants_broken);
+        if invariants > 0 {
+            broken.push(format!("{invariants} checks of the world failed"));
+        }
+        broken
+    }
+
+    /// What was promised and not kept, a line each.
+    pub fn broken_promises(&self) -> &[String] {
+        &self.broken
+    }
+
+    /// What to say of late ticks when there were too many beyond stolen time.
+    pub fn late_ticks_warning(&self) -> Option<String> {
+        let own = self.late_ticks.saturating_sub(self.late_ticks_stolen);
+        let all = ratio(own, self.ticks);
+        (all > LATE_TICKS_RATIO_MAX)
+            .then(|| format!("{own} of {} ticks were late ({:.1} %)", self.ticks, all * 100.0))
+    }
+
+    /// Prints the summary for people or as one JSON object.
+    ///
+    /// # Errors
+    /// What the operating system says of standard output.
+    pub fn print(&self, as_json: bool) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if as_json {
+            serde_json::to_writer(&mut out, self)?;
+            return writeln!(out);
+        }
+        self.print_text(&mut out)
+    }
+
+    fn print_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { players_connected, players_requested, cipher, seconds, .. } = self;
+        let mb = 1_048_576.0;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "players      {players_connected} of {players_requested}, the slowest in after {:.0} ms; {cipher}; {seconds:.1} s",
+            self.connect_ms_max,
+        )?;
+        writeln!(
+            out,
+            "ticks        {}, {} late ({} while time was stolen); p50 {:.0} us, p99 {:.0} us",
+            self.ticks, self.late_ticks, self.late_ticks_stolen, self.tick_p50_us, self.tick_p99_us,
+        )?;
+        writeln!(
+            out,
+            "datagrams    {} in ({:.1} MiB), {} out ({:.1} MiB)",
+            self.packets_in,
+            self.bytes_in as f64 / mb,
+            self.packets_out,
+            self.bytes_out as f64 / mb,
+        )?;
+        writeln!(
+            out,
+            "one way      up p50 {:.2} ms, p99 {:.2} ms; down p50 {:.2} ms, p99 {:.2} ms",
+            self.up_p50_ms, self.up_p99_ms, self.down_p50_ms, self.down_p99_ms,
+        )?;
+        writeln!(
+            out,
+            "state        {:.3} % delivered, age p50 {:.2} ms, p99 {:.2} ms; {:.1} entities in sight",
+            self.state_delivered_ratio * 100.0,
+            self.state_age_p50_ms,
+            self.state_age_p99_ms,
+            self.visible_entities_mean,
+        )?;
+        writeln!(
+            out,
+            "reliable     {} sent, {} delivered",
+            self.reliable_sent, self.reliable_delivered,
+        )?;
+        writeln!(
+            out,
+            "server       {:.0} us of CPU per player and second, {:.1} MiB resident at most; {} ms stolen by the host",
+            self.server_cpu_us_per_client_second, self.server_rss_mb, self.stolen_ms,
+        )
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

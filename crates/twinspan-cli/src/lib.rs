@@ -1,0 +1,11 @@
+//! What the `twinspan` command is made of, as a library so that tests can use its parts.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod bots;
+pub mod demo;
+pub mod error;
+pub mod http;
+pub mod plan;
+mod process;
+pub mod sim;

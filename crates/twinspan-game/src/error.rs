@@ -1,0 +1,31 @@
+//! Errors of setting up a server and a client.
+
+use twinspan_session::{ConfigError, TokenError};
+use twinspan_world::WorldFull;
+
+/// Why a server could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A session setting is out of its range.
+    #[error(transparent)]
+    Session(#[from] ConfigError),
+    /// A world setting is out of its range.
+    #[error(transparent)]
+    World(#[from] twinspan_world::ConfigError),
+    /// The world is too small for its own characters.
+    #[error("the world holds too few entities for its NPCs and projectiles: {0}")]
+    Full(#[from] WorldFull),
+}
+
+/// Why a client could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// A session setting is out of its range.
+    #[error(transparent)]
+    Session(#[from] ConfigError),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}

@@ -1,0 +1,140 @@
+//! Latency histograms with three significant digits and a fixed size.
+
+use core::time::Duration;
+
+use hdrhistogram::Histogram;
+use twinspan_core::time::Timestamp;
+
+/// The longest latency that is told apart, in nanoseconds; longer ones count as this.
+const LONGEST_NANOS: u64 = 60_000_000_000;
+
+/// A histogram of durations from 1 µs to 60 s; recording never allocates.
+#[derive(Debug)]
+pub struct Latency {
+    histogram: Option<Histogram<u32>>,
+}
+
+/// What a summary shows of a [`Latency`], in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Percentiles {
+    /// Half of the samples are no longer than this.
+    pub p50_ms: f64,
+    /// 99 % of the samples are no longer than this.
+    pub p99_ms: f64,
+    /// 99.9 % of the samples are no longer than this.
+    pub p999_ms: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        // The bounds are constants that the constructor accepts; without a histogram nothing would
+        // be recorded and the percentiles would read zero, which a test rules out.
+        Self { histogram: Histogram::new_with_bounds(1_000, LONGEST_NANOS, 3).ok() }
+    }
+}
+
+impl Clone for Latency {
+    fn clone(&self) -> Self {
+        Self { histogram: self.histogram.clone() }
+    }
+
+    /// Copies without allocating.
+    fn clone_from(&mut self, source: &Self) {
+        self.clear();
+        self.add(source);
+    }
+}
+
+impl Latency {
+    /// Records one duration.
+    pub fn record(&mut self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(LONGEST_NANOS);
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record(nanos.min(LONGEST_NANOS));
+        }
+    }
+
+    /// How many durations were recorded.
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, Histogram::len)
+    }
+
+    /// Adds all that `other` recorded.
+    pub fn add(&mut self, other: &Self) {
+        if let (Some(histogram), Some(other)) = (&mut self.histogram, &other.histogram) {
+            // Both have the same bounds, so the addition cannot be refused.
+            let _ = histogram.add(other);
+        }
+    }
+
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        if let Some(histogram) = &mut self.histogram {
+            histogram.reset();
+        }
+    }
+
+    /// The duration that a `quantile` (0 to 1) of the samples does not exceed, in microseconds.
+    pub fn micros_at(&self, quantile: f64) -> f64 {
+        self.histogram.as_ref().map_or(0.0, |histogram| {
+            if histogram.is_empty() {
+                return 0.0;
+            }
+            histogram.value_at_quantile(quantile) as f64 / 1_000.0
+        })
+    }
+
+    /// The percentiles that summaries show.
+    pub fn percentiles(&self) -> Percentiles {
+        Percentiles {
+            p50_ms: self.micros_at(0.5) / 1_000.0,
+            p99_ms: self.micros_at(0.99) / 1_000.0,
+            p999_ms: self.micros_at(0.999) / 1_000.0,
+        }
+    }
+}
+
+/// The low 32 bits of a moment in microseconds, as messages carry it.
+pub const fn wire_micros(at: Timestamp) -> u32 {
+    at.as_micros() as u32
+}
+
+/// How long before `now` the moment was whose low 32 bits of microseconds are `wire`.
+///
+/// Right for moments up to 35 minutes ago; `None` when it lies in the future, which only a peer
+/// with another clock or with a lie can send.
+pub const fn elapsed_since_wire(now: Timestamp, wire: u32) -> Option<Duration> {
+    let behind = wire_micros(now).wrapping_sub(wire);
+    if behind > u32::MAX / 2 { None } else { Some(Duration::from_micros(behind as u64)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_what_was_recorded() {
+        let mut latency = Latency::default();
+        for ms in 1..=1_000 {
+            latency.record(Duration::from_millis(ms));
+        }
+        let seen = latency.percentiles();
+        assert_eq!(latency.count(), 1_000);
+        assert!((seen.p50_ms - 500.0).abs() < 1.0, "{seen:?}");
+        assert!((seen.p99_ms - 990.0).abs() < 2.0, "{seen:?}");
+        assert!((seen.p999_ms - 999.0).abs() < 2.0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_wire_moment_survives_the_wrap_of_its_32_bits() {
+        let sent = Timestamp::from_nanos((u64::from(u32::MAX) - 5) * 1_000);
+        let now = sent.after(Duration::from_micros(20));
+        assert_eq!(elapsed_since_wire(now, wire_micros(sent)), Some(Duration::from_micros(20)));
+    }
+
+    #[test]
+    fn a_moment_in_the_future_has_no_age() {
+        let now = Timestamp::from_nanos(5_000_000);
+        assert_eq!(elapsed_since_wire(now, 6_000), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! Servers and clients on threads of their own, over real UDP.
+
+mod client;
+mod server;
+
+pub use client::{ClientHandle, ConnectError, View, connect};
+pub use server::{ServeError, ServerHandle, Traffic, serve};

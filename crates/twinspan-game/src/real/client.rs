@@ -1,0 +1,306 @@
+//! A client on a thread of its own, and the handle that the application keeps.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::time::Timestamp;
+use twinspan_net::ReactorEnv;
+use twinspan_provider::{
+    BindError, Machine, NetworkProvider, RandomProvider, UdpError, UdpOptions, drive,
+};
+use twinspan_session::{CloseReason, ConnectToken, CryptoSuite};
+use twinspan_world::{EntityId, EntityState};
+
+use super::server::lock;
+use crate::client::{Client, Intent, Notice};
+use crate::config::ClientConfig;
+use crate::error::ClientError;
+
+/// Actions that wait for the client's thread; more are refused.
+const ACTIONS_WAITING_MAX: usize = 64;
+/// Packet buffers of one client: a window of states and a few inputs.
+const POOL_PACKETS: usize = 128;
+
+/// Why a client could not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The token or a setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ClientError),
+    /// No local address could be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refused what a client needs.
+    #[error("cannot start the client's thread: {0}")]
+    Os(#[from] std::io::Error),
+    /// The session ended before the player stood in the world.
+    #[error("the session with {server} ended before it began: {reason:?}")]
+    Closed {
+        /// The server's address.
+        server: SocketAddr,
+        /// Why it ended.
+        reason: CloseReason,
+    },
+}
+
+/// What the application sees of its client: the newest state, and what happened.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The player's own entity.
+    pub own: Option<EntityId>,
+    /// All entities in sight, the player's own among them, by id.
+    pub entities: Vec<EntityState>,
+    /// The tick of the newest state.
+    pub tick: u32,
+    /// Why the session ended, once it has.
+    pub closed: Option<CloseReason>,
+}
+
+#[derive(Debug, Default)]
+struct Commands {
+    intent: Option<Intent>,
+    actions: VecDeque<EntityId>,
+    leave: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    commands: Mutex<Commands>,
+    view: Mutex<View>,
+    notices: Mutex<VecDeque<Notice>>,
+    changed: Condvar,
+}
+
+/// A connected client. Dropping it leaves the world.
+pub struct ClientHandle {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), UdpError>>>,
+}
+
+/// Connects with `token` and waits until the player stands in the world.
+///
+/// # Errors
+/// [`ConnectError`] says what is wrong with the token, the socket or the server.
+pub fn connect(token: &ConnectToken) -> Result<ClientHandle, ConnectError> {
+    let shared = Arc::new(Shared::default());
+    let (started_tx, started_rx) = mpsc::sync_channel(1);
+    let server = token.server_addr();
+    let thread = thread::Builder::new().name("twinspan-client".into()).spawn({
+        let shared = Arc::clone(&shared);
+        let token = token.clone();
+        move || run(&token, shared, &started_tx)
+    })?;
+    match started_rx.recv() {
+        Ok(started) => started?,
+        Err(_) => return Err(ConnectError::Os(std::io::Error::other("the thread ended at once"))),
+    }
+    let handle = ClientHandle { shared, thread: Some(thread) };
+    // The session itself gives up after its handshake time-out, so this wait ends.
+    let view = handle.wait(None, |view| view.own.is_some() || view.closed.is_some());
+    match view.closed {
+        Some(reason) => Err(ConnectError::Closed { server, reason }),
+        None => Ok(handle),
+    }
+}
+
+fn run(
+    token: &ConnectToken,
+    shared: Arc<Shared>,
+    started: &mpsc::SyncSender<Result<(), ConnectError>>,
+) -> Result<(), UdpError> {
+    let env = match ReactorEnv::new(None) {
+        Ok(env) => env,
+        Err(error) => {
+            // Whoever called `connect` waits for this; if it is gone nobody needs to know.
+            let _ = started.send(Err(error.into()));
+            return Ok(());
+        }
+    };
+    env.clone().block_on(async {
+        match start(&env, token).await {
+            Ok((client, mut socket)) => {
+                let _ = started.send(Ok(()));
+                let mut tap = Tap { client, shared };
+                let ended = drive(&env, &mut socket, &mut tap).await;
+                tap.publish();
+                ended
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                Ok(())
+            }
+        }
+    })
+}
+
+async fn start(
+    env: &ReactorEnv,
+    token: &ConnectToken,
+) -> Result<(Client, <ReactorEnv as NetworkProvider>::Udp), ConnectError> {
+    let server = token.server_addr();
+    let local: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let options = UdpOptions { pool_packets: POOL_PACKETS, ..UdpOptions::default() };
+    let socket = env.bind_udp(local, &options).await?;
+    let client = Client::new(
+        ClientConfig::default(),
+        Arc::new(CryptoSuite::detect()),
+        token,
+        server,
+        env.secrets(),
+        env.stream("client", 0),
+    )?;
+    Ok((client, socket))
+}
+
+impl ClientHandle {
+    /// What the player does from the next input on.
+    pub fn set_intent(&self, intent: Intent) {
+        lock(&self.shared.commands).intent = Some(intent);
+    }
+
+    /// Walks at full speed towards `yaw` degrees.
+    pub fn walk(&self, yaw: f32) {
+        self.set_intent(Intent { forward: 1.0, yaw, ..Intent::default() });
+    }
+
+    /// Puts the effect on `target`; what became of it comes as [`Notice::ActionResult`]. False when
+    /// too many actions wait already.
+    pub fn apply_effect(&self, target: EntityId) -> bool {
+        let mut commands = lock(&self.shared.commands);
+        let room = commands.actions.len() < ACTIONS_WAITING_MAX;
+        if room {
+            commands.actions.push_back(target);
+        }
+        room
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> View {
+        lock(&self.shared.view).clone()
+    }
+
+    /// What happened since the last call, oldest first.
+    pub fn poll_notice(&self) -> Option<Notice> {
+        lock(&self.shared.notices).pop_front()
+    }
+
+    /// Waits until `fits` is true of the view, the session has ended or `time_max` has passed, and
+    /// returns the view as it is then.
+    pub fn wait_for(&self, time_max: Duration, fits: impl Fn(&View) -> bool) -> View {
+        self.wait(Some(Instant::now() + time_max), fits)
+    }
+
+    fn wait(&self, until: Option<Instant>, fits: impl Fn(&View) -> bool) -> View {
+        let mut view = lock(&self.shared.view);
+        loop {
+            if fits(&view) || view.closed.is_some() {
+                return view.clone();
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return view.clone();
+            }
+            let waited = self.shared.changed.wait_timeout(view, left.unwrap_or(Duration::MAX));
+            view = waited.map_or_else(|poisoned| poisoned.into_inner().0, |waited| waited.0);
+        }
+    }
+
+    /// Leaves the world and waits for the end of the session.
+    ///
+    /// # Errors
+    /// [`UdpError`] when the client's socket had failed.
+    pub fn leave(mut self) -> Result<(), UdpError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), UdpError> {
+        lock(&self.shared.commands).leave = true;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(UdpError::HostStopped),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        // The socket's last error has nobody left to tell.
+        let _ = self.end();
+    }
+}
+
+/// The client as its thread runs it: obeys the handle and publishes the view.
+struct Tap {
+    client: Client,
+    shared: Arc<Shared>,
+}
+
+impl Tap {
+    fn obey(&mut self, now: Timestamp) {
+        let mut commands = lock(&self.shared.commands);
+        if let Some(intent) = commands.intent.take() {
+            self.client.set_intent(intent);
+        }
+        while let Some(target) = commands.actions.pop_front() {
+            if self.client.apply_effect(now, target).is_err() {
+                // The session's queue is full: try again at the next input.
+                commands.actions.push_front(target);
+                break;
+            }
+        }
+        if commands.leave {
+            self.client.close(now);
+        }
+    }
+
+    fn publish(&mut self) {
+        while let Some(notice) = self.client.poll_notice() {
+            let mut notices = lock(&self.shared.notices);
+            if notices.len() == ClientConfig::default().notices_max {
+                notices.pop_front();
+            }
+            notices.push_back(notice);
+        }
+        let mut view = lock(&self.shared.view);
+        view.own = self.client.own();
+        view.tick = self.client.replica().tick();
+        view.closed = self.client.closed();
+        view.entities.clear();
+        view.entities.extend(self.client.replica().entities());
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Machine for Tap {
+    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        self.client.handle_datagrams(now, received);
+        self.publish();
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.obey(now);
+        self.client.handle_timeout(now);
+        self.publish();
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        self.client.poll_transmit(now, pool, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.client.poll_timeout()
+    }
+
+    fn is_done(&self) -> bool {
+        self.client.is_done()
+    }
+}

@@ -1,0 +1,371 @@
+//! A server on a thread of its own, and the handle that its owner keeps.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::random::SecretSource;
+use twinspan_core::time::Timestamp;
+use twinspan_net::ReactorEnv;
+use twinspan_provider::{
+    BindError, Machine, NetworkProvider, RandomProvider, SocketReport, TimeProvider, UdpError,
+    UdpOptions, UdpSocket, drive,
+};
+use twinspan_session::{
+    ConnectToken, CryptoSuite, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId,
+};
+
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+use crate::server::{Server, ServerKeys, StatsSnapshot, WorldSnapshot};
+
+/// Time between two publications of the world.
+const WORLD_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two publications of the counters.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long tokens from [`ServerHandle::token`] may be used.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Config(#[from] ServerError),
+    /// The address cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refused what a server needs.
+    #[error("cannot start the server's thread: {0}")]
+    Os(#[from] std::io::Error),
+}
+
+/// What is asked of the server's thread. Only ever raised.
+const ASK_DRAIN: u8 = 1;
+const ASK_STOP: u8 = 2;
+
+/// Datagrams and their payload bytes at the socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams received.
+    pub packets_in: u64,
+    /// Datagrams sent.
+    pub packets_out: u64,
+    /// Payload bytes received.
+    pub bytes_in: u64,
+    /// Payload bytes sent.
+    pub bytes_out: u64,
+}
+
+/// Counters that the server's thread writes and handles read; each stands alone, so relaxed order
+/// is enough.
+#[derive(Debug, Default)]
+struct SharedTraffic {
+    packets_in: AtomicU64,
+    packets_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// What the server's thread and its handle share.
+#[derive(Debug, Default)]
+struct Shared {
+    asked: AtomicU8,
+    traffic: SharedTraffic,
+    /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
+    world: Mutex<WorldSnapshot>,
+    stats: Mutex<StatsSnapshot>,
+}
+
+/// What the thread tells once it stands.
+struct Started {
+    address: SocketAddr,
+    report: SocketReport,
+    public_key: PublicKey,
+    issuer: TokenIssuer,
+    secrets: Box<dyn SecretSource>,
+    epoch_nanos: u64,
+}
+
+/// A running server. Dropping it stops the server without a drain.
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    report: SocketReport,
+    public_key: PublicKey,
+    issuer: TokenIssuer,
+    secrets: Mutex<Box<dyn SecretSource>>,
+    epoch_nanos: u64,
+    thread: Option<JoinHandle<Result<(), UdpError>>>,
+}
+
+/// Starts a server at `address` on a thread of its own; port 0 picks a free one.
+///
+/// # Errors
+/// [`ServeError`] names the setting or the address that cannot be.
+pub fn serve(address: SocketAddr, config: ServerConfig) -> Result<ServerHandle, ServeError> {
+    let shared = Arc::new(Shared::default());
+    let (started_tx, started_rx) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name("twinspan-world".into()).spawn({
+        let shared = Arc::clone(&shared);
+        move || run(address, config, shared, &started_tx)
+    })?;
+    let started = match started_rx.recv() {
+        Ok(started) => started?,
+        // The thread ended without a word: it panicked, and the panic was printed.
+        Err(_) => return Err(ServeError::Os(std::io::Error::other("the thread ended at once"))),
+    };
+    Ok(ServerHandle {
+        shared,
+        address: started.address,
+        report: started.report,
+        public_key: started.public_key,
+        issuer: started.issuer,
+        secrets: Mutex::new(started.secrets),
+        epoch_nanos: started.epoch_nanos,
+        thread: Some(thread),
+    })
+}
+
+/// The server's thread.
+fn run(
+    address: SocketAddr,
+    config: ServerConfig,
+    shared: Arc<Shared>,
+    started: &mpsc::SyncSender<Result<Started, ServeError>>,
+) -> Result<(), UdpError> {
+    let epoch_nanos = ReactorEnv::clock_ns();
+    let env = match ReactorEnv::with_epoch(None, epoch_nanos) {
+        Ok(env) => env,
+        Err(error) => {
+            // Whoever called `serve` waits for this; if it is gone nobody needs to know.
+            let _ = started.send(Err(error.into()));
+            return Ok(());
+        }
+    };
+    env.clone().block_on(async {
+        match start(&env, epoch_nanos, address, config).await {
+            Ok((server, mut socket, facts)) => {
+                let _ = started.send(Ok(facts));
+                let mut tap = Tap::new(server, shared);
+                drive(&env, &mut socket, &mut tap).await
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                Ok(())
+            }
+        }
+    })
+}
+
+async fn start(
+    env: &ReactorEnv,
+    epoch_nanos: u64,
+    address: SocketAddr,
+    mut config: ServerConfig,
+) -> Result<(Server, <ReactorEnv as NetworkProvider>::Udp, Started), ServeError> {
+    let socket = env.bind_udp(address, &UdpOptions::default()).await?;
+    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    config.unix_at_start_s = unix_now.as_secs() - env.now().as_nanos() / 1_000_000_000;
+    let mut secrets = env.secrets();
+    let identity = ServerIdentity::new(secrets.as_mut());
+    let tokens = TokenKey::new(secrets.as_mut());
+    let public_key = identity.public_key();
+    let issuer = TokenIssuer::new(tokens.clone(), public_key);
+    let facts = Started {
+        address: socket.local_addr(),
+        report: socket.report(),
+        public_key,
+        issuer,
+        secrets: env.secrets(),
+        epoch_nanos,
+    };
+    let server = Server::new(
+        config,
+        Arc::new(CryptoSuite::detect()),
+        ServerKeys { identity, tokens },
+        secrets,
+        &mut |name| env.stream(name, 0),
+    )?;
+    Ok((server, socket, facts))
+}
+
+impl ServerHandle {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How its socket moves datagrams and how large its buffers are.
+    pub const fn socket(&self) -> &SocketReport {
+        &self.report
+    }
+
+    /// The server's public key, as tokens pin it.
+    pub const fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Where its clock starts, in nanoseconds of the machine's monotonic clock: a process that
+    /// starts its own clock there can compare moments with the server's.
+    pub const fn epoch_nanos(&self) -> u64 {
+        self.epoch_nanos
+    }
+
+    /// A token with which `user` may connect once, within the hour.
+    pub fn token(&self, user: UserId) -> ConnectToken {
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let expires_at = unix_now + TOKEN_LIFETIME;
+        let mut secrets = lock(&self.secrets);
+        self.issuer.issue(secrets.as_mut(), user, self.address, expires_at.as_secs())
+    }
+
+    /// Runs `read` on the world as last published, at most a tenth of a second old.
+    pub fn with_world<T>(&self, read: impl FnOnce(&WorldSnapshot) -> T) -> T {
+        read(&lock(&self.shared.world))
+    }
+
+    /// Runs `read` on the counters as last published, at most a second old; final after the end.
+    pub fn with_stats<T>(&self, read: impl FnOnce(&StatsSnapshot) -> T) -> T {
+        read(&lock(&self.shared.stats))
+    }
+
+    /// What went through the socket so far.
+    pub fn traffic(&self) -> Traffic {
+        let traffic = &self.shared.traffic;
+        Traffic {
+            packets_in: traffic.packets_in.load(Ordering::Relaxed),
+            packets_out: traffic.packets_out.load(Ordering::Relaxed),
+            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
+            bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the server's thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Asks the server to tell its clients, wait for their acknowledgements, and end.
+    pub fn begin_drain(&self) {
+        // Pairs with the load in `Tap::obey`; the request carries no other data.
+        self.shared.asked.fetch_max(ASK_DRAIN, Ordering::Relaxed);
+    }
+
+    /// Drains and waits for the end.
+    ///
+    /// # Errors
+    /// [`UdpError`] when the server's socket had failed.
+    pub fn drain(mut self) -> Result<(), UdpError> {
+        self.begin_drain();
+        self.join()
+    }
+
+    /// Waits for the end after [`ServerHandle::begin_drain`]; the last counters stay readable.
+    ///
+    /// # Errors
+    /// [`UdpError`] when the server's socket had failed.
+    pub fn join(&mut self) -> Result<(), UdpError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(UdpError::HostStopped),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.shared.asked.fetch_max(ASK_STOP, Ordering::Relaxed);
+        // The socket's last error has nobody left to tell.
+        let _ = self.join();
+    }
+}
+
+/// A lock whose holder panicked still holds good values: each is replaced whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The server as its thread runs it: obeys the handle, counts traffic, publishes.
+struct Tap {
+    server: Server,
+    shared: Arc<Shared>,
+    stopped: bool,
+    world_at: Timestamp,
+    stats_at: Timestamp,
+}
+
+impl Tap {
+    const fn new(server: Server, shared: Arc<Shared>) -> Self {
+        let start = Timestamp::START;
+        Self { server, shared, stopped: false, world_at: start, stats_at: start }
+    }
+
+    fn obey(&mut self, now: Timestamp) {
+        match self.shared.asked.load(Ordering::Relaxed) {
+            ASK_DRAIN => self.server.drain(now),
+            ASK_STOP => self.stopped = true,
+            _ => {}
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp) {
+        let ended = self.server.is_done() || self.stopped;
+        if (now >= self.world_at || ended)
+            && let Ok(mut world) = self.shared.world.try_lock()
+        {
+            self.server.snapshot_world(&mut world);
+            self.world_at = now.after(WORLD_INTERVAL);
+        }
+        if ended {
+            // Nothing is delayed any more: wait for the lock, so that the last word is kept.
+            self.server.snapshot_stats(now, &mut lock(&self.shared.stats));
+        } else if now >= self.stats_at
+            && let Ok(mut stats) = self.shared.stats.try_lock()
+        {
+            self.server.snapshot_stats(now, &mut stats);
+            self.stats_at = now.after(STATS_INTERVAL);
+        }
+    }
+}
+
+impl Machine for Tap {
+    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        let bytes: usize = received.iter().map(|datagram| datagram.packet.len()).sum();
+        self.shared.traffic.packets_in.fetch_add(received.len() as u64, Ordering::Relaxed);
+        self.shared.traffic.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.server.handle_datagrams(now, received);
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.obey(now);
+        self.server.handle_timeout(now);
+        self.publish(now);
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        let before = out.len();
+        self.server.poll_transmit(now, pool, out);
+        let sent = out.len() - before;
+        let bytes: usize = out.iter().skip(before).map(|datagram| datagram.packet.len()).sum();
+        self.shared.traffic.packets_out.fetch_add(sent as u64, Ordering::Relaxed);
+        self.shared.traffic.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.server.poll_timeout()
+    }
+
+    fn is_done(&self) -> bool {
+        self.server.is_done() || self.stopped
+    }
+
+    fn on_elapsed(&mut self, began: Timestamp, ended: Timestamp) {
+        self.server.on_elapsed(began, ended);
+    }
+}

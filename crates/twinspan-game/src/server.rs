@@ -1,0 +1,430 @@
+//! The world server as a machine: sessions on one side, the world on the other, sixty ticks a second.
+
+mod players;
+mod schedule;
+mod snapshot;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use twinspan_core::aead::{AeadSuite, Cipher};
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_provider::Machine;
+use twinspan_session::{
+    CloseReason, Endpoint, EndpointEvent, EndpointStats, ServerIdentity, SessionKey, TokenKey,
+    UserId,
+};
+use twinspan_world::{CellEncodings, Kind, StatePlan, World, tick_duration};
+
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+use crate::measure::{Latency, wire_micros};
+use crate::wire::{EVENTS, STATE};
+use players::Players;
+use schedule::{Due, SendSchedule};
+
+pub use players::{PlayerStats, ReliableCounts};
+pub use snapshot::{EntityRow, InterestRow, SessionRow, StatsSnapshot, WorldSnapshot};
+
+/// Ticks that are made up for after a stall; more are skipped, so that a long stall is not followed
+/// by a burst of work that causes the next one.
+const CATCH_UP_TICKS_MAX: u32 = 4;
+/// Ticks between two samples of the world's invariants.
+const INVARIANT_TICKS: u32 = 600;
+/// Late ticks whose moment is kept for whoever asks why.
+const LATE_TICKS_KEPT: usize = 1_024;
+
+/// What a server counted.
+#[derive(Clone, Debug, Default)]
+pub struct ServerStats {
+    /// Ticks run.
+    pub ticks: u64,
+    /// Ticks that ended after the next one should have begun, or that were skipped.
+    pub late_ticks: u64,
+    /// Ticks left out after a stall.
+    pub skipped_ticks: u64,
+    /// How long ticks took, their sends in the first slot included.
+    pub tick_time: Latency,
+    /// When the last late ticks were scheduled.
+    pub late_at: VecDeque<Timestamp>,
+    /// State messages that the schedule asked for.
+    pub states_scheduled: u64,
+    /// State messages that could not be sent: no buffer, or their slot was missed.
+    pub states_unsent: u64,
+    /// Sum over all states of the entities in the client's area of interest, itself left out.
+    pub visible_entities: u64,
+    /// States over which `visible_entities` is summed.
+    pub visible_samples: u64,
+    /// Sampled checks of the world that failed; a defect of ours if ever above zero.
+    pub invariants_broken: u64,
+}
+
+/// How far a server is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Clients were told; waiting for their acknowledgements until the deadline.
+    Draining {
+        until: Timestamp,
+    },
+    /// Sessions are being closed.
+    Closing {
+        until: Timestamp,
+    },
+    Ended,
+}
+
+/// The world server.
+///
+/// A [`Machine`]: run it with [`twinspan_provider::drive`], over real sockets or simulated ones.
+pub struct Server {
+    config: ServerConfig,
+    endpoint: Endpoint,
+    world: World,
+    encodings: CellEncodings,
+    players: Players,
+    schedule: SendSchedule,
+    plan: StatePlan,
+    phase: Phase,
+    /// When tick 0 was scheduled; `None` until the first call.
+    began_at: Option<Timestamp>,
+    /// The tick to run next.
+    next_tick: u32,
+    /// When the last tick was made, as states carry it.
+    made_at: Timestamp,
+    /// The tick that the present call ran, for [`Machine::on_elapsed`].
+    ran: Option<Ran>,
+    /// A state message whose further parts wait for buffers.
+    part: Option<Part>,
+    stats: ServerStats,
+    /// How long ticks took since it was last taken.
+    tick_recent: Latency,
+}
+
+/// The last tick of a call.
+#[derive(Clone, Copy)]
+struct Ran {
+    scheduled: Timestamp,
+    /// Whether it was counted as late before it began.
+    late: bool,
+}
+
+/// A state in progress: which part of it comes next.
+#[derive(Clone, Copy)]
+struct Part {
+    due: Due,
+    index: usize,
+}
+
+impl Server {
+    /// A server that has not begun.
+    ///
+    /// # Errors
+    /// [`ServerError`] names the setting that cannot be.
+    pub fn new(
+        config: ServerConfig,
+        suites: Arc<dyn AeadSuite>,
+        keys: ServerKeys,
+        secrets: Box<dyn SecretSource>,
+        random: &mut dyn FnMut(&'static str) -> Stream,
+    ) -> Result<Self, ServerError> {
+        let endpoint = Endpoint::new(
+            config.session.clone(),
+            suites,
+            keys.identity,
+            keys.tokens,
+            secrets,
+            random("session"),
+            config.unix_at_start_s,
+        )?;
+        let mut world = World::new(config.world.clone(), random("world"))?;
+        for (kind, count) in [(Kind::Npc, config.npcs), (Kind::Projectile, config.projectiles)] {
+            for _ in 0..count {
+                world.spawn_anywhere(kind)?;
+            }
+        }
+        let plan = StatePlan::new(Endpoint::message_room());
+        Ok(Self {
+            endpoint,
+            world,
+            encodings: CellEncodings::new(),
+            players: Players::new(&config),
+            schedule: SendSchedule::new(tick_duration()),
+            plan,
+            phase: Phase::Serving,
+            began_at: None,
+            next_tick: 0,
+            made_at: Timestamp::START,
+            ran: None,
+            part: None,
+            stats: ServerStats::default(),
+            tick_recent: Latency::default(),
+            config,
+        })
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> &ServerStats {
+        &self.stats
+    }
+
+    /// What players did so far.
+    pub fn player_stats(&self) -> &PlayerStats {
+        self.players.stats()
+    }
+
+    /// What the sessions counted so far, drop causes among it.
+    pub fn endpoint_stats(&self) -> &EndpointStats {
+        self.endpoint.stats()
+    }
+
+    /// The world, to be looked at.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Sessions that are established.
+    pub fn sessions(&self) -> usize {
+        self.players.len()
+    }
+
+    /// Reliable messages of the player that is `user`, while it is in the world.
+    pub fn reliable_counts(&self, user: UserId) -> Option<ReliableCounts> {
+        self.players.reliable_counts(user)
+    }
+
+    /// The cipher of the sessions, once there is one.
+    pub fn cipher(&self) -> Option<Cipher> {
+        self.players.cipher()
+    }
+
+    /// Reliable messages that no client has acknowledged yet.
+    pub fn unacknowledged(&self) -> usize {
+        self.endpoint
+            .sessions()
+            .filter_map(|session| self.endpoint.session_stats(session))
+            .map(|stats| stats.unacknowledged)
+            .sum()
+    }
+
+    /// Begins the end: tells every client, waits for what is unacknowledged, closes, and is done.
+    pub fn drain(&mut self, now: Timestamp) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining { until: now.after(self.config.drain_time_max) };
+            self.players.tell_all_draining();
+            self.send_events(now);
+        }
+    }
+
+    /// Closes one session.
+    pub fn kick(&mut self, now: Timestamp, session: SessionKey) {
+        self.endpoint.close(now, session, CloseReason::Kicked);
+    }
+
+    fn tick_at(&self, tick: u32) -> Timestamp {
+        let began = self.began_at.unwrap_or_default();
+        began.after(tick_duration().saturating_mul(tick))
+    }
+
+    /// Runs `work` on the endpoint with the players as its listener, then sends what they answer.
+    fn with_endpoint(
+        &mut self,
+        now: Timestamp,
+        work: impl FnOnce(&mut Endpoint, &mut dyn FnMut(EndpointEvent<'_>)),
+    ) {
+        let Self { endpoint, players, world, schedule, .. } = self;
+        work(endpoint, &mut |event| match event {
+            EndpointEvent::Established { session, user, cipher, .. } => {
+                if players.join(now, session, user, cipher, world) {
+                    schedule.add(session);
+                }
+            }
+            EndpointEvent::Message { session, channel, bytes } => {
+                players.handle_message(now, session, channel, bytes, world);
+            }
+            EndpointEvent::Closed { session, reason } => {
+                schedule.remove(session);
+                players.leave(session, reason, world);
+            }
+            // Every state is a keyframe: which of them arrived does not change the next one.
+            _ => {}
+        });
+        self.send_events(now);
+    }
+
+    /// Sends what the players' doings called for, and closes those who misbehaved.
+    fn send_events(&mut self, now: Timestamp) {
+        while let Some((session, bytes)) = self.players.next_event() {
+            if self.endpoint.send(now, session, EVENTS, bytes).is_err() {
+                self.endpoint.close(now, session, CloseReason::QueueOverflow);
+            } else {
+                self.players.count_sent(session);
+            }
+        }
+        while let Some((session, reason)) = self.players.next_verdict() {
+            self.endpoint.close(now, session, reason);
+        }
+    }
+
+    fn run_due_ticks(&mut self, now: Timestamp) {
+        let mut ran = 0;
+        while now >= self.tick_at(self.next_tick) {
+            let scheduled = self.tick_at(self.next_tick);
+            // A tick that begins when the next one should is late however quick it is.
+            let late = now >= scheduled.after(tick_duration());
+            if late {
+                self.count_late(scheduled);
+            }
+            if ran == CATCH_UP_TICKS_MAX {
+                self.stats.skipped_ticks += 1;
+            } else {
+                self.run_tick(now, scheduled);
+                self.ran = Some(Ran { scheduled, late });
+                ran += 1;
+            }
+            self.next_tick = self.next_tick.wrapping_add(1);
+        }
+    }
+
+    fn count_late(&mut self, scheduled: Timestamp) {
+        self.stats.late_ticks += 1;
+        if self.stats.late_at.len() == LATE_TICKS_KEPT {
+            self.stats.late_at.pop_front();
+        }
+        self.stats.late_at.push_back(scheduled);
+    }
+
+    fn run_tick(&mut self, now: Timestamp, scheduled: Timestamp) {
+        self.world.step();
+        self.players.after_step(&self.world);
+        self.encodings.encode_all(&self.world);
+        self.made_at = now;
+        self.stats.ticks += 1;
+        self.stats.states_unsent += self.schedule.begin_tick(self.next_tick, scheduled);
+        self.part = None;
+        if self.next_tick.is_multiple_of(INVARIANT_TICKS) && self.world.check_invariants().is_err()
+        {
+            self.stats.invariants_broken += 1;
+        }
+    }
+
+    fn advance_phase(&mut self, now: Timestamp) {
+        match self.phase {
+            Phase::Draining { until } if now >= until || self.unacknowledged() == 0 => {
+                self.endpoint.close_all(now, CloseReason::ServerDraining);
+                self.phase = Phase::Closing { until: now.after(self.config.drain_time_max) };
+            }
+            Phase::Closing { until } if now >= until || self.endpoint.is_empty() => {
+                self.phase = Phase::Ended;
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes states whose slot has come, until `out` is full or no buffer is left.
+    fn send_states(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        while out.room() > 0 {
+            let Some(part) = self.part.take().or_else(|| self.begin_state(now)) else { return };
+            let Some(mut packet) = pool.take() else {
+                self.part = Some(part);
+                return;
+            };
+            let Self { endpoint, plan, encodings, .. } = self;
+            let written = endpoint.write_packet(
+                now,
+                part.due.session,
+                STATE,
+                part.index as u32,
+                &mut packet,
+                &mut |out| plan.write_part(part.index, encodings, out),
+            );
+            let sent = written.is_ok_and(|peer| {
+                // There is room: the loop's condition says so.
+                out.push(Datagram { peer, at: now, packet }).is_ok()
+            });
+            self.stats.states_unsent += u64::from(!sent);
+            let index = part.index + 1;
+            if index < self.plan.parts() {
+                self.part = Some(Part { index, ..part });
+            }
+        }
+    }
+
+    /// Plans the next due client's state.
+    fn begin_state(&mut self, now: Timestamp) -> Option<Part> {
+        while let Some(due) = self.schedule.next_due(now) {
+            let Some(header) = self.players.state_header(due.session, &self.world) else {
+                continue;
+            };
+            let header = header.with_times(wire_micros(self.made_at), wire_micros(due.slot_at));
+            let Some(subscriptions) = self.players.subscriptions(due.session) else { continue };
+            self.plan.plan(header, subscriptions, &self.encodings);
+            self.stats.states_scheduled += self.plan.parts() as u64;
+            self.stats.visible_entities += self.plan.entities().saturating_sub(1) as u64;
+            self.stats.visible_samples += 1;
+            return Some(Part { due, index: 0 });
+        }
+        None
+    }
+}
+
+impl Machine for Server {
+    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        self.with_endpoint(now, |endpoint, on_event| {
+            while let Some(mut datagram) = received.pop() {
+                endpoint.handle_datagram(now, datagram.peer, &mut datagram.packet, on_event);
+            }
+        });
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.began_at.get_or_insert(now);
+        self.run_due_ticks(now);
+        if self.endpoint.poll_timeout().is_some_and(|at| now >= at) {
+            self.with_endpoint(now, |endpoint, on_event| endpoint.handle_timeout(now, on_event));
+        } else {
+            self.send_events(now);
+        }
+        self.advance_phase(now);
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        self.endpoint.poll_transmit(now, pool, out);
+        self.send_states(now, pool, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        let Some(_) = self.began_at else { return Some(Timestamp::START) };
+        let mut at = self.tick_at(self.next_tick);
+        if let Some(slot) = self.schedule.poll_timeout() {
+            at = at.min(slot);
+        }
+        if let Some(session) = self.endpoint.poll_timeout() {
+            at = at.min(session);
+        }
+        Some(at)
+    }
+
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    fn on_elapsed(&mut self, began: Timestamp, ended: Timestamp) {
+        let Some(Ran { scheduled, late }) = self.ran.take() else { return };
+        self.stats.tick_time.record(ended.since(began));
+        self.tick_recent.record(ended.since(began));
+        if !late && ended > scheduled.after(tick_duration()) {
+            self.count_late(scheduled);
+        }
+    }
+}
+
+/// What a server proves itself with.
+pub struct ServerKeys {
+    /// Its static key pair.
+    pub identity: ServerIdentity,
+    /// The key that it shares with the login service.
+    pub tokens: TokenKey,
+}

@@ -1,0 +1,115 @@
+//! When each client's state leaves: spread over the state period, so that no burst of sends delays
+//! the datagrams that wait to be received.
+
+use core::time::Duration;
+
+use twinspan_core::time::Timestamp;
+use twinspan_session::SessionKey;
+
+use crate::wire::TICKS_PER_STATE;
+
+/// Slots into which one tick is divided: 1 ms each at 60 Hz, rounded down.
+pub(crate) const SLOTS_PER_TICK: usize = 16;
+const SLOTS: usize = SLOTS_PER_TICK * TICKS_PER_STATE as usize;
+
+/// One state to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) session: SessionKey,
+    /// The moment the send was scheduled for; latency counts from here.
+    pub(crate) slot_at: Timestamp,
+}
+
+/// Which sessions send in which slot, and how far the present tick's sends have come.
+#[derive(Debug)]
+pub(crate) struct SendSchedule {
+    slots: Vec<Vec<SessionKey>>,
+    slot_length: Duration,
+    /// When the tick began whose slots are being served.
+    tick_at: Timestamp,
+    /// First slot of the present tick.
+    first: usize,
+    /// Slots of the present tick that are done.
+    done: usize,
+    /// Sessions of the slot in progress that are done.
+    position: usize,
+}
+
+impl SendSchedule {
+    pub(crate) fn new(tick_length: Duration) -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            slot_length: tick_length / SLOTS_PER_TICK as u32,
+            tick_at: Timestamp::START,
+            first: 0,
+            done: SLOTS_PER_TICK,
+            position: 0,
+        }
+    }
+
+    /// Gives the session the emptiest slot; among equals the first.
+    pub(crate) fn add(&mut self, session: SessionKey) {
+        if let Some(slot) = self.slots.iter_mut().min_by_key(|slot| slot.len()) {
+            slot.push(session);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, session: SessionKey) {
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(place) = slot.iter().position(|other| *other == session) else { continue };
+            slot.remove(place);
+            if index == self.first + self.done && place < self.position {
+                self.position -= 1;
+            }
+            return;
+        }
+    }
+
+    /// Begins the sends of `tick`, which was scheduled for `tick_at`. What was left of the tick
+    /// before is returned as a count: those states are lost to lateness.
+    pub(crate) fn begin_tick(&mut self, tick: u32, tick_at: Timestamp) -> u64 {
+        let missed = self.left_in_tick();
+        self.tick_at = tick_at;
+        self.first = (tick % TICKS_PER_STATE) as usize * SLOTS_PER_TICK;
+        self.done = 0;
+        self.position = 0;
+        missed
+    }
+
+    fn left_in_tick(&self) -> u64 {
+        let slots = self.slots.iter().skip(self.first + self.done);
+        let left: usize = slots.take(SLOTS_PER_TICK - self.done).map(Vec::len).sum();
+        (left - self.position.min(left)) as u64
+    }
+
+    fn slot_at(&self, slot: usize) -> Timestamp {
+        self.tick_at.after(self.slot_length * slot as u32)
+    }
+
+    /// The next state whose slot has come.
+    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<Due> {
+        while self.done < SLOTS_PER_TICK {
+            let slot_at = self.slot_at(self.done);
+            if now < slot_at {
+                return None;
+            }
+            let slot = self.slots.get(self.first + self.done)?;
+            if let Some(session) = slot.get(self.position).copied() {
+                self.position += 1;
+                return Some(Due { session, slot_at });
+            }
+            self.done += 1;
+            self.position = 0;
+        }
+        None
+    }
+
+    /// When the next slot with a session in it comes; `None` when this tick has no more.
+    pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
+        (self.done..SLOTS_PER_TICK).find_map(|slot| {
+            let sessions = self.slots.get(self.first + slot)?;
+            let sent = if slot == self.done { self.position } else { 0 };
+            (sessions.len() > sent).then(|| self.slot_at(slot))
+        })
+    }
+}

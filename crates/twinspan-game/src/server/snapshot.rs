@@ -1,0 +1,140 @@
+//! What a page or a console shows of a server, copied out into reused memory.
+
+use twinspan_core::aead::Cipher;
+use twinspan_core::time::Timestamp;
+use twinspan_session::{EndpointStats, SessionKey, SessionStats};
+
+use super::players::PlayerStats;
+use super::{Server, ServerStats};
+use crate::measure::Latency;
+
+/// One entity on the map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntityRow {
+    /// Its id.
+    pub id: u32,
+    /// 0 player, 1 NPC, 2 projectile.
+    pub kind: u8,
+    /// Metres east.
+    pub x: f32,
+    /// Metres north.
+    pub z: f32,
+    /// Degrees clockwise.
+    pub yaw: f32,
+    /// State flags; bit 0 is the timed effect.
+    pub flags: u8,
+    /// Health, 0 to 255.
+    pub health: u8,
+}
+
+/// The cells that one player's client gets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InterestRow {
+    /// The player's entity.
+    pub id: u32,
+    /// Column of the mask's first cell.
+    pub base_x: i32,
+    /// Row of the mask's first cell.
+    pub base_z: i32,
+    /// Bit `r * 7 + c`: the cell at column `base_x + c`, row `base_z + r`.
+    pub mask: u64,
+}
+
+/// One session in the table.
+#[derive(Clone, Debug)]
+pub struct SessionRow {
+    /// The session.
+    pub session: SessionKey,
+    /// The player's entity.
+    pub entity: u32,
+    /// The user, as the token named it.
+    pub user: u64,
+    /// What the session counted.
+    pub stats: SessionStats,
+}
+
+/// The world at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct WorldSnapshot {
+    /// The tick that made it.
+    pub tick: u32,
+    /// Side of the world in metres.
+    pub side: f64,
+    /// Side of a cell in metres.
+    pub cell: f64,
+    /// All entities.
+    pub entities: Vec<EntityRow>,
+    /// All players' areas of interest.
+    pub interests: Vec<InterestRow>,
+}
+
+/// What a server and its sessions counted up to one moment.
+#[derive(Clone, Debug, Default)]
+pub struct StatsSnapshot {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// All sessions.
+    pub sessions: Vec<SessionRow>,
+    /// What the server counted.
+    pub stats: ServerStats,
+    /// What players did.
+    pub players: PlayerStats,
+    /// What the sessions counted.
+    pub endpoint: EndpointStats,
+    /// Latency of inputs since the last snapshot.
+    pub up_recent: Latency,
+    /// How long ticks took since the last snapshot.
+    pub tick_recent: Latency,
+    /// The sessions' cipher, once there is one.
+    pub cipher: Option<Cipher>,
+    /// Reliable messages not yet acknowledged.
+    pub unacknowledged: usize,
+}
+
+impl Server {
+    /// Copies the world into `out`, whose memory is reused.
+    pub fn snapshot_world(&self, out: &mut WorldSnapshot) {
+        out.tick = self.world.tick();
+        out.side = self.config.world.side;
+        out.cell = self.config.world.cell;
+        out.entities.clear();
+        out.entities.extend(self.world.entities().map(|entity| EntityRow {
+            id: entity.id.to_bits(),
+            kind: entity.kind as u8,
+            x: entity.position.x as f32,
+            z: entity.position.z as f32,
+            yaw: entity.yaw,
+            flags: entity.flags.bits(),
+            health: entity.health,
+        }));
+        out.interests.clear();
+        out.interests.extend(self.players.rows().map(|(_, _, entity, subscriptions)| {
+            let (base, mask) = subscriptions.base_and_mask();
+            InterestRow { id: entity.to_bits(), base_x: base.x, base_z: base.z, mask }
+        }));
+    }
+
+    /// Copies the counters into `out`, whose memory is reused, and begins new recent latencies.
+    pub fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
+        out.at = now;
+        out.sessions.clear();
+        for (session, user, entity, _) in self.players.rows() {
+            if let Some(stats) = self.endpoint.session_stats(session) {
+                out.sessions.push(SessionRow {
+                    session,
+                    entity: entity.to_bits(),
+                    user: user.0,
+                    stats,
+                });
+            }
+        }
+        out.stats.clone_from(&self.stats);
+        out.players.clone_from(self.players.stats());
+        out.endpoint.clone_from(self.endpoint.stats());
+        out.tick_recent.clone_from(&self.tick_recent);
+        self.players.take_recent(&mut out.up_recent);
+        self.tick_recent.clear();
+        out.cipher = self.players.cipher();
+        out.unacknowledged = self.unacknowledged();
+    }
+}

@@ -1,0 +1,229 @@
+//! Limits and times of the engine, and the knobs with which tests switch mechanisms off.
+
+use core::time::Duration;
+
+/// Fragments that one message may be cut into; the set of those that arrived is one word.
+pub const FRAGMENTS_PER_MESSAGE_MAX: usize = 64;
+
+/// How far a reliable channel may run ahead of its oldest unfinished message, in messages.
+///
+/// Both ends keep to it: the sender holds back what would go further, the receiver calls it a
+/// violation. It is far below 2^15, so 16 bits on the wire always widen to the right number.
+pub const MESSAGES_AHEAD_MAX: u64 = 1_024;
+
+/// [`MESSAGES_AHEAD_MAX`] for the control stream, which is outside credit.
+pub const CONTROL_MESSAGES_AHEAD_MAX: u64 = 64;
+
+/// Longest reliable message on the control stream, in bytes; such messages have no fragments.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 512;
+
+/// What each reliable frame costs of credit beside its payload.
+///
+/// Without it, empty messages that arrive ahead of their turn would be held for nothing.
+pub const FRAME_CHARGE_BYTES: u64 = 128;
+
+/// Credit that both ends start with, in charged bytes.
+pub const CREDIT_BYTES: u64 = 262_144;
+
+/// How a frame that was lost travels again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResendIdentity {
+    /// Under a new packet number, with whatever else there is to say. For sealed sessions: a
+    /// nonce never repeats, and a replay window drops copies.
+    FreshNumber,
+    /// Alone in its packet and under the number that it had (Second Life's UDP does this). An ack
+    /// then does not say which copy arrived, so RTT comes from pings only.
+    SameNumber,
+}
+
+/// Switches for tests that show that each mechanism is needed. Production leaves the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knobs {
+    /// Whether lost frames travel again.
+    pub resend: bool,
+    /// Whether what arrives twice is delivered once.
+    pub suppress_duplicates: bool,
+    /// Whether an ack of a number never sent is an error. Switched off, such acks are believed.
+    pub validate_acks: bool,
+    /// Makes an [`AckTracker`](crate::AckTracker) lie: it acknowledges this many numbers past the
+    /// largest that arrived.
+    pub ack_ahead: u64,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self { resend: true, suppress_duplicates: true, validate_acks: true, ack_ahead: 0 }
+    }
+}
+
+/// Limits and times of one connection's engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How lost frames travel again.
+    pub identity: ResendIdentity,
+    /// Longest body of a frame; longer messages are cut. 1 to 65,536.
+    pub fragment_bytes_max: usize,
+    /// What the caller's frame head takes at most; [`Sender::poll_frame`](crate::Sender::poll_frame)
+    /// counts it against the room.
+    pub frame_head_bytes: usize,
+    /// Longest message, at most 64 fragments.
+    pub message_bytes_max: usize,
+    /// Reliable messages queued or in flight.
+    pub queued_messages_max: usize,
+    /// Bytes of reliable messages queued or in flight, and apart from them of unreliable ones.
+    pub queued_bytes_max: usize,
+    /// Queued messages of the unreliable classes; past it the oldest are dropped.
+    pub loose_messages_max: usize,
+    /// Reliable frames in flight, 1 to 1,024. The control stream is outside it.
+    pub in_flight_frames_max: usize,
+    /// Charged bytes that the receiver is willing to hold undelivered, and the credit that the
+    /// sender starts with. `u64::MAX`: no credit at all, for protocols without it.
+    pub credit_bytes: u64,
+    /// Incomplete messages of the sequenced class that the receiver holds.
+    pub partial_messages_max: usize,
+    /// Bytes of those, with [`FRAME_CHARGE_BYTES`] for each fragment.
+    pub partial_bytes_max: usize,
+    /// How long an incomplete sequenced message is kept after its first fragment.
+    pub partial_deadline: Duration,
+    /// Resend timeout before the first RTT sample.
+    pub rto_initial: Duration,
+    /// Shortest resend timeout.
+    pub rto_min: Duration,
+    /// Longest resend timeout, backoff included, jitter not.
+    pub rto_max: Duration,
+    /// How often one frame may be resent before the connection is dead.
+    pub attempts_max: u32,
+    /// How much is added to a resend timeout at most, as a fraction of it; 0 to 1.
+    pub jitter_fraction: f64,
+    /// How long an ack may wait for company. Both ends assume the same.
+    pub ack_delay_max: Duration,
+    /// Packets that want an ack, after which it waits no longer. At least 1.
+    pub ack_packets_max: u32,
+    /// How long a packet given up as lost is remembered, so that a late ack still counts.
+    pub late_ack_window: Duration,
+    /// Bytes of idle buffers that each half keeps for reuse.
+    pub recycled_bytes_max: usize,
+    /// For tests.
+    pub knobs: Knobs,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            identity: ResendIdentity::FreshNumber,
+            fragment_bytes_max: 1_100,
+            frame_head_bytes: 8,
+            message_bytes_max: 65_536,
+            queued_messages_max: 1_024,
+            queued_bytes_max: 262_144,
+            loose_messages_max: 64,
+            in_flight_frames_max: 256,
+            credit_bytes: CREDIT_BYTES,
+            partial_messages_max: 4,
+            partial_bytes_max: 131_072,
+            partial_deadline: Duration::from_secs(2),
+            rto_initial: Duration::from_millis(250),
+            rto_min: Duration::from_millis(50),
+            rto_max: Duration::from_secs(3),
+            attempts_max: 32,
+            jitter_fraction: 0.25,
+            ack_delay_max: Duration::from_millis(25),
+            ack_packets_max: 16,
+            late_ack_window: Duration::from_secs(2),
+            recycled_bytes_max: 8_192,
+            knobs: Knobs::default(),
+        }
+    }
+}
+
+/// A field of [`Config`] is out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The field must lie within these bounds.
+    #[error("{field} is {value}, set it to {min}..={max}")]
+    OutOfRange {
+        /// Which field.
+        field: &'static str,
+        /// What it is.
+        value: u64,
+        /// Least legal value.
+        min: u64,
+        /// Greatest legal value.
+        max: u64,
+    },
+    /// Resend timeouts must be `0 < rto_min <= rto_initial <= rto_max`.
+    #[error("rto_min, rto_initial and rto_max are not in this order above zero, reorder them")]
+    RtoOrder,
+    /// `jitter_fraction` must be a number from 0 to 1.
+    #[error("jitter_fraction is not within 0 to 1, set it to 0.25 or so")]
+    Jitter,
+}
+
+impl Config {
+    /// Checks every field that has a range.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is out of range and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let message_max = FRAGMENTS_PER_MESSAGE_MAX.saturating_mul(self.fragment_bytes_max);
+        let whole_message = (self.message_bytes_max as u64)
+            .saturating_add(FRAGMENTS_PER_MESSAGE_MAX as u64 * FRAME_CHARGE_BYTES);
+        let most = u64::from(u32::MAX);
+        let attempts = u64::from(self.attempts_max);
+        let ack_packets = u64::from(self.ack_packets_max);
+        for (field, value, min, max) in [
+            ("fragment_bytes_max", self.fragment_bytes_max as u64, 1, 65_536),
+            ("frame_head_bytes", self.frame_head_bytes as u64, 0, 256),
+            ("message_bytes_max", self.message_bytes_max as u64, 1, message_max as u64),
+            ("queued_messages_max", self.queued_messages_max as u64, 1, 1 << 20),
+            ("queued_bytes_max", self.queued_bytes_max as u64, 1, most),
+            ("loose_messages_max", self.loose_messages_max as u64, 1, 4_096),
+            ("in_flight_frames_max", self.in_flight_frames_max as u64, 1, 1_024),
+            // A window below two whole messages could stop a message half-way for ever.
+            ("credit_bytes", self.credit_bytes, 2 * whole_message, u64::MAX),
+            ("partial_messages_max", self.partial_messages_max as u64, 1, 64),
+            ("partial_bytes_max", self.partial_bytes_max as u64, 1, most),
+            ("attempts_max", attempts, 1, 1_000),
+            ("ack_packets_max", ack_packets, 1, 1_024),
+            ("recycled_bytes_max", self.recycled_bytes_max as u64, 0, most),
+        ] {
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::OutOfRange { field, value, min, max });
+            }
+        }
+        let ordered = self.rto_min <= self.rto_initial && self.rto_initial <= self.rto_max;
+        if self.rto_min.is_zero() || !ordered {
+            return Err(ConfigError::RtoOrder);
+        }
+        if !(0.0..=1.0).contains(&self.jitter_fraction) {
+            return Err(ConfigError::Jitter);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_legal() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let config = Config { in_flight_frames_max: 0, ..Config::default() };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "in_flight_frames_max is 0, set it to 1..=1024"
+        );
+        let config = Config { message_bytes_max: 70_401, ..Config::default() };
+        assert!(config.check().unwrap_err().to_string().starts_with("message_bytes_max"));
+        let config = Config { rto_min: Duration::from_secs(9), ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::RtoOrder));
+        let config = Config { jitter_fraction: f64::NAN, ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::Jitter));
+    }
+}

@@ -1,0 +1,376 @@
+//! The sending half: what leaves, what is lost, what the peer has.
+
+mod frames;
+mod fresh;
+mod outbox;
+mod same;
+mod sent;
+mod store;
+
+use core::time::Duration;
+
+use twinspan_core::{random::Stream, time::Timestamp};
+
+use crate::backoff::{doubled, nanos, parts_per_million, spread};
+use crate::{
+    Ack, AckError, Channel, Config, Fragment, OutFrame, ResendIdentity, RttEstimator, SendError,
+    SenderStats,
+};
+use frames::{Frames, NONE};
+use fresh::Fresh;
+use outbox::{Outbox, Taken};
+use same::Same;
+use sent::SentNumbers;
+use store::Key;
+
+/// The sending half of one connection.
+///
+/// Queue messages with [`send`](Self::send). To fill a packet, call
+/// [`poll_frame`](Self::poll_frame) until it says `None` or the packet is full, then tell
+/// [`on_sent`](Self::on_sent) under which number the packet left: a polled frame belongs to the
+/// next packet that is reported, so every poll that gave a frame must be followed by that call.
+/// Feed it [`handle_ack`](Self::handle_ack) and [`handle_credit`](Self::handle_credit), and call
+/// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout); after each of
+/// these [`wants_to_send`](Self::wants_to_send) may have become true.
+///
+/// Of what may travel, lost frames leave first, then control messages, the unreliable classes, the
+/// rest, and bulk. A frame that does not fit the room lets later lanes ride along instead.
+///
+/// Nothing is allocated once its tables have grown to what the traffic needs; an idle sender that
+/// never sent holds no heap memory.
+#[derive(Debug)]
+pub struct Sender {
+    shared: Shared,
+    packets: Packets,
+    /// Frames polled since the last packet left.
+    polled: u32,
+    /// Whether any frame was polled since, unreliable ones included.
+    is_polled: bool,
+    /// With resends under the same number: the number under which the polled frame must leave.
+    resend_of: Option<u64>,
+}
+
+/// What both kinds of packet records work on.
+#[derive(Debug)]
+struct Shared {
+    outbox: Outbox,
+    frames: Frames,
+    numbers: SentNumbers,
+    rtt: RttEstimator,
+    stats: SenderStats,
+    jitter: Stream,
+    /// Timeouts in a row without an ack in between.
+    backoff_level: u32,
+    /// The random part of the current resend delay.
+    backoff_draw: u64,
+    rto_max_ns: u64,
+    jitter_ppm: u32,
+    ack_delay_max_ns: u64,
+    late_ack_window_ns: u64,
+    validate_acks: bool,
+}
+
+impl Shared {
+    /// How long after its sending the oldest packet in flight leaves again.
+    fn resend_delay(&self) -> Duration {
+        self.delay(self.backoff_level, self.backoff_draw)
+    }
+
+    /// How long the message waits before its next resend, by how often it was resent.
+    fn resend_delay_of(&mut self, key: Key) -> Duration {
+        let draw = self.jitter.next_u64();
+        self.delay(self.outbox.resends(key), draw)
+    }
+
+    fn delay(&self, level: u32, draw: u64) -> Duration {
+        let base = self.rtt.rto_ns().saturating_add(self.ack_delay_max_ns);
+        let base = doubled(base.min(self.rto_max_ns), level, self.rto_max_ns);
+        Duration::from_nanos(spread(base, self.jitter_ppm, draw))
+    }
+
+    fn lengthen_backoff(&mut self) {
+        self.backoff_level = self.backoff_level.saturating_add(1);
+        self.backoff_draw = self.jitter.next_u64();
+    }
+
+    fn restart_backoff(&mut self) {
+        if self.backoff_level > 0 {
+            self.backoff_level = 0;
+            self.backoff_draw = self.jitter.next_u64();
+        }
+    }
+
+    /// Until when an ack of a packet is of interest that is not in flight from `now` on.
+    const fn late_until(&self, now: Timestamp) -> Timestamp {
+        now.after(Duration::from_nanos(self.late_ack_window_ns))
+    }
+
+    /// How long an overtaken packet is waited for.
+    fn overtaken(&self) -> Duration {
+        Duration::from_nanos(self.rtt.overtaken_ns())
+    }
+}
+
+/// Records of packets, by resend identity.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "sealed sessions are many, a viewer's circuits few")]
+enum Packets {
+    Fresh(Fresh),
+    Same(Same),
+}
+
+/// A packet that leaves.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    number: u64,
+    tag: u32,
+    /// Its reliable frames.
+    head: u32,
+    eliciting: bool,
+}
+
+impl Sender {
+    /// Nothing queued. `config` passed [`Config::check`]; `jitter` is this connection's own stream.
+    pub fn new(config: &Config, jitter: Stream) -> Self {
+        let mut jitter = jitter;
+        let backoff_draw = jitter.next_u64();
+        let shared = Shared {
+            outbox: Outbox::new(config),
+            frames: Frames::new(),
+            numbers: SentNumbers::new(),
+            rtt: RttEstimator::new(config.rto_initial, config.rto_min, config.rto_max),
+            stats: SenderStats::default(),
+            jitter,
+            backoff_level: 0,
+            backoff_draw,
+            rto_max_ns: nanos(config.rto_max),
+            jitter_ppm: parts_per_million(config.jitter_fraction),
+            ack_delay_max_ns: nanos(config.ack_delay_max),
+            late_ack_window_ns: nanos(config.late_ack_window),
+            validate_acks: config.knobs.validate_acks,
+        };
+        let packets = match config.identity {
+            ResendIdentity::FreshNumber => Packets::Fresh(Fresh::new()),
+            ResendIdentity::SameNumber => Packets::Same(Same::new()),
+        };
+        Self { shared, packets, polled: NONE, is_polled: false, resend_of: None }
+    }
+
+    /// Queues a copy of `payload`. Longer than [`Config::fragment_bytes_max`], it is cut, except in
+    /// the unreliable class, whose messages have no number to be put together by, on the reliable
+    /// control stream, and with [`ResendIdentity::SameNumber`].
+    ///
+    /// Messages of the unreliable classes are sent once. When too many of them wait, the oldest
+    /// are dropped; a sequenced one takes the place of an older one of its channel.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] for reliable messages past the limits, [`SendError::TooLong`], and
+    /// [`SendError::Dead`].
+    pub fn send(
+        &mut self,
+        _now: Timestamp,
+        channel: Channel,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        self.shared.outbox.send(channel, payload, &mut self.shared.stats)
+    }
+
+    /// The next frame that may travel now and that with its head
+    /// ([`Config::frame_head_bytes`]) fits `room` bytes. `None`: nothing may travel or nothing
+    /// fits. With [`ResendIdentity::SameNumber`] a packet takes one frame.
+    pub fn poll_frame(&mut self, now: Timestamp, room: usize) -> Option<OutFrame<'_>> {
+        if self.timeout_at() <= now {
+            self.handle_timeout(now);
+        }
+        if self.is_polled && matches!(self.packets, Packets::Same(_)) {
+            return None;
+        }
+        let shared = &mut self.shared;
+        let taken: Taken = shared.outbox.take(room, &mut shared.stats)?;
+        self.is_polled = true;
+        self.resend_of = taken.resend_of;
+        if taken.reliable {
+            self.polled = shared.frames.push(self.polled, taken);
+        }
+        let (message, body) = shared.outbox.lend(taken)?;
+        let fragment = Fragment { index: taken.fragment, last: message.fragments - 1 };
+        Some(OutFrame {
+            channel: message.channel,
+            number: message.channel.delivery.is_numbered().then_some(message.number),
+            fragment: (fragment.last > 0).then_some(fragment),
+            resend_of: taken.resend_of,
+            body,
+        })
+    }
+
+    /// A packet of `bytes` bytes left as `number` with all frames polled since the last call.
+    ///
+    /// `tag` comes back when it is acknowledged. `eliciting`: the peer will acknowledge it; a
+    /// packet with reliable frames always is. A number that is passed over counts as skipped, and
+    /// an ack of it as a lie. Numbers only rise, except when
+    /// [`OutFrame::resend_of`] told to use an old one.
+    ///
+    /// # Panics
+    /// When the number is not larger than all before it and no polled frame asked for it.
+    pub fn on_sent(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        tag: u32,
+        bytes: usize,
+        eliciting: bool,
+    ) {
+        let shared = &mut self.shared;
+        shared.outbox.settle();
+        shared.stats.packets_sent += 1;
+        shared.stats.packet_bytes_sent += bytes as u64;
+        let head = core::mem::replace(&mut self.polled, NONE);
+        let resend_of = self.resend_of.take();
+        self.is_polled = false;
+        let leaving = Leaving { number, tag, head, eliciting: eliciting || head != NONE };
+        if let (Packets::Same(same), Some(asked)) = (&mut self.packets, resend_of) {
+            assert!(number == asked, "a resend leaves under its old number");
+            return same.on_resent(now, leaving, shared);
+        }
+        assert!(number >= shared.numbers.next() && number < u64::MAX, "packet numbers only rise");
+        match &mut self.packets {
+            Packets::Fresh(fresh) => fresh.on_sent(now, leaving, shared),
+            Packets::Same(same) => same.on_sent(now, leaving, shared),
+        }
+    }
+
+    /// Takes the next message number of a channel for a message that the caller itself writes into
+    /// a packet right now, outside the queue. Meant for the sequenced class; 0 for the unreliable
+    /// class, which has no numbers.
+    ///
+    /// # Panics
+    /// For reliable channels: a number without a message would never be finished.
+    pub fn next_number(&mut self, channel: Channel) -> u64 {
+        assert!(!channel.delivery.is_reliable(), "reliable messages pass through the queue");
+        if channel.delivery.is_numbered() { self.shared.outbox.take_number(channel) } else { 0 }
+    }
+
+    /// Takes in the peer's ack. `on_acked` gets number and tag of each packet that is acknowledged
+    /// for the first time, in rising order, those given up as lost included while they are
+    /// remembered ([`Config::late_ack_window`]).
+    ///
+    /// # Errors
+    /// [`AckError`], and nothing was changed.
+    pub fn handle_ack(
+        &mut self,
+        now: Timestamp,
+        ack: &Ack,
+        on_acked: &mut dyn FnMut(u64, u32),
+    ) -> Result<(), AckError> {
+        let shared = &mut self.shared;
+        shared.outbox.settle();
+        if shared.validate_acks {
+            shared.numbers.check(ack)?;
+        }
+        match &mut self.packets {
+            Packets::Fresh(fresh) => fresh.handle_ack(now, ack, shared, on_acked),
+            Packets::Same(same) => {
+                for number in ack.numbers() {
+                    if let Some(tag) = same.handle_ack(number, shared)? {
+                        on_acked(number, tag);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the ack of one packet number; says whether that was news.
+    ///
+    /// # Errors
+    /// [`AckError`], and nothing was changed.
+    pub fn handle_ack_one(&mut self, now: Timestamp, number: u64) -> Result<bool, AckError> {
+        let shared = &mut self.shared;
+        if let Packets::Same(same) = &mut self.packets {
+            shared.outbox.settle();
+            return Ok(same.handle_ack(number, shared)?.is_some());
+        }
+        let mut is_news = false;
+        let ack = Ack::single(number, Duration::ZERO);
+        self.handle_ack(now, &ack, &mut |_, _| is_news = true)?;
+        Ok(is_news)
+    }
+
+    /// The peer allows `max_total` charged bytes in total since the start. A smaller number than
+    /// before changes nothing, so credit may arrive out of order.
+    pub fn handle_credit(&mut self, max_total: u64) {
+        self.shared.outbox.raise_credit(max_total);
+    }
+
+    /// Takes in a round trip that was measured otherwise: with [`ResendIdentity::SameNumber`] acks
+    /// tell none (Karn's ambiguity), so RTT comes from pings.
+    pub fn on_rtt_sample(&mut self, _now: Timestamp, rtt: Duration, delay: Duration) {
+        self.shared.rtt.on_sample(rtt, delay);
+    }
+
+    /// Gives up what is overdue. Harmless when called early.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let shared = &mut self.shared;
+        match &mut self.packets {
+            Packets::Fresh(fresh) => fresh.handle_timeout(now, shared),
+            Packets::Same(same) => same.handle_timeout(now, shared),
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next. It may be early, never
+    /// late.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        Some(self.timeout_at()).filter(|at| *at != Timestamp::NEVER)
+    }
+
+    fn timeout_at(&self) -> Timestamp {
+        match &self.packets {
+            Packets::Fresh(fresh) => fresh.poll_timeout(&self.shared),
+            Packets::Same(same) => same.poll_timeout(),
+        }
+    }
+
+    /// Whether a frame may travel now: new, or lost, within credit and the limits in flight. True
+    /// too when a timeout is overdue.
+    pub fn wants_to_send(&self, now: Timestamp) -> bool {
+        self.shared.outbox.is_ready() || self.timeout_at() <= now
+    }
+
+    /// Whether a frame was resent more often than [`Config::attempts_max`] allows: the peer is gone.
+    pub const fn is_dead(&self) -> bool {
+        self.shared.outbox.is_dead()
+    }
+
+    /// Reliable messages that are queued or in flight.
+    pub const fn unacknowledged(&self) -> usize {
+        self.shared.outbox.unacknowledged()
+    }
+
+    /// Charged bytes that may leave for the first time before the peer gives more credit.
+    pub const fn credit_left(&self) -> u64 {
+        self.shared.outbox.credit_left()
+    }
+
+    /// What is known of the round-trip time.
+    pub const fn rtt(&self) -> &RttEstimator {
+        &self.shared.rtt
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &SenderStats {
+        &self.shared.stats
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    fn heap_bytes(&self) -> usize {
+        let packets = match &self.packets {
+            Packets::Fresh(fresh) => fresh.heap_bytes(),
+            Packets::Same(same) => same.heap_bytes(),
+        };
+        self.shared.outbox.heap_bytes() + self.shared.frames.heap_bytes() + packets
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Packets in flight when every packet has its own number: acks, losses, timeouts.
+
+use std::collections::VecDeque;
+
+use core::time::Duration;
+
+use twinspan_core::time::Timestamp;
+
+use super::frames::NONE;
+use super::sent::{runs, within};
+use super::{Leaving, Shared};
+use crate::bits::BitRing;
+use crate::{Ack, bits};
+
+/// How many numbers the largest acknowledged one may be ahead of a packet before that counts as
+/// lost (RFC 9002, section 6.1.1).
+const OVERTAKEN_BY: u64 = 3;
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its number was skipped: there is no packet.
+    Skipped,
+    /// It left and wants no ack.
+    Quiet,
+    /// It left and wants an ack.
+    Flying,
+    /// It was given up, yet a late ack still counts.
+    Lost,
+    /// The peer has it.
+    Acked,
+}
+
+/// What is remembered of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    sent_at: Timestamp,
+    /// Until when an ack of it is of interest, if it is not in flight.
+    until: Timestamp,
+    tag: u32,
+    /// Its reliable frames.
+    head: u32,
+    fate: Fate,
+}
+
+impl Record {
+    const SKIPPED: Self = Self {
+        sent_at: Timestamp::START,
+        until: Timestamp::START,
+        tag: 0,
+        head: NONE,
+        fate: Fate::Skipped,
+    };
+}
+
+/// Records of the packets from `base` on, by number.
+///
+/// Three sets of bits answer an ack in a few word operations, however many packets it names: which
+/// numbers were sent ([`Shared`] has that one), which are open to an ack, and which are in flight.
+/// No bit is set for a number without a record.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    open: BitRing,
+    flying: BitRing,
+    base: u64,
+    records: VecDeque<Record>,
+    /// Numbers in flight with reliable frames, oldest first; some may have landed since.
+    guarded: VecDeque<u64>,
+    /// One past the largest acknowledged number; 0 before the first.
+    acked_next: u64,
+    /// When a packet that was overtaken counts as lost.
+    loss_at: Timestamp,
+}
+
+impl Fresh {
+    pub(super) const fn new() -> Self {
+        Self {
+            open: BitRing::new(),
+            flying: BitRing::new(),
+            base: 0,
+            records: VecDeque::new(),
+            guarded: VecDeque::new(),
+            acked_next: 0,
+            loss_at: Timestamp::NEVER,
+        }
+    }
+
+    /// A packet left. Its number is not below `shared.numbers.next()`.
+    pub(super) fn on_sent(&mut self, now: Timestamp, leaving: Leaving, shared: &mut Shared) {
+        let Leaving { number, tag, head, eliciting } = leaving;
+        while self.base + bits::SPAN <= number && !self.records.is_empty() {
+            self.forget_oldest(now, shared);
+        }
+        self.retire(now, shared);
+        if self.records.is_empty() {
+            self.base = number;
+        }
+        let end = self.base + self.records.len() as u64;
+        for _skipped in end..number {
+            self.records.push_back(Record::SKIPPED);
+        }
+        let fate = if eliciting { Fate::Flying } else { Fate::Quiet };
+        let until = shared.late_until(now);
+        self.records.push_back(Record { sent_at: now, until, tag, head, fate });
+        self.open.insert(number);
+        if eliciting {
+            self.flying.insert(number);
+        }
+        if head != NONE {
+            self.guarded.push_back(number);
+        }
+        shared.numbers.advance(number);
+        // Only with validation switched off can an ack have come before its packet.
+        if number < self.acked_next {
+            self.acknowledge(number, shared);
+        }
+        self.trim_guarded();
+    }
+
+    fn record(&self, number: u64) -> Option<&Record> {
+        self.records.get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    fn record_mut(&mut self, number: u64) -> Option<&mut Record> {
+        self.records.get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    /// An ack that was checked, or that is believed unchecked.
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Timestamp,
+        ack: &Ack,
+        shared: &mut Shared,
+        on_acked: &mut dyn FnMut(u64, u32),
+    ) {
+        let next = shared.numbers.next();
+        let before = shared.stats.packets_acked;
+        self.sample_rtt(now, ack, shared);
+        for (low, claimed) in runs(ack) {
+            if low + 63 < self.base {
+                continue;
+            }
+            let mut newly = claimed & within(low, self.base, next) & self.open.run(low);
+            while newly != 0 {
+                let number = low + u64::from(newly.trailing_zeros());
+                newly &= newly - 1;
+                if let Some(tag) = self.acknowledge(number, shared) {
+                    on_acked(number, tag);
+                }
+            }
+        }
+        if (self.base..next).contains(&ack.largest)
+            && self.open.contains(ack.largest)
+            && let Some(tag) = self.acknowledge(ack.largest, shared)
+        {
+            on_acked(ack.largest, tag);
+        }
+        self.acked_next = self.acked_next.max(ack.largest.saturating_add(1));
+        if shared.stats.packets_acked > before {
+            shared.restart_backoff();
+        }
+        self.detect_losses(now, shared);
+        self.retire(now, shared);
+        self.trim_guarded();
+    }
+
+    /// The largest number tells the round trip when this is its first ack; numbers are unique, so
+    /// it does even if the packet had been given up.
+    fn sample_rtt(&self, now: Timestamp, ack: &Ack, shared: &mut Shared) {
+        if let Some(record) = self.record(ack.largest)
+            && matches!(record.fate, Fate::Flying | Fate::Lost)
+        {
+            let delay = ack.delay.min(Duration::from_nanos(shared.ack_delay_max_ns));
+            shared.rtt.on_sample(now.since(record.sent_at), delay);
+        }
+    }
+
+    /// Marks a packet as acknowledged; returns its tag.
+    fn acknowledge(&mut self, number: u64, shared: &mut Shared) -> Option<u32> {
+        self.open.remove(number);
+        self.flying.remove(number);
+        let record = self.record_mut(number)?;
+        let Record { fate, head, tag, .. } = *record;
+        record.fate = Fate::Acked;
+        record.head = NONE;
+        shared.stats.packets_acked += 1;
+        shared.stats.spurious += u64::from(fate == Fate::Lost);
+        let mut index = head;
+        while let Some((node, next)) = shared.frames.get(index) {
+            if fate != Fate::Lost {
+                shared.outbox.release_flight(node.counted);
+            }
+            shared.outbox.on_frame_acked(node.key, node.fragment, &mut shared.stats);
+            index = next;
+        }
+        shared.frames.release(head);
+        Some(tag)
+    }
+
+    /// Gives a packet in flight up: its frames leave again, a late ack still counts.
+    fn give_up(&mut self, now: Timestamp, number: u64, shared: &mut Shared) {
+        self.flying.remove(number);
+        let Some(record) = self.record_mut(number) else {
+            return;
+        };
+        record.fate = Fate::Lost;
+        record.until = shared.late_until(now);
+        let mut index = record.head;
+        shared.stats.packets_lost += 1;
+        while let Some((node, next)) = shared.frames.get(index) {
+            shared.outbox.release_flight(node.counted);
+            shared.outbox.on_frame_lost(node.key, node.fragment);
+            index = next;
+        }
+    }
+
+    /// Gives up what acknowledged packets overtook, by number or by time.
+    fn detect_losses(&mut self, now: Timestamp, shared: &mut Shared) {
+        self.loss_at = Timestamp::NEVER;
+        let Some(largest) = self.acked_next.checked_sub(1) else {
+            return;
+        };
+        let end = largest.min(shared.numbers.next());
+        let patience = shared.overtaken();
+        let mut low = self.base;
+        while low < end {
+            let mut run = self.flying.run(low) & within(low, low, end);
+            while run != 0 {
+                let number = low + u64::from(run.trailing_zeros());
+                run &= run - 1;
+                let sent_at = self.record(number).map_or(Timestamp::NEVER, |record| record.sent_at);
+                let by = sent_at.after(patience);
+                if largest - number >= OVERTAKEN_BY || by <= now {
+                    self.give_up(now, number, shared);
+                } else {
+                    self.loss_at = self.loss_at.min(by);
+                }
+            }
+            low += 64;
+        }
+    }
+
+    /// Drops records from the old end that nobody asks about any more.
+    fn retire(&mut self, now: Timestamp, shared: &mut Shared) {
+        while let Some(front) = self.records.front() {
+            let expired = front.until <= now;
+            let done = match front.fate {
+                Fate::Skipped | Fate::Acked => true,
+                Fate::Quiet | Fate::Lost => expired,
+                // Nothing in it is resent; it only counts as lost.
+                Fate::Flying => expired && front.head == NONE,
+            };
+            if !done {
+                return;
+            }
+            self.forget_oldest(now, shared);
+        }
+    }
+
+    fn forget_oldest(&mut self, now: Timestamp, shared: &mut Shared) {
+        let number = self.base;
+        if self.record(number).is_some_and(|record| record.fate == Fate::Flying) {
+            self.give_up(now, number, shared);
+        }
+        if let Some(record) = self.records.pop_front() {
+            shared.frames.release(record.head);
+            self.base += 1;
+        }
+        self.open.remove(number);
+    }
+
+    fn trim_guarded(&mut self) {
+        while let Some(number) = self.guarded.front() {
+            if *number >= self.base && self.flying.contains(*number) {
+                return;
+            }
+            self.guarded.pop_front();
+        }
+    }
+
+    /// When the oldest packet with reliable frames is resent if nothing is heard.
+    fn resend_at(&self, shared: &Shared) -> Timestamp {
+        let oldest = self.guarded.front().and_then(|number| self.record(*number));
+        oldest.map_or(Timestamp::NEVER, |record| record.sent_at.after(shared.resend_delay()))
+    }
+
+    pub(super) fn poll_timeout(&self, shared: &Shared) -> Timestamp {
+        self.loss_at.min(self.resend_at(shared))
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, shared: &mut Shared) {
+        if self.loss_at <= now {
+            self.detect_losses(now, shared);
+            self.trim_guarded();
+        }
+        if self.resend_at(shared) <= now {
+            while self.resend_at(shared) <= now
+                && let Some(number) = self.guarded.pop_front()
+            {
+                self.give_up(now, number, shared);
+                self.trim_guarded();
+            }
+            shared.stats.timeouts += 1;
+            shared.lengthen_backoff();
+        }
+        self.retire(now, shared);
+        self.trim_guarded();
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.records.capacity() * size_of::<Record>() + self.guarded.capacity() * 8
+    }
+}

@@ -1,0 +1,511 @@
+//! What there is to send and in which order: messages, lanes, credit and limits in flight.
+
+use std::collections::VecDeque;
+
+use super::store::{Key, Message, Queue, Store};
+use crate::bits::DoneSet;
+use crate::config::{
+    CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
+};
+use crate::{Channel, Config, Delivery, ResendIdentity, SendError, SenderStats, StreamId};
+
+/// Numbering of one channel.
+#[derive(Debug)]
+struct TxChannel {
+    channel: Channel,
+    /// Number of its next message.
+    next: u64,
+    /// Numbers that the peer has; stays empty for the unreliable classes.
+    done: DoneSet,
+}
+
+/// Messages with the same urgency, first in, first out. The first lane with a frame that may
+/// travel and fits wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    /// Lost frames, control ones at its front.
+    Resend,
+    /// Reliable messages of the control stream.
+    Control,
+    /// The unreliable classes: old news is worth least, so they never wait behind reliable ones.
+    Loose,
+    /// Reliable messages of other streams.
+    Normal,
+    /// Reliable messages of the bulk stream.
+    Bulk,
+}
+
+const LANES: [Lane; 5] = [Lane::Resend, Lane::Control, Lane::Loose, Lane::Normal, Lane::Bulk];
+
+/// A frame that was taken out to travel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    pub(crate) key: Key,
+    pub(crate) fragment: u8,
+    pub(crate) reliable: bool,
+    /// Whether it counts against the limit in flight.
+    pub(crate) counted: bool,
+    /// The packet number that it had before, when it must keep it.
+    pub(crate) resend_of: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    store: Store,
+    channels: Vec<TxChannel>,
+    resend: VecDeque<Key>,
+    control: Queue,
+    loose: Queue,
+    normal: Queue,
+    bulk: Queue,
+    /// A loose message whose last frame was lent out; its slot is freed by the next change.
+    spent: Option<Key>,
+    /// Lost frames that wait: of the control stream, and others.
+    lost_control: u32,
+    lost_other: u32,
+    in_flight: u32,
+    credit_used: u64,
+    credit_total: u64,
+    messages: u32,
+    bytes: usize,
+    loose_bytes: usize,
+    dead: bool,
+    limits: Limits,
+}
+
+/// The fields of [`Config`] that matter here, narrow because servers have thousands of these.
+#[derive(Debug)]
+struct Limits {
+    same_number: bool,
+    resend: bool,
+    piece: u32,
+    head: u32,
+    message_bytes: u32,
+    messages: u32,
+    bytes: u32,
+    loose_messages: u32,
+    in_flight: u32,
+    attempts: u32,
+}
+
+impl Outbox {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            store: Store::new(config.recycled_bytes_max),
+            channels: Vec::new(),
+            resend: VecDeque::new(),
+            control: Queue::new(),
+            loose: Queue::new(),
+            normal: Queue::new(),
+            bulk: Queue::new(),
+            spent: None,
+            lost_control: 0,
+            lost_other: 0,
+            in_flight: 0,
+            credit_used: 0,
+            credit_total: config.credit_bytes,
+            messages: 0,
+            bytes: 0,
+            loose_bytes: 0,
+            dead: false,
+            limits: Limits {
+                same_number: config.identity == ResendIdentity::SameNumber,
+                resend: config.knobs.resend,
+                piece: narrow(config.fragment_bytes_max).max(1),
+                head: narrow(config.frame_head_bytes),
+                message_bytes: narrow(config.message_bytes_max),
+                messages: narrow(config.queued_messages_max),
+                bytes: narrow(config.queued_bytes_max),
+                loose_messages: narrow(config.loose_messages_max).max(1),
+                in_flight: narrow(config.in_flight_frames_max),
+                attempts: config.attempts_max,
+            },
+        }
+    }
+
+    pub(crate) const fn unacknowledged(&self) -> usize {
+        self.messages as usize
+    }
+
+    pub(crate) const fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    pub(crate) fn raise_credit(&mut self, total: u64) {
+        self.credit_total = self.credit_total.max(total);
+    }
+
+    pub(crate) const fn credit_left(&self) -> u64 {
+        self.credit_total.saturating_sub(self.credit_used)
+    }
+
+    pub(crate) const fn release_flight(&mut self, counted: bool) {
+        if counted {
+            self.in_flight -= 1;
+        }
+    }
+
+    /// Next number of the channel, which is taken.
+    pub(crate) fn take_number(&mut self, channel: Channel) -> u64 {
+        let place = self.place(channel);
+        self.number_at(place)
+    }
+
+    fn number_at(&mut self, place: u16) -> u64 {
+        let Some(tx) = self.channels.get_mut(usize::from(place)) else {
+            return 0;
+        };
+        tx.next += 1;
+        tx.next - 1
+    }
+
+    /// Where the channel is in the table. There are 256 channels at most, few are used, and places
+    /// stay, so a scan of some bytes does.
+    fn place(&mut self, channel: Channel) -> u16 {
+        let found = self.channels.iter().position(|tx| tx.channel == channel);
+        let place = found.unwrap_or_else(|| {
+            self.channels.push(TxChannel { channel, next: 0, done: DoneSet::default() });
+            self.channels.len() - 1
+        });
+        place as u16
+    }
+
+    /// Longest message of the channel.
+    fn longest(&self, channel: Channel) -> usize {
+        let limits = &self.limits;
+        if channel.delivery == Delivery::Unreliable || limits.same_number {
+            // Without a message number there is nothing to put pieces together by.
+            limits.piece.min(limits.message_bytes) as usize
+        } else if channel.delivery.is_reliable() && channel.stream == StreamId::CONTROL {
+            CONTROL_MESSAGE_BYTES_MAX.min(limits.piece as usize)
+        } else {
+            limits.message_bytes as usize
+        }
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        channel: Channel,
+        payload: &[u8],
+        stats: &mut SenderStats,
+    ) -> Result<(), SendError> {
+        self.settle();
+        if self.dead {
+            return Err(SendError::Dead);
+        }
+        let max = self.longest(channel);
+        if payload.len() > max {
+            return Err(SendError::TooLong { len: payload.len(), max });
+        }
+        let fragments = payload.len().div_ceil(self.limits.piece as usize).max(1) as u8;
+        if !channel.delivery.is_reliable() {
+            self.send_loose(channel, payload, fragments, stats);
+            return Ok(());
+        }
+        let bytes = self.bytes + payload.len();
+        if self.messages >= self.limits.messages || bytes > self.limits.bytes as usize {
+            return Err(SendError::Full { messages: self.messages as usize, bytes: self.bytes });
+        }
+        let place = self.place(channel);
+        let number = self.number_at(place);
+        let key = self.store.insert(channel, place, number, fragments, payload);
+        self.messages += 1;
+        self.bytes = bytes;
+        stats.messages_sent += 1;
+        stats.bytes_sent += payload.len() as u64;
+        let lane = match channel.stream {
+            StreamId::CONTROL => &mut self.control,
+            StreamId::BULK => &mut self.bulk,
+            _ => &mut self.normal,
+        };
+        self.store.push_back(lane, key);
+        Ok(())
+    }
+
+    fn send_loose(
+        &mut self,
+        channel: Channel,
+        payload: &[u8],
+        fragments: u8,
+        stats: &mut SenderStats,
+    ) {
+        // One that has not begun to leave would be discarded by the receiver once this is there.
+        if channel.delivery == Delivery::Sequenced
+            && self.drop_loose(|old| old.channel == channel && old.waiting == old.whole())
+        {
+            stats.loose_replaced += 1;
+        }
+        let before = (self.limits.bytes as usize).saturating_sub(payload.len());
+        while self.loose.len() >= self.limits.loose_messages
+            || (!self.loose.is_empty() && self.loose_bytes > before)
+        {
+            self.drop_loose(|_| true);
+            stats.loose_dropped += 1;
+        }
+        let numbered = channel.delivery.is_numbered();
+        let place = if numbered { self.place(channel) } else { 0 };
+        let number = if numbered { self.number_at(place) } else { 0 };
+        let key = self.store.insert(channel, place, number, fragments, payload);
+        self.store.push_back(&mut self.loose, key);
+        self.loose_bytes += payload.len();
+        stats.loose_sent += 1;
+    }
+
+    /// Drops the oldest queued message of the unreliable classes of which `wanted` holds.
+    fn drop_loose(&mut self, wanted: impl FnMut(&Message) -> bool) -> bool {
+        let Some(key) = self.store.remove_first(&mut self.loose, wanted) else {
+            return false;
+        };
+        self.loose_bytes -= self.store.get(key).map_or(0, |message| message.body.len());
+        self.store.release(key);
+        true
+    }
+
+    /// Frees what was lent out by the last [`Outbox::take`].
+    pub(crate) fn settle(&mut self) {
+        if let Some(key) = self.spent.take() {
+            self.store.release(key);
+        }
+    }
+
+    fn head(&self, lane: Lane) -> Option<(Key, &Message)> {
+        let key = match lane {
+            Lane::Resend => self.resend.front().copied(),
+            Lane::Control => self.store.front(&self.control),
+            Lane::Loose => self.store.front(&self.loose),
+            Lane::Normal => self.store.front(&self.normal),
+            Lane::Bulk => self.store.front(&self.bulk),
+        }?;
+        self.store.get(key).map(|message| (key, message))
+    }
+
+    fn pop(&mut self, lane: Lane) {
+        let queue = match lane {
+            Lane::Resend => {
+                self.resend.pop_front();
+                return;
+            }
+            Lane::Control => &mut self.control,
+            Lane::Loose => &mut self.loose,
+            Lane::Normal => &mut self.normal,
+            Lane::Bulk => &mut self.bulk,
+        };
+        self.store.pop_front(queue);
+    }
+
+    /// Whether the next frame of a lane's first message may travel, whatever its length.
+    fn may_leave(&self, lane: Lane, message: &Message) -> bool {
+        let charged = message.channel.is_charged();
+        let in_flight = !charged || self.in_flight < self.limits.in_flight;
+        match lane {
+            Lane::Loose => true,
+            Lane::Resend => in_flight,
+            Lane::Control | Lane::Normal | Lane::Bulk => {
+                let ahead = if charged { MESSAGES_AHEAD_MAX } else { CONTROL_MESSAGES_AHEAD_MAX };
+                let done = self.channels.get(usize::from(message.place));
+                let oldest = done.map_or(0, |tx| tx.done.base());
+                let cost = self.charge(message, message.waiting);
+                in_flight && message.number < oldest + ahead && cost <= self.credit_left()
+            }
+        }
+    }
+
+    /// What the lowest fragment of `set` costs of credit.
+    fn charge(&self, message: &Message, set: u64) -> u64 {
+        if message.channel.is_charged() {
+            let len = self.range(message, set.trailing_zeros() as u8).len();
+            FRAME_CHARGE_BYTES + len as u64
+        } else {
+            0
+        }
+    }
+
+    fn range(&self, message: &Message, fragment: u8) -> core::ops::Range<usize> {
+        let piece = self.limits.piece as usize;
+        let from = (usize::from(fragment) * piece).min(message.body.len());
+        from..(from + piece).min(message.body.len())
+    }
+
+    /// Whether a frame may travel now.
+    pub(crate) fn is_ready(&self) -> bool {
+        if !self.loose.is_empty() || self.lost_control > 0 {
+            return true;
+        }
+        if self.lost_other > 0 && self.in_flight < self.limits.in_flight {
+            return true;
+        }
+        let new = [Lane::Control, Lane::Normal, Lane::Bulk];
+        new.iter()
+            .any(|lane| self.head(*lane).is_some_and(|(_, message)| self.may_leave(*lane, message)))
+    }
+
+    /// Takes out the next frame whose body and head fit `room`.
+    pub(crate) fn take(&mut self, room: usize, stats: &mut SenderStats) -> Option<Taken> {
+        self.settle();
+        self.skip_stale();
+        for lane in LANES {
+            let Some((key, message)) = self.head(lane) else {
+                continue;
+            };
+            let set = if lane == Lane::Resend { message.lost } else { message.waiting };
+            let fragment = set.trailing_zeros() as u8;
+            let need = self.range(message, fragment).len() + self.limits.head as usize;
+            if need > room || !self.may_leave(lane, message) {
+                continue;
+            }
+            return Some(self.take_from(lane, key, fragment, stats));
+        }
+        None
+    }
+
+    /// Drops entries at the front of the resend lane that late acks made pointless.
+    fn skip_stale(&mut self) {
+        while let Some(key) = self.resend.front() {
+            match self.store.get_mut(*key) {
+                Some(message) if message.lost != 0 => return,
+                Some(message) => message.in_resend = false,
+                None => {}
+            }
+            self.resend.pop_front();
+        }
+    }
+
+    fn take_from(&mut self, lane: Lane, key: Key, fragment: u8, stats: &mut SenderStats) -> Taken {
+        let mut taken = Taken { key, fragment, reliable: true, counted: false, resend_of: None };
+        let bit = 1_u64 << fragment;
+        let cost = self.store.get(key).map_or(0, |message| self.charge(message, bit));
+        let Some(message) = self.store.get_mut(key) else {
+            return taken;
+        };
+        taken.reliable = lane != Lane::Loose;
+        taken.counted = message.channel.is_charged();
+        message.waiting &= !bit;
+        message.lost &= !bit;
+        let left = if lane == Lane::Resend { message.lost } else { message.waiting };
+        match lane {
+            Lane::Resend => {
+                message.resends += 1;
+                let limit = self.limits.attempts.saturating_mul(u32::from(message.fragments));
+                self.dead |= message.resends > limit;
+                message.in_resend = left != 0;
+                taken.resend_of = self.limits.same_number.then_some(message.packet);
+                *lost_of(&mut self.lost_control, &mut self.lost_other, taken.counted) -= 1;
+                stats.frames_resent += 1;
+            }
+            Lane::Loose if left == 0 => {
+                self.loose_bytes -= message.body.len();
+                self.spent = Some(key);
+            }
+            Lane::Loose => {}
+            Lane::Control | Lane::Normal | Lane::Bulk => {
+                self.credit_used += cost;
+                stats.frames_sent += 1;
+            }
+        }
+        if left == 0 {
+            self.pop(lane);
+        }
+        self.in_flight += u32::from(taken.counted);
+        taken
+    }
+
+    /// The message of a frame just taken, and the frame's bytes.
+    pub(crate) fn lend(&self, taken: Taken) -> Option<(&Message, &[u8])> {
+        let message = self.store.get(taken.key)?;
+        let body = message.body.get(self.range(message, taken.fragment))?;
+        Some((message, body))
+    }
+
+    /// Remembers under which packet number the message left first.
+    pub(crate) fn set_packet(&mut self, key: Key, packet: u64) {
+        if let Some(message) = self.store.get_mut(key) {
+            message.packet = packet;
+        }
+    }
+
+    /// How often frames of the message left again.
+    pub(crate) fn resends(&self, key: Key) -> u32 {
+        self.store.get(key).map_or(0, |message| message.resends)
+    }
+
+    /// The peer has this frame. When it was the last one, the message is done.
+    pub(crate) fn on_frame_acked(&mut self, key: Key, fragment: u8, stats: &mut SenderStats) {
+        let bit = 1_u64 << fragment;
+        let Some(message) = self.store.get_mut(key) else {
+            return;
+        };
+        message.acked |= bit;
+        if message.lost & bit != 0 {
+            message.lost &= !bit;
+            let counted = message.channel.is_charged();
+            *lost_of(&mut self.lost_control, &mut self.lost_other, counted) -= 1;
+        }
+        if message.acked != message.whole() {
+            return;
+        }
+        let (place, number, len) = (message.place, message.number, message.body.len());
+        self.messages -= 1;
+        self.bytes -= len;
+        stats.messages_acked += 1;
+        if let Some(tx) = self.channels.get_mut(usize::from(place)) {
+            tx.done.insert(number);
+        }
+        self.store.release(key);
+    }
+
+    /// This frame was lost: unless the peer has it after all, it leaves again before new ones.
+    pub(crate) fn on_frame_lost(&mut self, key: Key, fragment: u8) {
+        let bit = 1_u64 << fragment;
+        if !self.limits.resend {
+            return;
+        }
+        let Some(message) = self.store.get_mut(key) else {
+            return;
+        };
+        if (message.acked | message.lost | message.waiting) & bit != 0 {
+            return;
+        }
+        message.lost |= bit;
+        let counted = message.channel.is_charged();
+        *lost_of(&mut self.lost_control, &mut self.lost_other, counted) += 1;
+        if message.in_resend {
+            return;
+        }
+        message.in_resend = true;
+        if counted {
+            self.resend.push_back(key);
+        } else {
+            self.resend.push_front(key);
+        }
+        self.compact_resend();
+    }
+
+    /// Entries whose message was completed by a late ack go when they reach the front; were the
+    /// front stuck, they could pile up without this.
+    fn compact_resend(&mut self) {
+        if self.resend.len() > 2 * self.messages as usize + 16 {
+            let store = &self.store;
+            self.resend.retain(|key| store.get(*key).is_some_and(|message| message.in_resend));
+        }
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.store.heap_bytes()
+            + self.resend.capacity() * size_of::<Key>()
+            + self.channels.capacity() * size_of::<TxChannel>()
+            + self.channels.iter().map(|tx| tx.done.heap_bytes()).sum::<usize>()
+    }
+}
+
+/// The count of lost frames that a frame belongs to.
+const fn lost_of<'a>(control: &'a mut u32, other: &'a mut u32, counted: bool) -> &'a mut u32 {
+    if counted { other } else { control }
+}
+
+/// A limit as it is kept; larger ones are beyond what [`Config::check`] lets pass.
+fn narrow(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,209 @@
+//! Messages that wait or are in flight, in slots with recycled buffers.
+
+use crate::Channel;
+use crate::buffers::Buffers;
+
+/// A slot and the use of it that is meant: what points at a message that is done points at nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    generation: u32,
+}
+
+/// The end of a queue.
+const NONE: u32 = u32::MAX;
+
+/// Messages in a row, linked through their slots: a lane costs twelve bytes while it is empty.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+impl Queue {
+    pub(crate) const fn new() -> Self {
+        Self { head: NONE, tail: NONE, len: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// One message. The sets of fragments have bit `i` for fragment `i`.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) channel: Channel,
+    /// Place of the channel among the sender's channels.
+    pub(crate) place: u16,
+    pub(crate) fragments: u8,
+    /// Whether an entry of the resend lane points here.
+    pub(crate) in_resend: bool,
+    generation: u32,
+    /// The slot after it in its queue.
+    next: u32,
+    /// How often frames of it left again.
+    pub(crate) resends: u32,
+    pub(crate) number: u64,
+    /// Packet number of its first sending; only for resends under the same number.
+    pub(crate) packet: u64,
+    /// Fragments that never left.
+    pub(crate) waiting: u64,
+    /// Fragments that were lost and must leave again.
+    pub(crate) lost: u64,
+    /// Fragments that the peer has.
+    pub(crate) acked: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// All its fragments as a set.
+    pub(crate) fn whole(&self) -> u64 {
+        u64::MAX.checked_shr(64 - u32::from(self.fragments)).unwrap_or(0)
+    }
+}
+
+/// Slots of messages.
+#[derive(Debug)]
+pub(crate) struct Store {
+    slots: Vec<Message>,
+    /// The first free slot; each names the next.
+    free: u32,
+    buffers: Buffers,
+}
+
+impl Store {
+    pub(crate) fn new(idle_bytes_max: usize) -> Self {
+        Self { slots: Vec::new(), free: NONE, buffers: Buffers::new(idle_bytes_max) }
+    }
+
+    /// Copies `payload` into a slot. The caller limits how many slots are in use.
+    pub(crate) fn insert(
+        &mut self,
+        channel: Channel,
+        place: u16,
+        number: u64,
+        fragments: u8,
+        payload: &[u8],
+    ) -> Key {
+        let mut message = Message {
+            channel,
+            place,
+            fragments,
+            in_resend: false,
+            generation: 0,
+            next: NONE,
+            resends: 0,
+            number,
+            packet: 0,
+            waiting: 0,
+            lost: 0,
+            acked: 0,
+            body: self.buffers.copy(payload),
+        };
+        message.waiting = message.whole();
+        let slot = self.free;
+        let Some(old) = self.slots.get_mut(slot as usize) else {
+            self.slots.push(message);
+            return Key { slot: (self.slots.len() - 1) as u32, generation: 0 };
+        };
+        self.free = old.next;
+        let generation = old.generation;
+        *old = Message { generation, ..message };
+        Key { slot, generation }
+    }
+
+    /// Frees the slot, if the key is still current.
+    pub(crate) fn release(&mut self, key: Key) {
+        let Some(message) = self.slots.get_mut(key.slot as usize) else {
+            return;
+        };
+        if message.generation != key.generation {
+            return;
+        }
+        message.generation = message.generation.wrapping_add(1);
+        message.next = self.free;
+        self.free = key.slot;
+        self.buffers.put(core::mem::take(&mut message.body));
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Message> {
+        self.slots.get(key.slot as usize).filter(|message| message.generation == key.generation)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Message> {
+        self.slots.get_mut(key.slot as usize).filter(|message| message.generation == key.generation)
+    }
+
+    fn key(&self, slot: u32) -> Option<Key> {
+        self.slots.get(slot as usize).map(|message| Key { slot, generation: message.generation })
+    }
+
+    /// Appends a message that is in no queue.
+    pub(crate) fn push_back(&mut self, queue: &mut Queue, key: Key) {
+        if let Some(message) = self.slots.get_mut(key.slot as usize) {
+            message.next = NONE;
+        }
+        match self.slots.get_mut(queue.tail as usize) {
+            Some(tail) => tail.next = key.slot,
+            None => queue.head = key.slot,
+        }
+        queue.tail = key.slot;
+        queue.len += 1;
+    }
+
+    /// The first message of a queue.
+    pub(crate) fn front(&self, queue: &Queue) -> Option<Key> {
+        self.key(queue.head)
+    }
+
+    /// Takes out the first message.
+    pub(crate) fn pop_front(&mut self, queue: &mut Queue) {
+        self.remove_after(queue, NONE);
+    }
+
+    /// Takes out the message after the slot `before`, or the first; returns its key.
+    fn remove_after(&mut self, queue: &mut Queue, before: u32) -> Option<Key> {
+        let slot = self.slots.get(before as usize).map_or(queue.head, |message| message.next);
+        let key = self.key(slot)?;
+        let after = self.slots.get(slot as usize).map_or(NONE, |message| message.next);
+        match self.slots.get_mut(before as usize) {
+            Some(message) => message.next = after,
+            None => queue.head = after,
+        }
+        if after == NONE {
+            queue.tail = before;
+        }
+        queue.len -= 1;
+        Some(key)
+    }
+
+    /// Takes out the first message of which `wanted` holds.
+    pub(crate) fn remove_first(
+        &mut self,
+        queue: &mut Queue,
+        mut wanted: impl FnMut(&Message) -> bool,
+    ) -> Option<Key> {
+        let (mut before, mut slot) = (NONE, queue.head);
+        while let Some(message) = self.slots.get(slot as usize) {
+            if wanted(message) {
+                return self.remove_after(queue, before);
+            }
+            before = slot;
+            slot = message.next;
+        }
+        None
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let bodies: usize = self.slots.iter().map(|message| message.body.capacity()).sum();
+        self.slots.capacity() * size_of::<Message>() + self.buffers.heap_bytes() + bodies
+    }
+}

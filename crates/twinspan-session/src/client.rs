@@ -1,0 +1,596 @@
+//! The client's end: one session.
+
+use core::fmt;
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use twinspan_core::aead::{AeadSuite, Cipher};
+use twinspan_core::bytes::{NoRoom, Writer};
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_reliable::{Backoff, Channel};
+
+use crate::config::SessionConfig;
+use crate::connection::{Connection, ConnectionParts, Notice};
+use crate::endpoint::smoothed_rtt;
+use crate::error::{ConfigError, SendError};
+use crate::header::{Form, Header, parse};
+use crate::identity::KeyPair;
+use crate::messages::{
+    Accept, HELLO_BYTES, HelloBytes, HelloParts, PROLOGUE_BYTES, PublicMacs, VERSION,
+    hello_prologue, kind, parse_accept, parse_refuse, parse_retry,
+};
+use crate::noise::{Initiator, MESSAGE_1_BYTES};
+use crate::protection::{Keys, Role};
+use crate::reason::{CloseReason, RefuseReason};
+use crate::stats::{ClientStats, DropCause, DropCounts};
+use crate::token::ConnectToken;
+
+/// HELLOs that are sent with one cookie before another is asked for.
+const HELLOS_PER_COOKIE: u32 = 4;
+/// Most of a wait that jitter adds to it.
+const JITTER_FRACTION: f64 = 0.25;
+
+/// How far a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientState {
+    /// The handshake is under way.
+    Connecting,
+    /// The server proved its keys.
+    Connected,
+    /// CLOSE is on its way.
+    Closing,
+    /// Nothing more will come.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// What a [`ClientSession`] tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ClientEvent<'a> {
+    /// The server proved its keys: messages may be sent.
+    Connected {
+        /// How packets are protected.
+        cipher: Cipher,
+        /// What the server's clock showed when it accepted.
+        server_time: Timestamp,
+    },
+    /// A message arrived.
+    Message {
+        /// The channel that it was sent on.
+        channel: Channel,
+        /// The message.
+        bytes: &'a [u8],
+    },
+    /// The server has a packet that [`ClientSession::write_packet`] wrote with a tag other than 0.
+    Acked {
+        /// The packet's number.
+        number: u64,
+        /// The tag.
+        tag: u32,
+    },
+    /// The session ended, whoever ended it: told exactly once, and the last event.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Waits for the server's answer to HELLO.
+struct Connecting {
+    initiator: Initiator,
+    hello: HelloBytes,
+    cookie: [u8; 16],
+    /// HELLOs sent with this cookie.
+    sent: u32,
+    next_hello_at: Timestamp,
+}
+
+/// Has keys.
+struct Connected {
+    connection: Connection,
+    cipher: Cipher,
+    /// When the next PING for confirmation is due; `None` once the server was heard.
+    confirm_at: Option<Timestamp>,
+}
+
+enum State {
+    Connecting(Box<Connecting>),
+    Connected(Box<Connected>),
+    Closed { reason: CloseReason, told: bool },
+}
+
+/// A sealed session's client, as a machine.
+///
+/// After each `handle_*` call and after [`send`](Self::send) and [`close`](Self::close), drain
+/// [`poll_transmit`](Self::poll_transmit), then read [`poll_timeout`](Self::poll_timeout). The first
+/// `poll_transmit` begins the handshake.
+pub struct ClientSession {
+    config: SessionConfig,
+    suites: Arc<dyn AeadSuite>,
+    token: ConnectToken,
+    server: SocketAddr,
+    secrets: Box<dyn SecretSource>,
+    jitter: Stream,
+    macs: PublicMacs,
+    nonce: [u8; 16],
+    id: u32,
+    backoff: Backoff,
+    /// When the handshake must be over; `None` before it began.
+    deadline: Option<Timestamp>,
+    state: State,
+    /// The server's clock and ours at one moment.
+    clocks: Option<(Timestamp, Timestamp)>,
+    stats: ClientStats,
+}
+
+impl ClientSession {
+    /// A client that will connect to `server` with `token`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that cannot be.
+    pub fn new(
+        config: SessionConfig,
+        suites: Arc<dyn AeadSuite>,
+        token: &ConnectToken,
+        server: SocketAddr,
+        mut secrets: Box<dyn SecretSource>,
+        jitter: Stream,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        if suites.ciphers().is_empty() {
+            return Err(ConfigError::NoCipher);
+        }
+        let mut nonce = [0; 16];
+        secrets.fill(&mut nonce);
+        let mut id = 0;
+        while id == 0 {
+            let mut bytes = [0; 4];
+            secrets.fill(&mut bytes);
+            id = u32::from_le_bytes(bytes);
+        }
+        let mut new = Self {
+            macs: PublicMacs::new(&token.server_key()),
+            token: token.clone(),
+            suites,
+            server,
+            secrets,
+            jitter,
+            nonce,
+            id,
+            backoff: Backoff::new(
+                config.hello_interval,
+                config.hello_interval_max,
+                JITTER_FRACTION,
+            ),
+            deadline: None,
+            state: State::Closed { reason: CloseReason::Normal, told: false },
+            clocks: None,
+            stats: ClientStats::default(),
+            config,
+        };
+        new.state = new.begin();
+        Ok(new)
+    }
+
+    /// Makes the server address this client by `id`, which a fleet behind one socket chooses so that
+    /// no two of its clients share one. Before the first [`poll_transmit`](Self::poll_transmit); 0
+    /// changes nothing.
+    #[must_use]
+    pub fn with_connection_id(mut self, id: u32) -> Self {
+        if id != 0 && self.deadline.is_none() {
+            self.id = id;
+            self.state = self.begin();
+        }
+        self
+    }
+
+    /// Makes the HELLO, which stays the same but for its cookie.
+    fn begin(&mut self) -> State {
+        let prologue: [u8; PROLOGUE_BYTES] = hello_prologue(HelloParts {
+            nonce: &self.nonce,
+            connection: self.id,
+            versions: &[VERSION],
+            suites: self.suites.ciphers(),
+            token_public: &self.token.public_part().to_bytes(),
+            token_private: self.token.private_part(),
+        });
+        let ephemeral = KeyPair::generate(self.secrets.as_mut());
+        let psk = self.token.psk().clone();
+        let started = Initiator::start(&prologue, &self.token.server_key(), psk, ephemeral);
+        let Ok((initiator, noise)): Result<(_, [u8; MESSAGE_1_BYTES]), _> = started else {
+            // The token pins a server key with which nobody can agree on anything.
+            let reason = CloseReason::Refused(RefuseReason::TokenInvalid);
+            return State::Closed { reason, told: false };
+        };
+        State::Connecting(Box::new(Connecting {
+            initiator,
+            hello: HelloBytes::new(&prologue, &noise, &self.macs),
+            cookie: [0; 16],
+            sent: 0,
+            next_hello_at: Timestamp::START,
+        }))
+    }
+
+    /// Takes a datagram from the server; its bytes are decrypted in place.
+    pub fn handle_datagram(
+        &mut self,
+        now: Timestamp,
+        bytes: &mut [u8],
+        on_event: &mut dyn FnMut(ClientEvent<'_>),
+    ) {
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += bytes.len() as u64;
+        let result = match parse(bytes) {
+            Ok(Form::Handshake { kind }) => self.handle_handshake(now, kind, bytes, on_event),
+            Ok(Form::Sealed(header)) => self.handle_sealed(now, &header, bytes, on_event),
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = result {
+            self.stats.drops.count(cause);
+        }
+    }
+
+    fn handle_handshake(
+        &mut self,
+        now: Timestamp,
+        kind: u8,
+        bytes: &[u8],
+        on_event: &mut dyn FnMut(ClientEvent<'_>),
+    ) -> Result<(), DropCause> {
+        let State::Connecting(connecting) = &mut self.state else {
+            return Err(DropCause::Unexpected);
+        };
+        match kind {
+            kind::RETRY => {
+                let cookie = parse_retry(bytes, &self.nonce, &self.macs)?;
+                // A repeated RETRY must not call forth another HELLO.
+                if cookie != connecting.cookie {
+                    connecting.set_cookie(cookie);
+                    connecting.next_hello_at = now;
+                    self.backoff.reset();
+                    self.stats.retries += 1;
+                }
+                Ok(())
+            }
+            kind::ACCEPT => self.handle_accept(now, bytes, on_event),
+            kind::REFUSE => {
+                let cookie = &connecting.cookie;
+                let reason = parse_refuse(bytes, &self.nonce, cookie, &self.macs)?;
+                let reason = CloseReason::Refused(reason);
+                self.state = State::Closed { reason, told: true };
+                on_event(ClientEvent::Closed { reason });
+                Ok(())
+            }
+            _ => Err(DropCause::Unexpected),
+        }
+    }
+
+    fn handle_accept(
+        &mut self,
+        now: Timestamp,
+        bytes: &[u8],
+        on_event: &mut dyn FnMut(ClientEvent<'_>),
+    ) -> Result<(), DropCause> {
+        let State::Connecting(connecting) = &self.state else { return Err(DropCause::Unexpected) };
+        let message = parse_accept(bytes, &self.nonce)?;
+        let (payload, split) =
+            connecting.initiator.finish(message).map_err(|_| DropCause::AnswerBad)?;
+        let accept = Accept::parse_payload(&payload).map_err(|_| DropCause::AnswerBad)?;
+        let cipher = Cipher::from_wire(accept.suite)
+            .filter(|cipher| self.suites.ciphers().contains(cipher))
+            .filter(|_| accept.version == VERSION && accept.connection != 0)
+            .ok_or(DropCause::AnswerBad)?;
+        let keys = Keys::new(self.suites.as_ref(), cipher, &split, Role::Client);
+        let keys = keys.ok_or(DropCause::AnswerBad)?;
+        let mut seed = [0; 8];
+        self.secrets.fill(&mut seed);
+        let parts = ConnectionParts {
+            role: Role::Client,
+            keys,
+            peer_id: accept.connection,
+            jitter: Stream::new(self.jitter.next_u64(), "session", 0),
+            skips: Stream::new(u64::from_le_bytes(seed), "session skips", 0),
+        };
+        let mut connection = Connection::new(now, &self.config, parts);
+        connection.probe();
+        self.backoff.reset();
+        let confirm_at = Some(now.after(self.backoff.next_delay(&mut self.jitter)));
+        self.clocks = Some((accept.server_time, now));
+        self.state = State::Connected(Box::new(Connected { connection, cipher, confirm_at }));
+        on_event(ClientEvent::Connected { cipher, server_time: accept.server_time });
+        Ok(())
+    }
+
+    fn handle_sealed(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        bytes: &mut [u8],
+        on_event: &mut dyn FnMut(ClientEvent<'_>),
+    ) -> Result<(), DropCause> {
+        let State::Connected(connected) = &mut self.state else {
+            return Err(DropCause::UnknownConnection);
+        };
+        if header.connection != self.id {
+            return Err(DropCause::UnknownConnection);
+        }
+        let text = connected.connection.open(now, header, bytes)?;
+        connected.confirm_at = None;
+        let half_rtt = smoothed_rtt(connected.connection.sender()) / 2;
+        let clocks = &mut self.clocks;
+        connected.connection.process(now, header, text, &mut |notice| {
+            tell(notice, on_event, |nanos| {
+                *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
+            });
+        });
+        self.after();
+        Ok(())
+    }
+
+    /// After anything was done to the connection.
+    fn after(&mut self) {
+        if let State::Connected(connected) = &self.state
+            && connected.connection.is_closed()
+            && let Some(reason) = connected.connection.close_reason()
+        {
+            self.keep_traffic();
+            self.state = State::Closed { reason, told: true };
+        }
+    }
+
+    /// Does what is due: repeats, time-outs, keep-alives, the end.
+    pub fn handle_timeout(&mut self, now: Timestamp, on_event: &mut dyn FnMut(ClientEvent<'_>)) {
+        let overdue = self.deadline.is_some_and(|deadline| now >= deadline);
+        match &mut self.state {
+            State::Connecting(_) if overdue => {
+                let reason = CloseReason::HandshakeTimeout;
+                self.state = State::Closed { reason, told: true };
+                on_event(ClientEvent::Closed { reason });
+            }
+            State::Connecting(_) | State::Closed { told: true, .. } => {}
+            State::Connected(connected) => {
+                if let Some(at) = connected.confirm_at.filter(|at| now >= *at) {
+                    if overdue {
+                        let reason = CloseReason::HandshakeTimeout;
+                        self.keep_traffic();
+                        self.state = State::Closed { reason, told: true };
+                        on_event(ClientEvent::Closed { reason });
+                        return;
+                    }
+                    connected.connection.probe();
+                    let delay = self.backoff.next_delay(&mut self.jitter);
+                    let next = now.max(at).after(delay);
+                    connected.confirm_at =
+                        Some(self.deadline.map_or(next, |deadline| next.min(deadline)));
+                }
+                connected.connection.handle_timeout(now, &mut |notice| {
+                    tell(notice, on_event, |_| {});
+                });
+                self.after();
+            }
+            State::Closed { reason, told } => {
+                *told = true;
+                on_event(ClientEvent::Closed { reason: *reason });
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and then
+    /// [`poll_transmit`](Self::poll_transmit), next; `None` when the session is over.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Connecting(connecting) => {
+                let next = connecting.next_hello_at;
+                Some(self.deadline.map_or(next, |deadline| next.min(deadline)))
+            }
+            State::Connected(connected) => {
+                let deadline = connected.connection.deadline();
+                Some(connected.confirm_at.map_or(deadline, |at| at.min(deadline)))
+            }
+            State::Closed { told: false, .. } => Some(Timestamp::START),
+            State::Closed { told: true, .. } => None,
+        }
+    }
+
+    /// Appends packets to send until `out` is full, `pool` is empty or nothing is left.
+    pub fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        let deadline = now.after(self.config.handshake_deadline);
+        loop {
+            match &self.state {
+                State::Connecting(connecting) if now >= connecting.next_hello_at => {}
+                State::Connected(connected) if connected.connection.wants_transmit(now) => {}
+                _ => return,
+            }
+            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return };
+            let room = packet.room_mut();
+            let len = match &mut self.state {
+                State::Connecting(connecting) => {
+                    self.deadline.get_or_insert(deadline);
+                    let delay = self.backoff.next_delay(&mut self.jitter);
+                    self.stats.hellos += 1;
+                    connecting.write_hello(now, delay, room)
+                }
+                State::Connected(connected) => connected.connection.build(now, room),
+                State::Closed { .. } => None,
+            };
+            let Some(len) = len else { return };
+            packet.set_len(len);
+            self.count_out(len);
+            if out.push(Datagram { peer: self.server, at: now, packet }).is_err() {
+                return;
+            }
+        }
+    }
+
+    const fn count_out(&mut self, len: usize) {
+        self.stats.packets_out += 1;
+        self.stats.bytes_out += len as u64;
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// [`SendError`], and nothing is queued.
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        bytes: &[u8],
+    ) -> Result<(), SendError> {
+        self.connection_mut()?.send(now, channel, bytes)
+    }
+
+    /// Builds and seals one packet now: an ack block when one is wanted, the message that `write`
+    /// writes straight into the packet, then queued frames in the room left. Returns where to send
+    /// it. `channel` is unreliable or sequenced; a `tag` other than 0 comes back with
+    /// [`ClientEvent::Acked`].
+    ///
+    /// # Errors
+    /// [`SendError`], and there is no packet; [`SendError::NoRoom`] when `write` said so.
+    pub fn write_packet(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        tag: u32,
+        packet: &mut PacketBuf,
+        write: &mut dyn FnMut(&mut Writer<'_>) -> Result<(), NoRoom>,
+    ) -> Result<SocketAddr, SendError> {
+        let room = packet.room_mut();
+        let len = self.connection_mut()?.write_packet(now, channel, tag, room, write)?;
+        packet.set_len(len);
+        self.count_out(len);
+        Ok(self.server)
+    }
+
+    fn connection_mut(&mut self) -> Result<&mut Connection, SendError> {
+        match &mut self.state {
+            State::Connecting(_) => Err(SendError::NotConnected),
+            State::Connected(connected) => Ok(&mut connected.connection),
+            State::Closed { reason, .. } => Err(SendError::Closed(*reason)),
+        }
+    }
+
+    /// Ends the session. [`ClientEvent::Closed`] comes from [`handle_timeout`](Self::handle_timeout)
+    /// once the server was told.
+    pub fn close(&mut self, now: Timestamp, reason: CloseReason) {
+        match &mut self.state {
+            State::Connecting(_) => self.state = State::Closed { reason, told: false },
+            State::Connected(connected) => connected.connection.close(now, reason),
+            State::Closed { .. } => {}
+        }
+    }
+
+    /// How far it is.
+    pub const fn state(&self) -> ClientState {
+        match &self.state {
+            State::Connecting(_) => ClientState::Connecting,
+            State::Connected(connected) => match connected.connection.close_reason() {
+                None => ClientState::Connected,
+                Some(_) => ClientState::Closing,
+            },
+            State::Closed { reason, .. } => ClientState::Closed { reason: *reason },
+        }
+    }
+
+    /// How packets are protected, while connected.
+    pub const fn cipher(&self) -> Option<Cipher> {
+        match &self.state {
+            State::Connected(connected) => Some(connected.cipher),
+            _ => None,
+        }
+    }
+
+    /// Where the server is.
+    pub const fn server_addr(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// The id by which the server addresses this client.
+    pub const fn connection_id(&self) -> u32 {
+        self.id
+    }
+
+    /// The nonce by which handshake answers name this client; see
+    /// [`handshake_nonce`](crate::handshake_nonce).
+    pub const fn handshake_nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+
+    /// What the server's clock shows now, as far as the last word of it tells.
+    pub fn server_time(&self, now: Timestamp) -> Option<Timestamp> {
+        self.clocks.map(|(server, here)| server.after(now.since(here)))
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> ClientStats {
+        let mut stats = self.stats;
+        if let State::Connected(connected) = &self.state {
+            let sender = connected.connection.sender();
+            stats.rtt = smoothed_rtt(sender);
+            stats.unacknowledged = sender.unacknowledged();
+            stats.packets_lost = sender.stats().packets_lost;
+            stats.loss_in = connected.connection.loss_in();
+        }
+        stats
+    }
+
+    /// Datagrams dropped, by cause.
+    pub const fn drops(&self) -> &DropCounts {
+        &self.stats.drops
+    }
+
+    /// The sealed connection, for tests that make it lie.
+    #[cfg(test)]
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        self.connection_mut().unwrap()
+    }
+
+    /// What the connection counted outlives it.
+    fn keep_traffic(&mut self) {
+        self.stats = self.stats();
+    }
+}
+
+impl Connecting {
+    fn set_cookie(&mut self, cookie: [u8; 16]) {
+        self.cookie = cookie;
+        self.hello.set_cookie(&cookie);
+        self.sent = 0;
+    }
+
+    /// Writes the next HELLO; a cookie that leads nowhere is forgotten first.
+    fn write_hello(&mut self, now: Timestamp, delay: Duration, room: &mut [u8]) -> Option<usize> {
+        if self.cookie != [0; 16] && self.sent >= HELLOS_PER_COOKIE {
+            self.set_cookie([0; 16]);
+        }
+        self.sent += 1;
+        self.next_hello_at = now.after(delay);
+        self.hello.write(room).then_some(HELLO_BYTES)
+    }
+}
+
+/// Turns what a connection says into what the client says.
+fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: impl FnOnce(u64)) {
+    on_event(match notice {
+        Notice::Message { channel, bytes } => ClientEvent::Message { channel, bytes },
+        Notice::Acked { number, tag } => ClientEvent::Acked { number, tag },
+        Notice::Closed { reason } => ClientEvent::Closed { reason },
+        Notice::Time { nanos } => return on_time(nanos),
+    });
+}
+
+impl fmt::Debug for ClientSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSession")
+            .field("server", &self.server)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! Limits and times of sessions.
+
+use core::time::Duration;
+
+use crate::error::ConfigError;
+use crate::frames::FRAME_HEAD_BYTES_MAX;
+use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
+use twinspan_core::aead::TAG_BYTES;
+
+/// Limits and times of an endpoint or a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionConfig {
+    /// The reliability engine's part. `frame_head_bytes` is set by the session.
+    pub reliable: twinspan_reliable::Config,
+    /// Sessions that a server holds, 1 to 1,048,576. Closing ones count until they are gone.
+    pub sessions_max: usize,
+    /// Handshakes between ACCEPT and confirmation, 1 to 65,536, each of 512 bytes; the oldest gives
+    /// way.
+    pub handshakes_max: usize,
+    /// Spent tokens that are remembered until they expire, 1 to 16,777,216. When full, new
+    /// sessions are refused.
+    pub spent_tokens_max: usize,
+    /// Handshake answers that wait to be sent, 1 to 65,536; past it HELLOs are dropped.
+    pub answers_max: usize,
+    /// A peer that was not heard for so long is gone, 100 ms to 10 min.
+    pub idle_timeout: Duration,
+    /// An end that sent nothing for so long sends a keep-alive, 10 ms to 5 min, ± a fifth; less
+    /// than half of `idle_timeout`.
+    pub keepalive_interval: Duration,
+    /// How long a handshake may take, 100 ms to 2 min.
+    pub handshake_deadline: Duration,
+    /// Wait before a client repeats its first HELLO, 10 ms to 10 s.
+    pub hello_interval: Duration,
+    /// Longest wait between two HELLOs, `hello_interval` to 1 min.
+    pub hello_interval_max: Duration,
+    /// How long an ack of one-time messages waits for a packet to ride in, at most 1 s.
+    pub lazy_ack_delay: Duration,
+    /// Between the repeats of a CLOSE, at most 10 s.
+    pub close_interval: Duration,
+    /// How long a closed session's slot and id stay taken, at most 1 min.
+    pub close_linger: Duration,
+    /// Whether packet numbers are skipped at random, so that acks of what never arrived show.
+    pub skip_numbers: bool,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            reliable: twinspan_reliable::Config::default(),
+            sessions_max: 16_384,
+            handshakes_max: 1_024,
+            spent_tokens_max: 262_144,
+            answers_max: 1_024,
+            idle_timeout: Duration::from_secs(20),
+            keepalive_interval: Duration::from_secs(5),
+            handshake_deadline: Duration::from_secs(10),
+            hello_interval: Duration::from_millis(250),
+            hello_interval_max: Duration::from_millis(500),
+            lazy_ack_delay: Duration::from_millis(100),
+            close_interval: Duration::from_millis(100),
+            close_linger: Duration::from_millis(500),
+            skip_numbers: true,
+        }
+    }
+}
+
+/// The longest frame body that fits a packet of its own without an ack block.
+const FRAGMENT_BYTES_MAX: usize =
+    PACKET_BYTES_MAX - HEADER_BYTES - TAG_BYTES - FRAME_HEAD_BYTES_MAX;
+
+impl SessionConfig {
+    /// Checks every field that has a range. Constructors call it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that is out of range and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.reliable.check()?;
+        let fragment = self.reliable.fragment_bytes_max;
+        count("reliable.fragment_bytes_max", fragment, 1..=FRAGMENT_BYTES_MAX, "1 to 1163")?;
+        count("sessions_max", self.sessions_max, 1..=1 << 20, "1 to 1048576")?;
+        count("handshakes_max", self.handshakes_max, 1..=1 << 16, "1 to 65536")?;
+        count("spent_tokens_max", self.spent_tokens_max, 1..=1 << 24, "1 to 16777216")?;
+        count("answers_max", self.answers_max, 1..=1 << 16, "1 to 65536")?;
+        let half = self.idle_timeout.as_millis() / 2;
+        for (name, value, least, most, range) in [
+            ("idle_timeout (ms)", self.idle_timeout, 100, 600_000, "100 to 600000"),
+            ("keepalive_interval (ms)", self.keepalive_interval, 10, 300_000, "10 to 300000"),
+            (
+                "keepalive_interval (ms)",
+                self.keepalive_interval,
+                0,
+                half.saturating_sub(1),
+                "less than half of idle_timeout",
+            ),
+            ("handshake_deadline (ms)", self.handshake_deadline, 100, 120_000, "100 to 120000"),
+            ("hello_interval (ms)", self.hello_interval, 10, 10_000, "10 to 10000"),
+            (
+                "hello_interval_max (ms)",
+                self.hello_interval_max,
+                self.hello_interval.as_millis(),
+                60_000,
+                "hello_interval to 60000",
+            ),
+            ("lazy_ack_delay (ms)", self.lazy_ack_delay, 0, 1_000, "0 to 1000"),
+            ("close_interval (ms)", self.close_interval, 1, 10_000, "1 to 10000"),
+            ("close_linger (ms)", self.close_linger, 0, 60_000, "0 to 60000"),
+        ] {
+            let value = value.as_millis();
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::OutOfRange { name, value, range });
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine's configuration as the session uses it.
+    pub(crate) fn engine(&self) -> twinspan_reliable::Config {
+        twinspan_reliable::Config {
+            frame_head_bytes: FRAME_HEAD_BYTES_MAX,
+            ..self.reliable.clone()
+        }
+    }
+}
+
+fn count(
+    name: &'static str,
+    value: usize,
+    allowed: core::ops::RangeInclusive<usize>,
+    range: &'static str,
+) -> Result<(), ConfigError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange { name, value: value as u128, range })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_legal() {
+        assert_eq!(SessionConfig::default().check(), Ok(()));
+        assert_eq!(FRAGMENT_BYTES_MAX, 1_163);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_range() {
+        let config = SessionConfig { sessions_max: 0, ..SessionConfig::default() };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "session setting sessions_max is 0; choose 1 to 1048576"
+        );
+        let keepalive_interval = Duration::from_secs(10);
+        let config = SessionConfig { keepalive_interval, ..SessionConfig::default() };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "session setting keepalive_interval (ms) is 10000; choose less than half of idle_timeout"
+        );
+        let mut config = SessionConfig::default();
+        config.reliable.fragment_bytes_max = 1_164;
+        assert!(config.check().is_err());
+        config.reliable.fragment_bytes_max = 0;
+        assert!(matches!(config.check(), Err(ConfigError::Reliable(_))));
+    }
+}

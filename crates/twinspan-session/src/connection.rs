@@ -1,0 +1,699 @@
+//! A sealed connection between two ends that share keys: what server and client have in common.
+
+use core::time::Duration;
+
+use twinspan_core::aead::TAG_BYTES;
+use twinspan_core::bytes::{NoRoom, Writer};
+use twinspan_core::number::{ReplayWindow, Sighting, widen};
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
+use twinspan_reliable::{Ack, AckTracker, Channel, InFrame, Receiver, Sender, StreamId};
+
+use crate::config::SessionConfig;
+use crate::coverage::Coverage;
+use crate::error::SendError;
+use crate::frames::{
+    ACK_BLOCK_BYTES_MAX, AckBlock, Built, CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, Text,
+    Violation,
+};
+use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
+use crate::protection::{Keys, Role};
+use crate::reason::CloseReason;
+use crate::stats::DropCause;
+
+/// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
+pub const fn message_room() -> usize {
+    PACKET_BYTES_MAX - HEADER_BYTES - TAG_BYTES - ACK_BLOCK_BYTES_MAX - 2
+}
+
+/// How often a CLOSE is sent.
+const CLOSES: u8 = 3;
+/// Packets sent under one key at most; far below what any of the ciphers bears.
+const NUMBER_MAX: u64 = 1 << 28;
+/// After how many packets a number is skipped: this many and up to [`SKIP_SPREAD`] - 1 more.
+const SKIP_LEAST: u64 = 16;
+const SKIP_SPREAD: u64 = 256;
+/// Packets for each number that is skipped, on average.
+const SKIP_MEAN: u64 = SKIP_LEAST + SKIP_SPREAD / 2;
+
+/// What a connection tells whoever holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Notice<'a> {
+    Message { channel: Channel, bytes: &'a [u8] },
+    Acked { number: u64, tag: u32 },
+    Time { nanos: u64 },
+    Closed { reason: CloseReason },
+}
+
+/// The times of a configuration that a connection needs.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    idle_timeout: Duration,
+    keepalive_interval: Duration,
+    lazy_ack_delay: Duration,
+    close_interval: Duration,
+    close_linger: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    reason: CloseReason,
+    sent: u8,
+    next_at: Timestamp,
+    until: Timestamp,
+    /// Whether the holder knows.
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Open,
+    Closing(Closing),
+    Closed(CloseReason),
+}
+
+/// Packets and bytes that passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// How soon an arrived packet wants its ack, session 7.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    #[default]
+    None,
+    /// With the next packet that goes anyway.
+    Lazy,
+    Soon,
+}
+
+/// What the frames of one packet said beside messages.
+#[derive(Debug, Default)]
+struct Heard {
+    urgency: Urgency,
+    close: Option<u8>,
+    credit: Option<u64>,
+    time: Option<u64>,
+    violation: bool,
+}
+
+impl Heard {
+    fn on_control(&mut self, channel: Channel, bytes: &[u8]) {
+        match Control::parse(channel, bytes) {
+            Ok(Control::Ping) => self.urgency = Urgency::Soon,
+            Ok(Control::Close { reason }) => self.close = Some(reason),
+            Ok(Control::Credit { total }) => self.credit = self.credit.max(Some(total)),
+            Ok(Control::Time { nanos }) => {
+                self.urgency = Urgency::Soon;
+                self.time = Some(nanos);
+            }
+            Err(Violation) => self.violation = true,
+        }
+    }
+}
+
+impl From<Violation> for CloseReason {
+    fn from(_: Violation) -> Self {
+        Self::ProtocolViolation
+    }
+}
+
+/// One end of a sealed connection.
+///
+/// Packets: [`open`](Self::open), then [`process`](Self::process). Sending: while
+/// [`wants_transmit`](Self::wants_transmit), [`build`](Self::build). Time:
+/// [`deadline`](Self::deadline), then [`handle_timeout`](Self::handle_timeout).
+pub(crate) struct Connection {
+    phase: Phase,
+    role: Role,
+    keys: Keys,
+    /// The id that the other end chose.
+    peer_id: u32,
+    replay: ReplayWindow,
+    sender: Sender,
+    receiver: Receiver,
+    acks: AckTracker,
+    coverage: Coverage,
+    /// The number of the next packet.
+    next_number: u64,
+    /// The number that is skipped next.
+    skip_at: u64,
+    skips: Option<Stream>,
+    jitter: Stream,
+    /// Something arrived since the last ack left that is worth an ack.
+    ack_wanted: bool,
+    lazy_ack_at: Option<Timestamp>,
+    /// An ack or a CLOSE is due and waits for its packet alone.
+    ready: bool,
+    ping_due: bool,
+    /// The next PING asks for an ack at once.
+    probe: bool,
+    /// New credit that found no place in the queue yet.
+    credit: Option<u64>,
+    heard_at: Timestamp,
+    spoke_at: Timestamp,
+    keepalive_wait: Duration,
+    times: Times,
+    traffic: Traffic,
+}
+
+/// What makes a connection beside its configuration.
+pub(crate) struct ConnectionParts {
+    pub(crate) role: Role,
+    pub(crate) keys: Keys,
+    pub(crate) peer_id: u32,
+    pub(crate) jitter: Stream,
+    /// From which the skipped numbers are drawn: the peer must not foresee them.
+    pub(crate) skips: Stream,
+}
+
+impl Connection {
+    pub(crate) fn new(now: Timestamp, config: &SessionConfig, parts: ConnectionParts) -> Self {
+        let engine = config.engine();
+        let ConnectionParts { role, keys, peer_id, mut jitter, mut skips } = parts;
+        let resends = Stream::new(jitter.next_u64(), "session resends", 0);
+        let skip_at = 1 + SKIP_LEAST + skips.below(SKIP_SPREAD);
+        let times = Times {
+            idle_timeout: config.idle_timeout,
+            keepalive_interval: config.keepalive_interval,
+            lazy_ack_delay: config.lazy_ack_delay,
+            close_interval: config.close_interval,
+            close_linger: config.close_linger,
+        };
+        let keepalive_wait = spread(times.keepalive_interval, &mut jitter);
+        Self {
+            phase: Phase::Open,
+            role,
+            keys,
+            peer_id,
+            replay: ReplayWindow::default(),
+            sender: Sender::new(&engine, resends),
+            receiver: Receiver::new(&engine),
+            acks: AckTracker::new(&engine),
+            coverage: Coverage::default(),
+            next_number: 1,
+            skip_at,
+            skips: config.skip_numbers.then_some(skips),
+            jitter,
+            ack_wanted: false,
+            lazy_ack_at: None,
+            ready: false,
+            ping_due: false,
+            probe: false,
+            credit: None,
+            heard_at: now,
+            spoke_at: now,
+            keepalive_wait,
+            times,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// Authenticates a packet in place, session 5.4, and returns its text.
+    pub(crate) fn open<'a>(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        packet: &'a mut [u8],
+    ) -> Result<&'a [u8], DropCause> {
+        if !matches!(self.phase, Phase::Open) {
+            return Err(DropCause::Closing);
+        }
+        match self.replay.look(header.number) {
+            Sighting::Fresh => {}
+            Sighting::Repeat => return Err(DropCause::Replayed),
+            Sighting::TooOld => return Err(DropCause::TooOld),
+        }
+        let bytes = packet.len() as u64;
+        let text = self.keys.open.open(header.number, packet).ok_or(DropCause::NotAuthentic)?;
+        self.on_authentic(now, header, bytes);
+        Ok(text)
+    }
+
+    /// A packet of this connection authenticated: only now does the replay window move.
+    pub(crate) fn on_authentic(&mut self, now: Timestamp, header: &Header, bytes: u64) {
+        self.replay.commit(header.number);
+        self.heard_at = now;
+        self.traffic.packets_in += 1;
+        self.traffic.bytes_in += bytes;
+    }
+
+    /// Works off the text of an authentic packet.
+    pub(crate) fn process(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        text: &[u8],
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) {
+        match self.try_process(now, header, text, sink) {
+            Ok(Heard { close: Some(reason), .. }) => {
+                let reason = CloseReason::from_wire(reason);
+                self.phase = Phase::Closed(reason);
+                sink(Notice::Closed { reason });
+            }
+            Ok(heard) => self.on_heard(now, header, &heard, sink),
+            Err(reason) => self.fail(now, reason, sink),
+        }
+    }
+
+    fn try_process(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        text: &[u8],
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) -> Result<Heard, CloseReason> {
+        let (ack, mut text) = Text::parse(header, text)?;
+        if let Some(block) = ack {
+            self.on_ack(now, &block, sink)?;
+        }
+        let mut heard = Heard::default();
+        while let Some(frame) = text.next_frame()? {
+            let channel = frame.channel;
+            let control = channel.stream == StreamId::CONTROL;
+            if control && channel != CONTROL_ONCE && channel != CONTROL_SURE {
+                return Err(CloseReason::ProtocolViolation);
+            }
+            let urgency = match channel {
+                CONTROL_ONCE => Urgency::None,
+                channel if channel.delivery.is_reliable() => Urgency::Soon,
+                _ => Urgency::Lazy,
+            };
+            heard.urgency = heard.urgency.max(urgency);
+            let (number, fragment, body) = (frame.number, frame.fragment, frame.body);
+            let frame = InFrame { channel, number, fragment, body };
+            self.receiver
+                .handle_frame(now, frame, &mut |channel, bytes| {
+                    if channel.stream == StreamId::CONTROL {
+                        heard.on_control(channel, bytes);
+                    } else {
+                        sink(Notice::Message { channel, bytes });
+                    }
+                })
+                .map_err(|_| CloseReason::ProtocolViolation)?;
+            if heard.violation || heard.time.is_some() && self.role == Role::Server {
+                return Err(CloseReason::ProtocolViolation);
+            }
+        }
+        Ok(heard)
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Timestamp,
+        block: &AckBlock<'_>,
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) -> Result<(), CloseReason> {
+        let largest = widen(u64::from(block.largest_low), 32, self.next_number);
+        let ack = Ack::from_bitmap(largest, block.delay, block.bitmap).ok_or(Violation)?;
+        let coverage = &mut self.coverage;
+        self.sender
+            .handle_ack(now, &ack, &mut |number, tag| {
+                coverage.on_acked(number);
+                if tag != 0 {
+                    sink(Notice::Acked { number, tag });
+                }
+            })
+            .map_err(|_| CloseReason::AckOfUnsent)?;
+        coverage.on_ack_done(largest);
+        Ok(())
+    }
+
+    fn on_heard(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        heard: &Heard,
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let at_once = header.flags & flag::PROBE != 0;
+        self.acks.on_packet(now, header.number, heard.urgency == Urgency::Soon, at_once);
+        self.coverage.on_packet(header.number);
+        if heard.urgency != Urgency::None || at_once {
+            self.ack_wanted = true;
+            if self.lazy_ack_at.is_none() {
+                self.lazy_ack_at = Some(now.after(self.times.lazy_ack_delay));
+            }
+        }
+        self.ready |= self.acks.ack_due().is_some_and(|at| at <= now);
+        if let Some(total) = heard.credit {
+            self.sender.handle_credit(total);
+        }
+        if let Some(nanos) = heard.time {
+            sink(Notice::Time { nanos });
+        }
+        self.credit = self.receiver.poll_credit().or(self.credit);
+        self.send_credit(now);
+    }
+
+    /// Tells the peer its new credit; when the queue is full, with a later packet.
+    fn send_credit(&mut self, now: Timestamp) {
+        if let Some(total) = self.credit {
+            let message = Control::Credit { total }.to_bytes();
+            if self.sender.send(now, CONTROL_SURE, message.as_slice()).is_ok() {
+                self.credit = None;
+            }
+        }
+    }
+
+    /// The peer or the path is at fault: tell both sides and end.
+    fn fail(&mut self, now: Timestamp, reason: CloseReason, sink: &mut dyn FnMut(Notice<'_>)) {
+        self.begin_close(now, reason, true);
+        sink(Notice::Closed { reason });
+    }
+
+    /// Ends the connection from this side. [`Notice::Closed`] follows in
+    /// [`handle_timeout`](Self::handle_timeout).
+    pub(crate) fn close(&mut self, now: Timestamp, reason: CloseReason) {
+        self.begin_close(now, reason, false);
+    }
+
+    fn begin_close(&mut self, now: Timestamp, reason: CloseReason, told: bool) {
+        if matches!(self.phase, Phase::Open) {
+            let until = now.after(self.times.close_linger);
+            self.phase = Phase::Closing(Closing { reason, sent: 0, next_at: now, until, told });
+            self.ready = true;
+        }
+    }
+
+    /// Why it is closing or closed; `None` while open.
+    pub(crate) const fn close_reason(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Open => None,
+            Phase::Closing(Closing { reason, .. }) | Phase::Closed(reason) => Some(reason),
+        }
+    }
+
+    /// Whether nothing more will come of it.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_))
+    }
+
+    pub(crate) const fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    pub(crate) const fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Share of the peer's packets that did not arrive, but for the numbers it skipped.
+    pub(crate) fn loss_in(&self) -> f64 {
+        let Some(largest) = self.replay.largest() else { return 0.0 };
+        let sent = largest - if self.skips.is_some() { largest / SKIP_MEAN } else { 0 };
+        let lost = sent.saturating_sub(self.traffic.packets_in);
+        lost as f64 / sent.max(1) as f64
+    }
+
+    /// Seals a text that the protocol would not make, for tests of the other end.
+    #[cfg(test)]
+    pub(crate) fn seal_raw(&mut self, channel: u8, flags: u8, text: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; HEADER_BYTES + text.len() + TAG_BYTES];
+        if let Some(room) = packet.get_mut(HEADER_BYTES..HEADER_BYTES + text.len()) {
+            room.copy_from_slice(text);
+        }
+        let built = Built { len: HEADER_BYTES + text.len(), channel, flags, has_frames: true };
+        self.seal(Timestamp::START, built, Sealing::default(), &mut packet);
+        packet
+    }
+
+    /// The number of the next packet, and the number that is skipped next.
+    #[cfg(test)]
+    pub(crate) const fn numbers(&self) -> (u64, u64) {
+        (self.next_number, self.skip_at)
+    }
+
+    /// Asks for an answer from the peer, at once.
+    pub(crate) const fn probe(&mut self) {
+        self.ping_due = true;
+        self.probe = true;
+    }
+
+    /// Queues a message.
+    pub(crate) fn send(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        bytes: &[u8],
+    ) -> Result<(), SendError> {
+        self.check_sendable(channel)?;
+        Ok(self.sender.send(now, channel, bytes)?)
+    }
+
+    fn check_sendable(&self, channel: Channel) -> Result<(), SendError> {
+        match self.close_reason() {
+            Some(reason) => Err(SendError::Closed(reason)),
+            None if channel.stream == StreamId::CONTROL => Err(SendError::ControlStream),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether [`build`](Self::build) has something to say.
+    pub(crate) fn wants_transmit(&self, now: Timestamp) -> bool {
+        match self.phase {
+            Phase::Open => self.ready || self.ping_due || self.sender.wants_to_send(now),
+            Phase::Closing(_) => self.ready,
+            Phase::Closed(_) => false,
+        }
+    }
+
+    /// Writes and seals the next packet at the front of `room` and returns its length.
+    pub(crate) fn build(&mut self, now: Timestamp, room: &mut [u8]) -> Option<usize> {
+        if !self.wants_transmit(now) {
+            return None;
+        }
+        if let Phase::Closing(closing) = self.phase {
+            return self.build_close(now, closing, room);
+        }
+        self.send_credit(now);
+        let mut builder = PacketBuilder::new(room)?;
+        let acked = self.push_ack(now, &mut builder);
+        let mut flags = 0;
+        if self.ping_due {
+            let control = match self.role {
+                Role::Client => Control::Ping,
+                Role::Server => Control::Time { nanos: now.as_nanos() },
+            };
+            // It is two or nine bytes behind an ack block: there is always room.
+            let _ = builder.push(CONTROL_ONCE, None, None, control.to_bytes().as_slice());
+            if self.probe {
+                flags |= flag::PROBE;
+            }
+        }
+        self.fill(now, &mut builder);
+        if builder.is_empty() {
+            // Nothing was due after all; an ack that waits stays wanted.
+            self.ready = false;
+            return None;
+        }
+        let built = builder.finish();
+        Some(self.seal(now, built, Sealing { acked, flags, tag: 0 }, room))
+    }
+
+    fn build_close(
+        &mut self,
+        now: Timestamp,
+        mut closing: Closing,
+        room: &mut [u8],
+    ) -> Option<usize> {
+        self.ready = false;
+        closing.sent += 1;
+        closing.next_at = now.after(self.times.close_interval);
+        self.phase = Phase::Closing(closing);
+        let mut builder = PacketBuilder::new(room)?;
+        let control = Control::Close { reason: closing.reason.to_wire() }.to_bytes();
+        builder.push(CONTROL_ONCE, None, None, control.as_slice()).ok()?;
+        let built = builder.finish();
+        Some(self.seal(now, built, Sealing::default(), room))
+    }
+
+    /// Writes and seals one packet now: ack block, the message that `write` writes, queued frames.
+    pub(crate) fn write_packet(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        tag: u32,
+        room: &mut [u8],
+        write: &mut dyn FnMut(&mut Writer<'_>) -> Result<(), NoRoom>,
+    ) -> Result<usize, SendError> {
+        self.check_sendable(channel)?;
+        if channel.delivery.is_reliable() {
+            return Err(SendError::NotOneTime);
+        }
+        let mut builder = PacketBuilder::new(room).ok_or(SendError::NoRoom)?;
+        let acked = self.push_ack(now, &mut builder);
+        let numbered = channel.delivery.is_numbered();
+        let number = numbered.then(|| self.sender.next_number(channel));
+        builder.write(channel, number, write).map_err(|NoRoom| SendError::NoRoom)?;
+        self.fill(now, &mut builder);
+        let built = builder.finish();
+        Ok(self.seal(now, built, Sealing { acked, flags: 0, tag }, room))
+    }
+
+    /// Puts the ack block in when something arrived since the last; says what it acknowledges.
+    fn push_ack(&mut self, now: Timestamp, builder: &mut PacketBuilder<'_>) -> Option<u64> {
+        if !self.ack_wanted {
+            return None;
+        }
+        let ack = self.acks.build(now)?;
+        builder.push_ack(&ack, self.coverage.from()).ok()?;
+        Some(ack.largest)
+    }
+
+    /// Appends queued frames while they fit.
+    fn fill(&mut self, now: Timestamp, builder: &mut PacketBuilder<'_>) {
+        while let Some(frame) = self.sender.poll_frame(now, builder.room()) {
+            // The engine keeps to the room it was given. Were it wrong, the frame would count as
+            // sent and be resent when no ack comes.
+            if builder.push(frame.channel, frame.number, frame.fragment, frame.body).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Gives the packet its number, header and tag, and notes that it left.
+    fn seal(&mut self, now: Timestamp, built: Built, sealing: Sealing, room: &mut [u8]) -> usize {
+        let number = self.take_number();
+        let Built { len, channel, flags, has_frames } = built;
+        let flags = flags | sealing.flags;
+        let header = Header { connection: self.peer_id, channel, flags, number };
+        let len = len + TAG_BYTES;
+        let packet = room.get_mut(..len).unwrap_or_default();
+        if let Some(place) = packet.first_chunk_mut() {
+            *place = header.to_bytes();
+        }
+        self.keys.seal.seal(number, packet);
+        let eliciting = has_frames && matches!(self.phase, Phase::Open);
+        self.sender.on_sent(now, number, sealing.tag, len, eliciting);
+        if let Some(largest) = sealing.acked {
+            self.acks.on_ack_sent(now);
+            self.coverage.on_ack_sent(number, largest);
+            self.ack_wanted = false;
+            self.lazy_ack_at = None;
+        }
+        if matches!(self.phase, Phase::Open) {
+            self.ready = self.ack_is_due(now);
+        }
+        if self.ping_due {
+            self.keepalive_wait = spread(self.times.keepalive_interval, &mut self.jitter);
+        }
+        // Whatever leaves keeps the path alive; only a probe insists on its answer.
+        if !self.probe || flags & flag::PROBE != 0 {
+            self.ping_due = false;
+            self.probe = false;
+        }
+        self.spoke_at = now;
+        self.traffic.packets_out += 1;
+        self.traffic.bytes_out += len as u64;
+        len
+    }
+
+    fn take_number(&mut self) -> u64 {
+        if let Some(skips) = self.skips.as_mut().filter(|_| self.next_number == self.skip_at) {
+            self.next_number += 1;
+            self.skip_at = self.next_number + SKIP_LEAST + skips.below(SKIP_SPREAD);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    fn ack_is_due(&self, now: Timestamp) -> bool {
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        due(self.acks.ack_due()) || due(self.lazy_ack_at)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest. What is due already and
+    /// waits for [`build`](Self::build) alone has no deadline.
+    pub(crate) fn deadline(&self) -> Timestamp {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing(Closing { told: false, .. }) if self.role == Role::Server => {
+                return Timestamp::START;
+            }
+            Phase::Closing(Closing { sent, next_at, until, .. }) => {
+                return if self.ready || sent >= CLOSES { until } else { until.min(next_at) };
+            }
+            Phase::Closed(_) => return Timestamp::NEVER,
+        }
+        let mut at = self.heard_at.after(self.times.idle_timeout);
+        if !self.ping_due {
+            at = at.min(self.spoke_at.after(self.keepalive_wait));
+        }
+        let acks = if self.ready { None } else { earlier(self.acks.ack_due(), self.lazy_ack_at) };
+        let engine = earlier(self.sender.poll_timeout(), self.receiver.poll_timeout());
+        earlier(acks, engine).map_or(at, |other| at.min(other))
+    }
+
+    /// Does what is due by `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(Notice<'_>)) {
+        match self.phase {
+            Phase::Open => self.handle_open_timeout(now, sink),
+            Phase::Closing(closing) => self.handle_closing_timeout(now, closing, sink),
+            Phase::Closed(_) => {}
+        }
+    }
+
+    fn handle_open_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(Notice<'_>)) {
+        if now >= self.heard_at.after(self.times.idle_timeout) {
+            let reason = CloseReason::IdleTimeout;
+            self.phase = Phase::Closed(reason);
+            sink(Notice::Closed { reason });
+            return;
+        }
+        self.sender.handle_timeout(now);
+        if self.sender.is_dead() {
+            return self.fail(now, CloseReason::PeerUnresponsive, sink);
+        }
+        if self.next_number >= NUMBER_MAX {
+            return self.fail(now, CloseReason::KeyWornOut, sink);
+        }
+        self.receiver.handle_timeout(now);
+        self.ready |= self.ack_is_due(now);
+        self.ping_due |= now >= self.spoke_at.after(self.keepalive_wait);
+    }
+
+    fn handle_closing_timeout(
+        &mut self,
+        now: Timestamp,
+        mut closing: Closing,
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) {
+        let reason = closing.reason;
+        let over = now >= closing.until;
+        // A server frees the player at once; a client stays until its CLOSEs have left.
+        if !closing.told && (over || self.role == Role::Server) {
+            closing.told = true;
+            sink(Notice::Closed { reason });
+        }
+        self.ready |= closing.sent < CLOSES && now >= closing.next_at;
+        self.phase = if over { Phase::Closed(reason) } else { Phase::Closing(closing) };
+    }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The interval ± a fifth.
+fn spread(interval: Duration, jitter: &mut Stream) -> Duration {
+    let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+    let least = nanos / 5 * 4;
+    Duration::from_nanos(least.saturating_add(jitter.below(nanos / 5 * 2)))
+}
+
+/// What to seal a packet with beside its text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sealing {
+    acked: Option<u64>,
+    flags: u8,
+    tag: u32,
+}

@@ -1,0 +1,639 @@
+//! The server's end: many sessions behind one socket.
+
+use core::fmt;
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use twinspan_core::aead::{AeadSuite, Cipher};
+use twinspan_core::bytes::{NoRoom, Writer};
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_reliable::Channel;
+
+use crate::config::SessionConfig;
+use crate::connection::{Connection, ConnectionParts, Notice};
+use crate::error::{ConfigError, SendError};
+use crate::handshakes::HalfOpen;
+use crate::header::{Form, Header, parse};
+use crate::identity::{ServerIdentity, TokenKey, UserId};
+use crate::protection::{DirectionKey, Keys, Role};
+use crate::reason::{CloseReason, RefuseReason};
+use crate::stats::{DropCause, EndpointStats, SessionStats};
+use crate::timers::Timers;
+
+mod door;
+
+use door::{Answer, Door};
+
+/// A session of an [`Endpoint`]: its slot and which of the slot's sessions it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(u64);
+
+impl SessionKey {
+    const fn new(slot: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | slot as u64)
+    }
+
+    /// The slot: dense, from 0, and reused only after the session's `Closed`.
+    pub const fn index(self) -> usize {
+        self.slot() as usize
+    }
+
+    const fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey({}.{})", self.slot(), self.generation())
+    }
+}
+
+/// What an [`Endpoint`] tells.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EndpointEvent<'a> {
+    /// A client proved its keys: the session exists.
+    Established {
+        /// The session.
+        session: SessionKey,
+        /// Whom the token named.
+        user: UserId,
+        /// Where the client is.
+        peer: SocketAddr,
+        /// How its packets are protected.
+        cipher: Cipher,
+    },
+    /// A message arrived.
+    Message {
+        /// The session.
+        session: SessionKey,
+        /// The channel that it was sent on.
+        channel: Channel,
+        /// The message.
+        bytes: &'a [u8],
+    },
+    /// The client has a packet that [`Endpoint::write_packet`] wrote with a tag other than 0.
+    Acked {
+        /// The session.
+        session: SessionKey,
+        /// The packet's number.
+        number: u64,
+        /// The tag.
+        tag: u32,
+    },
+    /// The session ended: told exactly once for each [`EndpointEvent::Established`].
+    Closed {
+        /// The session.
+        session: SessionKey,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// A session and what it stands for.
+struct Session {
+    connection: Connection,
+    user: UserId,
+    peer: SocketAddr,
+    /// The id that the client puts into its packets.
+    id: u32,
+    /// Whether it stands in the queue of those that want to send.
+    queued: bool,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    session: Option<Box<Session>>,
+}
+
+/// What a connection id leads to.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Session(u32),
+    Handshake(u64),
+}
+
+/// Spreads ids that are random already.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u32(&mut self, id: u32) {
+        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// The server's end of all its sessions, as a machine.
+///
+/// After each `handle_*` call and after [`send`](Self::send) and [`close`](Self::close), drain
+/// [`poll_transmit`](Self::poll_transmit), then read [`poll_timeout`](Self::poll_timeout). Sessions
+/// that have nothing to do are not visited.
+pub struct Endpoint {
+    config: SessionConfig,
+    suites: Arc<dyn AeadSuite>,
+    jitter: Stream,
+    door: Door,
+    /// Looked up, never iterated: its order reaches nothing.
+    targets: HashMap<u32, Target, BuildHasherDefault<IdHasher>>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    live: usize,
+    timers: Timers,
+    /// Sessions that want to send, in the order in which they began to.
+    dirty: VecDeque<u32>,
+    answers: VecDeque<Answer>,
+    stats: EndpointStats,
+}
+
+impl Endpoint {
+    /// A server's endpoint. `unix_at_start_s` says what the wall clock showed at
+    /// [`Timestamp::START`], in seconds since 1970: tokens expire by it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that cannot be.
+    pub fn new(
+        config: SessionConfig,
+        suites: Arc<dyn AeadSuite>,
+        identity: ServerIdentity,
+        token_key: TokenKey,
+        secrets: Box<dyn SecretSource>,
+        jitter: Stream,
+        unix_at_start_s: u64,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        if suites.ciphers().is_empty() {
+            return Err(ConfigError::NoCipher);
+        }
+        let door = Door::new(&config, identity, token_key, secrets, unix_at_start_s);
+        Ok(Self {
+            suites,
+            jitter,
+            door,
+            targets: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            answers: VecDeque::new(),
+            stats: EndpointStats::default(),
+            config,
+        })
+    }
+
+    /// Takes a datagram from `peer`; its bytes are decrypted in place.
+    pub fn handle_datagram(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        bytes: &mut [u8],
+        on_event: &mut dyn FnMut(EndpointEvent<'_>),
+    ) {
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += bytes.len() as u64;
+        let result = match parse(bytes) {
+            Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes),
+            Ok(Form::Sealed(header)) => self.handle_sealed(now, peer, &header, bytes, on_event),
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = result {
+            self.stats.drops.count(cause);
+        }
+    }
+
+    fn handle_sealed(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        header: &Header,
+        bytes: &mut [u8],
+        on_event: &mut dyn FnMut(EndpointEvent<'_>),
+    ) -> Result<(), DropCause> {
+        match self.targets.get(&header.connection) {
+            None => Err(DropCause::UnknownConnection),
+            Some(Target::Session(slot)) => {
+                let slot = *slot;
+                let (key, session) = self.at(slot).ok_or(DropCause::UnknownConnection)?;
+                if session.peer != peer {
+                    return Err(DropCause::OtherAddress);
+                }
+                let text = session.connection.open(now, header, bytes)?;
+                self.process(now, key, header, text, on_event);
+                Ok(())
+            }
+            Some(Target::Handshake(order)) => {
+                self.handle_confirmation(now, peer, header, bytes, *order, on_event)
+            }
+        }
+    }
+
+    fn process(
+        &mut self,
+        now: Timestamp,
+        key: SessionKey,
+        header: &Header,
+        text: &[u8],
+        on_event: &mut dyn FnMut(EndpointEvent<'_>),
+    ) {
+        let slot = key.slot();
+        let Some((_, session)) = self.at(slot) else { return };
+        let mut closed = None;
+        session.connection.process(now, header, text, &mut |notice| {
+            tell(key, notice, &mut closed, on_event);
+        });
+        self.after(now, slot, closed);
+    }
+
+    /// The first sealed packet of a handshake, session 3.9.
+    fn handle_confirmation(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        header: &Header,
+        bytes: &mut [u8],
+        order: u64,
+        on_event: &mut dyn FnMut(EndpointEvent<'_>),
+    ) -> Result<(), DropCause> {
+        let half_open = self.door.handshakes.get(order).ok_or(DropCause::UnknownConnection)?;
+        if half_open.peer != peer {
+            return Err(DropCause::OtherAddress);
+        }
+        let (suites, cipher) = (self.suites.as_ref(), half_open.cipher);
+        let len = bytes.len() as u64;
+        // Only the key for this direction, before it is known that the packet is worth more.
+        let open = DirectionKey::new(suites, cipher, &half_open.split.client_to_server);
+        let open = open.ok_or(DropCause::NotAuthentic)?;
+        let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
+        let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
+        let seal = seal.ok_or(DropCause::NotAuthentic)?;
+        let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
+        self.targets.remove(&half_open.server_id);
+        if let Err(reason) = self.check_place(now, &half_open.token_id) {
+            self.count_refusal(reason);
+            return self.answer(Answer::unborn(&half_open, &seal, reason));
+        }
+        self.door.spent.spend(half_open.token_id, half_open.token_expires_at_unix_s);
+        let key = self.establish(now, &half_open, Keys { seal, open });
+        if let Some((_, session)) = self.at(key.slot()) {
+            session.connection.on_authentic(now, header, len);
+        }
+        let HalfOpen { user, cipher, .. } = half_open;
+        on_event(EndpointEvent::Established { session: key, user, peer, cipher });
+        self.process(now, key, header, text, on_event);
+        Ok(())
+    }
+
+    /// Whether a session may begin with this token.
+    fn check_place(&mut self, now: Timestamp, token_id: &[u8; 16]) -> Result<(), RefuseReason> {
+        if self.door.draining {
+            return Err(RefuseReason::Draining);
+        }
+        if self.door.spent.contains(token_id) {
+            return Err(RefuseReason::TokenSpent);
+        }
+        let now_unix_s = self.door.unix_s(now);
+        if self.live >= self.config.sessions_max || !self.door.spent.has_room(now_unix_s) {
+            return Err(RefuseReason::Full);
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self, now: Timestamp, half_open: &HalfOpen, keys: Keys) -> SessionKey {
+        let mut seed = [0; 8];
+        self.door.secrets.fill(&mut seed);
+        let parts = ConnectionParts {
+            role: Role::Server,
+            keys,
+            peer_id: half_open.client_id,
+            jitter: Stream::new(self.jitter.next_u64(), "session", 0),
+            skips: Stream::new(u64::from_le_bytes(seed), "session skips", 0),
+        };
+        let session = Box::new(Session {
+            connection: Connection::new(now, &self.config, parts),
+            user: half_open.user,
+            peer: half_open.peer,
+            id: half_open.server_id,
+            queued: false,
+        });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let generation = self.slots.get_mut(slot as usize).map_or(0, |place| {
+            place.session = Some(session);
+            place.generation
+        });
+        self.targets.insert(half_open.server_id, Target::Session(slot));
+        self.live += 1;
+        self.stats.established += 1;
+        SessionKey::new(slot, generation)
+    }
+
+    fn at(&mut self, slot: u32) -> Option<(SessionKey, &mut Session)> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let session = place.session.as_deref_mut()?;
+        Some((SessionKey::new(slot, place.generation), session))
+    }
+
+    fn find(&self, key: SessionKey) -> Option<&Session> {
+        let place = self.slots.get(key.index())?;
+        place.session.as_deref().filter(|_| place.generation == key.generation())
+    }
+
+    fn find_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        let place = self.slots.get_mut(key.index())?;
+        place.session.as_deref_mut().filter(|_| place.generation == key.generation())
+    }
+
+    /// After anything was done to a session: counts its end, frees or arms it, queues its sends.
+    fn after(&mut self, now: Timestamp, slot: u32, closed: Option<CloseReason>) {
+        if let Some(reason) = closed {
+            self.count_closed(reason);
+        }
+        let Some(session) =
+            self.slots.get_mut(slot as usize).and_then(|p| p.session.as_deref_mut())
+        else {
+            return;
+        };
+        if session.connection.is_closed() {
+            return self.free(slot);
+        }
+        self.timers.arm(slot, session.connection.deadline());
+        if !session.queued && session.connection.wants_transmit(now) {
+            session.queued = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    fn count_closed(&mut self, reason: CloseReason) {
+        self.stats.closed += 1;
+        match reason {
+            CloseReason::AckOfUnsent => self.stats.ack_of_unsent += 1,
+            CloseReason::ProtocolViolation => self.stats.violations += 1,
+            CloseReason::IdleTimeout => self.stats.idle_timeouts += 1,
+            _ => {}
+        }
+    }
+
+    fn free(&mut self, slot: u32) {
+        let Some(place) = self.slots.get_mut(slot as usize) else { return };
+        if let Some(session) = place.session.take() {
+            place.generation = place.generation.wrapping_add(1);
+            self.targets.remove(&session.id);
+            self.timers.disarm(slot);
+            self.free.push(slot);
+            self.live -= 1;
+        }
+    }
+
+    /// Does what is due: resends, time-outs, keep-alives, ends.
+    pub fn handle_timeout(&mut self, now: Timestamp, on_event: &mut dyn FnMut(EndpointEvent<'_>)) {
+        while let Some(order) = self.door.handshakes.expired(now) {
+            self.forget_handshake(order);
+        }
+        // Each slot at most once: a deadline that stayed in the past must not keep this loop turning.
+        for _ in 0..self.timers.len() {
+            let Some(slot) = self.timers.pop_due(now) else { break };
+            let Some((key, session)) = self.at(slot) else { continue };
+            let mut closed = None;
+            session.connection.handle_timeout(now, &mut |notice| {
+                tell(key, notice, &mut closed, on_event);
+            });
+            self.after(now, slot, closed);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let sessions = self.timers.first().map(|(at, _)| at);
+        match (sessions, self.door.handshakes.poll_timeout()) {
+            (Some(sessions), Some(handshakes)) => Some(sessions.min(handshakes)),
+            (sessions, handshakes) => sessions.or(handshakes),
+        }
+    }
+
+    /// Appends packets to send until `out` is full, `pool` is empty or nothing is left.
+    pub fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        while let Some(slot) = self.dirty.front().copied() {
+            if !self.transmit(now, slot, pool, out) {
+                return;
+            }
+            self.dirty.pop_front();
+            // It is not asked again whether it wants to send: one that wants to and cannot would keep
+            // this loop turning.
+            if let Some((_, session)) = self.at(slot) {
+                session.queued = false;
+                let deadline = session.connection.deadline();
+                self.timers.arm(slot, deadline);
+            }
+        }
+        while let Some(answer) = self.answers.front() {
+            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return };
+            if packet.fill(answer.bytes()) {
+                self.stats.packets_out += 1;
+                self.stats.bytes_out += packet.len() as u64;
+                if out.push(Datagram { peer: answer.peer, at: now, packet }).is_err() {
+                    return;
+                }
+            }
+            self.answers.pop_front();
+        }
+    }
+
+    /// Sends what a session has to send; false when there was no room for all of it.
+    fn transmit(
+        &mut self,
+        now: Timestamp,
+        slot: u32,
+        pool: &PacketPool,
+        out: &mut DatagramBatch,
+    ) -> bool {
+        let place = self.slots.get_mut(slot as usize);
+        let Some(session) = place.and_then(|place| place.session.as_deref_mut()) else {
+            return true;
+        };
+        while session.connection.wants_transmit(now) {
+            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return false };
+            let Some(len) = session.connection.build(now, packet.room_mut()) else { break };
+            packet.set_len(len);
+            self.stats.packets_out += 1;
+            self.stats.bytes_out += len as u64;
+            if out.push(Datagram { peer: session.peer, at: now, packet }).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Queues a message for a session.
+    ///
+    /// # Errors
+    /// [`SendError`], and nothing is queued.
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        channel: Channel,
+        bytes: &[u8],
+    ) -> Result<(), SendError> {
+        let found = self.find_mut(session).ok_or(SendError::NotConnected)?;
+        found.connection.send(now, channel, bytes)?;
+        self.after(now, session.slot(), None);
+        Ok(())
+    }
+
+    /// Builds and seals one packet now: an ack block when one is wanted, the message that `write`
+    /// writes straight into the packet, then queued frames in the room left. Returns where to send
+    /// it. `channel` is unreliable or sequenced; a `tag` other than 0 comes back with
+    /// [`EndpointEvent::Acked`].
+    ///
+    /// # Errors
+    /// [`SendError`], and there is no packet; [`SendError::NoRoom`] when `write` said so.
+    pub fn write_packet(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        channel: Channel,
+        tag: u32,
+        packet: &mut PacketBuf,
+        write: &mut dyn FnMut(&mut Writer<'_>) -> Result<(), NoRoom>,
+    ) -> Result<SocketAddr, SendError> {
+        let found = self.find_mut(session).ok_or(SendError::NotConnected)?;
+        let room = packet.room_mut();
+        let len = found.connection.write_packet(now, channel, tag, room, write)?;
+        let peer = found.peer;
+        packet.set_len(len);
+        self.stats.packets_out += 1;
+        self.stats.bytes_out += len as u64;
+        self.after(now, session.slot(), None);
+        Ok(peer)
+    }
+
+    /// Bytes that the writer of [`write_packet`](Self::write_packet) can surely use.
+    pub const fn message_room() -> usize {
+        crate::connection::message_room()
+    }
+
+    /// Ends a session. Its [`EndpointEvent::Closed`] comes with the next
+    /// [`handle_timeout`](Self::handle_timeout), which is due at once.
+    pub fn close(&mut self, now: Timestamp, session: SessionKey, reason: CloseReason) {
+        if let Some(found) = self.find_mut(session) {
+            found.connection.close(now, reason);
+            self.after(now, session.slot(), None);
+        }
+    }
+
+    /// Ends all sessions and lets nobody in any more. Done when [`is_empty`](Self::is_empty).
+    pub fn close_all(&mut self, now: Timestamp, reason: CloseReason) {
+        self.door.draining = true;
+        for slot in 0..self.slots.len() as u32 {
+            if let Some((key, _)) = self.at(slot) {
+                self.close(now, key, reason);
+            }
+        }
+    }
+
+    /// Whether there is no session, not even one that is closing.
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The open sessions, in slot order.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionKey> {
+        self.slots.iter().enumerate().filter_map(|(slot, place)| {
+            let session = place.session.as_deref()?;
+            let open = session.connection.close_reason().is_none();
+            open.then(|| SessionKey::new(slot as u32, place.generation))
+        })
+    }
+
+    /// What a session counted; `None` when it is gone.
+    pub fn session_stats(&self, session: SessionKey) -> Option<SessionStats> {
+        let found = self.find(session)?;
+        let traffic = found.connection.traffic();
+        let sender = found.connection.sender();
+        Some(SessionStats {
+            user: found.user,
+            peer: found.peer,
+            rtt: smoothed_rtt(sender),
+            loss_in: found.connection.loss_in(),
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
+            packets_lost: sender.stats().packets_lost,
+            unacknowledged: sender.unacknowledged(),
+        })
+    }
+
+    /// Sessions, handshakes, ids and answers that are held, for tests of the bounds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize, usize, usize) {
+        (self.live, self.door.handshakes.len(), self.targets.len(), self.answers.len())
+    }
+
+    /// The sealed connection of a session, for tests that make it lie.
+    #[cfg(test)]
+    pub(crate) fn connection(&mut self, session: SessionKey) -> &mut Connection {
+        &mut self.find_mut(session).unwrap().connection
+    }
+
+    /// What was counted so far.
+    pub const fn stats(&self) -> &EndpointStats {
+        &self.stats
+    }
+}
+
+/// The smoothed round-trip time; zero before the first sample.
+pub(crate) fn smoothed_rtt(sender: &twinspan_reliable::Sender) -> core::time::Duration {
+    let rtt = sender.rtt();
+    if rtt.samples() == 0 { core::time::Duration::ZERO } else { rtt.smoothed() }
+}
+
+/// Turns what a connection says into what the endpoint says.
+fn tell(
+    session: SessionKey,
+    notice: Notice<'_>,
+    closed: &mut Option<CloseReason>,
+    on_event: &mut dyn FnMut(EndpointEvent<'_>),
+) {
+    on_event(match notice {
+        Notice::Message { channel, bytes } => EndpointEvent::Message { session, channel, bytes },
+        Notice::Acked { number, tag } => EndpointEvent::Acked { session, number, tag },
+        Notice::Closed { reason } => {
+            *closed = Some(reason);
+            EndpointEvent::Closed { session, reason }
+        }
+        // Only a server sends TIME; from a client it is a violation.
+        Notice::Time { .. } => return,
+    });
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("sessions", &self.live)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

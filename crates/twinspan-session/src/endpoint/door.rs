@@ -1,0 +1,264 @@
+//! The server's door: cookies, tokens, handshakes. Nobody has a session here yet.
+
+use std::net::SocketAddr;
+
+use twinspan_core::aead::{Cipher, TAG_BYTES};
+use twinspan_core::random::SecretSource;
+use twinspan_core::time::Timestamp;
+
+use super::{Endpoint, Target};
+use crate::config::SessionConfig;
+use crate::cookie::{CookieSubject, Cookies};
+use crate::frames::{CONTROL_ONCE, Control, PacketBuilder};
+use crate::handshakes::{HalfOpen, Handshakes, SpentTokens};
+use crate::header::{HEADER_BYTES, Header};
+use crate::identity::{KeyPair, ServerIdentity, TokenKey};
+use crate::messages::{
+    ACCEPT_BYTES, Accept, Hello, PublicMacs, VERSION, accept, kind, refuse, retry,
+};
+use crate::noise::respond;
+use crate::protection::DirectionKey;
+use crate::reason::{CloseReason, RefuseReason};
+use crate::stats::DropCause;
+use crate::token::{PublicPart, open};
+
+/// A datagram that answers a handshake, until it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) peer: SocketAddr,
+    bytes: [u8; ACCEPT_BYTES],
+    len: usize,
+}
+
+impl Answer {
+    fn new(peer: SocketAddr, message: &[u8]) -> Self {
+        let mut bytes = [0; ACCEPT_BYTES];
+        bytes.iter_mut().zip(message).for_each(|(out, byte)| *out = *byte);
+        Self { peer, bytes, len: message.len().min(ACCEPT_BYTES) }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// A sealed CLOSE for a client that confirmed but gets no session. The keys die with it.
+    pub(super) fn unborn(half_open: &HalfOpen, seal: &DirectionKey, reason: RefuseReason) -> Self {
+        let reason = CloseReason::Refused(reason).to_wire();
+        let control = Control::Close { reason }.to_bytes();
+        let mut packet = [0; HEADER_BYTES + 2 + TAG_BYTES];
+        if let Some(mut builder) = PacketBuilder::new(&mut packet)
+            && builder.push(CONTROL_ONCE, None, None, control.as_slice()).is_ok()
+        {
+            let built = builder.finish();
+            let (channel, flags) = (built.channel, built.flags);
+            let header = Header { connection: half_open.client_id, channel, flags, number: 1 };
+            if let Some(place) = packet.first_chunk_mut() {
+                *place = header.to_bytes();
+            }
+        }
+        seal.seal(1, &mut packet);
+        Self::new(half_open.peer, &packet)
+    }
+}
+
+/// What decides who comes in.
+pub(super) struct Door {
+    pub(super) secrets: Box<dyn SecretSource>,
+    pub(super) handshakes: Handshakes,
+    pub(super) spent: SpentTokens,
+    pub(super) draining: bool,
+    identity: ServerIdentity,
+    server_key_id: u32,
+    token_key: TokenKey,
+    token_key_id: u32,
+    macs: PublicMacs,
+    cookies: Cookies,
+    unix_at_start_s: u64,
+}
+
+impl Door {
+    pub(super) fn new(
+        config: &SessionConfig,
+        identity: ServerIdentity,
+        token_key: TokenKey,
+        mut secrets: Box<dyn SecretSource>,
+        unix_at_start_s: u64,
+    ) -> Self {
+        Self {
+            cookies: Cookies::new(Timestamp::START, secrets.as_mut()),
+            secrets,
+            handshakes: Handshakes::new(config.handshakes_max, config.handshake_deadline),
+            spent: SpentTokens::new(config.spent_tokens_max),
+            draining: false,
+            server_key_id: identity.key_id(),
+            token_key_id: token_key.key_id(),
+            macs: PublicMacs::new(&identity.public_key()),
+            identity,
+            token_key,
+            unix_at_start_s,
+        }
+    }
+
+    /// The wall clock, in seconds since 1970.
+    pub(super) const fn unix_s(&self, now: Timestamp) -> u64 {
+        self.unix_at_start_s.saturating_add(now.as_nanos() / 1_000_000_000)
+    }
+}
+
+impl Endpoint {
+    /// A datagram in handshake form. Nothing of it is believed before its cookie verified.
+    pub(super) fn handle_handshake(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        kind: u8,
+        bytes: &[u8],
+    ) -> Result<(), DropCause> {
+        if kind != kind::HELLO {
+            return Err(DropCause::Unexpected);
+        }
+        let hello = Hello::parse(bytes, &self.door.macs)?;
+        let public = PublicPart::parse(&hello.token_public).map_err(|_| DropCause::Malformed)?;
+        let door = &mut self.door;
+        door.cookies.advance(now, door.secrets.as_mut());
+        let subject = CookieSubject { peer, nonce: &hello.nonce, token_id: &public.id };
+        if hello.cookie == [0; 16] {
+            let cookie = door.cookies.make(subject);
+            let message = retry(&hello.nonce, &cookie, &door.macs);
+            self.answer(Answer::new(peer, &message))?;
+            self.stats.cookie_missing += 1;
+            return Ok(());
+        }
+        if !door.cookies.verify(subject, &hello.cookie) {
+            return Err(DropCause::CookieBad);
+        }
+        if let Some(known) = door.handshakes.of_hello(&hello.mac1, peer) {
+            let again = Answer::new(peer, &known.accept);
+            self.answer(again)?;
+            self.stats.accepted_again += 1;
+            return Ok(());
+        }
+        match self.admit(now, peer, &hello, &public) {
+            Ok(result) => result,
+            Err(reason) => {
+                let message = refuse(&hello.nonce, &hello.cookie, reason, &self.door.macs);
+                self.answer(Answer::new(peer, &message))?;
+                self.count_refusal(reason);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer) -> Result<(), DropCause> {
+        if self.answers.len() >= self.config.answers_max {
+            return Err(DropCause::AnswersFull);
+        }
+        self.answers.push_back(answer);
+        Ok(())
+    }
+
+    pub(super) fn count_refusal(&mut self, reason: RefuseReason) {
+        let stats = &mut self.stats;
+        *match reason {
+            RefuseReason::Full => &mut stats.full,
+            RefuseReason::TokenExpired => &mut stats.token_expired,
+            RefuseReason::TokenSpent => &mut stats.token_spent,
+            RefuseReason::TokenInvalid => &mut stats.token_bad,
+            RefuseReason::Version => &mut stats.version_unknown,
+            RefuseReason::Suite => &mut stats.suite_unknown,
+            RefuseReason::Draining => &mut stats.draining,
+        } += 1;
+    }
+
+    pub(super) fn forget_handshake(&mut self, order: u64) {
+        if let Some(gone) = self.door.handshakes.remove(order) {
+            self.targets.remove(&gone.server_id);
+            self.stats.handshakes_lost += 1;
+        }
+    }
+
+    /// The address is proven: checks the token and makes the ACCEPT, session 3.7. The outer error is
+    /// told to the client, the inner one is not.
+    fn admit(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        hello: &Hello<'_>,
+        public: &PublicPart,
+    ) -> Result<Result<(), DropCause>, RefuseReason> {
+        let cipher = self.choose(hello)?;
+        let door = &self.door;
+        let expected = (door.token_key_id, door.server_key_id);
+        if (public.token_key_id, public.server_key_id) != expected {
+            return Err(RefuseReason::TokenInvalid);
+        }
+        if public.expires_at_unix_s <= door.unix_s(now) {
+            return Err(RefuseReason::TokenExpired);
+        }
+        let private = open(&door.token_key, &hello.token_public, &hello.token_private)
+            .ok_or(RefuseReason::TokenInvalid)?;
+        self.check_place(now, &public.id)?;
+        // Were the queue full, the X25519 below would be for nothing.
+        if self.answers.len() >= self.config.answers_max {
+            return Ok(Err(DropCause::AnswersFull));
+        }
+        let server_id = self.draw_id();
+        let payload = Accept {
+            version: VERSION,
+            suite: cipher as u8,
+            connection: server_id,
+            server_time: now,
+            idle_timeout: self.config.idle_timeout,
+        };
+        let ephemeral = KeyPair::generate(self.door.secrets.as_mut());
+        let pair = self.door.identity.pair();
+        let payload = payload.to_payload();
+        let made = respond(hello.prologue, pair, &hello.noise, &private.psk, &ephemeral, &payload);
+        let Ok((noise, split)) = made else { return Ok(Err(DropCause::HelloBad)) };
+        while let Some(order) = self.door.handshakes.surplus(&public.id) {
+            self.forget_handshake(order);
+        }
+        let message = accept(&hello.nonce, &noise);
+        let order = self.door.handshakes.add(HalfOpen {
+            peer,
+            mac1: hello.mac1,
+            token_id: public.id,
+            token_expires_at_unix_s: public.expires_at_unix_s,
+            user: private.user,
+            client_id: hello.connection,
+            server_id,
+            cipher,
+            split,
+            accept: message,
+            created_at: now,
+        });
+        self.targets.insert(server_id, Target::Handshake(order));
+        self.stats.accepted += 1;
+        Ok(self.answer(Answer::new(peer, &message)))
+    }
+
+    /// The client's first version and suite that this server has too.
+    fn choose(&self, hello: &Hello<'_>) -> Result<Cipher, RefuseReason> {
+        if self.door.draining {
+            return Err(RefuseReason::Draining);
+        }
+        if !hello.versions.contains(&VERSION) {
+            return Err(RefuseReason::Version);
+        }
+        let own = self.suites.ciphers();
+        let offered = hello.suites.iter().filter_map(|suite| Cipher::from_wire(*suite));
+        offered.into_iter().find(|cipher| own.contains(cipher)).ok_or(RefuseReason::Suite)
+    }
+
+    /// A connection id that nobody has.
+    fn draw_id(&mut self) -> u32 {
+        loop {
+            let mut bytes = [0; 4];
+            self.door.secrets.fill(&mut bytes);
+            let id = u32::from_le_bytes(bytes);
+            if id != 0 && !self.targets.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What sessions count, every dropped datagram by its cause.
+
+use core::fmt;
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use crate::identity::UserId;
+
+/// Makes the enum of drop causes, the counters that go with it and their names from one table.
+macro_rules! drop_causes {
+    ($($(#[doc = $doc:literal])+ $cause:ident, $field:ident;)+) => {
+        /// Why a datagram was dropped without an answer.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum DropCause { $($(#[doc = $doc])+ $cause,)+ }
+
+        /// Datagrams dropped without an answer, by cause.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct DropCounts { $($(#[doc = $doc])+ pub $field: u64,)+ }
+
+        impl DropCounts {
+            pub(crate) const fn count(&mut self, cause: DropCause) {
+                match cause { $(DropCause::$cause => self.$field += 1,)+ }
+            }
+
+            /// Every cause by name, with its count.
+            pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field),)+].into_iter()
+            }
+
+            /// All of them together.
+            pub fn total(&self) -> u64 {
+                self.by_name().map(|(_, count)| count).sum()
+            }
+        }
+    };
+}
+
+drop_causes! {
+    /// Too short for its form.
+    Short, short;
+    /// Longer than any packet.
+    TooLong, too_long;
+    /// Connection id 0 without the handshake form, or the other way round.
+    BadLongForm, bad_long_form;
+    /// A flag of a later version.
+    UnsupportedFlag, unsupported_flag;
+    /// Fields that contradict one another or the specification.
+    Malformed, malformed;
+    /// A handshake message that this end does not take, or does not take now.
+    Unexpected, unexpected;
+    /// HELLO whose `mac1` is not made with this server's public key.
+    BadMac1, bad_mac1;
+    /// HELLO whose cookie is wrong, too old or another address's.
+    CookieBad, cookie_bad;
+    /// HELLO whose Noise message does not verify.
+    HelloBad, hello_bad;
+    /// RETRY, ACCEPT or REFUSE that does not verify.
+    AnswerBad, answer_bad;
+    /// No session and no handshake has this connection id.
+    UnknownConnection, unknown_connection;
+    /// From another address than the session's.
+    OtherAddress, other_address;
+    /// A packet number seen before.
+    Replayed, replayed;
+    /// A packet number older than the replay window.
+    TooOld, too_old;
+    /// The tag does not verify.
+    NotAuthentic, not_authentic;
+    /// The session is closing and takes nothing.
+    Closing, closing;
+    /// An answer that found no place in the bounded queue.
+    AnswersFull, answers_full;
+}
+
+/// What a server counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Datagrams handed in.
+    pub packets_in: u64,
+    /// Bytes handed in.
+    pub bytes_in: u64,
+    /// Datagrams handed out.
+    pub packets_out: u64,
+    /// Bytes handed out.
+    pub bytes_out: u64,
+    /// Datagrams dropped without an answer, by cause.
+    pub drops: DropCounts,
+    /// HELLOs without a cookie, answered by RETRY.
+    pub cookie_missing: u64,
+    /// HELLOs with a right cookie that were answered by ACCEPT.
+    pub accepted: u64,
+    /// Repeated HELLOs that got the ACCEPT made before.
+    pub accepted_again: u64,
+    /// Refused: no slot free.
+    pub full: u64,
+    /// Refused: the token had expired.
+    pub token_expired: u64,
+    /// Refused: the token was spent.
+    pub token_spent: u64,
+    /// Refused: the token does not open, or is for another server.
+    pub token_bad: u64,
+    /// Refused: no version in common.
+    pub version_unknown: u64,
+    /// Refused: no cipher in common.
+    pub suite_unknown: u64,
+    /// Refused: draining.
+    pub draining: u64,
+    /// Handshakes in progress that gave way or ran out of time.
+    pub handshakes_lost: u64,
+    /// Sessions set up.
+    pub established: u64,
+    /// Sessions ended.
+    pub closed: u64,
+    /// Sessions closed because the peer acknowledged what was never sent.
+    pub ack_of_unsent: u64,
+    /// Sessions closed because the peer sent what the protocol forbids.
+    pub violations: u64,
+    /// Sessions closed because nothing was heard.
+    pub idle_timeouts: u64,
+}
+
+/// What a client counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Datagrams handed in.
+    pub packets_in: u64,
+    /// Bytes handed in.
+    pub bytes_in: u64,
+    /// Datagrams handed out.
+    pub packets_out: u64,
+    /// Bytes handed out.
+    pub bytes_out: u64,
+    /// Datagrams dropped, by cause.
+    pub drops: DropCounts,
+    /// HELLOs sent.
+    pub hellos: u64,
+    /// RETRYs taken.
+    pub retries: u64,
+    /// Reliable messages queued or not yet acknowledged.
+    pub unacknowledged: usize,
+    /// Smoothed round-trip time; zero before the first sample.
+    pub rtt: Duration,
+    /// Packets declared lost on the way to the server.
+    pub packets_lost: u64,
+    /// Share of the server's packets that did not arrive, 0 to 1, from gaps in their numbers.
+    pub loss_in: f64,
+}
+
+/// What one session of a server counted.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct SessionStats {
+    /// Whose session it is.
+    pub user: UserId,
+    /// Where the client is.
+    pub peer: SocketAddr,
+    /// Smoothed round-trip time; zero before the first sample.
+    pub rtt: Duration,
+    /// Share of the client's packets that did not arrive, 0 to 1, from gaps in their numbers.
+    pub loss_in: f64,
+    /// Packets received that verified.
+    pub packets_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Bytes received in packets that verified.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Packets declared lost on the way to the client.
+    pub packets_lost: u64,
+    /// Reliable messages queued or not yet acknowledged.
+    pub unacknowledged: usize,
+}
+
+impl fmt::Display for DropCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (name, count) in self.by_name().filter(|(_, count)| *count > 0) {
+            write!(f, "{separator}{name} {count}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}

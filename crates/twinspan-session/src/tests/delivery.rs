@@ -1,0 +1,212 @@
+//! Messages of every class over clean and lossy links, and how they travel.
+
+use std::collections::BTreeSet;
+
+use twinspan_reliable::{Channel, Delivery, StreamId};
+
+use super::rig::*;
+use crate::header::flag;
+use crate::{Endpoint, SendError, SessionConfig, SessionKey};
+
+const INPUT: Channel = Channel::new(Delivery::Unreliable, StreamId::INPUT);
+const STATE: Channel = Channel::new(Delivery::Sequenced, StreamId::STATE);
+const LOOSE_ORDER: Channel = Channel::new(Delivery::Unordered, StreamId::EVENTS);
+const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
+const BULK: Channel = Channel::new(Delivery::Ordered, StreamId::BULK);
+
+/// A message that says its number and has a length of its own.
+fn message(number: u32) -> Vec<u8> {
+    let mut bytes = vec![number as u8; 4 + (number as usize * 37) % 300];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn numbers(messages: &[(Channel, Vec<u8>)], channel: Channel) -> Vec<u32> {
+    let own = messages.iter().filter(|(of, _)| *of == channel);
+    own.map(|(_, bytes)| {
+        let number = u32::from_le_bytes(*bytes.first_chunk().unwrap());
+        assert_eq!(*bytes, message(number));
+        number
+    })
+    .collect()
+}
+
+#[test]
+fn messages_of_all_classes_keep_their_promises_on_a_lossy_link() {
+    for seed in 0..20 {
+        let (mut rig, session) = Rig::connected(seed, Link::lossy(0.2));
+        for number in 0..150 {
+            for channel in [INPUT, STATE, LOOSE_ORDER, EVENTS] {
+                rig.endpoint.send(rig.now, session, channel, &message(number)).unwrap();
+                rig.clients[0].send(rig.now, channel, &message(number)).unwrap();
+            }
+            rig.run_for(ms(20));
+        }
+        let done = rig.run_until(ms(20_000), |rig| {
+            rig.endpoint.session_stats(session).unwrap().unacknowledged == 0
+                && rig.clients[0].stats().unacknowledged == 0
+        });
+        assert!(done, "seed {seed}");
+        rig.run_for(ms(500));
+        for got in [rig.messages(), rig.client_messages(0)] {
+            assert_eq!(numbers(&got, EVENTS), (0..150).collect::<Vec<_>>(), "seed {seed}");
+            let unordered = numbers(&got, LOOSE_ORDER);
+            assert_eq!(unordered.len(), 150, "exactly once, seed {seed}");
+            assert_eq!(unordered.iter().collect::<BTreeSet<_>>().len(), 150);
+            let sequenced = numbers(&got, STATE);
+            assert!(sequenced.is_sorted_by(|a, b| a < b), "never back, seed {seed}");
+            assert!(sequenced.len() > 60 && numbers(&got, INPUT).len() > 90);
+        }
+    }
+}
+
+#[test]
+fn large_messages_travel_in_fragments() {
+    for seed in 0..6 {
+        let (mut rig, session) = Rig::connected(seed, Link::lossy(0.1));
+        let large: Vec<u8> = (0..65_536_u32).map(|byte| (byte * 7) as u8).collect();
+        rig.endpoint.send(rig.now, session, BULK, &large).unwrap();
+        rig.clients[0].send(rig.now, EVENTS, &large).unwrap();
+        assert!(matches!(
+            rig.clients[0].send(rig.now, EVENTS, &[0; 65_537]),
+            Err(SendError::Queue(twinspan_reliable::SendError::TooLong { .. }))
+        ));
+        rig.run_for(ms(6_000));
+        assert!(rig.messages() == [(EVENTS, large.clone())], "seed {seed}");
+        assert!(rig.client_messages(0) == [(BULK, large)], "seed {seed}");
+        assert!(rig.sent.iter().all(|sent| sent.bytes.len() <= 1_200));
+        assert!(rig.sent.iter().any(|sent| sent.bytes[5] & flag::FRAG != 0));
+    }
+}
+
+#[test]
+fn a_sequenced_message_of_several_fragments_arrives() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let state = vec![7; 5_000];
+    rig.endpoint.send(rig.now, session, STATE, &state).unwrap();
+    rig.run_for(ms(100));
+    assert_eq!(rig.client_messages(0), [(STATE, state)]);
+}
+
+#[test]
+fn small_messages_share_a_packet() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let from = rig.sent.len();
+    for number in 0..10 {
+        rig.endpoint.send(rig.now, session, EVENTS, &[number; 20]).unwrap();
+    }
+    rig.flush();
+    let sent = rig.sent_since(from, false);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0][5] & flag::BUNDLE, flag::BUNDLE);
+    assert_eq!(sent[0].len(), 14 + 10 * (2 + 2 + 20) + 16);
+    rig.run_for(ms(100));
+    assert_eq!(rig.client_messages(0).len(), 10);
+}
+
+#[test]
+fn a_written_packet_carries_acks_the_message_and_what_waits() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    rig.clients[0].send(rig.now, EVENTS, b"hello").unwrap();
+    rig.run_for(ms(21));
+    let mut packet = rig.pool.take().unwrap();
+    rig.endpoint.send(rig.now, session, EVENTS, b"welcome").unwrap();
+    let peer = rig
+        .endpoint
+        .write_packet(rig.now, session, STATE, 77, &mut packet, &mut |out| {
+            assert!(out.room() >= Endpoint::message_room());
+            out.put(b"state")
+        })
+        .unwrap();
+    assert_eq!(peer, client_addr(0));
+    assert_eq!(packet[5], flag::ACK | flag::BUNDLE);
+    assert_eq!(rig.clients[0].stats().unacknowledged, 1);
+    let bytes = packet.to_vec();
+    drop(packet);
+    rig.send(Target::Client(0), peer, bytes);
+    rig.run_for(ms(200));
+    let expected = [(STATE, b"state".to_vec()), (EVENTS, b"welcome".to_vec())];
+    assert_eq!(rig.client_messages(0), expected);
+    assert_eq!(rig.clients[0].stats().unacknowledged, 0, "the ack rode along");
+    assert!(rig.told.contains(&Told::Acked(session, 77)));
+    assert_eq!(rig.endpoint.session_stats(session).unwrap().unacknowledged, 0);
+}
+
+#[test]
+fn a_written_packet_that_does_not_fit_is_refused() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let mut packet = rig.pool.take().unwrap();
+    let mut write = |rig: &mut Rig, channel, len: usize| {
+        let body = vec![1; len];
+        rig.endpoint
+            .write_packet(rig.now, session, channel, 0, &mut packet, &mut |out| out.put(&body))
+            .map(|_| ())
+    };
+    assert_eq!(write(&mut rig, STATE, 1_200), Err(SendError::NoRoom));
+    assert_eq!(write(&mut rig, STATE, Endpoint::message_room()), Ok(()));
+    assert_eq!(write(&mut rig, EVENTS, 1), Err(SendError::NotOneTime));
+    let control = Channel::new(Delivery::Unreliable, StreamId::CONTROL);
+    assert_eq!(write(&mut rig, control, 1), Err(SendError::ControlStream));
+    let gone = SessionKey::clone(&session);
+    assert_eq!(rig.endpoint.send(rig.now, gone, control, b""), Err(SendError::ControlStream));
+}
+
+#[test]
+fn credit_is_renewed_in_both_directions_at_once() {
+    let (mut rig, session) = Rig::connected(1, Link::lossy(0.05));
+    let body = vec![5; 20_000];
+    let (mut sent, mut received) = ([0; 2], 0);
+    while received < 2 * 60 {
+        assert!(rig.now.as_nanos() < 120_000_000_000, "stalled at {sent:?} {received}");
+        sent[0] += u32::from(rig.endpoint.send(rig.now, session, BULK, &body).is_ok());
+        sent[1] += u32::from(rig.clients[0].send(rig.now, BULK, &body).is_ok());
+        rig.run_for(ms(50));
+        received = rig.messages().len() + rig.client_messages(0).len();
+        let unended = rig.closes().is_empty();
+        assert!(unended);
+    }
+}
+
+#[test]
+fn acks_stay_short_in_a_long_session() {
+    let (mut rig, session) = Rig::connected(1, Link::lossy(0.02));
+    for _ in 0..2_000 {
+        rig.endpoint.send(rig.now, session, STATE, b"state").unwrap();
+        rig.clients[0].send(rig.now, INPUT, b"input").unwrap();
+        rig.run_for(ms(16));
+    }
+    let late = rig.sent.len() - 1_000;
+    let bytes: usize = rig.sent[late..].iter().map(|sent| sent.bytes.len()).sum();
+    let mean = bytes as f64 / 1_000.0;
+    assert!(mean < 50.0, "14 + 5 + 16 and some bytes of ack, not {mean}");
+}
+
+#[test]
+fn one_time_messages_do_not_make_ack_packets_of_their_own() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let from = rig.sent.len();
+    for step in 0..120 {
+        rig.clients[0].send(rig.now, INPUT, b"input").unwrap();
+        if step % 3 == 0 {
+            rig.endpoint.send(rig.now, session, STATE, b"state").unwrap();
+        }
+        rig.run_for(ms(16));
+    }
+    assert_eq!(rig.sent_since(from, true).len(), 120);
+    assert_eq!(rig.sent_since(from, false).len(), 40);
+}
+
+#[test]
+fn a_full_queue_is_a_value() {
+    let mut config = SessionConfig::default();
+    config.reliable.queued_messages_max = 10;
+    let mut rig = Rig::with(1, Link::CLEAN, config, aes());
+    rig.add_client();
+    rig.connect();
+    let session = rig.endpoint.sessions().next().unwrap();
+    let results: Vec<bool> =
+        (0..12).map(|_| rig.endpoint.send(rig.now, session, EVENTS, b"event").is_ok()).collect();
+    assert_eq!(results.iter().filter(|ok| **ok).count(), 10);
+    rig.run_for(ms(500));
+    assert_eq!(rig.client_messages(0).len(), 10);
+}

@@ -1,0 +1,100 @@
+//! What a driver gets of a simulated host.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_provider::{
+    BindError, NetworkProvider, RandomProvider, TaskProvider, TimeProvider, UdpOptions,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::executor::SimTask;
+use crate::timer::SimTimer;
+use crate::trace::TraceKind;
+use crate::udp::SimUdp;
+use crate::world::{HostId, World};
+
+/// One start of a simulated host, in place of a real node. When the host was stopped, it starts and
+/// binds nothing more; ask [`Sim::host`](crate::Sim::host) for the next one.
+#[derive(Clone)]
+pub struct SimEnv {
+    world: Rc<World>,
+    host: HostId,
+    incarnation: u32,
+    ip: IpAddr,
+    seed: u64,
+}
+
+impl SimEnv {
+    pub(crate) fn new(world: &Rc<World>, name: &str, ip: IpAddr) -> Self {
+        let (host, incarnation, seed) = world.start_host(name, ip);
+        Self { world: Rc::clone(world), host, incarnation, ip, seed }
+    }
+
+    /// The host's address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Adds an event of the caller's own to the trace.
+    pub fn note(&self, kind: &str, values: &[u64]) {
+        let now = self.world.now.get();
+        let kind = xxh3_64(kind.as_bytes());
+        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, kind, values);
+    }
+}
+
+impl TimeProvider for SimEnv {
+    type Timer = SimTimer;
+
+    fn now(&self) -> Timestamp {
+        self.world.now.get()
+    }
+
+    fn timer(&self) -> SimTimer {
+        SimTimer::new(&self.world, self.host)
+    }
+}
+
+impl RandomProvider for SimEnv {
+    fn stream(&self, name: &'static str, instance: u64) -> Stream {
+        Stream::new(self.seed, name, instance)
+    }
+
+    fn secrets(&self) -> Box<dyn SecretSource> {
+        let mut state = self.world.state.borrow_mut();
+        let instance = state.hosts.get_mut(self.host).map_or(0, |host| {
+            host.secrets += 1;
+            host.secrets
+        });
+        Box::new(Stream::new(self.seed, "secrets", instance))
+    }
+}
+
+impl TaskProvider for SimEnv {
+    type Task = SimTask;
+
+    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> SimTask {
+        self.world.spawn(self.host, self.incarnation, name, Box::pin(future))
+    }
+}
+
+impl NetworkProvider for SimEnv {
+    type Udp = SimUdp;
+
+    async fn bind_udp(&self, local: SocketAddr, options: &UdpOptions) -> Result<SimUdp, BindError> {
+        let host = (self.host, self.incarnation);
+        let now = self.world.now.get();
+        let bound = self.world.state.borrow_mut().bind(now, host, local, options)?;
+        Ok(SimUdp::new(&self.world, bound, options))
+    }
+}
+
+impl std::fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimEnv").field("ip", &self.ip).finish_non_exhaustive()
+    }
+}

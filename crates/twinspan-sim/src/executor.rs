@@ -1,0 +1,233 @@
+//! Tasks on one thread, run in an order drawn from the seed.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use twinspan_core::random::draw;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::TASKS_MAX;
+use crate::slab::{Key, Slab};
+use crate::trace::TraceKind;
+use crate::world::{HostId, World};
+
+/// Polls between which time may stand still; more are tasks that wake one another for ever.
+pub const POLLS_PER_MOMENT_MAX: u64 = 10_000_000;
+
+/// All tasks, and which of them are ready.
+pub(crate) struct Executor {
+    pub(crate) tasks: Slab<Task>,
+    /// Ready tasks by the priority drawn for this poll: which goes first is keyed by the task and
+    /// its poll, so that one more task elsewhere does not reorder those two.
+    ready: BinaryHeap<Reverse<(u64, Key)>>,
+    /// What was woken since; swapped with the queue that wakers write to.
+    woken: Vec<Key>,
+}
+
+pub(crate) struct Task {
+    pub(crate) host: HostId,
+    /// `None` while it is being polled.
+    body: Option<Body>,
+    key: u64,
+    polls: u64,
+}
+
+/// What is taken out of the table while it runs, so that the task may use the world.
+pub(crate) struct Body {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    waker: Waker,
+    shared: Arc<TaskWaker>,
+    /// Told when the task has ended by itself.
+    finished: Rc<Cell<bool>>,
+}
+
+/// Where wakers put the tasks that they wake. Wakers must be `Send`, hence the lock; it is never
+/// contended, as all runs on one thread.
+#[derive(Default)]
+pub(crate) struct WakeQueue {
+    keys: Mutex<Vec<Key>>,
+}
+
+impl WakeQueue {
+    fn lock(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct TaskWaker {
+    queue: Arc<WakeQueue>,
+    key: Key,
+    queued: AtomicBool,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // The queue's lock orders everything; the flag only spares a second entry.
+        if !self.queued.swap(true, Ordering::Relaxed) {
+            self.queue.lock().push(self.key);
+        }
+    }
+}
+
+impl Executor {
+    pub(crate) fn new() -> Self {
+        Self { tasks: Slab::new(TASKS_MAX), ready: BinaryHeap::new(), woken: Vec::new() }
+    }
+
+    /// The next task to poll, and its body.
+    fn next(&mut self, queue: &WakeQueue) -> Option<(Key, Body)> {
+        std::mem::swap(&mut *queue.lock(), &mut self.woken);
+        for key in self.woken.drain(..) {
+            if let Some(task) = self.tasks.get(key) {
+                self.ready.push(Reverse((draw(task.key, &[task.polls]), key)));
+            }
+        }
+        while let Some(Reverse((_, key))) = self.ready.pop() {
+            if let Some(task) = self.tasks.get_mut(key)
+                && let Some(body) = task.body.take()
+            {
+                task.polls += 1;
+                return Some((key, body));
+            }
+        }
+        None
+    }
+
+    /// Takes tasks out of the table; the caller drops them when the world is free.
+    pub(crate) fn take_tasks(&mut self, wanted: impl Fn(&Task) -> bool) -> Vec<Task> {
+        let keys = self.tasks.keys(wanted);
+        keys.into_iter().filter_map(|key| self.tasks.remove(key)).collect()
+    }
+}
+
+impl World {
+    /// Starts a task; one of a host that was stopped is dropped at once.
+    pub(crate) fn spawn(
+        self: &Rc<Self>,
+        host: HostId,
+        incarnation: u32,
+        name: &str,
+        future: Pin<Box<dyn Future<Output = ()>>>,
+    ) -> SimTask {
+        let finished = Rc::new(Cell::new(false));
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let Some(owner) = state.hosts.running(host, incarnation) else {
+            return SimTask { world: Rc::clone(self), key: Key::NOWHERE, finished };
+        };
+        owner.spawned += 1;
+        let coordinates = [xxh3_64(name.as_bytes()), owner.spawned];
+        let task_key = draw(owner.seed, &coordinates);
+        let told = Rc::clone(&finished);
+        let key = state.executor.tasks.insert_with(|key| {
+            let queue = Arc::clone(&self.wake_queue);
+            let shared = Arc::new(TaskWaker { queue, key, queued: AtomicBool::new(false) });
+            let waker = Waker::from(Arc::clone(&shared));
+            let body = Some(Body { future, waker, shared, finished: told });
+            Task { host, body, key: task_key, polls: 0 }
+        });
+        assert!(key.is_some(), "a simulation holds {TASKS_MAX} tasks at most; end some first");
+        let key = key.unwrap_or(Key::NOWHERE);
+        let [name, ordinal] = coordinates;
+        let ids = [u64::from(host.0), name, ordinal, u64::from(key.index)];
+        state.trace.record(self.now.get(), TraceKind::Spawn, ids);
+        if let Some(body) = state.executor.tasks.get(key).and_then(|task| task.body.as_ref()) {
+            body.waker.wake_by_ref();
+        }
+        SimTask { world: Rc::clone(self), key, finished }
+    }
+
+    /// Polls ready tasks until none is.
+    pub(crate) fn run_ready(&self) {
+        let mut polls = 0_u64;
+        while self.poll_one() {
+            polls += 1;
+            assert!(
+                polls < POLLS_PER_MOMENT_MAX,
+                "tasks wake one another for ever at {}: time cannot move on",
+                self.now.get()
+            );
+        }
+    }
+
+    /// Polls one ready task; false when there is none.
+    fn poll_one(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some((key, mut body)) = state.executor.next(&self.wake_queue) else { return false };
+        let ids = [u64::from(key.index), 0, 0, 0];
+        state.trace.record(self.now.get(), TraceKind::Poll, ids);
+        drop(state);
+        body.shared.queued.store(false, Ordering::Relaxed);
+        let outcome = body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
+        let mut state = self.state.borrow_mut();
+        match outcome {
+            Poll::Pending => {
+                if let Some(task) = state.executor.tasks.get_mut(key) {
+                    task.body = Some(body);
+                    return true;
+                }
+                // It was stopped while it ran: its body is dropped below.
+            }
+            Poll::Ready(()) => {
+                body.finished.set(true);
+                if state.executor.tasks.remove(key).is_some() {
+                    state.trace.record(self.now.get(), TraceKind::TaskEnd, ids);
+                }
+            }
+        }
+        // What the future holds may use the world while it is dropped.
+        drop(state);
+        drop(body);
+        true
+    }
+
+    fn abort(&self, key: Key) {
+        let mut state = self.state.borrow_mut();
+        let task = state.executor.tasks.remove(key);
+        if task.is_some() {
+            let ids = [u64::from(key.index), 0, 0, 0];
+            state.trace.record(self.now.get(), TraceKind::Abort, ids);
+        }
+        // What the future holds may use the world while it is dropped.
+        drop(state);
+        drop(task);
+    }
+}
+
+/// A task of a simulated host; dropping it stops the task.
+#[must_use = "dropping it stops the task"]
+pub struct SimTask {
+    world: Rc<World>,
+    key: Key,
+    finished: Rc<Cell<bool>>,
+}
+
+impl SimTask {
+    /// Whether the task has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+}
+
+impl Drop for SimTask {
+    fn drop(&mut self) {
+        self.world.abort(self.key);
+    }
+}
+
+impl std::fmt::Debug for SimTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimTask").field("finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}

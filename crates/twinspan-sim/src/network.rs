@@ -1,0 +1,354 @@
+//! Sockets, flows and links between simulated hosts.
+
+mod traffic;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::Waker;
+use std::time::Duration;
+
+use twinspan_core::link::{Arrival, Conditions, Link};
+use twinspan_core::random::draw;
+use twinspan_core::time::Timestamp;
+use twinspan_provider::{BindError, UdpOptions};
+
+use crate::config::{LOOPBACK_DELAY, SOCKETS_MAX, SimConfig};
+use crate::slab::{Key, Slab};
+use crate::store::{Payload, Store};
+use crate::trace::TraceKind;
+use crate::world::{EPHEMERAL_PORT_FIRST, HostId, State, ip_words};
+
+/// Pairs of socket addresses of one simulation; datagrams of further pairs are dropped and counted.
+pub const FLOWS_MAX: usize = 1 << 22;
+/// The smallest receive buffer that a socket is granted.
+const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
+/// The largest.
+const RECEIVE_BUFFER_BYTES_MAX: usize = 64 << 20;
+
+/// Changes a datagram's bytes and lets it arrive later: a hook for tests of the trace.
+pub(crate) type Tamper = Box<dyn FnOnce(&mut [u8], &mut Duration)>;
+
+pub(crate) struct Network {
+    seed: u64,
+    /// What links between two hosts are like, unless one was set by itself.
+    conditions: Conditions,
+    in_flight: usize,
+    in_flight_max: usize,
+    queue_datagrams_max: usize,
+    pub(crate) short_send: f64,
+    pub(crate) send_stall: f64,
+    pub(crate) sockets: Slab<Socket>,
+    bound: BTreeMap<(HostId, u16, IpAddr), Key>,
+    flows: Vec<Flow>,
+    flow_by_key: BTreeMap<u64, u32>,
+    links: Vec<LinkState>,
+    link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
+    pub(crate) store: Store,
+}
+
+pub(crate) struct Socket {
+    host: HostId,
+    pub(crate) local: SocketAddr,
+    /// What its own draws are keyed by.
+    pub(crate) key: u64,
+    pub(crate) queue: VecDeque<Inbound>,
+    pub(crate) queued_bytes: usize,
+    pub(crate) bytes_max: usize,
+    pub(crate) receiver: Waiting,
+    pub(crate) sender: Waiting,
+    /// Until when it takes nothing.
+    pub(crate) stalled_until: Timestamp,
+    /// Whether a look after an empty pool is due.
+    pub(crate) retry_due: bool,
+    pub(crate) send_calls: u64,
+    last_flow: Option<(SocketAddr, u32)>,
+}
+
+/// Who waits for a socket.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) waker: Option<Waker>,
+    /// Whether it still waits.
+    pub(crate) is_armed: bool,
+}
+
+impl Waiting {
+    pub(crate) fn wake(&mut self) {
+        if std::mem::take(&mut self.is_armed)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A datagram that waits to be received.
+pub(crate) struct Inbound {
+    pub(crate) from: SocketAddr,
+    pub(crate) at: Timestamp,
+    pub(crate) payload: Payload,
+}
+
+/// All that one address ever sends to another, numbered through.
+struct Flow {
+    host: HostId,
+    from: SocketAddr,
+    to: SocketAddr,
+    /// Made from the addresses: the same in every run, whatever else there is.
+    key: u64,
+    link: u32,
+    next_number: u64,
+    /// Who received last; looked up again when it is gone.
+    receiver: Key,
+}
+
+struct LinkState {
+    link: Link,
+    is_cut: bool,
+    is_loopback: bool,
+    /// Datagrams sent over it.
+    sent: u64,
+    tampers: Vec<(u64, Tamper)>,
+}
+
+/// A datagram on its way.
+pub(crate) struct Flight {
+    flow: u32,
+    arrival: Arrival,
+    payload: Payload,
+    hash: u64,
+}
+
+/// Why a datagram was not sent.
+pub(crate) struct Refused;
+
+impl Network {
+    pub(crate) fn new(config: &SimConfig) -> Self {
+        Self {
+            seed: config.seed,
+            conditions: config.conditions.clamped(),
+            in_flight: 0,
+            in_flight_max: config.in_flight_max,
+            queue_datagrams_max: config.receive_queue_datagrams_max,
+            short_send: config.short_send,
+            send_stall: config.send_stall,
+            sockets: Slab::new(SOCKETS_MAX),
+            bound: BTreeMap::new(),
+            flows: Vec::new(),
+            flow_by_key: BTreeMap::new(),
+            links: Vec::new(),
+            link_by_ends: BTreeMap::new(),
+            store: Store::default(),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// What all links between two hosts are like from now on.
+    pub(crate) fn set_conditions(&mut self, conditions: Conditions) {
+        self.conditions = conditions.clamped();
+        for state in self.links.iter_mut().filter(|state| !state.is_loopback) {
+            state.link.set_conditions(conditions);
+        }
+    }
+
+    pub(crate) fn set_link(&mut self, from: IpAddr, to: IpAddr, conditions: Conditions) {
+        let index = self.link(from, to);
+        if let Some(state) = self.links.get_mut(index as usize) {
+            state.link.set_conditions(conditions);
+        }
+    }
+
+    /// Cuts the way from one host to another; false when it was cut already.
+    pub(crate) fn cut(&mut self, from: IpAddr, to: IpAddr) -> bool {
+        let index = self.link(from, to);
+        let state = self.links.get_mut(index as usize);
+        state.is_some_and(|state| !std::mem::replace(&mut state.is_cut, true))
+    }
+
+    pub(crate) fn heal_all(&mut self) {
+        self.links.iter_mut().for_each(|state| state.is_cut = false);
+    }
+
+    /// Lets `tamper` at datagram `number` from one host to another.
+    pub(crate) fn tamper(&mut self, from: IpAddr, to: IpAddr, number: u64, tamper: Tamper) {
+        let index = self.link(from, to);
+        if let Some(state) = self.links.get_mut(index as usize) {
+            state.tampers.push((number, tamper));
+        }
+    }
+
+    /// The link from one host to another, made on first use.
+    fn link(&mut self, from: IpAddr, to: IpAddr) -> u32 {
+        if let Some(index) = self.link_by_ends.get(&(from, to)) {
+            return *index;
+        }
+        let ([a, b], [c, d]) = (ip_words(from), ip_words(to));
+        let mut link = Link::new(self.seed, draw(0, &[a, b, c, d]));
+        let is_loopback = from == to;
+        link.set_conditions(if is_loopback {
+            Conditions { delay: LOOPBACK_DELAY, ..Conditions::CLEAN }
+        } else {
+            self.conditions
+        });
+        // Links are made by flows, which are bounded, and by the caller's own hand.
+        let index = self.links.len() as u32;
+        let tampers = Vec::new();
+        self.links.push(LinkState { link, is_cut: false, is_loopback, sent: 0, tampers });
+        self.link_by_ends.insert((from, to), index);
+        index
+    }
+
+    /// The flow from a socket of `host` to an address; `None` when there are too many.
+    fn flow(&mut self, host: (HostId, IpAddr), from: SocketAddr, to: SocketAddr) -> Option<u32> {
+        let (host, ip) = host;
+        let ([a, b], [c, d], [e, f]) = (ip_words(ip), ip_words(from.ip()), ip_words(to.ip()));
+        let ports = u64::from(from.port()) << 16 | u64::from(to.port());
+        let mut key = draw(0, &[a, b, c, d, e, f, ports]);
+        while let Some(index) = self.flow_by_key.get(&key).copied() {
+            let flow = self.flows.get(index as usize)?;
+            if (flow.host, flow.from, flow.to) == (host, from, to) {
+                return Some(index);
+            }
+            key = draw(key, &[1]);
+        }
+        if self.flows.len() >= FLOWS_MAX {
+            return None;
+        }
+        let far_ip = if to.ip().is_loopback() { ip } else { to.ip() };
+        let link = self.link(ip, far_ip);
+        // The limit is below 2^32.
+        let index = self.flows.len() as u32;
+        let receiver = Key::NOWHERE;
+        self.flows.push(Flow { host, from, to, key, link, next_number: 0, receiver });
+        self.flow_by_key.insert(key, index);
+        Some(index)
+    }
+
+    /// Which socket of a host a datagram for `to` belongs to.
+    fn receiver(&self, host: HostId, to: SocketAddr) -> Option<Key> {
+        let bound = |ip| self.bound.get(&(host, to.port(), ip)).copied();
+        bound(to.ip()).or_else(|| bound(unspecified_like(to.ip())))
+    }
+
+    /// Whether a socket of the host stands in the way of another one at `local`.
+    fn is_taken(&self, host: HostId, local: SocketAddr) -> bool {
+        let lowest = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let highest = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+        let range = (host, local.port(), lowest)..=(host, local.port(), highest);
+        self.bound.range(range).any(|((_, _, ip), _)| {
+            ip.is_ipv4() == local.is_ipv4()
+                && (*ip == local.ip() || ip.is_unspecified() || local.ip().is_unspecified())
+        })
+    }
+
+    /// Takes all sockets of the wanted hosts away.
+    pub(crate) fn unbind_all(&mut self, wanted: impl Fn(HostId) -> bool) -> Vec<Socket> {
+        let keys = self.sockets.keys(|socket| wanted(socket.host));
+        keys.into_iter().filter_map(|key| self.unbind(key)).collect()
+    }
+
+    pub(crate) fn unbind(&mut self, key: Key) -> Option<Socket> {
+        let mut socket = self.sockets.remove(key)?;
+        self.bound.remove(&(socket.host, socket.local.port(), socket.local.ip()));
+        for inbound in socket.queue.drain(..) {
+            self.store.give(inbound.payload);
+        }
+        Some(socket)
+    }
+}
+
+impl Socket {
+    /// Wakes whoever waits for it, because it is gone.
+    pub(crate) fn wake_all(&self) {
+        let wakers = [&self.receiver.waker, &self.sender.waker];
+        wakers.into_iter().flatten().for_each(Waker::wake_by_ref);
+    }
+}
+
+/// The address of the same family that stands for all of a host's.
+fn unspecified_like(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+impl State {
+    pub(crate) fn bind(
+        &mut self,
+        now: Timestamp,
+        host: (HostId, u32),
+        local: SocketAddr,
+        options: &UdpOptions,
+    ) -> Result<(Key, SocketAddr, usize), BindError> {
+        let refuse = |address, what: &str, kind| {
+            let source = io::Error::new(kind, what);
+            Err(BindError::Os { address, source })
+        };
+        let (id, incarnation) = host;
+        let network = &mut self.network;
+        let Some(host) = self.hosts.running(id, incarnation) else {
+            return refuse(local, "the simulated host is stopped", io::ErrorKind::NetworkDown);
+        };
+        let [high, low] = ip_words(local.ip());
+        let ids = [u64::from(id.0), high, low, u64::from(local.port())];
+        let ip = local.ip();
+        if !(ip.is_unspecified() || ip.is_loopback() || ip == host.ip) {
+            self.trace.record(now, TraceKind::BindRefused, ids);
+            return Err(BindError::NotLocal(local));
+        }
+        let bound = if local.port() == 0 {
+            let ports = u32::from(u16::MAX - EPHEMERAL_PORT_FIRST) + 1;
+            let mut found = None;
+            for _ in 0..ports {
+                let port = SocketAddr::new(ip, host.next_port);
+                host.next_port = host.next_port.checked_add(1).unwrap_or(EPHEMERAL_PORT_FIRST);
+                if !network.is_taken(id, port) {
+                    found = Some(port);
+                    break;
+                }
+            }
+            found
+        } else {
+            (!network.is_taken(id, local)).then_some(local)
+        };
+        let Some(bound) = bound else {
+            self.trace.record(now, TraceKind::BindRefused, ids);
+            return Err(BindError::Taken(local));
+        };
+        let wanted = options.receive_buffer_bytes;
+        let bytes_max = wanted.clamp(RECEIVE_BUFFER_BYTES_MIN, RECEIVE_BUFFER_BYTES_MAX);
+        let socket = Socket {
+            host: id,
+            local: bound,
+            key: draw(host.seed, &[high, low, u64::from(bound.port())]),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            bytes_max,
+            receiver: Waiting::default(),
+            sender: Waiting::default(),
+            stalled_until: Timestamp::START,
+            retry_due: false,
+            send_calls: 0,
+            last_flow: None,
+        };
+        let Some(key) = network.sockets.insert_with(|_| socket) else {
+            return refuse(local, "the simulation has too many sockets", io::ErrorKind::Other);
+        };
+        network.bound.insert((id, bound.port(), ip), key);
+        let [a, b, c, _] = ids;
+        self.trace.record(now, TraceKind::Bind, [a, b, c, u64::from(bound.port())]);
+        Ok((key, bound, bytes_max))
+    }
+
+    /// Takes a socket away, if its host was not stopped before.
+    pub(crate) fn unbind(&mut self, now: Timestamp, key: Key) -> Option<Socket> {
+        let socket = self.network.unbind(key)?;
+        self.trace.record(now, TraceKind::Unbind, [u64::from(key.index), 0, 0, 0]);
+        Some(socket)
+    }
+}

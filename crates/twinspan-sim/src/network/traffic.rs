@@ -1,0 +1,217 @@
+//! The way of a datagram: sent, carried by a link, delivered or dropped with a cause.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use twinspan_core::link::{Arrival, Fate, FaultCounters, FaultKind};
+use twinspan_core::packet::Datagram;
+use twinspan_core::time::Timestamp;
+use twinspan_core::wheel::Full;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Flight, Inbound, LinkState, Network, Refused};
+use crate::config::WIRE_DELAY_MIN;
+use crate::slab::Key;
+use crate::store::Payload;
+use crate::trace::TraceKind;
+use crate::world::{Event, Hosts, State};
+
+impl State {
+    /// Sends one datagram of a socket on its way.
+    pub(crate) fn send(
+        &mut self,
+        now: Timestamp,
+        key: Key,
+        datagram: &mut Datagram,
+    ) -> Result<(), Refused> {
+        let Some(index) = self.flow_of(key, datagram.peer)? else {
+            self.faults.inject(FaultKind::QueueDrop);
+            self.faults.observe(FaultKind::QueueDrop);
+            return Ok(());
+        };
+        let network = &mut self.network;
+        let flow = network.flows.get_mut(index as usize).ok_or(Refused)?;
+        let state = network.links.get_mut(flow.link as usize).ok_or(Refused)?;
+        let (flow_key, number) = (flow.key, flow.next_number);
+        flow.next_number += 1;
+        let later = state.tamper(&mut datagram.packet);
+        let bytes: &[u8] = &datagram.packet;
+        let hash = xxh3_64(bytes);
+        self.trace.record(now, TraceKind::Send, [flow_key, number, bytes.len() as u64, hash]);
+        let fate = if state.is_cut {
+            self.faults.observe(FaultKind::Partition);
+            Fate::Lost(FaultKind::Partition)
+        } else {
+            state.link.admit(now, flow_key, number, bytes.len(), &mut self.faults)
+        };
+        if let Fate::Lost(cause) = fate {
+            self.trace.record(now, TraceKind::Drop, [flow_key, number, cause.index() as u64, hash]);
+            return Ok(());
+        }
+        let earliest = now.after(WIRE_DELAY_MIN);
+        for mut arrival in fate.arrivals() {
+            arrival.at = arrival.at.after(later).max(earliest);
+            let payload = self.network.store.copy(bytes);
+            self.launch(now, Flight { flow: index, arrival, payload, hash }, flow_key);
+        }
+        Ok(())
+    }
+
+    /// Puts a datagram on its way, or drops it when too many are.
+    fn launch(&mut self, now: Timestamp, flight: Flight, flow_key: u64) {
+        let (at, number, hash) = (flight.arrival.at, flight.arrival.number, flight.hash);
+        let flight = if self.network.in_flight >= self.network.in_flight_max {
+            flight
+        } else {
+            match self.wheel.insert(at, Event::Deliver(flight)) {
+                // The wheel has room for all that may be in flight; a drop is the answer if not.
+                Err(Full(Event::Deliver(flight))) => flight,
+                Ok(_) | Err(_) => {
+                    self.network.in_flight += 1;
+                    return;
+                }
+            }
+        };
+        self.network.store.give(flight.payload);
+        self.faults.inject(FaultKind::QueueDrop);
+        self.faults.observe(FaultKind::QueueDrop);
+        let cause = FaultKind::QueueDrop.index() as u64;
+        self.trace.record(now, TraceKind::Drop, [flow_key, number, cause, hash]);
+    }
+
+    /// The flow from a socket to `peer`; `Ok(None)` when there are too many flows.
+    fn flow_of(&mut self, key: Key, peer: SocketAddr) -> Result<Option<u32>, Refused> {
+        let network = &mut self.network;
+        let socket = network.sockets.get(key).ok_or(Refused)?;
+        if let Some((known, flow)) = socket.last_flow
+            && known == peer
+        {
+            return Ok(Some(flow));
+        }
+        let (local, id) = (socket.local, socket.host);
+        let host = self.hosts.get(id).ok_or(Refused)?;
+        // As a kernel does: no other family, no port 0, and no way out of the loopback address.
+        let is_near = peer.ip().is_loopback() || peer.ip() == host.ip;
+        if peer.is_ipv4() != local.is_ipv4()
+            || peer.port() == 0
+            || peer.ip().is_unspecified()
+            || (local.ip().is_loopback() && !is_near)
+        {
+            return Err(Refused);
+        }
+        let from = if !local.ip().is_unspecified() {
+            local
+        } else if peer.ip().is_loopback() {
+            SocketAddr::new(peer.ip(), local.port())
+        } else if host.ip.is_ipv4() == local.is_ipv4() {
+            SocketAddr::new(host.ip, local.port())
+        } else {
+            return Err(Refused);
+        };
+        let flow = network.flow((id, host.ip), from, peer);
+        if let (Some(socket), Some(flow)) = (network.sockets.get_mut(key), flow) {
+            socket.last_flow = Some((peer, flow));
+        }
+        Ok(flow)
+    }
+
+    /// A datagram has come to where it was sent.
+    pub(crate) fn deliver(&mut self, now: Timestamp, flight: Flight) {
+        let Flight { flow, arrival, payload, hash } = flight;
+        self.network.in_flight -= 1;
+        let flow_key = self.network.flows.get(flow as usize).map_or(0, |flow| flow.key);
+        let accepted =
+            self.network.accept(now, (flow, arrival), payload, &self.hosts, &mut self.faults);
+        let (kind, what) = match accepted {
+            Ok(socket) => (TraceKind::Deliver, u64::from(socket)),
+            Err((cause, payload)) => {
+                self.network.store.give(payload);
+                // A cut is counted as injected when it is made.
+                if cause != FaultKind::Partition {
+                    self.faults.inject(cause);
+                }
+                self.faults.observe(cause);
+                (TraceKind::Drop, cause.index() as u64)
+            }
+        };
+        self.trace.record(now, kind, [flow_key, arrival.number, what, hash]);
+    }
+
+    /// A socket that took nothing takes datagrams again.
+    pub(crate) fn send_ready(&mut self, now: Timestamp, key: Key) {
+        if let Some(socket) = self.network.sockets.get_mut(key) {
+            self.trace.record(now, TraceKind::SendReady, [u64::from(key.index), 0, 0, 0]);
+            socket.sender.wake();
+        }
+    }
+
+    /// A socket whose pool was empty looks again.
+    pub(crate) fn receive_retry(&mut self, now: Timestamp, key: Key) {
+        if let Some(socket) = self.network.sockets.get_mut(key) {
+            self.trace.record(now, TraceKind::ReceiveRetry, [u64::from(key.index), 0, 0, 0]);
+            socket.retry_due = false;
+            socket.receiver.wake();
+        }
+    }
+}
+
+impl LinkState {
+    /// Counts a datagram that is sent, lets at it who asked to, and says how much later it comes.
+    fn tamper(&mut self, bytes: &mut [u8]) -> Duration {
+        let number = self.sent;
+        self.sent += 1;
+        let mut later = Duration::ZERO;
+        while let Some(at) = self.tampers.iter().position(|(wanted, _)| *wanted == number) {
+            let (_, tamper) = self.tampers.swap_remove(at);
+            tamper(bytes, &mut later);
+        }
+        later
+    }
+}
+
+impl Network {
+    /// Puts a datagram into the queue of the socket that it is for, and names that, or gives it back
+    /// with why nobody gets it.
+    fn accept(
+        &mut self,
+        now: Timestamp,
+        (flow, arrival): (u32, Arrival),
+        payload: Payload,
+        hosts: &Hosts,
+        faults: &mut FaultCounters,
+    ) -> Result<u32, (FaultKind, Payload)> {
+        let Some(known) = self.flows.get(flow as usize) else {
+            return Err((FaultKind::Unbound, payload));
+        };
+        let (from, to, link, mut key) = (known.from, known.to, known.link, known.receiver);
+        if self.links.get(link as usize).is_some_and(|state| state.is_cut) {
+            return Err((FaultKind::Partition, payload));
+        }
+        if self.sockets.get(key).is_none() {
+            let host = if to.ip().is_loopback() { Some(known.host) } else { hosts.at(to.ip()) };
+            let Some(found) = host.and_then(|host| self.receiver(host, to)) else {
+                return Err((FaultKind::Unbound, payload));
+            };
+            key = found;
+        }
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return Err((FaultKind::Unbound, payload));
+        };
+        let bytes = payload.as_slice().len();
+        if socket.queue.len() >= self.queue_datagrams_max
+            || socket.queued_bytes + bytes > socket.bytes_max
+        {
+            return Err((FaultKind::ReceiveDrop, payload));
+        }
+        socket.queued_bytes += bytes;
+        socket.queue.push_back(Inbound { from, at: now, payload });
+        socket.receiver.wake();
+        if let Some(flow) = self.flows.get_mut(flow as usize) {
+            flow.receiver = key;
+            if let Some(state) = self.links.get_mut(link as usize) {
+                state.link.arrived(flow.key, &arrival, faults);
+            }
+        }
+        Ok(key.index)
+    }
+}

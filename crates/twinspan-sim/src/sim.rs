@@ -1,0 +1,238 @@
+//! The hand on the simulation: hosts, faults, time and what came of it.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use twinspan_core::link::{Conditions, FaultCounters, FaultKind};
+use twinspan_core::random::draw;
+use twinspan_core::time::Timestamp;
+use twinspan_provider::TaskProvider;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::SimConfig;
+use crate::env::SimEnv;
+use crate::trace::TraceKind;
+use crate::world::{World, ip_words};
+
+/// A simulated network with everything on it. Dropping it stops all tasks.
+pub struct Sim {
+    world: Rc<World>,
+}
+
+impl Sim {
+    /// A simulation without hosts, at [`Timestamp::START`].
+    pub fn new(config: SimConfig) -> Self {
+        Self { world: World::new(config) }
+    }
+
+    /// The host at `ip`: the one that is there, or one made or started again.
+    ///
+    /// # Panics
+    /// When there are [`HOSTS_MAX`](crate::HOSTS_MAX) hosts already.
+    pub fn host(&mut self, name: &str, ip: IpAddr) -> SimEnv {
+        SimEnv::new(&self.world, name, ip)
+    }
+
+    /// Stops the host at `ip` as a power cut does: its tasks and sockets are gone, what it sent
+    /// goes on. False when none runs there.
+    pub fn stop_host(&mut self, ip: IpAddr) -> bool {
+        self.world.stop_host(ip)
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        self.world.now.get()
+    }
+
+    /// Runs all that happens up to and at `end`, which is then the present.
+    ///
+    /// # Panics
+    /// When tasks wake one another for ever without time moving on
+    /// ([`POLLS_PER_MOMENT_MAX`](crate::POLLS_PER_MOMENT_MAX)).
+    pub fn run_until(&mut self, end: Timestamp) {
+        self.world.run_until(end);
+    }
+
+    /// Runs for this long, like [`Sim::run_until`].
+    ///
+    /// # Panics
+    /// As [`Sim::run_until`] does.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.world.run_until(self.now().after(duration));
+    }
+
+    /// Runs `future` as a task of `env`'s host until it ends, for `limit` at most, and returns what
+    /// it ended with. Other tasks run on their way, and time stops where it ended.
+    ///
+    /// # Panics
+    /// As [`Sim::run_until`] does.
+    pub fn block_on<F>(&mut self, env: &SimEnv, limit: Duration, future: F) -> Option<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let outcome = Rc::new(RefCell::new(None));
+        let told = Rc::clone(&outcome);
+        let task = env.spawn("block_on", async move {
+            let output = future.await;
+            *told.borrow_mut() = Some(output);
+        });
+        self.world.run_until_done(self.now().after(limit), || task.is_finished());
+        outcome.take()
+    }
+
+    /// Changes what every link between two hosts is like, also those that [`Sim::set_link`] set.
+    /// Values out of range are held to it.
+    pub fn set_conditions(&mut self, conditions: Conditions) {
+        let state = &mut *self.world.state.borrow_mut();
+        state.network.set_conditions(conditions);
+        state.trace.record_all(self.now(), TraceKind::Conditions, 0, &words(&conditions));
+    }
+
+    /// Changes what the one direction from `from` to `to` is like.
+    pub fn set_link(&mut self, from: IpAddr, to: IpAddr, conditions: Conditions) {
+        let state = &mut *self.world.state.borrow_mut();
+        state.network.set_link(from, to, conditions);
+        let link = draw(0, &ends(from, to));
+        state.trace.record_all(self.now(), TraceKind::Conditions, link, &words(&conditions));
+    }
+
+    /// Cuts two hosts off from one another; what is on the way does not arrive either.
+    pub fn partition(&mut self, one: IpAddr, other: IpAddr) {
+        self.partition_one_way(one, other);
+        self.partition_one_way(other, one);
+    }
+
+    /// Cuts the way from one host to another.
+    pub fn partition_one_way(&mut self, from: IpAddr, to: IpAddr) {
+        let state = &mut *self.world.state.borrow_mut();
+        if state.network.cut(from, to) {
+            state.faults.inject(FaultKind::Partition);
+        }
+        state.trace.record(self.now(), TraceKind::Partition, ends(from, to));
+    }
+
+    /// Ends all partitions.
+    pub fn heal_all(&mut self) {
+        let state = &mut *self.world.state.borrow_mut();
+        state.network.heal_all();
+        state.trace.record(self.now(), TraceKind::Heal, [0; 4]);
+    }
+
+    /// Lets `tamper` once at datagram `number` of those sent from one host to another, counted from
+    /// 0 since the simulation began: it may change bytes and add to the delay. For tests of the
+    /// trace. `tamper` must not use the simulation.
+    pub fn tamper(
+        &mut self,
+        from: IpAddr,
+        to: IpAddr,
+        number: u64,
+        tamper: impl FnOnce(&mut [u8], &mut Duration) + 'static,
+    ) {
+        self.world.state.borrow_mut().network.tamper(from, to, number, Box::new(tamper));
+    }
+
+    /// Adds an event of the caller's own to the trace.
+    pub fn note(&mut self, kind: &str, values: &[u64]) {
+        let now = self.now();
+        let kind = xxh3_64(kind.as_bytes());
+        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, kind, values);
+    }
+
+    /// A hash over every event so far: time, kind, who and payload.
+    pub fn trace_hash(&self) -> u64 {
+        self.world.state.borrow().trace.hash()
+    }
+
+    /// How many events there were.
+    pub fn events(&self) -> u64 {
+        self.world.state.borrow().trace.events()
+    }
+
+    /// How often each fault was injected, and had an effect.
+    pub fn faults(&self) -> FaultCounters {
+        self.world.state.borrow().faults
+    }
+
+    /// Datagrams that are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.world.state.borrow().network.in_flight()
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.world.end();
+    }
+}
+
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+fn ends(from: IpAddr, to: IpAddr) -> [u64; 4] {
+    let ([a, b], [c, d]) = (ip_words(from), ip_words(to));
+    [a, b, c, d]
+}
+
+fn words(conditions: &Conditions) -> [u64; 7] {
+    [
+        conditions.loss.to_bits(),
+        conditions.delay.as_nanos() as u64,
+        conditions.jitter.as_nanos() as u64,
+        conditions.duplicate.to_bits(),
+        conditions.reorder.to_bits(),
+        conditions.rate_bytes_per_s,
+        conditions.queue_bytes_max,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::SocketAddr;
+
+    use twinspan_core::packet::{Datagram, DatagramBatch};
+    use twinspan_provider::{NetworkProvider, TimeProvider, Timer, UdpOptions, UdpSocket};
+
+    use super::*;
+
+    /// Sends to its own host every 10 ms and receives.
+    async fn chatter(env: SimEnv) {
+        let local = SocketAddr::new(env.ip(), 5_000);
+        let mut socket = env.bind_udp(local, &UdpOptions::default()).await.unwrap();
+        let (mut out, mut received) = (DatagramBatch::new(8), DatagramBatch::new(8));
+        let mut timer = env.timer();
+        for number in 0_usize.. {
+            let mut packet = socket.pool().take().unwrap();
+            packet.set_len(number * 97 % 2_048);
+            out.push(Datagram { peer: local, at: env.now(), packet }).unwrap();
+            poll_fn(|cx| socket.poll_send(cx, &mut out)).await.unwrap();
+            poll_fn(|cx| socket.poll_recv(cx, &mut received)).await.unwrap();
+            received.clear();
+            timer.set(Some(env.now().after(Duration::from_millis(10))));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+        }
+    }
+
+    #[test]
+    fn a_warm_simulation_makes_no_buffers_and_keeps_none() {
+        let mut sim = Sim::new(SimConfig::default());
+        let env = sim.host("node", [10, 0, 0, 1].into());
+        let task = env.spawn("chatter", chatter(env.clone()));
+        sim.run_for(Duration::from_secs(1));
+        let warm = sim.world.state.borrow().network.store.counts();
+        sim.run_for(Duration::from_secs(60));
+        assert_eq!(sim.world.state.borrow().network.store.counts(), warm);
+        drop(task);
+        sim.run_for(Duration::from_secs(1));
+        let state = sim.world.state.borrow();
+        assert_eq!(state.network.store.counts(), (warm.0, 0));
+        assert!(state.wheel.is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Buffers for datagrams on their way, reused.
+
+use twinspan_core::packet::PACKET_BYTES_MAX;
+
+/// Most datagrams fit this; the others get a buffer of the full size.
+const SMALL_BYTES: usize = 512;
+
+/// Free buffers of two sizes. How many exist is bounded by the datagrams in flight and in sockets.
+#[derive(Default)]
+pub(crate) struct Store {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+    #[cfg(test)]
+    made: usize,
+}
+
+/// The bytes of one datagram on its way.
+pub(crate) struct Payload {
+    bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl Payload {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Store {
+    /// A copy of `bytes`, of which there are [`PACKET_BYTES_MAX`] at most.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Payload {
+        let (free, size) = if bytes.len() <= SMALL_BYTES {
+            (&mut self.small, SMALL_BYTES)
+        } else {
+            (&mut self.large, PACKET_BYTES_MAX)
+        };
+        let mut buffer = free.pop().unwrap_or_else(|| {
+            #[cfg(test)]
+            {
+                self.made += 1;
+            }
+            vec![0; size].into_boxed_slice()
+        });
+        let len = bytes.len().min(size);
+        if let (Some(out), Some(bytes)) = (buffer.get_mut(..len), bytes.get(..len)) {
+            out.copy_from_slice(bytes);
+        }
+        Payload { bytes: buffer, len }
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&mut self, payload: Payload) {
+        let free =
+            if payload.bytes.len() == SMALL_BYTES { &mut self.small } else { &mut self.large };
+        free.push(payload.bytes);
+    }
+
+    /// Buffers that were ever made, and those of them that are out.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.made, self.made - self.small.len() - self.large.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_reused_by_size() {
+        let mut store = Store::default();
+        for bytes in [&[1; 3][..], &[2; 512], &[3; 513], &[4; 2_048], &[]] {
+            let payload = store.copy(bytes);
+            assert_eq!(payload.as_slice(), bytes);
+            store.give(payload);
+        }
+        assert_eq!(store.counts(), (2, 0));
+    }
+}

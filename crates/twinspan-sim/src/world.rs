@@ -1,0 +1,260 @@
+//! What everything in a simulation shares: time, events and who they are for.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use twinspan_core::link::{FaultCounters, FaultKind};
+use twinspan_core::random::draw;
+use twinspan_core::time::Timestamp;
+use twinspan_core::wheel::TimerWheel;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
+use crate::executor::{Executor, WakeQueue};
+use crate::network::{Flight, Network, Socket};
+use crate::slab::{Key, Slab};
+use crate::timer::TimerState;
+use crate::trace::{Trace, TraceKind};
+
+/// The number of a host, dense from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HostId(pub(crate) u32);
+
+/// A simulation. No borrow of `state` is held while a task runs or a future is dropped.
+pub(crate) struct World {
+    pub(crate) config: SimConfig,
+    pub(crate) now: Cell<Timestamp>,
+    pub(crate) wake_queue: Arc<WakeQueue>,
+    pub(crate) state: RefCell<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) wheel: TimerWheel<Event>,
+    pub(crate) trace: Trace,
+    pub(crate) faults: FaultCounters,
+    pub(crate) hosts: Hosts,
+    pub(crate) executor: Executor,
+    pub(crate) timers: Slab<TimerState>,
+    pub(crate) network: Network,
+}
+
+/// What the wheel gives out.
+pub(crate) enum Event {
+    Timer(Key),
+    Deliver(Flight),
+    /// A socket that took nothing takes datagrams again.
+    SendReady(Key),
+    /// A socket whose pool was empty looks again.
+    ReceiveRetry(Key),
+}
+
+/// All hosts that ever were, and which of them run.
+pub(crate) struct Hosts {
+    all: Vec<Host>,
+    by_ip: BTreeMap<IpAddr, HostId>,
+}
+
+pub(crate) struct Host {
+    pub(crate) ip: IpAddr,
+    /// What the host's streams and its tasks' order are drawn from.
+    pub(crate) seed: u64,
+    /// Counts its starts; what belongs to an earlier one is dead.
+    pub(crate) incarnation: u32,
+    pub(crate) is_running: bool,
+    pub(crate) spawned: u64,
+    pub(crate) secrets: u64,
+    /// Where the search for a free port goes on.
+    pub(crate) next_port: u16,
+}
+
+/// The first of the ports that are given out by the host.
+pub(crate) const EPHEMERAL_PORT_FIRST: u16 = 49_152;
+
+impl Hosts {
+    fn new() -> Self {
+        Self { all: Vec::new(), by_ip: BTreeMap::new() }
+    }
+
+    pub(crate) fn at(&self, ip: IpAddr) -> Option<HostId> {
+        self.by_ip.get(&ip).copied()
+    }
+
+    pub(crate) fn get(&self, id: HostId) -> Option<&Host> {
+        self.all.get(id.0 as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: HostId) -> Option<&mut Host> {
+        self.all.get_mut(id.0 as usize)
+    }
+
+    /// The host, unless this start of it is over.
+    pub(crate) fn running(&mut self, id: HostId, incarnation: u32) -> Option<&mut Host> {
+        let host = self.get_mut(id)?;
+        (host.is_running && host.incarnation == incarnation).then_some(host)
+    }
+}
+
+impl World {
+    pub(crate) fn new(config: SimConfig) -> Rc<Self> {
+        // Every timer may be armed once, and every socket wait for two things.
+        let events_max = config.in_flight_max + TIMERS_MAX + 2 * SOCKETS_MAX;
+        Rc::new(Self {
+            config,
+            now: Cell::new(Timestamp::START),
+            wake_queue: Arc::new(WakeQueue::default()),
+            state: RefCell::new(State {
+                wheel: TimerWheel::new(events_max),
+                trace: Trace::new(config.seed),
+                faults: FaultCounters::default(),
+                hosts: Hosts::new(),
+                executor: Executor::new(),
+                timers: Slab::new(TIMERS_MAX),
+                network: Network::new(&config),
+            }),
+        })
+    }
+
+    /// The host at `ip`, made or started again when it does not run.
+    pub(crate) fn start_host(&self, name: &str, ip: IpAddr) -> (HostId, u32, u64) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let hosts = &mut state.hosts;
+        let id = hosts.at(ip).unwrap_or_else(|| {
+            assert!(hosts.all.len() < HOSTS_MAX, "a simulation holds {HOSTS_MAX} hosts at most");
+            // The limit is below 2^32.
+            let id = HostId(hosts.all.len() as u32);
+            let [high, low] = ip_words(ip);
+            hosts.by_ip.insert(ip, id);
+            hosts.all.push(Host {
+                ip,
+                seed: draw(self.config.seed, &[high, low]),
+                incarnation: 0,
+                is_running: false,
+                spawned: 0,
+                secrets: 0,
+                next_port: EPHEMERAL_PORT_FIRST,
+            });
+            id
+        });
+        let Some(host) = hosts.get_mut(id) else { return (id, 0, 0) };
+        if !host.is_running {
+            host.is_running = true;
+            host.incarnation = host.incarnation.wrapping_add(1);
+            let [high, low] = ip_words(ip);
+            let ids = [u64::from(id.0), high, low, xxh3_64(name.as_bytes())];
+            state.trace.record(self.now.get(), TraceKind::HostStart, ids);
+        }
+        (id, host.incarnation, host.seed)
+    }
+
+    /// Ends a host as a power cut does: its tasks and sockets are gone; false when none runs there.
+    pub(crate) fn stop_host(&self, ip: IpAddr) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some(id) = state.hosts.at(ip) else { return false };
+        let Some(host) = state.hosts.get_mut(id).filter(|host| host.is_running) else {
+            return false;
+        };
+        host.is_running = false;
+        state.trace.record(self.now.get(), TraceKind::HostStop, [u64::from(id.0), 0, 0, 0]);
+        state.faults.inject(FaultKind::HostStop);
+        let tasks = state.executor.take_tasks(|task| task.host == id);
+        let sockets = state.network.unbind_all(|host| host == id);
+        for _ in 0..tasks.len() + sockets.len() {
+            state.faults.observe(FaultKind::HostStop);
+        }
+        // Whoever outside still waits on one of the sockets learns that it is gone.
+        sockets.iter().for_each(Socket::wake_all);
+        // What the futures hold may use the world while they are dropped.
+        drop(state);
+        drop((tasks, sockets));
+        true
+    }
+
+    /// Lets time pass until `end`, which is then the present.
+    pub(crate) fn run_until(&self, end: Timestamp) {
+        loop {
+            self.run_ready();
+            if !self.take_moment(end) {
+                break;
+            }
+        }
+        self.now.set(self.now.get().max(end));
+    }
+
+    /// Like [`World::run_until`], but stops as soon as `done` says so.
+    pub(crate) fn run_until_done(&self, end: Timestamp, done: impl Fn() -> bool) {
+        loop {
+            self.run_ready();
+            if done() {
+                return;
+            }
+            if !self.take_moment(end) {
+                break;
+            }
+        }
+        self.now.set(self.now.get().max(end));
+    }
+
+    /// Moves to the next moment up to `end` and handles all its events; false when there is none.
+    fn take_moment(&self, end: Timestamp) -> bool {
+        let mut state = self.state.borrow_mut();
+        let Some((at, event)) = state.wheel.pop_before(end) else { return false };
+        let now = self.now.get().max(at);
+        self.now.set(now);
+        self.handle(&mut state, event);
+        while let Some((_, event)) = state.wheel.pop_before(now) {
+            self.handle(&mut state, event);
+        }
+        true
+    }
+
+    fn handle(&self, state: &mut State, event: Event) {
+        let now = self.now.get();
+        match event {
+            Event::Timer(key) => {
+                let Some(timer) = state.timers.get_mut(key) else { return };
+                timer.armed = None;
+                let ids = [u64::from(key.index), u64::from(timer.host.0), 0, 0];
+                state.trace.record(now, TraceKind::TimerFired, ids);
+                if let Some(waker) = &timer.waker {
+                    waker.wake_by_ref();
+                }
+            }
+            Event::Deliver(flight) => state.deliver(now, flight),
+            Event::SendReady(key) => state.send_ready(now, key),
+            Event::ReceiveRetry(key) => state.receive_retry(now, key),
+        }
+    }
+
+    /// Stops every host, so that nothing keeps the world alive but who holds it.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.borrow_mut();
+        for host in &mut state.hosts.all {
+            host.is_running = false;
+        }
+        let tasks = state.executor.take_tasks(|_| true);
+        let sockets = state.network.unbind_all(|_| true);
+        // What the futures hold may use the world while they are dropped.
+        drop(state);
+        drop((tasks, sockets));
+    }
+}
+
+/// How long a socket that took nothing takes nothing.
+pub(crate) const SEND_STALL: Duration = Duration::from_micros(50);
+/// How long a socket whose pool is empty waits before it looks again.
+pub(crate) const RECEIVE_RETRY: Duration = Duration::from_micros(100);
+
+/// An address as two words, IPv4 as mapped into IPv6.
+pub(crate) fn ip_words(ip: IpAddr) -> [u64; 2] {
+    let octets = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let bits = octets.to_bits();
+    [(bits >> 64) as u64, bits as u64]
+}

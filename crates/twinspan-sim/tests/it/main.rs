@@ -1,0 +1,16 @@
+//! The simulator from outside: determinism, faults, sockets, tasks and timers.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod determinism;
+#[cfg(test)]
+mod echo;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod hosts;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod tasks;

@@ -1,0 +1,214 @@
+//! Which cells a client sees: two radii, so that walking along an edge changes nothing.
+
+use crate::TICK_HZ;
+use crate::entity::Position;
+use crate::grid::{CellId, Grid};
+
+/// Cells along one side of the window in which a client's cells lie.
+pub const WINDOW_SPAN: i32 = 7;
+/// Cells of the window; bits of its mask.
+pub const WINDOW_CELLS: usize = (WINDOW_SPAN * WINDOW_SPAN) as usize;
+/// Cells from the window's corner to its middle, where the player is.
+const WINDOW_HALF: i32 = WINDOW_SPAN / 2;
+
+/// When cells come into and go out of a client's sight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InterestConfig {
+    /// A cell whose nearest point is this near is subscribed, in metres.
+    pub enter: f64,
+    /// A cell whose nearest point is farther than this is dropped, in metres; at least `enter`.
+    pub leave: f64,
+    /// A cell is kept for at least so many ticks.
+    pub dwell_ticks: u32,
+}
+
+impl Default for InterestConfig {
+    fn default() -> Self {
+        Self { enter: 32.0, leave: 48.0, dwell_ticks: TICK_HZ / 2 }
+    }
+}
+
+impl InterestConfig {
+    /// Checks the radii against each other and against cells of `cell` metres.
+    ///
+    /// # Errors
+    /// The [`InterestError`] that names what does not fit.
+    pub fn check(&self, cell: f64) -> Result<(), InterestError> {
+        let Self { enter, leave, .. } = *self;
+        if !(enter.is_finite() && leave.is_finite() && 0.0 < enter && enter <= leave) {
+            return Err(InterestError::Order { enter, leave });
+        }
+        // Nothing nearer than that lies outside the window.
+        let reach = f64::from(WINDOW_HALF) * cell;
+        if leave > reach {
+            return Err(InterestError::Reach { leave, reach });
+        }
+        Ok(())
+    }
+}
+
+/// Why cells cannot be chosen by these radii.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InterestError {
+    /// The radii are no lengths, or in the wrong order.
+    #[error("enter radius {enter} m and leave radius {leave} m: choose 0 < enter <= leave")]
+    Order {
+        /// What was asked for.
+        enter: f64,
+        /// What was asked for.
+        leave: f64,
+    },
+    /// The window of cells is smaller than the radius.
+    #[error("leave radius {leave} m: choose at most {reach} m, or larger cells")]
+    Reach {
+        /// What was asked for.
+        leave: f64,
+        /// Three cells.
+        reach: f64,
+    },
+}
+
+/// The cells that one client sees: a window of 7 by 7 around its player and a bit for each.
+///
+/// A cell that falls out of the window, as after a teleport, is dropped at once whatever its dwell.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    config: InterestConfig,
+    base: CellId,
+    mask: u64,
+    /// The tick at which each subscribed cell was entered.
+    since: [u32; WINDOW_CELLS],
+    entered: u64,
+    left: u64,
+}
+
+impl Subscriptions {
+    /// No cells yet.
+    pub const fn new(config: InterestConfig) -> Self {
+        Self {
+            config,
+            base: CellId { x: 0, z: 0 },
+            mask: 0,
+            since: [0; WINDOW_CELLS],
+            entered: 0,
+            left: 0,
+        }
+    }
+
+    /// Chooses the cells for a player that is `at` a place at `tick`.
+    pub fn update(&mut self, tick: u32, at: Position, grid: &Grid) {
+        self.move_window(grid.cell_of(at));
+        let Self { config, base, mask, since, .. } = self;
+        let (enter, leave) = (config.enter * config.enter, config.leave * config.leave);
+        for (index, since) in since.iter_mut().enumerate() {
+            let cell = cell_at(*base, index);
+            if !grid.has(cell) {
+                continue;
+            }
+            let bit = 1 << index;
+            let distance = grid.distance_squared(cell, at);
+            if *mask & bit == 0 {
+                if distance <= enter {
+                    *mask |= bit;
+                    *since = tick;
+                    self.entered += 1;
+                }
+            } else if distance > leave && tick.wrapping_sub(*since) >= config.dwell_ticks {
+                *mask &= !bit;
+                self.left += 1;
+            }
+        }
+    }
+
+    /// Puts `middle` into the middle of the window and keeps what is still inside.
+    fn move_window(&mut self, middle: CellId) {
+        let base = CellId { x: middle.x - WINDOW_HALF, z: middle.z - WINDOW_HALF };
+        if base == self.base {
+            return;
+        }
+        let (old_mask, old_since) = (self.mask, self.since);
+        let (dx, dz) = (self.base.x - base.x, self.base.z - base.z);
+        self.mask = 0;
+        let bits = (0..WINDOW_CELLS).zip(old_since).filter(|(index, _)| old_mask >> index & 1 != 0);
+        for (index, since) in bits {
+            let offset = cell_at(CellId { x: dx, z: dz }, index);
+            let Some(bit) = bit_at(offset) else {
+                self.left += 1;
+                continue;
+            };
+            self.mask |= 1 << bit;
+            if let Some(place) = self.since.get_mut(bit) {
+                *place = since;
+            }
+        }
+        self.base = base;
+    }
+
+    /// The subscribed cells, row by row.
+    pub fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
+        window_cells(self.base, self.mask)
+    }
+
+    /// Whether `cell` is subscribed.
+    pub fn contains(&self, cell: CellId) -> bool {
+        window_contains(self.base, self.mask, cell)
+    }
+
+    /// The window's south-western cell, which may lie outside the world, and its mask: bit
+    /// `row * 7 + column`.
+    pub const fn base_and_mask(&self) -> (CellId, u64) {
+        (self.base, self.mask)
+    }
+
+    /// How many cells are subscribed.
+    pub const fn len(&self) -> usize {
+        self.mask.count_ones() as usize
+    }
+
+    /// Whether no cell is subscribed.
+    pub const fn is_empty(&self) -> bool {
+        self.mask == 0
+    }
+
+    /// How many cells were ever subscribed.
+    pub const fn entered(&self) -> u64 {
+        self.entered
+    }
+
+    /// How many cells were ever dropped.
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+/// The cells of a window whose bits are set, row by row.
+pub(crate) fn window_cells(base: CellId, mask: u64) -> impl Iterator<Item = CellId> {
+    let mut rest = mask;
+    core::iter::from_fn(move || {
+        if rest == 0 {
+            return None;
+        }
+        let index = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        Some(cell_at(base, index))
+    })
+}
+
+/// Whether `cell` lies in the window and its bit is set.
+pub(crate) fn window_contains(base: CellId, mask: u64, cell: CellId) -> bool {
+    let offset = CellId { x: cell.x.wrapping_sub(base.x), z: cell.z.wrapping_sub(base.z) };
+    bit_at(offset).is_some_and(|bit| mask >> bit & 1 != 0)
+}
+
+const fn cell_at(base: CellId, index: usize) -> CellId {
+    CellId { x: base.x + index as i32 % WINDOW_SPAN, z: base.z + index as i32 / WINDOW_SPAN }
+}
+
+const fn bit_at(offset: CellId) -> Option<usize> {
+    let inside = 0 <= offset.x && offset.x < WINDOW_SPAN && 0 <= offset.z && offset.z < WINDOW_SPAN;
+    if inside { Some((offset.z * WINDOW_SPAN + offset.x) as usize) } else { None }
+}
+
+#[cfg(test)]
+mod tests;

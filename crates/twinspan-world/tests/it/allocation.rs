@@ -1,0 +1,171 @@
+//! After its first turns a world, and each end of its states, runs without allocating.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use twinspan_core::bytes::Writer;
+use twinspan_core::random::Stream;
+use twinspan_world::{
+    CellEncodings, EntityId, INPUT_BUNDLE_BYTES_MAX, Input, InputBundle, InterestConfig, Kind,
+    Position, Prediction, Replica, STATE_ROOM_MIN, StateHeader, StatePlan, Subscriptions, World,
+    WorldConfig,
+};
+
+thread_local! {
+    /// Allocations of this thread: other tests run beside this one.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every method hands its arguments unchanged to the system allocator, whose contract is the
+// same; counting touches only a thread-local without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, which is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller keeps the contract of `realloc`, which is the system's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Player {
+    id: EntityId,
+    subscriptions: Subscriptions,
+    prediction: Prediction,
+    replica: Replica,
+}
+
+struct Scene {
+    world: World,
+    encodings: CellEncodings,
+    plan: StatePlan,
+    players: Vec<Player>,
+    random: Stream,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let config = WorldConfig { side: 320.0, entities_max: 1_200, ..WorldConfig::default() };
+        let mut world = World::new(config, Stream::new(4, "world", 0)).unwrap();
+        let players = (0..100)
+            .map(|_| Player {
+                id: world.spawn_anywhere(Kind::Player).unwrap(),
+                subscriptions: Subscriptions::new(InterestConfig::default()),
+                prediction: Prediction::new(),
+                replica: Replica::new(),
+            })
+            .collect();
+        for kind in [Kind::Npc, Kind::Projectile].repeat(400) {
+            world.spawn_anywhere(kind).unwrap();
+        }
+        Self {
+            world,
+            encodings: CellEncodings::new(),
+            plan: StatePlan::new(STATE_ROOM_MIN),
+            players,
+            random: Stream::new(4, "scene", 0),
+        }
+    }
+
+    fn turn(&mut self) {
+        let Self { world, encodings, plan, players, random } = self;
+        for player in &mut *players {
+            let yaw = random.between(0.0, 360.0) as f32;
+            player.prediction.predict(Input::toward(1.0, 0.0, yaw, 0.0));
+            let bundle = InputBundle::of(&player.prediction, 0, 0).unwrap();
+            let mut bytes = [0; INPUT_BUNDLE_BYTES_MAX];
+            let mut out = Writer::new(&mut bytes);
+            bundle.encode(&mut out).unwrap();
+            for input in InputBundle::decode(out.written()).unwrap().inputs() {
+                let _ = world.submit(player.id, *input);
+            }
+        }
+        // Comings and goings, and effects where they reach.
+        let (actor, target) = (players[0].id, players[1].id);
+        let _ = world.apply_effect(actor, target);
+        let gone = world.spawn(Kind::Npc, Position::ground(10.0, 10.0)).unwrap();
+        world.step();
+        world.despawn(gone);
+        encodings.encode_all(world);
+        for player in &mut *players {
+            let at = world.entity(player.id).unwrap().position;
+            player.subscriptions.update(world.tick(), at, world.grid());
+            let header = StateHeader::of(world, player.id, &player.subscriptions).unwrap();
+            plan.plan(header, &player.subscriptions, encodings);
+            for part in 0..plan.parts() {
+                let mut packet = [0; STATE_ROOM_MIN];
+                let mut out = Writer::new(&mut packet);
+                plan.write_part(part, encodings, &mut out).unwrap();
+                // Every fifth message is lost.
+                if random.chance(0.8) {
+                    let applied = player.replica.apply(out.written()).unwrap();
+                    let header = applied.header();
+                    player.prediction.reconcile(header.last_input, header.own);
+                }
+            }
+        }
+    }
+}
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+#[test]
+fn the_server_never_allocates_after_its_first_turn() {
+    let mut scene = Scene::new();
+    scene.turn();
+    for player in &mut scene.players {
+        // Replicas grow with what they have seen; here only the server's side counts.
+        player.replica = Replica::new();
+    }
+    let server_turn = |scene: &mut Scene| {
+        let Scene { world, encodings, plan, players, .. } = scene;
+        for player in &*players {
+            let input = Input { sequence: world.tick() + 1, ..Input::toward(1.0, 0.0, 45.0, 0.0) };
+            let _ = world.submit(player.id, input);
+        }
+        let gone = world.spawn(Kind::Npc, Position::ground(10.0, 10.0)).unwrap();
+        world.step();
+        world.despawn(gone);
+        world.check_invariants().unwrap();
+        encodings.encode_all(world);
+        for player in players {
+            let at = world.entity(player.id).unwrap().position;
+            player.subscriptions.update(world.tick(), at, world.grid());
+            let header = StateHeader::of(world, player.id, &player.subscriptions).unwrap();
+            plan.plan(header, &player.subscriptions, encodings);
+            for part in 0..plan.parts() {
+                let mut packet = [0; STATE_ROOM_MIN];
+                plan.write_part(part, encodings, &mut Writer::new(&mut packet)).unwrap();
+            }
+        }
+    };
+    assert_eq!(allocations(|| (0..300).for_each(|_| server_turn(&mut scene))), 0);
+}
+
+#[test]
+fn a_replica_stops_allocating_when_it_has_seen_its_fullest_view() {
+    let mut scene = Scene::new();
+    let warm_up = allocations(|| (0..600).for_each(|_| scene.turn()));
+    assert!(warm_up > 0, "allocations are counted");
+    let later = allocations(|| (0..600).for_each(|_| scene.turn()));
+    // 60,000 states on; a view fuller than any before may still double a vector, once.
+    assert!(later <= 100, "{later} allocations");
+}

@@ -1,0 +1,9 @@
+//! Tests through the public API alone: both ends of a lossy link, and what they cost.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "all of this is test code")]
+
+mod alignment;
+mod allocation;
+mod convergence;
+mod link;
+mod quantisation;
+mod walkers;
