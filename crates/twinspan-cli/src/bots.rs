@@ -47,6 +47,7 @@ pub fn run() -> Result<u8, CommandError> {
     let orders = listen(input).map_err(CommandError::Bots)?;
     let reactor = ReactorEnv::with_epoch(None, plan.epoch_nanos).map_err(CommandError::Bots)?;
     reactor.clone().block_on(async move {
+        let began = reactor.now();
         let mut fleets = Vec::new();
         for (index, tokens) in plan.tokens.chunks(BOTS_PER_SOCKET).enumerate() {
             let env = ConditionedEnv::new(reactor.clone(), LinkControl::new());
@@ -55,7 +56,7 @@ pub fn run() -> Result<u8, CommandError> {
             let task = launch(&env, plan.server, Rc::clone(&bots)).await?;
             fleets.push(Afloat { bots, link: env.control().clone(), _task: task });
         }
-        attend(&reactor, &fleets, &orders).await
+        attend(&reactor, began, &fleets, &orders).await
     })
 }
 
@@ -154,12 +155,13 @@ async fn launch(
 /// Obeys orders and reports until all bots have ended or nobody gives orders any more.
 async fn attend(
     env: &ReactorEnv,
+    began: Timestamp,
     fleets: &[Afloat],
     orders: &Receiver<Order>,
 ) -> Result<u8, CommandError> {
     let mut timer = env.timer();
     let mut turn_at = env.now();
-    let mut tally = Tally::default();
+    let mut tally = Tally { began, ..Tally::default() };
     let mut turns = 0_u32;
     loop {
         turn_at = turn_at.after(TURN);
@@ -203,6 +205,8 @@ fn obey(fleets: &[Afloat], orders: &Receiver<Order>) -> bool {
 /// What is summed up from report to report.
 #[derive(Default)]
 struct Tally {
+    /// When the first bot could start.
+    began: Timestamp,
     ages: Ages,
     /// Entities in sight of all bots, summed over all reports, and how many bots that were.
     visible: usize,
@@ -219,7 +223,7 @@ fn report(fleets: &[Afloat], tally: &mut Tally, last: bool) -> io::Result<()> {
         recent.state_age.add(&fleet.ages().state_age);
         fleet.forget_ages();
         for bot in fleet.bots() {
-            add(&mut report, bot);
+            add(&mut report, bot, tally.began);
             if bot.client().own().is_some() && bot.client().closed().is_none() {
                 tally.visible += bot.client().replica().len().saturating_sub(1);
                 tally.observers += 1;
@@ -238,10 +242,11 @@ fn report(fleets: &[Afloat], tally: &mut Tally, last: bool) -> io::Result<()> {
     out.flush()
 }
 
-fn add(report: &mut Report, bot: &Bot) {
-    if let Some(after) = bot.connected_after() {
+fn add(report: &mut Report, bot: &Bot, began: Timestamp) {
+    if let Some(at) = bot.connected_at() {
         report.connected += 1;
-        report.connect_ms_max = report.connect_ms_max.max(after.as_secs_f64() * 1_000.0);
+        let after = at.since(began).as_secs_f64() * 1_000.0;
+        report.connect_ms_max = report.connect_ms_max.max(after);
     }
     if let Some(reason) = bot.client().closed() {
         report.ended += 1;

@@ -90,7 +90,7 @@ pub enum Order {
 pub struct Report {
     /// Bots that stand or stood in the world.
     pub connected: u32,
-    /// How long the slowest of them took to get there, in milliseconds.
+    /// From the start of the first bot until the last of them stood in the world, in milliseconds.
     pub connect_ms_max: f64,
     /// Bots whose session has ended.
     pub ended: u32,

@@ -43,8 +43,9 @@ pub struct Bot {
     intent: Intent,
     turn_at: Timestamp,
     act_at: Timestamp,
-    began_at: Option<Timestamp>,
-    connected_after: Option<Duration>,
+    /// Whether it was called for the first time.
+    has_begun: bool,
+    connected_at: Option<Timestamp>,
     /// Actions that the session did not take.
     actions_refused: u64,
 }
@@ -60,8 +61,8 @@ impl Bot {
             intent: Intent { forward: 0.0, strafe: 0.0, yaw: 0.0, pitch: 0.0 },
             turn_at: Timestamp::START,
             act_at: Timestamp::START,
-            began_at: None,
-            connected_after: None,
+            has_begun: false,
+            connected_at: None,
             actions_refused: 0,
         }
     }
@@ -76,9 +77,9 @@ impl Bot {
         &mut self.client
     }
 
-    /// How long it took from the first call to standing in the world.
-    pub const fn connected_after(&self) -> Option<Duration> {
-        self.connected_after
+    /// When it came to stand in the world.
+    pub const fn connected_at(&self) -> Option<Timestamp> {
+        self.connected_at
     }
 
     /// Actions that the session did not take, its queue being full.
@@ -101,8 +102,7 @@ impl Bot {
     fn think(&mut self, now: Timestamp) {
         while let Some(notice) = self.client.poll_notice() {
             if matches!(notice, Notice::Entered { .. }) {
-                let began = self.began_at.unwrap_or(now);
-                self.connected_after = Some(now.since(began));
+                self.connected_at = Some(now);
                 self.turn_at = now;
                 // Bots that enter together do not act together.
                 self.act_at = now.after(self.config.action_interval.mul_f64(self.random.unit()));
@@ -162,7 +162,7 @@ impl Machine for Bot {
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {
-        self.began_at.get_or_insert(now);
+        self.has_begun = true;
         if self.client.next_input_at().is_some_and(|at| now >= at) {
             self.think(now);
         }
@@ -174,10 +174,7 @@ impl Machine for Bot {
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
-        match self.began_at {
-            None => Some(Timestamp::START),
-            Some(_) => self.client.poll_timeout(),
-        }
+        if self.has_begun { self.client.poll_timeout() } else { Some(Timestamp::START) }
     }
 
     fn is_done(&self) -> bool {

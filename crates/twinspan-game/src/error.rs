@@ -13,6 +13,9 @@ pub enum ServerError {
     /// A world setting is out of its range.
     #[error(transparent)]
     World(#[from] twinspan_world::ConfigError),
+    /// The area of interest does not fit the world's cells.
+    #[error(transparent)]
+    Interest(#[from] twinspan_world::InterestError),
     /// The world is too small for its own characters.
     #[error("the world holds too few entities for its NPCs and projectiles: {0}")]
     Full(#[from] WorldFull),

@@ -288,7 +288,7 @@ impl Run {
     }
 
     fn connected(&self) -> usize {
-        self.bots.iter().filter(|bot| bot.borrow().connected_after().is_some()).count()
+        self.bots.iter().filter(|bot| bot.borrow().connected_at().is_some()).count()
     }
 
     /// Heals the network; everything under way must arrive within a stated time.
@@ -391,13 +391,23 @@ impl Run {
     fn drain(&mut self) {
         let now = self.sim.now();
         self.server.borrow_mut().drain(now);
-        self.sim.run_for(LIVENESS_TIME_MAX);
+        let deadline = now.after(LIVENESS_TIME_MAX);
+        while self.sim.now() < deadline && !self.has_ended() {
+            self.sim.run_for(Duration::from_millis(100));
+        }
+        let ended = self.server.borrow().is_done();
+        self.broken.unless(ended, || format!("the server's drain took over {LIVENESS_TIME_MAX:?}"));
         for (number, bot) in self.bots.iter().enumerate() {
             let closed = bot.borrow().client().closed();
             self.broken.unless(closed == Some(CloseReason::ServerDraining), || {
                 format!("client {number}: ended the drain with {closed:?}")
             });
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        let closed = |bot: &Shared<Bot>| bot.borrow().client().closed().is_some();
+        self.server.borrow().is_done() && self.bots.iter().all(closed)
     }
 
     fn report(mut self) -> WorldReport {

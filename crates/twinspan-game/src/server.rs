@@ -121,6 +121,8 @@ struct Part {
 impl Server {
     /// A server that has not begun.
     ///
+    /// `random` gives the named streams of this node.
+    ///
     /// # Errors
     /// [`ServerError`] names the setting that cannot be.
     pub fn new(
@@ -130,6 +132,7 @@ impl Server {
         secrets: Box<dyn SecretSource>,
         random: &mut dyn FnMut(&'static str) -> Stream,
     ) -> Result<Self, ServerError> {
+        config.interest.check(config.world.cell)?;
         let endpoint = Endpoint::new(
             config.session.clone(),
             suites,

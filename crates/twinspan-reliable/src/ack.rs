@@ -1,4 +1,4 @@
-//! Which packets arrived: the set that an ack carries, and the record that decides when to send one.
+//! Which packets arrived: the set that an ack carries, and the record that says when to send it.
 
 use core::time::Duration;
 
@@ -149,8 +149,8 @@ impl AckTracker {
         }
     }
 
-    /// Packet `number` arrived and authenticated. `eliciting`: it wants an ack, by and by; `at_once`:
-    /// now. Call it for duplicates too where the peer resends under the same number.
+    /// Packet `number` arrived and authenticated. `eliciting`: it wants an ack, by and by;
+    /// `at_once`: now. Call it for duplicates too where the peer resends under the same number.
     pub fn on_packet(&mut self, now: Timestamp, number: u64, eliciting: bool, at_once: bool) {
         self.record(now, number);
         if !eliciting && !at_once {

@@ -63,8 +63,8 @@ pub struct Config {
     pub identity: ResendIdentity,
     /// Longest body of a frame; longer messages are cut. 1 to 65,536.
     pub fragment_bytes_max: usize,
-    /// What the caller's frame head takes at most; [`Sender::poll_frame`](crate::Sender::poll_frame)
-    /// counts it against the room.
+    /// What the caller's frame head takes at most;
+    /// [`Sender::poll_frame`](crate::Sender::poll_frame) counts it against the room.
     pub frame_head_bytes: usize,
     /// Longest message, at most 64 fragments.
     pub message_bytes_max: usize,

@@ -336,7 +336,8 @@ impl Sender {
         self.shared.outbox.is_ready() || self.timeout_at() <= now
     }
 
-    /// Whether a frame was resent more often than [`Config::attempts_max`] allows: the peer is gone.
+    /// Whether a frame was resent more often than [`Config::attempts_max`] allows, counted over
+    /// all fragments of its message: the peer is gone.
     pub const fn is_dead(&self) -> bool {
         self.shared.outbox.is_dead()
     }

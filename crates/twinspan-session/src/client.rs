@@ -13,7 +13,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Backoff, Channel};
 
 use crate::config::SessionConfig;
-use crate::connection::{Connection, ConnectionParts, Notice};
+use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::endpoint::smoothed_rtt;
 use crate::error::{ConfigError, SendError};
 use crate::header::{Form, Header, parse};
@@ -325,7 +325,7 @@ impl ClientSession {
         connected.confirm_at = None;
         let half_rtt = smoothed_rtt(connected.connection.sender()) / 2;
         let clocks = &mut self.clocks;
-        connected.connection.process(now, header, text, &mut |notice| {
+        let _: Stir = connected.connection.process(now, header, text, &mut |notice| {
             tell(notice, on_event, |nanos| {
                 *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
             });

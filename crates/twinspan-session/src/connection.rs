@@ -81,6 +81,14 @@ pub(crate) struct Traffic {
     pub(crate) bytes_out: u64,
 }
 
+/// What a packet may have changed of when and whether to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Stir {
+    Nothing,
+    Perhaps,
+}
+
 /// How soon an arrived packet wants its ack, session 7.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
@@ -242,23 +250,32 @@ impl Connection {
         self.traffic.bytes_in += bytes;
     }
 
-    /// Works off the text of an authentic packet.
+    /// Works off the text of an authentic packet. Says whether [`deadline`](Self::deadline) or
+    /// [`wants_transmit`](Self::wants_transmit) may have changed: most packets are one message that
+    /// is sent once, and to look would cost more than the message.
     pub(crate) fn process(
         &mut self,
         now: Timestamp,
         header: &Header,
         text: &[u8],
         sink: &mut dyn FnMut(Notice<'_>),
-    ) {
+    ) -> Stir {
+        let waiting = self.lazy_ack_at.is_some();
         match self.try_process(now, header, text, sink) {
             Ok(Heard { close: Some(reason), .. }) => {
                 let reason = CloseReason::from_wire(reason);
                 self.phase = Phase::Closed(reason);
                 sink(Notice::Closed { reason });
             }
-            Ok(heard) => self.on_heard(now, header, &heard, sink),
+            Ok(heard) => {
+                self.on_heard(now, header, &heard, sink);
+                if waiting && header.flags == 0 && heard.urgency == Urgency::Lazy {
+                    return Stir::Nothing;
+                }
+            }
             Err(reason) => self.fail(now, reason, sink),
         }
+        Stir::Perhaps
     }
 
     fn try_process(
@@ -420,6 +437,12 @@ impl Connection {
         let built = Built { len: HEADER_BYTES + text.len(), channel, flags, has_frames: true };
         self.seal(Timestamp::START, built, Sealing::default(), &mut packet);
         packet
+    }
+
+    /// Makes the next packet's number this one.
+    #[cfg(test)]
+    pub(crate) const fn set_number(&mut self, number: u64) {
+        self.next_number = number;
     }
 
     /// The number of the next packet, and the number that is skipped next.
@@ -655,7 +678,10 @@ impl Connection {
         }
         self.receiver.handle_timeout(now);
         self.ready |= self.ack_is_due(now);
-        self.ping_due |= now >= self.spoke_at.after(self.keepalive_wait);
+        if now >= self.spoke_at.after(self.keepalive_wait) {
+            // An answer at once measures the round trip without the delay of acks.
+            self.probe();
+        }
     }
 
     fn handle_closing_timeout(
@@ -697,3 +723,6 @@ struct Sealing {
     flags: u8,
     tag: u32,
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 
 use crate::config::SessionConfig;
-use crate::connection::{Connection, ConnectionParts, Notice};
+use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::handshakes::HalfOpen;
 use crate::header::{Form, Header, parse};
@@ -258,10 +258,12 @@ impl Endpoint {
         let slot = key.slot();
         let Some((_, session)) = self.at(slot) else { return };
         let mut closed = None;
-        session.connection.process(now, header, text, &mut |notice| {
+        let stir = session.connection.process(now, header, text, &mut |notice| {
             tell(key, notice, &mut closed, on_event);
         });
-        self.after(now, slot, closed);
+        if stir == Stir::Perhaps {
+            self.after(now, slot, closed);
+        }
     }
 
     /// The first sealed packet of a handshake, session 3.9.

@@ -272,7 +272,7 @@ impl Controls {
         self.present = self.present.checked_shr(count).unwrap_or(0);
         self.gap_ticks = 0;
         self.standing.skipped += u64::from(count);
-        // Sequences cannot honestly run ahead of time: what did not pass in silence explains little.
+        // Sequences cannot honestly run ahead of time: without silence, skips explain little.
         let explained = count.min(self.silent_ticks.saturating_add(SKIPS_WITHOUT_SILENCE_MAX));
         self.allow(explained.saturating_mul(SKIP_ALLOWANCE_MM));
     }

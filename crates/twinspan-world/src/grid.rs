@@ -208,14 +208,19 @@ mod tests {
                 let entities: Vec<_> = places
                     .iter()
                     .enumerate()
-                    .map(|(index, (x, z))| (EntityId::new(index, 1).unwrap(), Position::ground(*x, *z)))
+                    .map(|(index, (x, z))| {
+                        (EntityId::new(index, 1).unwrap(), Position::ground(*x, *z))
+                    })
                     .collect();
                 grid.rebuild(entities.iter().copied());
                 prop_assert_eq!(grid.len(), entities.len());
                 for cell in grid.cells() {
+                    let is_in = |at: &Position| {
+                        ((at.x / 16.0) as i32, (at.z / 16.0) as i32) == (cell.x, cell.z)
+                    };
                     let scanned: Vec<_> = entities
                         .iter()
-                        .filter(|(_, at)| (at.x / 16.0) as i32 == cell.x && (at.z / 16.0) as i32 == cell.z)
+                        .filter(|(_, at)| is_in(at))
                         .map(|(id, _)| *id)
                         .collect();
                     prop_assert_eq!(grid.cell(cell), scanned);

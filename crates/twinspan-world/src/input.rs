@@ -80,9 +80,9 @@ pub fn pitch_from_degrees(degrees: f32) -> i16 {
 }
 
 impl Input {
-    /// An input that walks at these fractions of full speed, -1 to 1, with this heading and pitch in
-    /// degrees. What is out of range is cut, what is no number is 0. Sequence and claim are left to
-    /// [`Prediction::predict`].
+    /// An input that walks at these fractions of full speed, -1 to 1, with this heading and pitch
+    /// in degrees. What is out of range is cut, what is no number is 0. Sequence and claim are left
+    /// to [`Prediction::predict`].
     pub fn toward(forward: f32, strafe: f32, yaw: f32, pitch: f32) -> Self {
         // The cast of a NaN is 0, and the clamp keeps -128 out.
         let stride = |fraction: f32| (fraction.clamp(-1.0, 1.0) * 127.0).round() as i8;
@@ -191,8 +191,8 @@ impl InputBundle {
         (count > 0).then_some(Self { slot_us, inputs, count })
     }
 
-    /// The predicted inputs up to the one `behind` before the newest; 0 is the newest itself. `None`
-    /// when that one is not kept any more or was never made.
+    /// The predicted inputs up to the one `behind` before the newest; 0 is the newest itself.
+    /// `None` when that one is not kept any more or was never made.
     pub fn of(prediction: &Prediction, behind: usize, slot_us: u32) -> Option<Self> {
         let pending = prediction.pending();
         let take = pending.len().checked_sub(behind)?;
@@ -376,7 +376,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_bundle_or_name_a_reason(bytes in proptest::collection::vec(any::<u8>(), 0..150)) {
+        fn any_bytes_are_a_bundle_or_name_a_reason(
+            bytes in proptest::collection::vec(any::<u8>(), 0..150),
+        ) {
             if let Ok(bundle) = InputBundle::decode(&bytes) {
                 prop_assert_eq!(encoded(&bundle), bytes);
             }

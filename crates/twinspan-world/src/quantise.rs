@@ -143,7 +143,8 @@ mod tests {
             if let Ok(entity) = read(&bytes) {
                 let again = encode(&entity, CELL, 32);
                 // A velocity of -128 steps reads as -32 m/s and is written as -31.75.
-                let same = again.iter().zip(bytes).all(|(a, b)| *a == b || (b == 0x80 && *a == 0x81));
+                let alike = |(a, b): (&u8, u8)| *a == b || (b == 0x80 && *a == 0x81);
+                let same = again.iter().zip(bytes).all(alike);
                 prop_assert!(same, "{bytes:?} became {again:?}");
             }
         }
@@ -160,7 +161,8 @@ mod tests {
             };
             let velocity = Velocity { x: speed, y: -speed, z: 0.0 };
             let entity = EntityState { position, velocity, yaw, pitch, ..entity() };
-            let read = decode(&mut Reader::new(&encode(&entity, cell, cell_m)), cell, cell_m).unwrap();
+            let bytes = encode(&entity, cell, cell_m);
+            let read = decode(&mut Reader::new(&bytes), cell, cell_m).unwrap();
             prop_assert!(read.position.distance(position) <= 0.01);
             let turn = (read.yaw - yaw).abs();
             prop_assert!(turn.min(360.0 - turn) <= 1.0);

@@ -269,8 +269,8 @@ impl Replica {
         self.newest.into_iter().flat_map(|newest| newest.cells())
     }
 
-    /// Whether every part of the newest state has come, so that the replica is the server's truth of
-    /// that tick for the cells in sight.
+    /// Whether every part of the newest state has come, so that the replica is the server's truth
+    /// of that tick for the cells in sight.
     pub fn is_complete(&self) -> bool {
         self.newest.is_some_and(|newest| self.coverage.is_told_at(newest.tick))
     }

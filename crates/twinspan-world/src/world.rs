@@ -74,7 +74,8 @@ impl World {
         self.store.len() == 0
     }
 
-    /// Lets a new entity appear at a place, cut to the world. It enters the grid with the next step.
+    /// Lets a new entity appear at a place, cut to the world. It enters the grid with the next
+    /// step.
     ///
     /// # Errors
     /// [`WorldFull`] when as many live as the configuration allows.

@@ -36,7 +36,7 @@ pub struct Summary {
     pub players_requested: u32,
     /// Bots that came to stand in the world.
     pub players_connected: u32,
-    /// How long the slowest of them took, in milliseconds.
+    /// From the start of the first bot until the last of them stood there, in milliseconds.
     pub connect_ms_max: f64,
     /// Whether packets were encrypted.
     pub encrypted: bool,
@@ -212,7 +212,7 @@ impl Summary {
         writeln!(out)?;
         writeln!(
             out,
-            "players      {players_connected} of {players_requested}, the slowest in after {:.0} ms; {cipher}; {seconds:.1} s",
+            "players      {players_connected} of {players_requested}, all in after {:.0} ms; {cipher}; {seconds:.1} s",
             self.connect_ms_max,
         )?;
         writeln!(

@@ -552,7 +552,8 @@ proptest! {
                 }
                 Step::Skip(count) => number += u64::from(count),
                 Step::Ack(back, bits) => {
-                    let mut ack = Ack::single(number.saturating_sub(u64::from(back)), now.since(START));
+                    let largest = number.saturating_sub(u64::from(back));
+                    let mut ack = Ack::single(largest, now.since(START));
                     ack.bits[0] = bits;
                     ack.bits[9] = bits;
                     let _refusal = sender.handle_ack(now, &ack, &mut |_, _| {});

@@ -1,6 +1,6 @@
 //! An allocator that counts the calls of each thread, for the test of steady states.
 //!
-//! The only `unsafe` of this crate: the trait of allocators asks for it, and the library forbids it.
+//! The only `unsafe` of this crate: the trait of allocators asks for it; the library forbids it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

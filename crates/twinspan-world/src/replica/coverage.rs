@@ -192,7 +192,8 @@ mod tests {
                         prop_assert_eq!(coverage.is_open_at(CELL, id as u32, tick), tick == *open);
                     }
                 }
-                prop_assert!(coverage.is_open_at(CELL, 100, 10) && !coverage.is_open_at(CELL, 100, 9));
+                prop_assert!(coverage.is_open_at(CELL, 100, 10));
+                prop_assert!(!coverage.is_open_at(CELL, 100, 9));
                 let other = CellId { x: 5, z: 5 };
                 prop_assert!(coverage.is_open_at(other, 3, 10), "other cells are left alone");
             }

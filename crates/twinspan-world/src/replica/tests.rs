@@ -193,8 +193,9 @@ proptest! {
         noise in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
         let mut replica = Replica::new();
-        let base = message(header(10, &[WEST, EAST]), &[(WEST, 0, ALL, &[1, 2]), (EAST, 0, 9, &[3])]);
-        replica.apply(&base).unwrap();
+        let known: [(CellId, u32, u32, &[u32]); 2] =
+            [(WEST, 0, ALL, &[1, 2]), (EAST, 0, 9, &[3])];
+        replica.apply(&message(header(10, &[WEST, EAST]), &known)).unwrap();
         let before = format!("{replica:?}");
         let next = header(11, &[WEST, EAST]);
         let mut changed = message(next, &[(EAST, 0, 20, &[3]), (WEST, 0, ALL, &[1])]);

@@ -174,13 +174,17 @@ fn what_exceeds_the_parts_is_left_out_and_counted() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_header_or_name_a_reason(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+    fn any_bytes_are_a_header_or_name_a_reason(
+        bytes in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
         // The outcome is the value; that there is one is the property.
         let _ = decode(&bytes);
     }
 
     #[test]
-    fn a_header_with_any_byte_changed_is_a_header_or_names_a_reason(offset in 0..STATE_HEADER_BYTES, value: u8) {
+    fn a_header_with_any_byte_changed_is_a_header_or_names_a_reason(
+        offset in 0..STATE_HEADER_BYTES, value: u8,
+    ) {
         let mut bytes = encoded(&header());
         bytes[offset] = value;
         if let Ok(header) = decode(&bytes) {

@@ -198,7 +198,9 @@ proptest! {
                 _ => world.step(),
             }
             prop_assert_eq!(world.check_invariants(), Ok(()));
-            prop_assert!(world.entities().map(|entity| (entity.id, entity.kind)).eq(living.clone()));
+            let listed: BTreeMap<_, _> =
+                world.entities().map(|entity| (entity.id, entity.kind)).collect();
+            prop_assert_eq!(&listed, &living);
             prop_assert!(gone.iter().all(|id| !world.contains(*id) && world.entity(*id).is_none()));
         }
     }

@@ -24,7 +24,8 @@ proptest! {
             (-1.0_f32..1.0, -1.0_f32..1.0, 0.0_f32..360.0, -90.0_f32..=90.0), 1..20),
     ) {
         let cell = f64::from(cell);
-        let config = WorldConfig { side: 6.0 * cell, cell, entities_max: 100, ..WorldConfig::default() };
+        let side = 6.0 * cell;
+        let config = WorldConfig { side, cell, entities_max: 100, ..WorldConfig::default() };
         let mut world = World::new(config, Stream::new(seed, "world", 0)).unwrap();
         let middle = Position::ground(3.0 * cell, 3.0 * cell);
         let own = world.spawn(Kind::Player, middle).unwrap();
@@ -79,7 +80,8 @@ proptest! {
                 (shown.kind, shown.flags, shown.health),
                 (truth.kind, truth.flags, truth.health)
             );
-            prop_assert_eq!(world.grid().cell_of(shown.position), world.grid().cell_of(truth.position));
+            let cell_of = |at| world.grid().cell_of(at);
+            prop_assert_eq!(cell_of(shown.position), cell_of(truth.position));
         }
         // The own player is told exactly.
         let exact = replica.own().unwrap();

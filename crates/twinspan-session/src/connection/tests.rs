@@ -1,0 +1,98 @@
+//! Two connections hand in hand, without a link between them.
+
+use super::*;
+use crate::noise::{Secret, Split};
+use crate::suite::CryptoSuite;
+use twinspan_core::aead::Cipher;
+use twinspan_reliable::Delivery;
+
+const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
+
+fn end(role: Role) -> Connection {
+    let split =
+        Split { client_to_server: Secret::new([1; 32]), server_to_client: Secret::new([2; 32]) };
+    let keys = Keys::new(&CryptoSuite::AES_FIRST, Cipher::Aes128Gcm, &split, role).unwrap();
+    let (jitter, skips) = (Stream::new(1, "jitter", 0), Stream::new(1, "skips", 0));
+    let parts = ConnectionParts { role, keys, peer_id: 7, jitter, skips };
+    Connection::new(Timestamp::START, &SessionConfig::default(), parts)
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::START.after(Duration::from_millis(millis))
+}
+
+/// Moves all that one end has to say to the other; returns how many packets that were.
+fn carry(now: Timestamp, from: &mut Connection, to: &mut Connection) -> usize {
+    let mut room = [0; PACKET_BYTES_MAX];
+    let mut packets = 0;
+    while let Some(len) = from.build(now, &mut room) {
+        packets += 1;
+        let packet = &mut room[..len];
+        let Ok(crate::header::Form::Sealed(header)) = crate::header::parse(packet) else {
+            panic!("not a sealed packet");
+        };
+        let text = to.open(now, &header, packet).unwrap();
+        let _: Stir = to.process(now, &header, text, &mut |_| {});
+    }
+    packets
+}
+
+#[test]
+fn an_ack_alone_is_not_acknowledged() {
+    let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+    client.send(at(0), EVENTS, b"event").unwrap();
+    assert_eq!(carry(at(0), &mut client, &mut server), 1);
+    assert_eq!(carry(at(0), &mut server, &mut client), 0, "the ack waits for company");
+    server.handle_timeout(at(25), &mut |_| {});
+    assert_eq!(carry(at(25), &mut server, &mut client), 1);
+    assert_eq!(client.sender().unacknowledged(), 0);
+    client.handle_timeout(at(1_000), &mut |_| {});
+    assert_eq!(carry(at(1_000), &mut client, &mut server), 0);
+}
+
+#[test]
+fn a_probe_is_answered_at_once() {
+    let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+    client.probe();
+    assert_eq!(carry(at(0), &mut client, &mut server), 1);
+    assert_eq!(carry(at(0), &mut server, &mut client), 1);
+}
+
+#[test]
+fn a_one_time_message_is_acknowledged_within_100_ms() {
+    let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+    let state = Channel::new(Delivery::Sequenced, StreamId::STATE);
+    client.send(at(0), state, b"state").unwrap();
+    carry(at(0), &mut client, &mut server);
+    assert_eq!(server.deadline(), at(100));
+    server.handle_timeout(at(99), &mut |_| {});
+    assert_eq!(carry(at(99), &mut server, &mut client), 0);
+    server.handle_timeout(at(100), &mut |_| {});
+    assert_eq!(carry(at(100), &mut server, &mut client), 1);
+}
+
+#[test]
+fn a_worn_out_key_ends_the_session() {
+    let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+    client.set_number(NUMBER_MAX);
+    let mut closed = None;
+    client.handle_timeout(at(1), &mut |notice| {
+        if let Notice::Closed { reason } = notice {
+            closed = Some(reason);
+        }
+    });
+    assert_eq!(closed, Some(CloseReason::KeyWornOut));
+    carry(at(1), &mut client, &mut server);
+    assert_eq!(server.close_reason(), Some(CloseReason::KeyWornOut));
+}
+
+#[test]
+fn numbers_never_repeat_and_some_are_skipped() {
+    let mut client = end(Role::Client);
+    let numbers: Vec<u64> = (0..5_000).map(|_| client.take_number()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    assert_eq!(numbers[0], 1);
+    let skipped = numbers[4_999] - 5_000;
+    assert!((20..=60).contains(&skipped), "{skipped} of 5,000");
+    assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] <= 2));
+}
