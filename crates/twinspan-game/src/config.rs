@@ -59,10 +59,11 @@ impl ServerConfig {
 /// Entities per square metre at which the cells around a player hold about forty.
 const DENSITY: f64 = 0.0042;
 
-/// The side of a square world for `population` entities: whole cells, at least four of them.
+/// The side of a square world for `population` entities: whole cells, at least two of them. In a
+/// world of two by two cells everybody sees everybody.
 fn side_for(population: u32, cell: f64) -> f64 {
     let cells = libm::ceil(libm::sqrt(f64::from(population) / DENSITY) / cell);
-    cells.max(4.0) * cell
+    cells.max(2.0) * cell
 }
 
 /// Session defaults of a game: acknowledgements may wait for the next state packet.

@@ -36,6 +36,8 @@ const LIVENESS_TIME_MAX: Duration = Duration::from_secs(15);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Time over which clients start.
 const START_SPACING: Duration = Duration::from_millis(3);
+/// Cells along the world's side at least.
+const WORLD_CELLS_MIN: f64 = 6.0;
 /// How far the acknowledgements of the cheating client run ahead of what it received.
 const CHEAT_ACKS_AHEAD: u64 = 40;
 /// Broken promises that are told; the rest is counted.
@@ -210,6 +212,8 @@ impl Run {
         };
         let mut config = ServerConfig::for_players(scenario.clients + 1);
         config.session.reliable.knobs = scenario.knobs;
+        // Wide enough that nobody sees everything: areas of interest must matter.
+        config.world.side = config.world.side.max(WORLD_CELLS_MIN * config.world.cell);
         let env = sim.host("server", SERVER.ip());
         let mut secrets = env.secrets();
         let identity = ServerIdentity::new(secrets.as_mut());

@@ -79,8 +79,9 @@ impl Truth {
         let real = moment.entities.values();
         let real: BTreeSet<_> =
             real.filter(|(_, cell)| cells.contains(cell)).map(|(entity, _)| entity.id).collect();
-        if seen.len() < 2 {
-            return Err("it sees nobody".into());
+        let own = replica.own().map(|own| own.id);
+        if own.is_none_or(|own| !seen.contains(&own)) {
+            return Err("it does not see its own player".into());
         }
         match seen.symmetric_difference(&real).next() {
             None => Ok(()),

@@ -6,7 +6,7 @@ use twinspan_reliable::{Channel, Delivery, StreamId};
 
 use super::rig::*;
 use crate::header::flag;
-use crate::{Endpoint, SendError, SessionConfig, SessionKey};
+use crate::{Endpoint, SendError, SessionConfig};
 
 const INPUT: Channel = Channel::new(Delivery::Unreliable, StreamId::INPUT);
 const STATE: Channel = Channel::new(Delivery::Sequenced, StreamId::STATE);
@@ -147,8 +147,7 @@ fn a_written_packet_that_does_not_fit_is_refused() {
     assert_eq!(write(&mut rig, EVENTS, 1), Err(SendError::NotOneTime));
     let control = Channel::new(Delivery::Unreliable, StreamId::CONTROL);
     assert_eq!(write(&mut rig, control, 1), Err(SendError::ControlStream));
-    let gone = SessionKey::clone(&session);
-    assert_eq!(rig.endpoint.send(rig.now, gone, control, b""), Err(SendError::ControlStream));
+    assert_eq!(rig.endpoint.send(rig.now, session, control, b""), Err(SendError::ControlStream));
 }
 
 #[test]
