@@ -26,7 +26,8 @@ use crate::client::Client;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::error::{ClientError, ServerError};
 use crate::server::{Server, ServerKeys};
-use truth::Truth;
+
+pub use truth::Truth;
 
 /// The server's address in the simulated network.
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_000);

@@ -18,16 +18,16 @@ struct Moment {
     entities: BTreeMap<EntityId, (EntityState, CellId)>,
 }
 
-/// The last ticks of the world.
+/// The last ticks of the world, to compare replicas with.
 #[derive(Default)]
-pub(super) struct Truth {
+pub struct Truth {
     moments: VecDeque<Moment>,
     checked: u64,
 }
 
 impl Truth {
     /// Remembers the world as it is now.
-    pub(super) fn record(&mut self, world: &World) {
+    pub fn record(&mut self, world: &World) {
         if self.moments.back().is_some_and(|moment| moment.tick == world.tick()) {
             return;
         }
@@ -42,7 +42,7 @@ impl Truth {
     }
 
     /// Entities that were compared.
-    pub(super) const fn checked(&self) -> u64 {
+    pub const fn checked(&self) -> u64 {
         self.checked
     }
 
@@ -52,7 +52,10 @@ impl Truth {
     }
 
     /// Compares every entity of the replica with what it was at the tick of its state.
-    pub(super) fn check(&mut self, replica: &Replica) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A line that says what is not as it was.
+    pub fn check(&mut self, replica: &Replica) -> Result<(), String> {
         let mut checked = 0;
         for (seen, tick) in replica.entities_with_ticks() {
             let Some(moment) = self.at(tick) else { continue };
@@ -70,7 +73,10 @@ impl Truth {
     }
 
     /// Compares the set of entities in the replica with all that the server had in its cells.
-    pub(super) fn check_complete(&self, replica: &Replica) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// A line that says who is missing or too many.
+    pub fn check_complete(&self, replica: &Replica) -> Result<(), String> {
         let Some(moment) = self.at(replica.tick()) else {
             return Err(format!("its newest state, tick {}, is too old", replica.tick()));
         };
