@@ -277,7 +277,7 @@ impl Client {
             closed: &mut self.closed,
             stats,
         };
-        work(session, &mut |event| inner.on_event(event));
+        work(session, &mut |event| inner.on_event(&event));
     }
 
     /// Makes the inputs whose slots have come.
@@ -385,8 +385,8 @@ impl Listener<'_> {
         self.samples.push_back(sample);
     }
 
-    fn on_event(&mut self, event: SessionEvent<'_>) {
-        match event {
+    fn on_event(&mut self, event: &SessionEvent<'_>) {
+        match *event {
             SessionEvent::Connected { cipher, .. } => self.notice(Notice::Connected { cipher }),
             SessionEvent::Message { channel: STATE, bytes } => self.on_state(bytes),
             SessionEvent::Message { channel: EVENTS, bytes } => self.on_server_event(bytes),

@@ -240,7 +240,8 @@ impl Server {
         let Self { endpoint, players, world, schedule, .. } = self;
         work(endpoint, &mut |event| match event {
             EndpointEvent::Established { session, user, cipher, .. } => {
-                if players.join(now, session, user, cipher, world) {
+                let has_joined = players.join(now, session, user, cipher, world);
+                if has_joined {
                     schedule.add(session);
                 }
             }
