@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// The most bots that a demo runs, and the most clients of a scenario.
+pub const BOTS_MAX: u32 = 20_000;
+
 /// One real-time networking stack for shared worlds.
 #[derive(Debug, Parser)]
-#[command(name = "twinspan", version, about, disable_help_subcommand = true)]
+#[command(name = "twinspan", bin_name = "twinspan", version, about, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -30,16 +33,16 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// Bots, each with a sealed session of its own
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
     pub bots: u32,
     /// Seconds to run; without it until Ctrl-C on a terminal, else 60
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
     /// Where the world server listens for datagrams
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = address)]
     pub listen: SocketAddr,
     /// Where the live page is served
-    #[arg(long, default_value = "127.0.0.1:7777")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777", value_parser = address)]
     pub http: SocketAddr,
     /// Serve no page
     #[arg(long, conflicts_with = "http")]
@@ -99,13 +102,13 @@ pub struct SimRunArgs {
     #[arg(long, value_enum, default_value_t = ScenarioName::World)]
     pub scenario: ScenarioName,
     /// Clients
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
     pub clients: u32,
     /// Virtual seconds under faults; the healing and the drain that follow are not counted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
     /// The seed: the run is a function of it and of the other arguments
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Print one JSON object
     #[arg(long)]
@@ -128,6 +131,11 @@ impl DemoArgs {
             None => Some(Duration::from_secs(60)),
         }
     }
+}
+
+/// Reads an address with a port.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "give an address and a port, as in 127.0.0.1:7777 or [::1]:7777")
 }
 
 /// Reads the command line.
@@ -156,10 +164,14 @@ pub struct Refusal {
 /// The parser's message on one line, with where to read more.
 fn one_line(error: &clap::Error) -> String {
     use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
-    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
-        return "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into();
-    }
     let text = error.to_string();
+    if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
+        return if text.contains("Usage: twinspan sim") {
+            "twinspan: no command given after `sim`; try `twinspan sim run`\n".into()
+        } else {
+            "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into()
+        };
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let kept: Vec<_> = lines
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
@@ -195,7 +207,14 @@ mod tests {
             assert_eq!(refusal.text.lines().count(), 1, "{args:?}: {}", refusal.text);
         }
         assert!(refused(&["twinspan", "demo", "--bogus"]).text.contains("--bogus"));
-        assert!(refused(&["twinspan", "demo", "--http", "nowhere"]).text.contains("nowhere"));
+        let text = refused(&["twinspan", "demo", "--http", "nowhere"]).text;
+        assert_eq!(
+            text,
+            "twinspan: invalid value 'nowhere' for '--http <ADDR>': give an address and a port, as \
+             in 127.0.0.1:7777 or [::1]:7777; see `twinspan --help`\n"
+        );
+        assert!(refused(&["twinspan"]).text.contains("twinspan demo"));
+        assert!(refused(&["twinspan", "sim"]).text.contains("twinspan sim run"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `twinspan bots`: the bots of a demo, in a process of their own.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use twinspan_provider::{
 };
 use twinspan_session::{CloseReason, ConnectToken, CryptoSuite};
 
+use crate::args::BOTS_MAX;
 use crate::error::CommandError;
-use crate::plan::{LINE_BYTES_MAX, Network, Order, Plan, Report};
+use crate::plan::{Network, Order, Plan, Report, read_line};
 
 /// Bots that share one socket.
 const BOTS_PER_SOCKET: usize = 64;
@@ -28,8 +29,10 @@ const BOTS_PER_SOCKET: usize = 64;
 const START_SPACING: Duration = Duration::from_micros(1_500);
 /// How often orders are looked at.
 const TURN: Duration = Duration::from_millis(20);
-/// Turns from one report to the next.
-const REPORT_TURNS: u32 = 50;
+/// Time from one report to the next, on the server's clock.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while the bots rest and somebody waits for their last answers.
+const REPORT_INTERVAL_RESTING: Duration = Duration::from_millis(100);
 /// Orders that wait; more are waited for.
 const ORDERS_WAITING_MAX: usize = 64;
 
@@ -42,6 +45,9 @@ type SharedFleet = Rc<RefCell<Fleet>>;
 /// # Errors
 /// [`CommandError`] when the plan cannot be used or nothing can be reported.
 pub fn run() -> Result<u8, CommandError> {
+    if io::stdin().is_terminal() {
+        return Err(CommandError::Plan("a terminal is no plan".into()));
+    }
     let mut input = BufReader::new(io::stdin());
     let plan = read_plan(&mut input)?;
     let orders = listen(input).map_err(CommandError::Bots)?;
@@ -75,20 +81,25 @@ fn set_network(link: &LinkControl, network: Network, bots: usize) {
 }
 
 fn read_plan(input: &mut impl BufRead) -> Result<Plan, CommandError> {
+    let unusable = |reason: String| CommandError::Plan(reason);
     let mut line = String::new();
-    input
-        .take(LINE_BYTES_MAX)
-        .read_line(&mut line)
-        .map_err(|error| CommandError::Plan(error.to_string()))?;
-    serde_json::from_str(&line).map_err(|error| CommandError::Plan(error.to_string()))
+    if !read_line(input, &mut line).map_err(|error| unusable(error.to_string()))? {
+        return Err(unusable("it is empty".into()));
+    }
+    let plan: Plan = serde_json::from_str(&line).map_err(|error| unusable(error.to_string()))?;
+    if plan.tokens.is_empty() || plan.tokens.len() > BOTS_MAX as usize {
+        let count = plan.tokens.len();
+        return Err(unusable(format!("it has {count} tokens, not 1 to {BOTS_MAX}")));
+    }
+    Ok(plan)
 }
 
 /// Reads orders on a thread of its own; the channel closes with standard input.
-fn listen(input: BufReader<io::Stdin>) -> io::Result<Receiver<Order>> {
+fn listen(mut input: BufReader<io::Stdin>) -> io::Result<Receiver<Order>> {
     let (tx, rx) = sync_channel(ORDERS_WAITING_MAX);
     thread::Builder::new().name("orders".into()).spawn(move || {
-        for line in input.lines() {
-            let Ok(line) = line else { return };
+        let mut line = String::new();
+        while let Ok(true) = read_line(&mut input, &mut line) {
             if let Ok(order) = serde_json::from_str(&line)
                 && tx.send(order).is_err()
             {
@@ -160,25 +171,38 @@ async fn attend(
     orders: &Receiver<Order>,
 ) -> Result<u8, CommandError> {
     let mut timer = env.timer();
-    let mut turn_at = env.now();
     let mut tally = Tally { began, ..Tally::default() };
-    let mut turns = 0_u32;
+    let mut report_at = next_report(env.now(), REPORT_INTERVAL);
     loop {
-        turn_at = turn_at.after(TURN);
-        sleep_until(&mut timer, turn_at).await;
-        let abandoned = obey(fleets, orders);
+        sleep_until(&mut timer, env.now().after(TURN).min(report_at)).await;
+        match obey(fleets, orders) {
+            Mood::Active => {}
+            Mood::Resting => {
+                tally.resting = true;
+                report_at = env.now();
+            }
+            // Whoever would read a report is gone.
+            Mood::Abandoned => return Ok(1),
+        }
         let ended = fleets.iter().all(|fleet| {
             let fleet = fleet.bots.borrow();
             fleet.bots().iter().all(|bot| bot.client().closed().is_some())
         });
-        turns += 1;
-        if turns.is_multiple_of(REPORT_TURNS) || ended || abandoned {
+        if env.now() >= report_at || ended {
             report(fleets, &mut tally, ended).map_err(CommandError::Output)?;
+            let interval = if tally.resting { REPORT_INTERVAL_RESTING } else { REPORT_INTERVAL };
+            report_at = next_report(env.now(), interval);
         }
-        if ended || abandoned {
-            return Ok(u8::from(abandoned));
+        if ended {
+            return Ok(0);
         }
     }
+}
+
+/// The next whole multiple of `interval`: both processes count the same seconds.
+fn next_report(now: Timestamp, interval: Duration) -> Timestamp {
+    let interval = interval.as_nanos() as u64;
+    Timestamp::from_nanos((now.as_nanos() / interval + 1) * interval)
 }
 
 async fn sleep_until(timer: &mut <ReactorEnv as TimeProvider>::Timer, at: Timestamp) {
@@ -186,8 +210,20 @@ async fn sleep_until(timer: &mut <ReactorEnv as TimeProvider>::Timer, at: Timest
     std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
 }
 
-/// Takes the orders that came; true when whoever gave them is gone.
-fn obey(fleets: &[Afloat], orders: &Receiver<Order>) -> bool {
+/// What the last orders make of the bots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// They go on as they are.
+    Active,
+    /// They were just told to rest.
+    Resting,
+    /// Whoever gave orders is gone.
+    Abandoned,
+}
+
+/// Takes the orders that came.
+fn obey(fleets: &[Afloat], orders: &Receiver<Order>) -> Mood {
+    let mut mood = Mood::Active;
     loop {
         match orders.try_recv() {
             Ok(Order::Network(network)) => {
@@ -195,9 +231,12 @@ fn obey(fleets: &[Afloat], orders: &Receiver<Order>) -> bool {
                     set_network(&fleet.link, network, fleet.bots.borrow().bots().len());
                 }
             }
-            Ok(Order::Rest) => fleets.iter().for_each(|fleet| fleet.bots.borrow_mut().rest()),
-            Err(TryRecvError::Empty) => return false,
-            Err(TryRecvError::Disconnected) => return true,
+            Ok(Order::Rest) => {
+                fleets.iter().for_each(|fleet| fleet.bots.borrow_mut().rest());
+                mood = Mood::Resting;
+            }
+            Err(TryRecvError::Empty) => return mood,
+            Err(TryRecvError::Disconnected) => return Mood::Abandoned,
         }
     }
 }
@@ -211,11 +250,13 @@ struct Tally {
     /// Entities in sight of all bots, summed over all reports, and how many bots that were.
     visible: usize,
     observers: usize,
+    /// Whether the bots were told to rest; what they see then is no sample of the run.
+    resting: bool,
 }
 
 /// Prints what the bots did and saw.
 fn report(fleets: &[Afloat], tally: &mut Tally, last: bool) -> io::Result<()> {
-    let mut report = Report { last, ..Report::default() };
+    let mut report = Report { last, resting: tally.resting, ..Report::default() };
     let mut recent = Ages::default();
     for fleet in fleets {
         let mut fleet = fleet.bots.borrow_mut();
@@ -224,7 +265,8 @@ fn report(fleets: &[Afloat], tally: &mut Tally, last: bool) -> io::Result<()> {
         fleet.forget_ages();
         for bot in fleet.bots() {
             add(&mut report, bot, tally.began);
-            if bot.client().own().is_some() && bot.client().closed().is_none() {
+            let stands = bot.client().own().is_some() && bot.client().closed().is_none();
+            if stands && !tally.resting {
                 tally.visible += bot.client().replica().len().saturating_sub(1);
                 tally.observers += 1;
             }
@@ -234,7 +276,7 @@ fn report(fleets: &[Afloat], tally: &mut Tally, last: bool) -> io::Result<()> {
     tally.ages.state_age.add(&recent.state_age);
     report.visible_mean = tally.visible as f64 / tally.observers.max(1) as f64;
     report.down = tally.ages.down.percentiles().into();
-    report.down_recent = recent.down.percentiles().into();
+    report.down_recent = (recent.down.count() > 0).then(|| recent.down.percentiles().into());
     report.state_age = tally.ages.state_age.percentiles().into();
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;

@@ -1,5 +1,6 @@
 //! `twinspan demo`: a world server, bots in a process of their own, a live page, and a summary.
 
+mod console;
 mod crew;
 mod show;
 mod stolen;
@@ -20,9 +21,10 @@ use twinspan_session::UserId;
 use crate::args::DemoArgs;
 use crate::error::CommandError;
 use crate::http::{Board, HttpServer};
-use crate::plan::{Network, Order, Plan, Report};
+use crate::plan::{Network, Order, Plan};
 use crate::process;
-use crew::Crew;
+use console::{Beginning, Console};
+use crew::{Crew, Orders};
 use show::Show;
 use stolen::StolenLog;
 use summary::{Facts, Summary};
@@ -33,6 +35,8 @@ pub use summary::{LATE_TICKS_RATIO_MAX, Summary as DemoSummary};
 const TURN: Duration = Duration::from_millis(100);
 /// How long the end waits for the last answers before it counts them as lost.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the end waits for the last second's measurements.
+const LAST_SECOND_GRACE: Duration = Duration::from_millis(300);
 
 /// Runs the demo and returns the exit status.
 ///
@@ -41,26 +45,41 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let signals = Signals::catch()?;
     let run_time = args.run_time(io::stdin().is_terminal() && io::stdout().is_terminal());
+    let cpu_before = process::cpu_time();
     let server =
         serve(args.listen, ServerConfig::for_players(args.bots)).map_err(CommandError::Serve)?;
     let conditions = Conditions::preset(args.conditions.name()).unwrap_or_default();
     let board = Arc::new(Board::new());
+    // A preset is within every range.
+    let _ = board.set_conditions(conditions);
+    let orders = Orders::default();
+    // The page comes before the bots: a taken port is found out before anything was started.
+    let http = match args.no_http {
+        true => None,
+        false => Some(start_http(args, &board, orders.clone())?),
+    };
+    let address = http.as_ref().map(|http| http.local_addr().to_string());
+    let plan = plan(&server, args.bots, conditions.into());
     let mut demo = Demo {
-        crew: Crew::start(&plan(&server, args.bots, conditions.into()))
-            .map_err(CommandError::Bots)?,
-        show: Show::new(Arc::clone(&board), args.json),
+        crew: Crew::start(&plan, orders).map_err(CommandError::Bots)?,
+        show: Show::new(Arc::clone(&board), Console::new(args.json)),
         stolen: StolenLog::new(server.epoch_nanos()),
         began: Instant::now(),
-        cpu_before: process::cpu_time(),
+        turn_at: Instant::now(),
+        cpu_before,
         player_seconds: 0.0,
         server,
     };
-    let http = match args.no_http {
-        true => None,
-        false => Some(demo.start_http(args, &board, conditions)?),
+    // Somebody may have turned a knob of the page before there were bots to hear of it.
+    demo.crew.orders().send(Order::Network(board.conditions().into()));
+    let beginning = Beginning {
+        server: &demo.server,
+        bots: args.bots,
+        conditions: args.conditions.name(),
+        http: address.as_deref(),
+        run_time,
     };
-    let address = http.as_ref().map(|http| http.local_addr().to_string());
-    demo.show.start(&demo.server, args.bots, address.as_deref()).map_err(CommandError::Output)?;
+    demo.show.console().begin(&beginning).map_err(CommandError::Output)?;
     demo.serve_until(&signals, run_time)?;
     let summary = demo.finish(args.bots, address);
     if let Some(http) = http {
@@ -68,6 +87,19 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     }
     summary.print(args.json).map_err(CommandError::Output)?;
     Ok(report_broken(&summary, args.strict))
+}
+
+fn start_http(
+    args: &DemoArgs,
+    board: &Arc<Board>,
+    orders: Orders,
+) -> Result<HttpServer, CommandError> {
+    HttpServer::start(
+        args.http,
+        Arc::clone(board),
+        Box::new(move |conditions| orders.send(Order::Network(conditions.into()))),
+    )
+    .map_err(CommandError::Http)
 }
 
 /// Says what was promised and not kept, and returns the exit status.
@@ -103,72 +135,67 @@ struct Demo {
     show: Show,
     stolen: StolenLog,
     began: Instant,
+    /// When the last turn was scheduled.
+    turn_at: Instant,
     cpu_before: Duration,
     /// Sum over time of connected players: what CPU time is divided by.
     player_seconds: f64,
 }
 
 impl Demo {
-    fn start_http(
-        &self,
-        args: &DemoArgs,
-        board: &Arc<Board>,
-        conditions: Conditions,
-    ) -> Result<HttpServer, CommandError> {
-        let orders = self.crew.orders();
-        // A preset is within every range.
-        let _ = board.set_conditions(conditions);
-        HttpServer::start(
-            args.http,
-            Arc::clone(board),
-            Box::new(move |conditions| orders.send(Order::Network(conditions.into()))),
-        )
-        .map_err(CommandError::Http)
-    }
-
     /// Serves until the time is over, somebody interrupts, or a process ends by itself.
     fn serve_until(
         &mut self,
         signals: &Signals,
         run_time: Option<Duration>,
     ) -> Result<(), CommandError> {
-        let mut next_second = self.began + Duration::from_secs(1);
-        while !signals.caught() && !self.server.has_ended() && !self.crew.has_ended() {
-            thread::sleep(TURN);
+        loop {
             self.turn();
-            if Instant::now() >= next_second {
-                next_second += Duration::from_secs(1);
-                self.show
-                    .second(&self.server, &self.crew.report())
-                    .map_err(CommandError::Output)?;
+            if signals.caught() {
+                return self.show.console().interrupted().map_err(CommandError::Output);
             }
-            if run_time.is_some_and(|time| self.began.elapsed() >= time) {
+            if self.server.has_ended() || self.crew.has_ended() {
+                return self.show.console().abandoned().map_err(CommandError::Output);
+            }
+            let latest = self.crew.latest();
+            let shown = self.show.second(&self.server, &latest).map_err(CommandError::Output)?;
+            let over = |time| self.began.elapsed() >= time;
+            if run_time.is_some_and(|time| over(time + LAST_SECOND_GRACE) || (shown && over(time)))
+            {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
+    /// Waits for the next turn and shows the world as it is then.
     fn turn(&mut self) {
+        let before = self.turn_at;
+        self.turn_at += TURN;
+        let now = Instant::now();
+        match self.turn_at.checked_duration_since(now) {
+            Some(left) => thread::sleep(left),
+            // Whole turns that a busy machine swallowed are not made up for.
+            None => self.turn_at = now,
+        }
         let players = self.server.with_world(|world| world.interests.len());
-        self.player_seconds += players as f64 * TURN.as_secs_f64();
+        self.player_seconds += players as f64 * (self.turn_at - before).as_secs_f64();
         self.stolen.sample();
         self.show.world(&self.server);
     }
 
     /// Lets what is under way arrive, drains, and sums up.
     fn finish(&mut self, bots: u32, http: Option<String>) -> Summary {
-        let seconds = self.began.elapsed();
         self.crew.orders().send(Order::Rest);
-        let mut patience = Patience::new(SETTLE_TIME_MAX);
-        while patience.wait() && !self.is_settled() {
+        let until = Instant::now() + SETTLE_TIME_MAX;
+        while !self.is_settled() && !self.crew.has_ended() && Instant::now() < until {
             self.turn();
         }
         let player_seconds = self.player_seconds;
         let cpu = process::cpu_time().saturating_sub(self.cpu_before);
         self.server.begin_drain();
-        // The server's own drain has a deadline, so this wait ends.
+        // The server's own drain waits for every acknowledgement and has a deadline.
         let drained = self.server.join();
+        let seconds = self.began.elapsed();
         let report = self.crew.finish(SETTLE_TIME_MAX);
         Summary::new(&Facts {
             bots,
@@ -183,28 +210,10 @@ impl Demo {
         })
     }
 
-    /// Whether every action was answered and every answer acknowledged.
+    /// Whether the bots rest and every action of theirs was answered.
     fn is_settled(&self) -> bool {
-        let report = self.crew.report();
-        report.settled >= report.connected.saturating_sub(report.ended)
-            && self.server.with_stats(|stats| stats.unacknowledged) == 0
-    }
-}
-
-/// A wait in short steps with an end.
-struct Patience {
-    until: Instant,
-}
-
-impl Patience {
-    fn new(time_max: Duration) -> Self {
-        Self { until: Instant::now() + time_max }
-    }
-
-    /// Waits a step; false when the time is over.
-    fn wait(&mut self) -> bool {
-        thread::sleep(TURN);
-        Instant::now() < self.until
+        let report = self.crew.latest().report;
+        report.resting && report.settled >= report.connected.saturating_sub(report.ended)
     }
 }
 

@@ -4,21 +4,25 @@ use std::io;
 
 use twinspan_game::ServeError;
 use twinspan_game::scenario::ScenarioError;
+use twinspan_provider::BindError;
 
 use crate::http::HttpError;
+
+/// What shells show of a program that the signal for a broken pipe ended.
+const BROKEN_PIPE_STATUS: u8 = 128 + 13;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The world server could not start.
-    #[error("{0}; choose another address with --listen")]
+    #[error("{0}{advice}", advice = serve_advice(.0))]
     Serve(ServeError),
     /// The page could not be served.
-    #[error("{0} with --http, or serve no page with --no-http")]
+    #[error("{0}; {advice}serve no page with --no-http", advice = http_advice(.0))]
     Http(HttpError),
     /// The bots' process could not be started or spoken to.
-    #[error("cannot run the bots' process: {0}; try again with fewer --bots")]
+    #[error("cannot run the bots' process: {0}; {advice}", advice = bots_advice(.0))]
     Bots(io::Error),
     /// The bots' process was given a plan that it cannot read.
     #[error("the plan on standard input cannot be used: {0}; `twinspan demo` writes such plans")]
@@ -34,12 +38,75 @@ pub enum CommandError {
     Scenario(#[from] ScenarioError),
 }
 
+/// What to do about a server that could not start.
+const fn serve_advice(error: &ServeError) -> &'static str {
+    match error {
+        ServeError::Bind(BindError::Os { .. }) => "; choose another address with --listen",
+        // These end with what to choose.
+        ServeError::Bind(_) => " with --listen",
+        _ => "",
+    }
+}
+
+/// What to do about a page that cannot be served, besides serving none.
+const fn http_advice(error: &HttpError) -> &'static str {
+    match error {
+        HttpError::Thread { .. } => "",
+        _ => "choose another address with --http, or ",
+    }
+}
+
+/// What to do about bots that cannot be run.
+fn bots_advice(error: &io::Error) -> &'static str {
+    let errno = rustix::io::Errno::from_io_error(error);
+    if matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)) {
+        "raise the limit of open files with `ulimit -n`"
+    } else {
+        "try again with fewer --bots"
+    }
+}
+
 impl CommandError {
-    /// The exit status: 2 for what the caller can mend by another command line, else 1.
-    pub const fn status(&self) -> u8 {
+    /// The exit status: 2 for what the caller can mend by another command line, else 1; 141, as if
+    /// the signal for it had ended the program, when nobody reads standard output any more.
+    pub fn status(&self) -> u8 {
         match self {
+            Self::Serve(ServeError::Os(_)) | Self::Http(HttpError::Thread { .. }) => 1,
             Self::Serve(_) | Self::Http(_) | Self::Plan(_) | Self::Scenario(_) => 2,
+            Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
             Self::Bots(_) | Self::Output(_) | Self::Signals(_) => 1,
         }
+    }
+
+    /// Whether there is nothing to say: the reader of standard output has seen enough.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_address_is_one_sentence_that_names_the_flag() {
+        let address = "127.0.0.1:7777".parse().unwrap();
+        let error = CommandError::Serve(ServeError::Bind(BindError::Taken(address)));
+        assert_eq!(
+            error.to_string(),
+            "address 127.0.0.1:7777 is taken; stop what listens there or choose another port with \
+             --listen"
+        );
+        assert_eq!(error.status(), 2);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_error_to_speak_of() {
+        let error = CommandError::Output(io::ErrorKind::BrokenPipe.into());
+        assert!(error.is_silent());
+        assert_eq!(error.status(), 141);
+        let error = CommandError::Output(io::ErrorKind::StorageFull.into());
+        assert!(!error.is_silent());
+        assert_eq!(error.status(), 1);
     }
 }

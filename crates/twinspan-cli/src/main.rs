@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(status) => ExitCode::from(status),
+        Err(error) if error.is_silent() => ExitCode::from(error.status()),
         Err(error) => say(&format!("twinspan: {error}\n"), error.status()),
     }
 }

@@ -1,5 +1,6 @@
 //! What `demo` and its bots' process say to each other: one JSON object a line.
 
+use std::io::{self, BufRead, Read};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,25 @@ use twinspan_core::link::Conditions;
 
 /// The longest line that either side reads, in bytes: the plan with its tokens is the longest.
 pub const LINE_BYTES_MAX: u64 = 64 << 20;
+
+/// Reads the next line into `line`, which loses what it held; false at the end of the input.
+///
+/// # Errors
+/// What the operating system says, or `InvalidData` for a line that is no text, is longer than
+/// [`LINE_BYTES_MAX`] or breaks off before its end.
+pub fn read_line(input: &mut impl BufRead, line: &mut String) -> io::Result<bool> {
+    line.clear();
+    let bytes = input.take(LINE_BYTES_MAX).read_line(line)?;
+    if bytes == 0 || line.ends_with('\n') {
+        return Ok(bytes > 0);
+    }
+    let reason = if bytes as u64 == LINE_BYTES_MAX {
+        format!("its line is longer than {} MiB", LINE_BYTES_MAX >> 20)
+    } else {
+        format!("its line breaks off after {bytes} bytes")
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
 
 /// The first line to the bots: whom to connect to, and as whom.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,10 +138,12 @@ pub struct Report {
     pub visible_mean: f64,
     /// One-way latency of states over the whole run.
     pub down: Quantiles,
-    /// The same since the last report.
-    pub down_recent: Quantiles,
+    /// The same since the last report, if any came.
+    pub down_recent: Option<Quantiles>,
     /// Age of states over the whole run.
     pub state_age: Quantiles,
+    /// Whether the bots had been told to rest.
+    pub resting: bool,
     /// Whether this is the last report.
     pub last: bool,
 }
@@ -140,5 +162,57 @@ pub struct Quantiles {
 impl From<twinspan_game::Percentiles> for Quantiles {
     fn from(seen: twinspan_game::Percentiles) -> Self {
         Self { p50_ms: seen.p50_ms, p99_ms: seen.p99_ms, p999_ms: seen.p999_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_whole_or_refused() {
+        let mut input = &b"one\ntwo\nthr"[..];
+        let mut line = String::new();
+        assert!(read_line(&mut input, &mut line).unwrap());
+        assert_eq!(line, "one\n");
+        assert!(read_line(&mut input, &mut line).unwrap());
+        assert_eq!(line, "two\n");
+        let error = read_line(&mut input, &mut line).unwrap_err();
+        assert_eq!(error.to_string(), "its line breaks off after 3 bytes");
+        assert!(!read_line(&mut input, &mut line).unwrap());
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_refused() {
+        let error = read_line(&mut &b"\xff\n"[..], &mut String::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_at_the_limit() {
+        let mut endless = io::BufReader::new(io::repeat(b'x'));
+        let error = read_line(&mut endless, &mut String::new()).unwrap_err();
+        assert_eq!(error.to_string(), "its line is longer than 64 MiB");
+    }
+
+    #[test]
+    fn a_network_survives_the_way_there() {
+        for (_, conditions) in Conditions::PRESETS {
+            let line = serde_json::to_string(&Order::Network(conditions.into())).unwrap();
+            let Ok(Order::Network(network)) = serde_json::from_str(&line) else {
+                panic!("{line} is no order")
+            };
+            assert_eq!(network.conditions(1), conditions.clamped());
+        }
+    }
+
+    #[test]
+    fn bots_on_one_link_share_the_sum_of_their_rates() {
+        let network = Network::from(Conditions::MOBILE);
+        let one = network.conditions(1);
+        let all = network.conditions(64);
+        assert_eq!(all.rate_bytes_per_s, 64 * one.rate_bytes_per_s);
+        assert_eq!(all.queue_bytes_max, 64 * one.queue_bytes_max);
+        assert_eq!(all.loss, one.loss);
     }
 }

@@ -1,4 +1,18 @@
 //! Bounds-checked reading and writing of wire bytes, varints and zigzag.
+//!
+//! ```
+//! use twinspan_core::bytes::{ReadError, Reader, Writer};
+//!
+//! let mut packet = [0; 8];
+//! let mut writer = Writer::new(&mut packet);
+//! writer.u16(0x0102)?;
+//! writer.varint(300)?;
+//! let mut reader = Reader::new(writer.written());
+//! assert_eq!(reader.u16(), Ok(0x0102));
+//! assert_eq!(reader.varint(), Ok(300));
+//! assert_eq!(reader.u8(), Err(ReadError::Short { have: 0, need: 1 }));
+//! # Ok::<(), twinspan_core::bytes::NoRoom>(())
+//! ```
 
 /// Why bytes could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

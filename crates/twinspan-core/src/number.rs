@@ -1,4 +1,17 @@
 //! Numbers that never wrap inside and travel truncated, and the window that sees each one once.
+//!
+//! ```
+//! use twinspan_core::number::{ReplayWindow, Sighting, widen};
+//!
+//! let mut window = ReplayWindow::default();
+//! // 16 bits travelled; number 65,536 is the one expected next.
+//! let number = widen(0x0001, 16, 0x1_0000);
+//! assert_eq!(number, 0x1_0001);
+//! // Looked at before its packet authenticates, committed after.
+//! assert_eq!(window.look(number), Sighting::Fresh);
+//! assert_eq!(window.commit(number), Sighting::Fresh);
+//! assert_eq!(window.look(number), Sighting::Repeat);
+//! ```
 
 /// Widens the low `bits` bits of a number to the value nearest to `near`.
 ///

@@ -1,4 +1,20 @@
 //! Packet buffers from a bounded pool, and the batches in which datagrams travel.
+//!
+//! ```
+//! use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+//! use twinspan_core::time::Timestamp;
+//!
+//! let pool = PacketPool::new(1);
+//! let mut batch = DatagramBatch::new(8);
+//! if let Some(mut packet) = pool.take() {
+//!     assert!(packet.fill(b"hello"));
+//!     let peer = ([127, 0, 0, 1], 7_777).into();
+//!     assert!(batch.push(Datagram { peer, at: Timestamp::START, packet }).is_ok());
+//! }
+//! assert!(pool.take().is_none(), "the one buffer is in the batch");
+//! batch.clear();
+//! assert_eq!(pool.outstanding(), 0);
+//! ```
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -1,4 +1,13 @@
 //! Named, counter-based random streams: draw `k` is a function of (seed, name, instance, `k`).
+//!
+//! ```
+//! use twinspan_core::random::Stream;
+//!
+//! let mut walk = Stream::new(7, "walk", 3);
+//! let turn = walk.between(-1.0, 1.0);
+//! assert!((-1.0..1.0).contains(&turn));
+//! assert_eq!(turn, Stream::new(7, "walk", 3).between(-1.0, 1.0));
+//! ```
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -181,3 +181,6 @@ impl Machine for Bot {
         self.client.is_done()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use twinspan_provider::Machine;
 use twinspan_session::{
     ClientEvent as SessionEvent, ClientSession, CloseReason, ConnectToken, SendError,
 };
-use twinspan_world::event::{ActionOutcome, ClientEvent, ServerEvent};
+use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
     Applied, EntityId, Input, InputBundle, Prediction, Replica, StateHeader, tick_duration,
 };
@@ -27,8 +27,6 @@ use crate::wire::{EVENTS, INPUT, STATE, TICKS_PER_STATE};
 const INPUT_SLOTS_MAX: usize = 8;
 /// Samples kept for whoever measures.
 const SAMPLES_MAX: usize = 64;
-/// The longest encoded event.
-const EVENT_BYTES_MAX: usize = 64;
 
 /// What the player wants to do until told otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -457,3 +455,6 @@ impl Listener<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

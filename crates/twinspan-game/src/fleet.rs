@@ -223,3 +223,6 @@ impl Machine for Fleet {
         self.ended == self.bots.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

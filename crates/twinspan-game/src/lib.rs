@@ -16,6 +16,8 @@ mod real;
 #[cfg(feature = "scenarios")]
 pub mod scenario;
 mod server;
+#[cfg(test)]
+mod table;
 mod wire;
 
 pub use bot::{Bot, BotConfig};

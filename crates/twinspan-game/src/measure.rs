@@ -46,6 +46,9 @@ impl Clone for Latency {
 }
 
 impl Latency {
+    /// One that records nothing and takes no room, for the moment in which another is lent out.
+    pub(crate) const EMPTY: Self = Self { histogram: None };
+
     /// Records one duration.
     pub fn record(&mut self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(LONGEST_NANOS);

@@ -41,6 +41,8 @@ const START_SPACING: Duration = Duration::from_millis(3);
 const WORLD_CELLS_MIN: f64 = 6.0;
 /// How far the acknowledgements of the cheating client run ahead of what it received.
 const CHEAT_ACKS_AHEAD: u64 = 40;
+/// How far a player at rest may be from where its client predicts it, in metres.
+const PREDICTION_ERROR_MAX: f64 = 0.01;
 /// Broken promises that are told; the rest is counted.
 const BROKEN_TOLD_MAX: usize = 20;
 
@@ -335,6 +337,12 @@ impl Run {
             if let Err(line) = self.truth.check_complete(client.replica()) {
                 self.broken.add(|| format!("client {number}: {line}"));
             }
+            // Everybody has stood still for a second: what was predicted is what became of it.
+            let own = client.replica().own().map(|own| own.position).unwrap_or_default();
+            let off = client.prediction().position().distance(own);
+            self.broken.unless(off < PREDICTION_ERROR_MAX, || {
+                format!("client {number}: predicts its player {off} m from where it is")
+            });
             self.broken.unless(stats.results_out_of_order == 0, || {
                 format!("client {number}: {} answers out of order", stats.results_out_of_order)
             });

@@ -13,10 +13,10 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
 use twinspan_session::{
-    CloseReason, Endpoint, EndpointEvent, EndpointStats, ServerIdentity, SessionKey, TokenKey,
-    UserId,
+    CloseReason, Endpoint, EndpointEvent, EndpointStats, RefuseReason, ServerIdentity, SessionKey,
+    TokenKey, UserId,
 };
-use twinspan_world::{CellEncodings, Kind, StatePlan, World, tick_duration};
+use twinspan_world::{CellEncodings, Kind, StatePlan, TICK_HZ, World, tick_duration};
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
@@ -31,13 +31,16 @@ pub use snapshot::{EntityRow, InterestRow, SessionRow, StatsSnapshot, WorldSnaps
 /// Ticks that are made up for after a stall; more are skipped, so that a long stall is not followed
 /// by a burst of work that causes the next one.
 const CATCH_UP_TICKS_MAX: u32 = 4;
+/// The tick at which a server drains by itself, after 828 days: ticks have 32 bits on the wire, and
+/// a quarter of an hour is enough to say good-bye.
+const TICK_LAST: u32 = u32::MAX - 15 * 60 * TICK_HZ;
 /// Ticks between two samples of the world's invariants.
 const INVARIANT_TICKS: u32 = 600;
 /// Late ticks whose moment is kept for whoever asks why.
 const LATE_TICKS_KEPT: usize = 1_024;
 
 /// What a server counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ServerStats {
     /// Ticks run.
     pub ticks: u64,
@@ -49,9 +52,10 @@ pub struct ServerStats {
     pub tick_time: Latency,
     /// When the last late ticks were scheduled.
     pub late_at: VecDeque<Timestamp>,
-    /// State messages that the schedule asked for.
+    /// State messages that the schedule asked for, those that were not sent among them.
     pub states_scheduled: u64,
-    /// State messages that could not be sent: no buffer, or their slot was missed.
+    /// State messages that were not sent: their slot or their whole tick was missed. Of a state that
+    /// was not begun nobody knows into how many messages it would have been cut: it counts as one.
     pub states_unsent: u64,
     /// Sum over all states of the entities in the client's area of interest, itself left out.
     pub visible_entities: u64,
@@ -59,6 +63,37 @@ pub struct ServerStats {
     pub visible_samples: u64,
     /// Sampled checks of the world that failed; a defect of ours if ever above zero.
     pub invariants_broken: u64,
+}
+
+impl Clone for ServerStats {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies without allocating, once there is room for the late ticks.
+    fn clone_from(&mut self, source: &Self) {
+        let mut tick_time = core::mem::replace(&mut self.tick_time, Latency::EMPTY);
+        tick_time.clone_from(&source.tick_time);
+        let mut late_at = core::mem::take(&mut self.late_at);
+        late_at.clone_from(&source.late_at);
+        let Self { ticks, late_ticks, skipped_ticks, states_scheduled, states_unsent, .. } =
+            *source;
+        let Self { visible_entities, visible_samples, invariants_broken, .. } = *source;
+        *self = Self {
+            ticks,
+            late_ticks,
+            skipped_ticks,
+            tick_time,
+            late_at,
+            states_scheduled,
+            states_unsent,
+            visible_entities,
+            visible_samples,
+            invariants_broken,
+        };
+    }
 }
 
 /// How far a server is from its end.
@@ -212,12 +247,21 @@ impl Server {
             .sum()
     }
 
-    /// Begins the end: tells every client, waits for what is unacknowledged, closes, and is done.
+    /// Begins the end: lets nobody in any more, tells every client, waits for what is unacknowledged,
+    /// closes, and is done.
     pub fn drain(&mut self, now: Timestamp) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining { until: now.after(self.config.drain_time_max) };
             self.players.tell_all_draining();
             self.send_events(now);
+        }
+    }
+
+    /// Ends without waiting for what is unacknowledged: closes every session, and is done.
+    pub fn stop(&mut self, now: Timestamp) {
+        if matches!(self.phase, Phase::Serving | Phase::Draining { .. }) {
+            self.endpoint.close_all(now, CloseReason::ServerDraining);
+            self.phase = Phase::Closing { until: now.after(self.config.drain_time_max) };
         }
     }
 
@@ -237,8 +281,11 @@ impl Server {
         now: Timestamp,
         work: impl FnOnce(&mut Endpoint, &mut dyn FnMut(EndpointEvent<'_>)),
     ) {
-        let Self { endpoint, players, world, schedule, .. } = self;
+        let Self { endpoint, players, world, schedule, phase, .. } = self;
         work(endpoint, &mut |event| match event {
+            EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
+                players.refuse(session, RefuseReason::Draining);
+            }
             EndpointEvent::Established { session, user, cipher, .. } => {
                 let has_joined = players.join(now, session, user, cipher, world);
                 if has_joined {
@@ -283,13 +330,23 @@ impl Server {
             }
             if ran == CATCH_UP_TICKS_MAX {
                 self.stats.skipped_ticks += 1;
+                self.count_missed(self.schedule.states_in(self.next_tick));
             } else {
                 self.run_tick(now, scheduled);
                 self.ran = Some(Ran { scheduled, late });
                 ran += 1;
             }
             self.next_tick = self.next_tick.wrapping_add(1);
+            if self.next_tick >= TICK_LAST {
+                self.drain(now);
+            }
         }
+    }
+
+    /// Counts states that the schedule asked for and that were not even begun.
+    const fn count_missed(&mut self, states: u64) {
+        self.stats.states_scheduled += states;
+        self.stats.states_unsent += states;
     }
 
     fn count_late(&mut self, scheduled: Timestamp) {
@@ -306,8 +363,11 @@ impl Server {
         self.encodings.encode_all(&self.world);
         self.made_at = now;
         self.stats.ticks += 1;
-        self.stats.states_unsent += self.schedule.begin_tick(self.next_tick, scheduled);
-        self.part = None;
+        if let Some(part) = self.part.take() {
+            self.stats.states_unsent += self.plan.parts().saturating_sub(part.index) as u64;
+        }
+        let missed = self.schedule.begin_tick(self.next_tick, scheduled);
+        self.count_missed(missed);
         if self.next_tick.is_multiple_of(INVARIANT_TICKS) && self.world.check_invariants().is_err()
         {
             self.stats.invariants_broken += 1;
@@ -317,8 +377,7 @@ impl Server {
     fn advance_phase(&mut self, now: Timestamp) {
         match self.phase {
             Phase::Draining { until } if now >= until || self.unacknowledged() == 0 => {
-                self.endpoint.close_all(now, CloseReason::ServerDraining);
-                self.phase = Phase::Closing { until: now.after(self.config.drain_time_max) };
+                self.stop(now);
             }
             Phase::Closing { until } if now >= until || self.endpoint.is_empty() => {
                 self.phase = Phase::Ended;
@@ -432,3 +491,6 @@ pub struct ServerKeys {
     /// The key that it shares with the login service.
     pub tokens: TokenKey,
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,7 +218,8 @@ impl UdpSocket for BatchUdp {
         if left == 0 {
             return Poll::Ready(Ok(0));
         }
-        if !self.reactor.may_receive(cx) {
+        // A quiet socket takes nothing from the task's share: a task may wait for any number.
+        if self.source.readable() && !self.reactor.may_receive(cx) {
             return Poll::Pending;
         }
         while left > 0 && errors_left > 0 && self.source.readable() {

@@ -3,14 +3,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use twinspan_core::link::{Arrival, Conditions, ConditionsError, FaultCounters, FaultKind, Link};
+use twinspan_core::link::{
+    Arrival, Conditions, ConditionsError, FLOWS_MAX, FaultCounters, FaultKind, Link,
+};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream, draw};
 use twinspan_core::time::Timestamp;
@@ -108,8 +110,9 @@ impl Eq for Delayed {}
 /// One direction of a conditioned socket.
 struct Direction {
     link: Link,
-    /// Datagrams that were admitted so far.
-    admitted: u64,
+    /// Datagrams that were admitted so far, by flow: no flow's fate hangs on another. Those of the
+    /// flows beyond [`FLOWS_MAX`] are counted together.
+    admitted: BTreeMap<Option<u64>, u64>,
     /// Datagrams that were queued so far, copies included.
     queued: u64,
     /// The earliest on top. A heap and not a timer wheel: it is small when the socket is quiet, and
@@ -121,7 +124,7 @@ struct Direction {
 impl Direction {
     fn new(key: u64, id: u64, queue_max: usize) -> Self {
         let link = Link::new(key, id);
-        Self { link, admitted: 0, queued: 0, queue: BinaryHeap::new(), queue_max }
+        Self { link, admitted: BTreeMap::new(), queued: 0, queue: BinaryHeap::new(), queue_max }
     }
 
     /// Whether a datagram may pass by the link: it would arrive at once, and none is before it.
@@ -138,8 +141,7 @@ impl Direction {
         faults: &mut FaultCounters,
     ) {
         let flow = flow_of(datagram.peer);
-        let number = self.admitted;
-        self.admitted += 1;
+        let number = self.number(flow);
         let fate = self.link.admit(now, flow, number, datagram.packet.len(), faults);
         let mut arrivals = fate.arrivals();
         let Some(first) = arrivals.next() else { return };
@@ -148,6 +150,14 @@ impl Direction {
         if let Some((arrival, datagram)) = copy {
             self.queue(flow, arrival, datagram, faults);
         }
+    }
+
+    /// The next number of a flow.
+    fn number(&mut self, flow: u64) -> u64 {
+        let is_counted = self.admitted.len() < FLOWS_MAX || self.admitted.contains_key(&Some(flow));
+        let next = self.admitted.entry(is_counted.then_some(flow)).or_default();
+        *next += 1;
+        *next - 1
     }
 
     fn queue(
@@ -206,7 +216,8 @@ fn flow_of(peer: SocketAddr) -> u64 {
 ///
 /// Delayed datagrams leave and arrive while [`poll_recv`](UdpSocket::poll_recv) is polled, as a
 /// driver does that waits; a socket that only sends must be polled for receiving all the same.
-/// While the control is clean and nothing is on the way, datagrams go straight through.
+/// While the control is clean and nothing is on the way, datagrams go straight through. What is on
+/// the way when it is dropped is lost.
 pub struct Conditioned<U, T: TimeProvider> {
     inner: U,
     time: T,

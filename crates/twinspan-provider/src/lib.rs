@@ -1,6 +1,70 @@
 //! The seam: what a driver may ask of the world, so that the same driver runs on real and on
 //! simulated networks.
 //!
+//! A protocol is a [`Machine`]: datagrams and deadlines in, datagrams and the next deadline out.
+//! [`drive()`] runs it over a socket of any [`Env`]: tokio's here, the reactor's of `twinspan-net`,
+//! or a simulated host's of `twinspan-sim`. A function that binds and drives is written once:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::time::Duration;
+//! use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+//! use twinspan_core::time::Timestamp;
+//! use twinspan_provider::{Env, Machine, TokioEnv, UdpOptions, UdpSocket, drive};
+//!
+//! /// Sends a ping every 10 ms until anything comes.
+//! struct Ping {
+//!     peer: SocketAddr,
+//!     next_at: Timestamp,
+//!     heard: bool,
+//! }
+//!
+//! impl Machine for Ping {
+//!     fn handle_datagrams(&mut self, _now: Timestamp, _received: &mut DatagramBatch) {
+//!         self.heard = true;
+//!     }
+//!
+//!     fn handle_timeout(&mut self, _now: Timestamp) {}
+//!
+//!     fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+//!         if self.is_done() || now < self.next_at {
+//!             return;
+//!         }
+//!         // Also when no buffer is free: then the next one is tried.
+//!         self.next_at = now.after(Duration::from_millis(10));
+//!         let Some(mut packet) = pool.take() else { return };
+//!         if packet.fill(b"ping") {
+//!             // A full batch gives it back, and it is lost as on a network.
+//!             drop(out.push(Datagram { peer: self.peer, at: now, packet }));
+//!         }
+//!     }
+//!
+//!     fn poll_timeout(&self) -> Option<Timestamp> {
+//!         Some(self.next_at)
+//!     }
+//!
+//!     fn is_done(&self) -> bool {
+//!         self.heard
+//!     }
+//! }
+//!
+//! /// Pings itself, on whichever side of the seam.
+//! async fn run<E: Env>(env: E, local: SocketAddr) -> Result<u64, Box<dyn std::error::Error>> {
+//!     let mut socket = env.bind_udp(local, &UdpOptions::default()).await?;
+//!     let peer = socket.local_addr();
+//!     let mut machine = Ping { peer, next_at: env.now(), heard: false };
+//!     drive(&env, &mut socket, &mut machine).await?;
+//!     Ok(socket.report().packets_in)
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = TokioEnv::new(None)?;
+//! let heard = env.block_on(run(env.clone(), "127.0.0.1:0".parse()?))?;
+//! assert!(heard >= 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! One value of an [`Env`] stands for one node or one shard of a node. It and everything that comes
 //! from it stay on their thread; what users hold of a running system is `Send + Sync` and made by
 //! that system. Streams (TCP) and names join [`NetworkProvider`] as further associated types.
@@ -134,7 +198,8 @@ pub trait UdpSocket: 'static {
     fn pool(&self) -> &PacketPool;
 
     /// Appends received datagrams to `batch`, up to its room and the free buffers of the pool, and
-    /// returns how many. Pending when nothing is there.
+    /// returns how many: 0 only when `batch` has no room. Pending when nothing is there, and while
+    /// the pool is empty; a socket then looks again by itself after a moment.
     ///
     /// # Errors
     /// [`UdpError`] when the socket is of no further use. Passing troubles are counted instead.

@@ -14,6 +14,11 @@ pub const MESSAGES_AHEAD_MAX: u64 = 1_024;
 /// [`MESSAGES_AHEAD_MAX`] for the control stream, which is outside credit.
 pub const CONTROL_MESSAGES_AHEAD_MAX: u64 = 64;
 
+/// Reliable control messages queued or in flight. They have a limit of their own, beside
+/// [`Config::queued_messages_max`]: two ends whose queues are full of messages that wait for credit
+/// could else never tell each other of new credit.
+pub const CONTROL_MESSAGES_QUEUED_MAX: usize = 2 * CONTROL_MESSAGES_AHEAD_MAX as usize;
+
 /// Longest reliable message on the control stream, in bytes; such messages have no fragments.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 512;
 
@@ -68,9 +73,9 @@ pub struct Config {
     pub frame_head_bytes: usize,
     /// Longest message, at most 64 fragments.
     pub message_bytes_max: usize,
-    /// Reliable messages queued or in flight.
+    /// Reliable messages queued or in flight, those of the control stream not counted.
     pub queued_messages_max: usize,
-    /// Bytes of reliable messages queued or in flight, and apart from them of unreliable ones.
+    /// Bytes of these messages, and apart from them of unreliable ones.
     pub queued_bytes_max: usize,
     /// Queued messages of the unreliable classes; past it the oldest are dropped.
     pub loose_messages_max: usize,
@@ -180,8 +185,10 @@ impl Config {
             ("queued_bytes_max", self.queued_bytes_max as u64, 1, most),
             ("loose_messages_max", self.loose_messages_max as u64, 1, 4_096),
             ("in_flight_frames_max", self.in_flight_frames_max as u64, 1, 1_024),
-            // A window below two whole messages could stop a message half-way for ever.
-            ("credit_bytes", self.credit_bytes, 2 * whole_message, u64::MAX),
+            // Two messages can be half-way at once, one of the bulk stream and one of the others.
+            // The quarter that may be consumed without a word and those two must leave room, or
+            // both would stop for ever.
+            ("credit_bytes", self.credit_bytes, whole_message.saturating_mul(3), u64::MAX),
             ("partial_messages_max", self.partial_messages_max as u64, 1, 64),
             ("partial_bytes_max", self.partial_bytes_max as u64, 1, most),
             ("attempts_max", attempts, 1, 1_000),

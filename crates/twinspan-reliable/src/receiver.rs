@@ -67,6 +67,11 @@ struct RxChannel {
     held: VecDeque<Held>,
 }
 
+/// Messages for which a channel keeps room whether it holds any or not. Were a peer to fill one
+/// channel after the other, room for a full window in each of 128 would be 2 MiB that no credit
+/// covers.
+const HELD_KEPT: usize = 32;
+
 /// A message of a reliable channel that waits.
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -276,6 +281,7 @@ impl Receiver {
             && self.pieces.is_whole(first.id)
         {
             rx.held.pop_front();
+            rx.fit_held();
             rx.done.insert(first.number);
             let channel = rx.channel;
             self.finish(channel, first.id, deliver);
@@ -293,6 +299,7 @@ impl Receiver {
         let Some(held) = rx.held.remove(at) else {
             return;
         };
+        rx.fit_held();
         rx.done.insert(number);
         let channel = rx.channel;
         self.finish(channel, held.id, deliver);
@@ -441,11 +448,11 @@ impl Receiver {
         self.partials.front().map(|partial| partial.until)
     }
 
-    /// New credit for the peer, in charged bytes since the start, once half of the window was
+    /// New credit for the peer, in charged bytes since the start, once a quarter of the window was
     /// consumed. Tell it reliably: it is said once.
     pub fn poll_credit(&mut self) -> Option<u64> {
         let total = self.consumed.saturating_add(self.credit_bytes);
-        if total - self.credit_total < self.credit_bytes.div_ceil(2) {
+        if total - self.credit_total < self.credit_bytes.div_ceil(4) {
             return None;
         }
         self.credit_total = total;
@@ -478,6 +485,14 @@ impl Receiver {
 }
 
 impl RxChannel {
+    /// Gives back room that is far more than what is held needs.
+    fn fit_held(&mut self) {
+        let room = (2 * self.held.len()).max(HELD_KEPT);
+        if self.held.capacity() > 2 * room {
+            self.held.shrink_to(room);
+        }
+    }
+
     /// The held message `number`, or where it would be inserted.
     fn find(&self, number: u64) -> Result<Id, usize> {
         // What comes last belongs last, most of the time.

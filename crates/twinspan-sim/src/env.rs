@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::executor::SimTask;
 use crate::timer::SimTimer;
-use crate::trace::TraceKind;
+use crate::trace::{Origin, TraceKind};
 use crate::udp::SimUdp;
 use crate::world::{HostId, World};
 
@@ -39,11 +39,11 @@ impl SimEnv {
         self.ip
     }
 
-    /// Adds an event of the caller's own to the trace.
+    /// Adds an event of the host's own to the trace.
     pub fn note(&self, kind: &str, values: &[u64]) {
         let now = self.world.now.get();
-        let kind = xxh3_64(kind.as_bytes());
-        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, kind, values);
+        let what = (xxh3_64(kind.as_bytes()), Origin::Host(self.host));
+        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, what, values);
     }
 }
 

@@ -5,23 +5,85 @@
 //! A run is a function of its [`SimConfig`] and of what is asked of it: [`Sim::trace_hash`] is the
 //! same in any process, in debug and in release.
 //!
+//! To put a protocol of your own under it, write it as a [`Machine`](twinspan_provider::Machine),
+//! write the function that binds and drives it for any [`Env`](twinspan_provider::Env), and give
+//! that a simulated host. The same function runs on real sockets with an environment of
+//! `twinspan-net`.
+//!
 //! ```
+//! use std::cell::RefCell;
+//! use std::net::SocketAddr;
+//! use std::rc::Rc;
 //! use std::time::Duration;
-//! use twinspan_provider::{TaskProvider, TimeProvider, Timer};
+//! use twinspan_core::link::{Conditions, FaultKind};
+//! use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+//! use twinspan_core::time::Timestamp;
+//! use twinspan_provider::{Env, Machine, TaskProvider, UdpOptions, drive};
 //! use twinspan_sim::{Sim, SimConfig};
 //!
-//! let mut sim = Sim::new(SimConfig { seed: 7, ..SimConfig::default() });
-//! let env = sim.host("alone", [10, 0, 0, 1].into());
-//! let task = env.spawn("wait", {
-//!     let env = env.clone();
-//!     async move {
-//!         let mut timer = env.timer();
-//!         timer.set(Some(env.now().after(Duration::from_millis(5))));
-//!         std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
+//! /// Sends numbers to `peer`, one every 20 ms; counts what it receives.
+//! struct Counter {
+//!     peer: Option<SocketAddr>,
+//!     next_at: Timestamp,
+//!     sent: u64,
+//!     received: u64,
+//! }
+//!
+//! impl Machine for Counter {
+//!     fn handle_datagrams(&mut self, _now: Timestamp, received: &mut DatagramBatch) {
+//!         self.received += received.len() as u64;
 //!     }
-//! });
-//! sim.run_for(Duration::from_secs(1));
-//! assert!(task.is_finished());
+//!
+//!     fn handle_timeout(&mut self, _now: Timestamp) {}
+//!
+//!     fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+//!         let Some(peer) = self.peer.filter(|_| now >= self.next_at) else { return };
+//!         self.next_at = now.after(Duration::from_millis(20));
+//!         let Some(mut packet) = pool.take() else { return };
+//!         if packet.fill(&self.sent.to_le_bytes())
+//!             && out.push(Datagram { peer, at: now, packet }).is_ok()
+//!         {
+//!             self.sent += 1;
+//!         }
+//!     }
+//!
+//!     fn poll_timeout(&self) -> Option<Timestamp> {
+//!         self.peer.is_some().then_some(self.next_at)
+//!     }
+//! }
+//!
+//! async fn run<E: Env>(env: E, local: SocketAddr, mut machine: impl Machine) {
+//!     if let Ok(mut socket) = env.bind_udp(local, &UdpOptions::default()).await {
+//!         // It ends when the host is stopped.
+//!         let _ = drive(&env, &mut socket, &mut machine).await;
+//!     }
+//! }
+//!
+//! /// Ten seconds over a network that loses a fifth; what was received, and the trace hash.
+//! fn simulate(seed: u64) -> (u64, u64) {
+//!     let conditions = Conditions { loss: 0.2, ..Conditions::WIFI };
+//!     let mut sim = Sim::new(SimConfig { seed, conditions, ..SimConfig::default() });
+//!     let [from, to] = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 7)));
+//!     let mut machines = Vec::new();
+//!     let mut tasks = Vec::new();
+//!     for (local, peer) in [(from, Some(to)), (to, None)] {
+//!         let machine = Counter { peer, next_at: Timestamp::START, sent: 0, received: 0 };
+//!         // Shared, so that it can be looked at while it is driven.
+//!         let machine = Rc::new(RefCell::new(machine));
+//!         let env = sim.host("counter", local.ip());
+//!         // Dropping the task would stop it.
+//!         tasks.push(env.spawn("run", run(env.clone(), local, Rc::clone(&machine))));
+//!         machines.push(machine);
+//!     }
+//!     sim.run_for(Duration::from_secs(10));
+//!     assert!(sim.faults().effect(FaultKind::Loss) > 0, "the fault was not only switched on");
+//!     (machines[1].borrow().received, sim.trace_hash())
+//! }
+//!
+//! let (received, hash) = simulate(7);
+//! assert!((350..450).contains(&received));
+//! assert_eq!(simulate(7), (received, hash));
+//! assert_ne!(simulate(8).1, hash);
 //! ```
 #![forbid(unsafe_code)]
 

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::SimConfig;
 use crate::env::SimEnv;
-use crate::trace::TraceKind;
+use crate::trace::{Origin, TraceKind};
 use crate::world::{World, ip_words};
 
 /// A simulated network with everything on it. Dropping it stops all tasks.
@@ -89,15 +89,16 @@ impl Sim {
     pub fn set_conditions(&mut self, conditions: Conditions) {
         let state = &mut *self.world.state.borrow_mut();
         state.network.set_conditions(conditions);
-        state.trace.record_all(self.now(), TraceKind::Conditions, 0, &words(&conditions));
+        let what = (0, Origin::Outside);
+        state.trace.record_all(self.now(), TraceKind::Conditions, what, &words(&conditions));
     }
 
     /// Changes what the one direction from `from` to `to` is like.
     pub fn set_link(&mut self, from: IpAddr, to: IpAddr, conditions: Conditions) {
         let state = &mut *self.world.state.borrow_mut();
         state.network.set_link(from, to, conditions);
-        let link = draw(0, &ends(from, to));
-        state.trace.record_all(self.now(), TraceKind::Conditions, link, &words(&conditions));
+        let what = (draw(0, &ends(from, to)), Origin::Outside);
+        state.trace.record_all(self.now(), TraceKind::Conditions, what, &words(&conditions));
     }
 
     /// Cuts two hosts off from one another; what is on the way does not arrive either.
@@ -138,8 +139,8 @@ impl Sim {
     /// Adds an event of the caller's own to the trace.
     pub fn note(&mut self, kind: &str, values: &[u64]) {
         let now = self.now();
-        let kind = xxh3_64(kind.as_bytes());
-        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, kind, values);
+        let what = (xxh3_64(kind.as_bytes()), Origin::Outside);
+        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, what, values);
     }
 
     /// A hash over every event so far: time, kind, who and payload.

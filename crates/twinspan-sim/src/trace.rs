@@ -3,6 +3,8 @@
 use twinspan_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::world::HostId;
+
 /// What happened. Recorded hashes depend on the numbers, so new kinds go last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -26,6 +28,15 @@ pub(crate) enum TraceKind {
     SendReady = 17,
     ReceiveRetry = 18,
     Note = 19,
+    SendRefused = 20,
+}
+
+/// By whom an event was caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Whoever holds the simulation.
+    Outside,
+    Host(HostId),
 }
 
 /// A rolling hash over all events so far.
@@ -54,9 +65,19 @@ impl Trace {
         self.fold([at.as_nanos(), kind as u64, a, b, c, d]);
     }
 
-    /// Adds an event with any number of values.
-    pub(crate) fn record_all(&mut self, at: Timestamp, kind: TraceKind, id: u64, values: &[u64]) {
-        self.record(at, kind, [id, values.len() as u64, 0, 0]);
+    /// Adds an event with any number of values; `id` says of what, `who` by whom.
+    pub(crate) fn record_all(
+        &mut self,
+        at: Timestamp,
+        kind: TraceKind,
+        (id, who): (u64, Origin),
+        values: &[u64],
+    ) {
+        let who = match who {
+            Origin::Outside => 0,
+            Origin::Host(HostId(host)) => u64::from(host) + 1,
+        };
+        self.record(at, kind, [id, values.len() as u64, who, 0]);
         for chunk in values.chunks(6) {
             let mut words = [0; 6];
             words.iter_mut().zip(chunk).for_each(|(word, value)| *word = *value);

@@ -101,7 +101,7 @@ impl Hosts {
 impl World {
     pub(crate) fn new(config: SimConfig) -> Rc<Self> {
         // Every timer may be armed once, and every socket wait for two things.
-        let events_max = config.in_flight_max + TIMERS_MAX + 2 * SOCKETS_MAX;
+        let events_max = config.in_flight_max.saturating_add(TIMERS_MAX + 2 * SOCKETS_MAX);
         Rc::new(Self {
             config,
             now: Cell::new(Timestamp::START),

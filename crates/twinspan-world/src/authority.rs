@@ -16,7 +16,8 @@
 //! Each such cause adds the metres that it can explain to an allowance, which stands for three to
 //! six seconds; clients that hear nothing for a second make no claims. A claim beyond tolerance
 //! and allowance scores 1 point, by more than 4 m 4 points; an input beyond what the window holds
-//! scores 1. A point decays in 10 ticks. At 120 points the player is lying: a second of claims that
+//! scores 1 when its sequence runs ahead of time: what a network held back for seconds and brought
+//! all at once is refused, not held against anybody. A point decays in 10 ticks. At 120 points the player is lying: a second of claims that
 //! nothing explains is forgiven (a correction is surely under way by then), three are not.
 
 use crate::TICK_HZ;
@@ -35,6 +36,14 @@ pub const CATCH_UP_PER_TICK_MAX: u32 = 4;
 const CREDIT_PER_INPUT: u32 = 64;
 /// What one tick earns: 1.6 % more than an input.
 const CREDIT_PER_TICK: u32 = 65;
+/// Sequences that a player may be ahead of time when it is new: its first input may have been held
+/// back for two seconds.
+const SEQUENCES_AT_FIRST: u32 = 2 * TICK_HZ;
+/// Sequences that silence earns at most: 20 seconds of it, in which a silent session ends.
+const SEQUENCES_EARNED_MAX: u32 = 20 * TICK_HZ;
+/// Sequences ahead of time that are held against a player: it is in time again at the latest two
+/// seconds after it has stopped.
+const SEQUENCES_OWED_MAX: u32 = 2 * TICK_HZ;
 /// Ticks that inputs wait for a missing one before them.
 const GAP_TICKS_MAX: u32 = 6;
 /// Ticks without input after which a player's velocity becomes zero.
@@ -127,8 +136,10 @@ pub(crate) struct Controls {
     allowance_mm: [u32; 2],
     /// Ticks into this period.
     allowance_ticks: u32,
-    /// The largest sequence that was refused, so that repeating it scores once.
-    refused: u32,
+    /// The largest sequence that came.
+    newest: u32,
+    /// What time allows `newest` to grow by, in the unit of credit.
+    sequence_credit: i64,
     verdict: Verdict,
     standing: Standing,
 }
@@ -145,7 +156,8 @@ impl Default for Controls {
             grace_ticks: 0,
             allowance_mm: [0; 2],
             allowance_ticks: 0,
-            refused: 0,
+            newest: 0,
+            sequence_credit: 0,
             verdict: Verdict::Honest,
             standing: Standing::default(),
         }
@@ -167,8 +179,11 @@ impl Controls {
         }
         if self.next == 0 {
             self.next = input.sequence;
+            self.newest = input.sequence;
+            self.sequence_credit = cost_of(SEQUENCES_AT_FIRST);
             self.grace_ticks = GRACE_TICKS;
         }
+        let in_time = self.is_in_time(input.sequence);
         let mut offset = input.sequence.checked_sub(self.next).ok_or(SubmitError::Old)?;
         if offset >= INPUT_WINDOW && self.present & 1 == 0 {
             // What is missing cannot be waited for any longer.
@@ -177,8 +192,7 @@ impl Controls {
         }
         if offset >= INPUT_WINDOW {
             self.standing.flooded += 1;
-            if input.sequence > self.refused {
-                self.refused = input.sequence;
+            if !in_time {
                 self.add_score(POINT);
             }
             return Err(SubmitError::Flooded);
@@ -201,6 +215,8 @@ impl Controls {
             return;
         }
         self.credit = (self.credit + CREDIT_PER_TICK).min(INPUT_CREDIT_MAX * CREDIT_PER_INPUT);
+        let earned = self.sequence_credit + i64::from(CREDIT_PER_TICK);
+        self.sequence_credit = earned.min(cost_of(SEQUENCES_EARNED_MAX));
         self.wait_for_gap();
         let mut applied = 0;
         while applied < CATCH_UP_PER_TICK_MAX
@@ -241,6 +257,15 @@ impl Controls {
 
     pub(crate) const fn standing(&self) -> Standing {
         Standing { last_input: self.next.saturating_sub(1), ..self.standing }
+    }
+
+    /// Whether time allows this sequence, which it uses up; a sequence that came before is no news.
+    fn is_in_time(&mut self, sequence: u32) -> bool {
+        let ahead = sequence.saturating_sub(self.newest);
+        self.newest += ahead;
+        let left = self.sequence_credit - cost_of(ahead);
+        self.sequence_credit = left.max(-cost_of(SEQUENCES_OWED_MAX));
+        ahead == 0 || left >= 0
     }
 
     fn take_next(&mut self) -> Option<Input> {
@@ -316,6 +341,11 @@ impl Controls {
             self.allowance_mm = [0, now];
         }
     }
+}
+
+/// What so many inputs cost.
+fn cost_of(inputs: u32) -> i64 {
+    i64::from(inputs) * i64::from(CREDIT_PER_INPUT)
 }
 
 #[cfg(test)]

@@ -190,13 +190,14 @@ impl World {
     ) -> Result<EffectApplied, ActionRefused> {
         let acting = self.store.state(actor).ok_or(ActionRefused::NoActor)?;
         let aimed_at = self.store.state(target).ok_or(ActionRefused::NoTarget)?;
-        if aimed_at.kind == Kind::Projectile {
-            return Err(ActionRefused::NotAffected);
-        }
         let range = self.config.effect_range;
         let distance_squared = acting.position.ground_distance_squared(aimed_at.position);
         if distance_squared > range * range {
             return Err(ActionRefused::OutOfRange);
+        }
+        // After the range: of what is out of sight nobody learns the kind.
+        if aimed_at.kind == Kind::Projectile {
+            return Err(ActionRefused::NotAffected);
         }
         let traits = self.store.traits_mut(actor).ok_or(ActionRefused::NoActor)?;
         if self.tick < traits.ready_at {

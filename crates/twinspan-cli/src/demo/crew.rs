@@ -1,15 +1,15 @@
 //! The bots' process as its parent sees it: orders down its standard input, reports up its output.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Order, Plan, Report};
+use crate::plan::{Order, Plan, Report, read_line};
 
-/// A way to give the bots orders, from any thread.
-#[derive(Clone)]
+/// A way to give the bots orders, from any thread; orders go nowhere while there are no bots.
+#[derive(Clone, Default)]
 pub(super) struct Orders {
     input: Arc<Mutex<Option<ChildStdin>>>,
 }
@@ -17,12 +17,16 @@ pub(super) struct Orders {
 impl Orders {
     /// Sends one order. Bots that have ended need none, so a closed pipe is no error.
     pub(super) fn send(&self, order: Order) {
-        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut input = self.input();
         if let Some(pipe) = input.as_mut()
             && write_line(pipe, &order).is_err()
         {
             *input = None;
         }
+    }
+
+    fn input(&self) -> MutexGuard<'_, Option<ChildStdin>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -30,13 +34,20 @@ impl Orders {
 pub(super) struct Crew {
     child: Child,
     orders: Orders,
-    report: Arc<Mutex<Report>>,
+    latest: Arc<Mutex<Latest>>,
     reader: Option<JoinHandle<()>>,
 }
 
+/// The newest report, and how many there were.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Latest {
+    pub(super) report: Report,
+    pub(super) count: u64,
+}
+
 impl Crew {
-    /// Starts the process and gives it its plan.
-    pub(super) fn start(plan: &Plan) -> io::Result<Self> {
+    /// Starts the process and gives it its plan; from then on it takes `orders`.
+    pub(super) fn start(plan: &Plan, orders: Orders) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("bots").stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own: Ctrl-C on the terminal is the parent's to handle, so that the bots
@@ -44,26 +55,27 @@ impl Crew {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn()?;
-        let report = Arc::new(Mutex::new(Report::default()));
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the process has no standard streams"));
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        // Made before anything can fail, so that the process is ended and waited for whatever does.
+        let mut crew = Self { child, orders, latest: Arc::default(), reader: None };
+        let (Some(mut input), Some(output)) = (input, output) else {
+            return Err(io::Error::other("it has no standard streams"));
         };
+        crew.reader = Some(thread::Builder::new().name("bots-reports".into()).spawn({
+            let latest = Arc::clone(&crew.latest);
+            move || read_reports(output, &latest)
+        })?);
         write_line(&mut input, plan)?;
-        let reader = thread::Builder::new().name("bots-reports".into()).spawn({
-            let report = Arc::clone(&report);
-            move || read_reports(output, &report)
-        })?;
-        let orders = Orders { input: Arc::new(Mutex::new(Some(input))) };
-        Ok(Self { child, orders, report, reader: Some(reader) })
+        *crew.orders.input() = Some(input);
+        Ok(crew)
     }
 
-    pub(super) fn orders(&self) -> Orders {
-        self.orders.clone()
+    pub(super) const fn orders(&self) -> &Orders {
+        &self.orders
     }
 
-    /// The newest report.
-    pub(super) fn report(&self) -> Report {
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn latest(&self) -> Latest {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the process ended by itself.
@@ -79,16 +91,14 @@ impl Crew {
             thread::sleep(Duration::from_millis(20));
         }
         self.end();
-        self.report()
+        self.latest().report
     }
 
     fn end(&mut self) {
-        *self.orders.input.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.reader.is_some() {
-            // A process that has ended already cannot be killed, which is as good.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        *self.orders.input() = None;
+        // A process that has ended already cannot be killed, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
             // The reader ends with the pipe; had it panicked, the report is as it left it.
             let _ = reader.join();
@@ -109,11 +119,13 @@ fn write_line(out: &mut ChildStdin, line: &impl serde::Serialize) -> io::Result<
     out.flush()
 }
 
-fn read_reports(output: ChildStdout, newest: &Mutex<Report>) {
-    for line in BufReader::new(output).lines() {
-        let Ok(line) = line else { return };
+fn read_reports(output: ChildStdout, latest: &Mutex<Latest>) {
+    let mut output = BufReader::new(output);
+    let mut line = String::new();
+    while let Ok(true) = read_line(&mut output, &mut line) {
         if let Ok(report) = serde_json::from_str(&line) {
-            *newest.lock().unwrap_or_else(PoisonError::into_inner) = report;
+            let mut latest = latest.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = Latest { report, count: latest.count + 1 };
         }
     }
 }

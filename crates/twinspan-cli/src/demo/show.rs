@@ -1,15 +1,20 @@
 //! What a demo shows while it runs: the page's board and a line a second.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use twinspan_game::{ServerHandle, Traffic};
+use twinspan_core::time::Timestamp;
+use twinspan_game::{Latency, ServerHandle, StatsSnapshot, Traffic};
 
+use super::console::Console;
+use super::crew::Latest;
 use crate::http::{Board, EntityDot, InterestRow, MetricsFrame, SessionRow, WorldFrame};
-use crate::plan::Report;
 
 /// Sessions in the page's table.
 const SESSION_ROWS_MAX: usize = 2_000;
+/// How long a second may wait for one of the two ends to tell of it.
+const SECOND_TIME_MAX: Duration = Duration::from_millis(1_500);
 
 /// Totals at the end of the last second, to be subtracted from those of this one. Each pair that a
 /// ratio is made of was counted by one end at one moment.
@@ -22,44 +27,34 @@ struct Totals {
     states_expected: u64,
 }
 
-/// Writes the board and the terminal.
+/// Writes the board and the console.
 pub(super) struct Show {
     board: Arc<Board>,
-    /// Lines go to standard error when standard output is for the summary alone.
-    json: bool,
+    console: Console,
     second: u32,
+    /// When the last second was shown.
+    shown_at: Instant,
+    /// When its counters were taken by the server, and which report was the bots' newest.
+    stats_at: Timestamp,
+    reports: u64,
     before: Totals,
-    /// The last loss up and down.
-    loss: (f64, f64),
 }
 
 impl Show {
-    pub(super) fn new(board: Arc<Board>, json: bool) -> Self {
-        Self { board, json, second: 0, before: Totals::default(), loss: (0.0, 0.0) }
-    }
-
-    fn line(&self, line: &str) -> io::Result<()> {
-        if self.json { writeln!(io::stderr(), "{line}") } else { writeln!(io::stdout(), "{line}") }
-    }
-
-    /// Says what was started.
-    pub(super) fn start(
-        &self,
-        server: &ServerHandle,
-        bots: u32,
-        http: Option<&str>,
-    ) -> io::Result<()> {
-        let socket = server.socket();
-        self.line(&format!(
-            "world server on {} by {}, receive buffer {} KiB; {bots} bots in a process of their own",
-            server.address(),
-            socket.path,
-            socket.receive_buffer_bytes / 1_024,
-        ))?;
-        match http {
-            Some(address) => self.line(&format!("live page at http://{address}")),
-            None => Ok(()),
+    pub(super) fn new(board: Arc<Board>, console: Console) -> Self {
+        Self {
+            board,
+            console,
+            second: 0,
+            shown_at: Instant::now(),
+            stats_at: Timestamp::START,
+            reports: 0,
+            before: Totals::default(),
         }
+    }
+
+    pub(super) const fn console(&self) -> &Console {
+        &self.console
     }
 
     /// Shows the world as it is now.
@@ -74,81 +69,109 @@ impl Show {
         self.board.publish_world(frame);
     }
 
-    /// Shows what the last second was like.
-    pub(super) fn second(&mut self, server: &ServerHandle, report: &Report) -> io::Result<()> {
+    /// Shows what the last second was like, once both ends have told of it; whether it did.
+    ///
+    /// Each end counts its own seconds. To wait for both means that none is shown twice and none is
+    /// left out, however their clocks run.
+    pub(super) fn second(&mut self, server: &ServerHandle, latest: &Latest) -> io::Result<bool> {
+        let elapsed = self.shown_at.elapsed();
+        let stats_at = server.with_stats(|stats| stats.at);
+        let is_told = stats_at > self.stats_at && latest.count > self.reports;
+        if !is_told && elapsed < SECOND_TIME_MAX {
+            return Ok(false);
+        }
         self.second += 1;
-        let players = server.with_world(|world| world.interests.len());
-        let metrics = self.metrics(server, report, players);
+        let metrics = self.metrics(server, latest, elapsed);
+        self.shown_at += elapsed;
+        self.stats_at = stats_at;
+        self.reports = latest.count;
         self.board.publish_metrics(metrics);
         self.board.publish_sessions(sessions(server));
-        self.line(&format!(
-            "{:>4} s  {players:>5} players  tick {:>5.0}/{:>5.0} us  in {:>6}/s  out {:>6}/s  up {:>6.2}/{:>6.2} ms  down {:>6.2}/{:>6.2} ms  loss {:>4.1}/{:>4.1} %",
-            self.second,
-            metrics.tick_p50_us,
-            metrics.tick_p99_us,
-            metrics.packets_in,
-            metrics.packets_out,
-            metrics.up_p50_ms,
-            metrics.up_p99_ms,
-            metrics.down_p50_ms,
-            metrics.down_p99_ms,
-            metrics.loss_up * 100.0,
-            metrics.loss_down * 100.0,
-        ))
+        self.console.second(&metrics)?;
+        Ok(true)
     }
 
-    fn metrics(&mut self, server: &ServerHandle, report: &Report, players: usize) -> MetricsFrame {
-        let entities = server.with_world(|world| world.entities.len());
+    fn metrics(
+        &mut self,
+        server: &ServerHandle,
+        latest: &Latest,
+        elapsed: Duration,
+    ) -> MetricsFrame {
+        let (players, entities) =
+            server.with_world(|world| (world.interests.len(), world.entities.len()));
         let before = self.before;
-        let (now, frame) = server.with_stats(|stats| {
-            let now = Totals {
-                traffic: server.traffic(),
-                inputs: stats.players.inputs,
-                inputs_expected: stats.players.inputs_expected,
-                states: report.states_applied + report.states_stale,
-                states_expected: report.states_expected,
+        let now = totals(server, latest);
+        self.before = now;
+        let a_second = |now: u64, before: u64| {
+            now.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001)
+        };
+        let bytes_in = a_second(now.traffic.bytes_in, before.traffic.bytes_in);
+        let bytes_out = a_second(now.traffic.bytes_out, before.traffic.bytes_out);
+        // A report that was shown already says nothing of this second.
+        let is_new = latest.count > self.reports;
+        let down = latest.report.down_recent.filter(|_| is_new);
+        server.with_stats(|stats: &StatsSnapshot| {
+            let is_new = stats.at > self.stats_at;
+            let recent = |latency: &Latency, quantile| match is_new && latency.count() > 0 {
+                true => latency.micros_at(quantile),
+                false => f64::NAN,
             };
-            let up = stats.up_recent.percentiles();
-            let per_player = |bytes: u64| bytes as f64 / players.max(1) as f64;
-            let bytes_out = now.traffic.bytes_out - before.traffic.bytes_out;
-            let bytes_in = now.traffic.bytes_in - before.traffic.bytes_in;
-            let frame = MetricsFrame {
+            MetricsFrame {
                 second: self.second,
-                tick_p50_us: stats.tick_recent.micros_at(0.5),
-                tick_p99_us: stats.tick_recent.micros_at(0.99),
-                packets_in: now.traffic.packets_in - before.traffic.packets_in,
-                packets_out: now.traffic.packets_out - before.traffic.packets_out,
-                bytes_per_player_out: per_player(bytes_out),
-                bytes_per_player_in: per_player(bytes_in),
-                up_p50_ms: up.p50_ms,
-                up_p99_ms: up.p99_ms,
-                down_p50_ms: report.down_recent.p50_ms,
-                down_p99_ms: report.down_recent.p99_ms,
+                tick_p50_us: recent(&stats.tick_recent, 0.5),
+                tick_p99_us: recent(&stats.tick_recent, 0.99),
+                packets_in: a_second(now.traffic.packets_in, before.traffic.packets_in),
+                packets_out: a_second(now.traffic.packets_out, before.traffic.packets_out),
+                bytes_per_player_in: share(bytes_in, players),
+                bytes_per_player_out: share(bytes_out, players),
+                up_p50_ms: recent(&stats.up_recent, 0.5) / 1_000.0,
+                up_p99_ms: recent(&stats.up_recent, 0.99) / 1_000.0,
+                down_p50_ms: down.map_or(f64::NAN, |down| down.p50_ms),
+                down_p99_ms: down.map_or(f64::NAN, |down| down.p99_ms),
                 loss_up: loss(
-                    now.inputs.saturating_sub(before.inputs),
-                    now.inputs_expected.saturating_sub(before.inputs_expected),
-                )
-                .unwrap_or(self.loss.0),
+                    (before.inputs, now.inputs),
+                    (before.inputs_expected, now.inputs_expected),
+                    players,
+                ),
                 loss_down: loss(
-                    now.states.saturating_sub(before.states),
-                    now.states_expected.saturating_sub(before.states_expected),
-                )
-                .unwrap_or(self.loss.1),
+                    (before.states, now.states),
+                    (before.states_expected, now.states_expected),
+                    players,
+                ),
                 players: u32::try_from(players).unwrap_or(u32::MAX),
                 entities: u32::try_from(entities).unwrap_or(u32::MAX),
-            };
-            (now, frame)
-        });
-        self.before = now;
-        self.loss = (frame.loss_up, frame.loss_down);
-        frame
+            }
+        })
     }
 }
 
-/// Share of what should have arrived that did not. Duplicates are dropped below, so they do not
-/// hide losses. `None` when no new count came in this second.
-fn loss(arrived: u64, expected: u64) -> Option<f64> {
-    (expected > 0).then(|| (1.0 - arrived as f64 / expected as f64).clamp(0.0, 1.0))
+fn totals(server: &ServerHandle, latest: &Latest) -> Totals {
+    let report = &latest.report;
+    server.with_stats(|stats| Totals {
+        traffic: server.traffic(),
+        inputs: stats.players.inputs,
+        inputs_expected: stats.players.inputs_expected,
+        states: report.states_applied + report.states_stale,
+        states_expected: report.states_expected,
+    })
+}
+
+/// What falls to each player; nothing where there are none.
+fn share(whole: f64, players: usize) -> f64 {
+    if players == 0 { f64::NAN } else { whole / players as f64 }
+}
+
+/// Share of what should have arrived that did not, by both totals before and after; duplicates
+/// are dropped below, so they do not hide losses. Not a number when nothing is known.
+fn loss(arrived: (u64, u64), expected: (u64, u64), players: usize) -> f64 {
+    let count = |(before, after): (u64, u64)| after.saturating_sub(before);
+    match count(expected) {
+        // What arrives tells what should have come before it. When nothing arrives of the players
+        // who are there and were heard before, all is lost.
+        0 if players > 0 && expected.0 > 0 => 1.0,
+        0 => f64::NAN,
+        wanted => (1.0 - count(arrived) as f64 / wanted as f64).clamp(0.0, 1.0),
+    }
 }
 
 fn dot(row: &twinspan_game::EntityRow) -> EntityDot {
@@ -161,6 +184,11 @@ fn interest(row: &twinspan_game::InterestRow) -> InterestRow {
     InterestRow { id, base_x, base_z, mask }
 }
 
+/// A round trip in milliseconds; not a number before the first one was measured.
+fn rtt_ms(rtt: Duration) -> f64 {
+    if rtt.is_zero() { f64::NAN } else { rtt.as_secs_f64() * 1_000.0 }
+}
+
 fn sessions(server: &ServerHandle) -> Vec<SessionRow> {
     server.with_stats(|stats| {
         let cipher = stats.cipher.map_or("none", |cipher| cipher.name());
@@ -171,7 +199,7 @@ fn sessions(server: &ServerHandle) -> Vec<SessionRow> {
             user: row.user,
             peer: row.stats.peer.to_string(),
             cipher,
-            rtt_ms: row.stats.rtt.as_secs_f64() * 1_000.0,
+            rtt_ms: rtt_ms(row.stats.rtt),
             loss: row.stats.loss_in,
             packets_in: row.stats.packets_in,
             packets_out: row.stats.packets_out,
@@ -181,4 +209,28 @@ fn sessions(server: &ServerHandle) -> Vec<SessionRow> {
         })
         .collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_the_share_that_did_not_arrive() {
+        assert_eq!(loss((0, 75), (0, 100), 1), 0.25);
+        assert_eq!(loss((75, 175), (100, 200), 1), 0.0);
+        // What lagged from the second before comes on top.
+        assert_eq!(loss((75, 178), (100, 200), 1), 0.0);
+    }
+
+    #[test]
+    fn when_nothing_more_arrives_all_is_lost() {
+        assert_eq!(loss((75, 75), (100, 100), 1), 1.0);
+    }
+
+    #[test]
+    fn of_nobody_and_of_those_never_heard_no_loss_is_known() {
+        assert!(loss((0, 0), (0, 0), 5).is_nan());
+        assert!(loss((75, 75), (100, 100), 0).is_nan());
+    }
 }

@@ -13,6 +13,9 @@ use crate::process;
 /// Share of late ticks, beyond those hit by stolen time, above which a demo warns.
 pub const LATE_TICKS_RATIO_MAX: f64 = 0.01;
 
+/// Bytes in a MiB.
+const MEBIBYTE: f64 = 1_048_576.0;
+
 /// What a summary is made from.
 pub(super) struct Facts<'a> {
     pub(super) bots: u32,
@@ -42,7 +45,7 @@ pub struct Summary {
     pub encrypted: bool,
     /// The cipher that client and server agreed on.
     pub cipher: &'static str,
-    /// How long it ran before the drain, in seconds.
+    /// How long the server ran, its drain included: what all totals count over.
     pub seconds: f64,
     /// Simulation ticks run.
     pub ticks: u64,
@@ -108,35 +111,38 @@ impl Summary {
             Self {
                 players_requested: facts.bots,
                 players_connected: report.connected,
-                connect_ms_max: report.connect_ms_max,
+                connect_ms_max: rounded(report.connect_ms_max),
                 encrypted: last.cipher.is_some_and(|cipher| cipher.encrypts()),
                 cipher: last.cipher.map_or("none", |cipher| cipher.name()),
-                seconds: facts.seconds.as_secs_f64(),
+                seconds: rounded(facts.seconds.as_secs_f64()),
                 ticks: last.stats.ticks,
                 late_ticks: last.stats.late_ticks,
                 late_ticks_stolen: late_at.filter(|at| stolen.covers(**at)).count() as u64,
-                tick_p50_us: last.stats.tick_time.micros_at(0.5),
-                tick_p99_us: last.stats.tick_time.micros_at(0.99),
+                tick_p50_us: rounded(last.stats.tick_time.micros_at(0.5)),
+                tick_p99_us: rounded(last.stats.tick_time.micros_at(0.99)),
                 packets_in: traffic.packets_in,
                 packets_out: traffic.packets_out,
                 bytes_in: traffic.bytes_in,
                 bytes_out: traffic.bytes_out,
-                up_p50_ms: up.p50_ms,
-                up_p99_ms: up.p99_ms,
-                up_p999_ms: up.p999_ms,
-                down_p50_ms: report.down.p50_ms,
-                down_p99_ms: report.down.p99_ms,
-                down_p999_ms: report.down.p999_ms,
+                up_p50_ms: rounded(up.p50_ms),
+                up_p99_ms: rounded(up.p99_ms),
+                up_p999_ms: rounded(up.p999_ms),
+                down_p50_ms: rounded(report.down.p50_ms),
+                down_p99_ms: rounded(report.down.p99_ms),
+                down_p999_ms: rounded(report.down.p999_ms),
                 reliable_sent: last.players.reliable_sent + report.reliable_sent,
                 reliable_delivered: last.players.reliable_received + report.reliable_received,
                 state_delivered_ratio: ratio(report.states_applied, last.stats.states_scheduled),
-                visible_entities_mean: report.visible_mean,
-                state_age_p50_ms: report.state_age.p50_ms,
-                state_age_p99_ms: report.state_age.p99_ms,
+                visible_entities_mean: rounded(report.visible_mean),
+                state_age_p50_ms: rounded(report.state_age.p50_ms),
+                state_age_p99_ms: rounded(report.state_age.p99_ms),
                 stolen_ms: stolen.total_ms(),
-                server_cpu_us_per_client_second: facts.cpu.as_secs_f64() * 1e6
-                    / facts.player_seconds.max(1.0),
-                server_rss_mb: process::resident_bytes_max().unwrap_or(0) as f64 / 1_048_576.0,
+                server_cpu_us_per_client_second: rounded(
+                    facts.cpu.as_secs_f64() * 1e6 / facts.player_seconds.max(1.0),
+                ),
+                server_rss_mb: rounded(
+                    process::resident_bytes_max().unwrap_or(0) as f64 / MEBIBYTE,
+                ),
                 http: facts.http.clone(),
                 broken: Vec::new(),
             }
@@ -203,57 +209,109 @@ impl Summary {
             serde_json::to_writer(&mut out, self)?;
             return writeln!(out);
         }
-        self.print_text(&mut out)
+        out.write_all(self.text().as_bytes())
     }
 
-    fn print_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { players_connected, players_requested, cipher, seconds, .. } = self;
-        let mb = 1_048_576.0;
-        writeln!(out)?;
-        writeln!(
-            out,
-            "players      {players_connected} of {players_requested}, all in after {:.0} ms; {cipher}; {seconds:.1} s",
-            self.connect_ms_max,
-        )?;
-        writeln!(
-            out,
-            "ticks        {}, {} late ({} while time was stolen); p50 {:.0} us, p99 {:.0} us",
-            self.ticks, self.late_ticks, self.late_ticks_stolen, self.tick_p50_us, self.tick_p99_us,
-        )?;
-        writeln!(
-            out,
-            "datagrams    {} in ({:.1} MiB), {} out ({:.1} MiB)",
-            self.packets_in,
-            self.bytes_in as f64 / mb,
-            self.packets_out,
-            self.bytes_out as f64 / mb,
-        )?;
-        writeln!(
-            out,
-            "one way      up p50 {:.2} ms, p99 {:.2} ms; down p50 {:.2} ms, p99 {:.2} ms",
-            self.up_p50_ms, self.up_p99_ms, self.down_p50_ms, self.down_p99_ms,
-        )?;
-        writeln!(
-            out,
-            "state        {:.3} % delivered, age p50 {:.2} ms, p99 {:.2} ms; {:.1} entities in sight",
-            self.state_delivered_ratio * 100.0,
+    fn text(&self) -> String {
+        let lines = [
+            ("players", self.players_text()),
+            ("ticks", self.ticks_text()),
+            ("up", self.up_text()),
+            ("down", self.down_text()),
+            ("state age", self.state_text()),
+            ("reliable", self.reliable_text()),
+            ("datagrams", self.datagrams_text()),
+            ("server", self.server_text()),
+            ("promises", self.promises_text()),
+        ];
+        let mut text = String::from("\n");
+        for (name, line) in lines {
+            text += &format!("{name:<10} {line}\n");
+        }
+        text
+    }
+
+    fn players_text(&self) -> String {
+        let Self { players_connected, players_requested, connect_ms_max, .. } = self;
+        let sealed = match self.encrypted {
+            true => format!("sealed with {}", self.cipher),
+            false => format!("not encrypted ({})", self.cipher),
+        };
+        format!(
+            "{players_connected} of {players_requested} connected, the last after \
+             {connect_ms_max:.0} ms; {sealed}; ran {:.1} s",
+            self.seconds,
+        )
+    }
+
+    fn ticks_text(&self) -> String {
+        let late = match (self.late_ticks, self.late_ticks_stolen) {
+            (0, _) => "none late".to_owned(),
+            (late, 0) => format!("{late} late"),
+            (late, stolen) => format!("{late} late, {stolen} of them while the host stole time"),
+        };
+        let Self { ticks, tick_p50_us, tick_p99_us, .. } = self;
+        format!("{ticks}, {late}; p50 {tick_p50_us:.0} us, p99 {tick_p99_us:.0} us")
+    }
+
+    fn up_text(&self) -> String {
+        percentiles(self.up_p50_ms, self.up_p99_ms, self.up_p999_ms) + ", one way to the server"
+    }
+
+    fn down_text(&self) -> String {
+        percentiles(self.down_p50_ms, self.down_p99_ms, self.down_p999_ms)
+            + ", one way to the players"
+    }
+
+    fn state_text(&self) -> String {
+        format!(
+            "p50 {:.2} ms, p99 {:.2} ms; {:.3} % delivered; {:.1} entities in sight",
             self.state_age_p50_ms,
             self.state_age_p99_ms,
+            self.state_delivered_ratio * 100.0,
             self.visible_entities_mean,
-        )?;
-        writeln!(
-            out,
-            "reliable     {} sent, {} delivered",
-            self.reliable_sent, self.reliable_delivered,
-        )?;
-        writeln!(
-            out,
-            "server       {:.0} us of CPU per player and second, {:.1} MiB resident at most; {} ms stolen by the host",
+        )
+    }
+
+    fn reliable_text(&self) -> String {
+        format!("{} messages sent, {} delivered", self.reliable_sent, self.reliable_delivered)
+    }
+
+    fn datagrams_text(&self) -> String {
+        format!(
+            "{} in ({:.1} MiB), {} out ({:.1} MiB)",
+            self.packets_in,
+            self.bytes_in as f64 / MEBIBYTE,
+            self.packets_out,
+            self.bytes_out as f64 / MEBIBYTE,
+        )
+    }
+
+    fn server_text(&self) -> String {
+        format!(
+            "{:.0} us of CPU per player and second, {:.1} MiB of memory at most; \
+             {} ms stolen by the host",
             self.server_cpu_us_per_client_second, self.server_rss_mb, self.stolen_ms,
         )
     }
+
+    fn promises_text(&self) -> String {
+        match self.broken.len() {
+            0 => "all kept".to_owned(),
+            count => format!("{count} broken"),
+        }
+    }
+}
+
+fn percentiles(p50_ms: f64, p99_ms: f64, p999_ms: f64) -> String {
+    format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, p99.9 {p999_ms:.2} ms")
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// `value` to three decimals: beyond them a measurement of milliseconds says nothing.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }

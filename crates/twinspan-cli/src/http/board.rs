@@ -85,7 +85,7 @@ impl WorldFrame {
     }
 }
 
-/// One second of measurements.
+/// One second of measurements; what nobody measured in it is not a number, and `null` on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct MetricsFrame {
     /// Seconds since the demo began.
@@ -94,13 +94,13 @@ pub struct MetricsFrame {
     pub tick_p50_us: f64,
     /// 99th percentile of the time of a tick in microseconds.
     pub tick_p99_us: f64,
-    /// Packets that the server received in this second.
-    pub packets_in: u64,
-    /// Packets that the server sent in this second.
-    pub packets_out: u64,
-    /// Bytes per second that the mean player was sent.
+    /// Packets a second that the server received.
+    pub packets_in: f64,
+    /// Packets a second that the server sent.
+    pub packets_out: f64,
+    /// Bytes a second that the mean player was sent.
     pub bytes_per_player_out: f64,
-    /// Bytes per second that the mean player sent.
+    /// Bytes a second that the mean player sent.
     pub bytes_per_player_in: f64,
     /// Median latency from player to server in milliseconds.
     pub up_p50_ms: f64,

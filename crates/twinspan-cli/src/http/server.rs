@@ -42,24 +42,24 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The same limit for the buffer between hyper and the kernel.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Why the web side could not start; the text is one line and says what to do.
+/// Why the web side could not start; the text is one line that names the address.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HttpError {
     /// Another program listens on the address.
-    #[error("http address {addr} is taken: stop the other program or choose another with --http")]
+    #[error("http address {addr} is taken by another program")]
     Taken {
         /// The address asked for.
         addr: SocketAddr,
     },
     /// The system does not let this user listen there.
-    #[error("no permission to listen on http address {addr}: choose a port from 1024 up")]
+    #[error("no permission to listen on http address {addr}, as ports below 1024 need")]
     NotPermitted {
         /// The address asked for.
         addr: SocketAddr,
     },
     /// The address belongs to no interface of this machine.
-    #[error("http address {addr} is not an address of this machine: 127.0.0.1 always is")]
+    #[error("http address {addr} is not an address of this machine, as 127.0.0.1 always is")]
     NotLocal {
         /// The address asked for.
         addr: SocketAddr,

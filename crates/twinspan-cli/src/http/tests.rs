@@ -446,12 +446,7 @@ fn a_taken_port_is_one_clear_line() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
     let error = HttpServer::start(addr, Arc::default(), Box::new(|_| ())).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "http address {addr} is taken: stop the other program or choose another with --http"
-        )
-    );
+    assert_eq!(error.to_string(), format!("http address {addr} is taken by another program"));
 }
 
 #[test]
@@ -460,7 +455,7 @@ fn an_address_elsewhere_is_one_clear_line() {
     let error = HttpServer::start(addr, Arc::default(), Box::new(|_| ())).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "http address 192.0.2.1:7777 is not an address of this machine: 127.0.0.1 always is"
+        "http address 192.0.2.1:7777 is not an address of this machine, as 127.0.0.1 always is"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The command as a whole: its page in a real browser.
+//! The command as a whole: what it prints and returns, and its page in a real browser.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -6,5 +6,10 @@
     reason = "the helpers of tests fail as tests do, by panicking"
 )]
 
+mod command;
+mod demo;
+mod input;
 mod page;
+mod real_page;
+mod sim;
 mod webdriver;

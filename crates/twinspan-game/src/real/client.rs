@@ -195,7 +195,8 @@ impl ClientHandle {
     /// Waits until `fits` is true of the view, the session has ended or `time_max` has passed, and
     /// returns the view as it is then.
     pub fn wait_for(&self, time_max: Duration, fits: impl Fn(&View) -> bool) -> View {
-        self.wait(Some(Instant::now() + time_max), fits)
+        // A time that no clock reaches is no limit.
+        self.wait(Instant::now().checked_add(time_max), fits)
     }
 
     fn wait(&self, until: Option<Instant>, fits: impl Fn(&View) -> bool) -> View {

@@ -91,7 +91,7 @@ struct Started {
     epoch_nanos: u64,
 }
 
-/// A running server. Dropping it stops the server without a drain.
+/// A running server. Dropping it closes all sessions without a drain and waits for the end.
 pub struct ServerHandle {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -170,7 +170,8 @@ async fn start(
 ) -> Result<(Server, <ReactorEnv as NetworkProvider>::Udp, Started), ServeError> {
     let socket = env.bind_udp(address, &UdpOptions::default()).await?;
     let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    config.unix_at_start_s = unix_now.as_secs() - env.now().as_nanos() / 1_000_000_000;
+    config.unix_at_start_s =
+        unix_now.as_secs().saturating_sub(env.now().as_nanos() / 1_000_000_000);
     let mut secrets = env.secrets();
     let identity = ServerIdentity::new(secrets.as_mut());
     let tokens = TokenKey::new(secrets.as_mut());
@@ -295,7 +296,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Tap {
     server: Server,
     shared: Arc<Shared>,
-    stopped: bool,
     world_at: Timestamp,
     stats_at: Timestamp,
 }
@@ -303,19 +303,19 @@ struct Tap {
 impl Tap {
     const fn new(server: Server, shared: Arc<Shared>) -> Self {
         let start = Timestamp::START;
-        Self { server, shared, stopped: false, world_at: start, stats_at: start }
+        Self { server, shared, world_at: start, stats_at: start }
     }
 
     fn obey(&mut self, now: Timestamp) {
         match self.shared.asked.load(Ordering::Relaxed) {
             ASK_DRAIN => self.server.drain(now),
-            ASK_STOP => self.stopped = true,
+            ASK_STOP => self.server.stop(now),
             _ => {}
         }
     }
 
     fn publish(&mut self, now: Timestamp) {
-        let ended = self.server.is_done() || self.stopped;
+        let ended = self.server.is_done();
         if (now >= self.world_at || ended)
             && let Ok(mut world) = self.shared.world.try_lock()
         {
@@ -362,7 +362,7 @@ impl Machine for Tap {
     }
 
     fn is_done(&self) -> bool {
-        self.server.is_done() || self.stopped
+        self.server.is_done()
     }
 
     fn on_elapsed(&mut self, began: Timestamp, ended: Timestamp) {

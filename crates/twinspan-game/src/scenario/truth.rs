@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use twinspan_world::{CellId, EntityId, EntityState, Replica, World};
+use twinspan_world::{CellId, EntityId, EntityState, InterestConfig, Replica, World};
 
 /// Ticks that are remembered; replicas under faults lag by less.
 const TICKS_MAX: usize = 600;
+/// How many ticks a replica may lag that is to be complete: ten states.
+const LAG_TICKS_MAX: u32 = 30;
 /// The promised error of positions, in metres.
 const POSITION_ERROR_MAX: f64 = 0.01;
 /// The promised error of angles, in degrees.
 const ANGLE_ERROR_MAX: f32 = 1.0;
+
+/// The promised error of velocities, in metres per second for each axis.
+const VELOCITY_ERROR_MAX: f32 = 0.125_1;
 
 /// One tick of the world.
 struct Moment {
@@ -58,7 +63,12 @@ impl Truth {
     pub fn check(&mut self, replica: &Replica) -> Result<(), String> {
         let mut checked = 0;
         for (seen, tick) in replica.entities_with_ticks() {
-            let Some(moment) = self.at(tick) else { continue };
+            let Some(moment) = self.at(tick) else {
+                return Err(format!(
+                    "{:?} is as of tick {tick}: ten seconds old or never",
+                    seen.id
+                ));
+            };
             let Some((real, _)) = moment.entities.get(&seen.id) else {
                 return Err(format!(
                     "{:?} is in a replica at tick {tick} but was not there",
@@ -72,29 +82,43 @@ impl Truth {
         Ok(())
     }
 
-    /// Compares the set of entities in the replica with all that the server had in its cells.
+    /// Checks that the replica is up to date and that it holds exactly what the server had in its
+    /// cells, everybody as near as the default interest promises, and its own player to the bit.
     ///
     /// # Errors
-    /// A line that says who is missing or too many.
+    /// A line that says what is old, or who is missing or too many.
     pub fn check_complete(&self, replica: &Replica) -> Result<(), String> {
-        let Some(moment) = self.at(replica.tick()) else {
-            return Err(format!("its newest state, tick {}, is too old", replica.tick()));
+        let tick = replica.tick();
+        let newest = self.moments.back().map_or(0, |moment| moment.tick);
+        let Some(moment) = self.at(tick).filter(|_| newest - tick <= LAG_TICKS_MAX) else {
+            return Err(format!("its newest state is of tick {tick}, the world's of {newest}"));
         };
+        if let Some((old, at)) = replica.entities_with_ticks().find(|(_, at)| *at != tick) {
+            return Err(format!("it has {:?} as of tick {at}, its newest is {tick}", old.id));
+        }
+        if !replica.is_complete() {
+            return Err(format!("parts of its newest state, of tick {tick}, are missing"));
+        }
         let seen: BTreeSet<_> = replica.entities().map(|entity| entity.id).collect();
         let cells: BTreeSet<_> = replica.cells().collect();
-        let real = moment.entities.values();
-        let real: BTreeSet<_> =
-            real.filter(|(_, cell)| cells.contains(cell)).map(|(entity, _)| entity.id).collect();
-        let own = replica.own().map(|own| own.id);
-        if own.is_none_or(|own| !seen.contains(&own)) {
+        let Some(own) = replica.own().filter(|own| seen.contains(&own.id)) else {
             return Err("it does not see its own player".into());
+        };
+        if moment.entities.get(&own.id).is_none_or(|(real, _)| real.position != own.position) {
+            return Err(format!("its own player is not where the world had it at tick {tick}"));
         }
-        match seen.symmetric_difference(&real).next() {
-            None => Ok(()),
-            Some(id) => {
-                let whose = if seen.contains(id) { "its replica alone" } else { "the world alone" };
-                Err(format!("{id:?} is in {whose} at tick {}", replica.tick()))
+        let near = InterestConfig::default().enter.powi(2);
+        for (real, cell) in moment.entities.values() {
+            let is_near = real.position.ground_distance_squared(own.position) <= near;
+            let is_wanted = cells.contains(cell) || is_near;
+            if is_wanted != seen.contains(&real.id) {
+                let whose = if is_wanted { "the world alone" } else { "its replica alone" };
+                return Err(format!("{:?} is in {whose} at tick {tick}", real.id));
             }
+        }
+        match seen.iter().find(|id| !moment.entities.contains_key(id)) {
+            None => Ok(()),
+            Some(id) => Err(format!("{id:?} is in its replica alone at tick {tick}")),
         }
     }
 }
@@ -110,6 +134,16 @@ fn compare(seen: &EntityState, real: &EntityState) -> Result<(), String> {
             return Err(format!("{axis} is off by {error} m"));
         }
     }
+    let velocity = [
+        ("x", seen.velocity.x - real.velocity.x),
+        ("y", seen.velocity.y - real.velocity.y),
+        ("z", seen.velocity.z - real.velocity.z),
+    ];
+    for (axis, error) in velocity {
+        if error.abs() > VELOCITY_ERROR_MAX {
+            return Err(format!("its velocity along {axis} is off by {error} m/s"));
+        }
+    }
     let yaw = (seen.yaw - real.yaw + 540.0).rem_euclid(360.0) - 180.0;
     for (angle, error) in [("yaw", yaw), ("pitch", seen.pitch - real.pitch)] {
         if error.abs() > ANGLE_ERROR_MAX {
@@ -118,4 +152,102 @@ fn compare(seen: &EntityState, real: &EntityState) -> Result<(), String> {
     }
     let same = (seen.kind, seen.flags, seen.health) == (real.kind, real.flags, real.health);
     if same { Ok(()) } else { Err(format!("{seen:?} was {real:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use twinspan_core::bytes::Writer;
+    use twinspan_core::random::Stream;
+    use twinspan_world::{
+        CellEncodings, Kind, STATE_ROOM_MIN, StateHeader, StatePlan, Subscriptions, WorldConfig,
+    };
+
+    use super::*;
+
+    /// A world with one player and some NPCs after `ticks` ticks.
+    fn world(seed: u64, ticks: u32) -> (World, EntityId) {
+        let config = WorldConfig { side: 256.0, ..WorldConfig::default() };
+        let mut world = World::new(config, Stream::new(seed, "world", 0)).unwrap();
+        let own = world.spawn_anywhere(Kind::Player).unwrap();
+        (0..300).for_each(|_| assert!(world.spawn_anywhere(Kind::Npc).is_ok()));
+        (0..ticks).for_each(|_| world.step());
+        (world, own)
+    }
+
+    /// What a client of `own` makes of the world, seeing as far as `interest` says.
+    fn replica((world, own): &(World, EntityId), interest: InterestConfig) -> Replica {
+        let mut encodings = CellEncodings::new();
+        encodings.encode_all(world);
+        let mut subscriptions = Subscriptions::new(interest);
+        let at = world.entity(*own).unwrap().position;
+        subscriptions.update(world.tick(), at, world.grid());
+        let mut plan = StatePlan::new(STATE_ROOM_MIN);
+        plan.plan(
+            StateHeader::of(world, *own, &subscriptions).unwrap(),
+            &subscriptions,
+            &encodings,
+        );
+        let mut replica = Replica::new();
+        for part in 0..plan.parts() {
+            let mut packet = [0; STATE_ROOM_MIN];
+            let mut out = Writer::new(&mut packet);
+            plan.write_part(part, &encodings, &mut out).unwrap();
+            replica.apply(out.written()).unwrap();
+        }
+        replica
+    }
+
+    fn truth_of(world: &World) -> Truth {
+        let mut truth = Truth::default();
+        truth.record(world);
+        truth
+    }
+
+    #[test]
+    fn a_replica_of_the_world_is_true_and_complete() {
+        let world = world(1, 40);
+        let mut truth = truth_of(&world.0);
+        let replica = replica(&world, InterestConfig::default());
+        assert_eq!(truth.check(&replica), Ok(()));
+        assert_eq!(truth.check_complete(&replica), Ok(()));
+        assert_eq!(truth.checked(), replica.len() as u64);
+    }
+
+    #[test]
+    fn a_replica_that_stands_still_is_not_complete() {
+        let mut world = world(1, 40);
+        let replica = replica(&world, InterestConfig::default());
+        let mut truth = truth_of(&world.0);
+        for _ in 0..=LAG_TICKS_MAX {
+            world.0.step();
+            truth.record(&world.0);
+        }
+        let line = truth.check_complete(&replica).unwrap_err();
+        assert_eq!(line, "its newest state is of tick 40, the world's of 71");
+    }
+
+    #[test]
+    fn a_tick_that_is_not_known_is_no_excuse() {
+        let (before, after) = (world(1, 40), world(1, 41));
+        let replica = replica(&before, InterestConfig::default());
+        assert!(truth_of(&after.0).check(&replica).unwrap_err().contains("as of tick 40"));
+    }
+
+    #[test]
+    fn a_replica_of_another_world_is_false() {
+        let (here, elsewhere) = (world(1, 40), world(2, 40));
+        let replica = replica(&elsewhere, InterestConfig::default());
+        assert!(truth_of(&here.0).check(&replica).is_err());
+        assert!(truth_of(&here.0).check_complete(&replica).is_err());
+    }
+
+    #[test]
+    fn a_replica_that_sees_less_than_promised_is_not_complete() {
+        let world = world(1, 40);
+        let blinkered = InterestConfig { enter: 0.5, ..InterestConfig::default() };
+        let mut truth = truth_of(&world.0);
+        let replica = replica(&world, blinkered);
+        assert_eq!(truth.check(&replica), Ok(()));
+        assert!(truth.check_complete(&replica).unwrap_err().contains("the world alone"));
+    }
 }

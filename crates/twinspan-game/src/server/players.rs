@@ -6,7 +6,7 @@ use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
-use twinspan_world::event::{ActionOutcome, ClientEvent, ServerEvent};
+use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
     EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ, Verdict,
     World,
@@ -25,11 +25,12 @@ const INPUTS_PER_SECOND_MAX: u32 = 2 * TICK_HZ;
 const OFFENCES_PER_SECOND_MAX: u32 = 100;
 /// Events that wait to be handed to the sessions; each handled message adds at most two.
 const EVENTS_WAITING_MAX: usize = 65_536;
-/// The longest encoded event.
-const EVENT_BYTES_MAX: usize = 64;
+/// Inputs that a client may leave out before it counts as new: 20 seconds of them, in which a
+/// silent session ends. Without it one false number would spoil what is counted as expected.
+const INPUT_GAP_MAX: u32 = 20 * TICK_HZ;
 
 /// What players did and what became of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PlayerStats {
     /// Players that entered the world.
     pub joined: u64,
@@ -44,7 +45,7 @@ pub struct PlayerStats {
     pub inputs_flooding: u64,
     /// Messages that could not be decoded or came on a channel that clients do not use.
     pub malformed: u64,
-    /// Inputs whose claimed position was not where authority put the player.
+    /// Ticks in which a player's claimed position was not where authority put it.
     pub corrected: u64,
     /// Players closed for claims that no honest client makes.
     pub lying: u64,
@@ -62,6 +63,41 @@ pub struct PlayerStats {
     pub actions_refused: u64,
     /// One-way latency of inputs, from the slot they were scheduled for.
     pub up: Latency,
+}
+
+impl Clone for PlayerStats {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies without allocating.
+    fn clone_from(&mut self, source: &Self) {
+        let mut up = core::mem::replace(&mut self.up, Latency::EMPTY);
+        up.clone_from(&source.up);
+        let Self { joined, left, inputs, inputs_expected, inputs_flooding, .. } = *source;
+        let Self { malformed, corrected, lying, reliable_received, reliable_sent, .. } = *source;
+        let Self { actions_out_of_order, actions_flooding, .. } = *source;
+        let Self { actions_applied, actions_refused, .. } = *source;
+        *self = Self {
+            joined,
+            left,
+            inputs,
+            inputs_expected,
+            inputs_flooding,
+            malformed,
+            corrected,
+            lying,
+            reliable_received,
+            reliable_sent,
+            actions_out_of_order,
+            actions_flooding,
+            actions_applied,
+            actions_refused,
+            up,
+        };
+    }
 }
 
 /// Reliable messages of one player.
@@ -177,7 +213,7 @@ impl Players {
         world: &mut World,
     ) -> bool {
         let Ok(entity) = world.spawn_anywhere(Kind::Player) else {
-            self.verdicts.push_back((session, CloseReason::Refused(RefuseReason::Full)));
+            self.refuse(session, RefuseReason::Full);
             return false;
         };
         let mut subscriptions = Subscriptions::new(self.interest);
@@ -219,6 +255,11 @@ impl Players {
         };
         self.tell(session, welcome);
         true
+    }
+
+    /// Lets a session go before anybody joined with it.
+    pub(super) fn refuse(&mut self, session: SessionKey, reason: RefuseReason) {
+        self.verdicts.push_back((session, CloseReason::Refused(reason)));
     }
 
     pub(super) fn leave(&mut self, session: SessionKey, reason: CloseReason, world: &mut World) {
@@ -275,7 +316,8 @@ impl Players {
         };
         self.stats.inputs += 1;
         let newest = bundle.newest();
-        self.stats.inputs_expected += u64::from(newest.saturating_sub(player.newest_input));
+        let gap = newest.saturating_sub(player.newest_input).min(INPUT_GAP_MAX);
+        self.stats.inputs_expected += u64::from(gap);
         player.newest_input = player.newest_input.max(newest);
         if let Some(latency) = elapsed_since_wire(now, bundle.slot_us) {
             self.stats.up.record(latency);

@@ -11,6 +11,8 @@ use crate::wire::TICKS_PER_STATE;
 /// Slots into which one tick is divided: 1 ms each at 60 Hz, rounded down.
 pub(crate) const SLOTS_PER_TICK: usize = 16;
 const SLOTS: usize = SLOTS_PER_TICK * TICKS_PER_STATE as usize;
+// A slot's number fits a byte.
+const _: () = assert!(SLOTS <= 256);
 
 /// One state to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) struct Due {
 #[derive(Debug)]
 pub(crate) struct SendSchedule {
     slots: Vec<Vec<SessionKey>>,
+    /// The slot of each session; index: [`SessionKey::index`]. Only for sessions that are in.
+    homes: Vec<u8>,
     slot_length: Duration,
     /// When the tick began whose slots are being served.
     tick_at: Timestamp,
@@ -39,6 +43,7 @@ impl SendSchedule {
     pub(crate) fn new(tick_length: Duration) -> Self {
         Self {
             slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            homes: Vec::new(),
             slot_length: tick_length / SLOTS_PER_TICK as u32,
             tick_at: Timestamp::START,
             first: 0,
@@ -49,20 +54,33 @@ impl SendSchedule {
 
     /// Gives the session the emptiest slot; among equals the first.
     pub(crate) fn add(&mut self, session: SessionKey) {
-        if let Some(slot) = self.slots.iter_mut().min_by_key(|slot| slot.len()) {
-            slot.push(session);
+        let slots = self.slots.iter_mut().zip(0_u8..);
+        let Some((slot, number)) = slots.min_by_key(|(slot, _)| slot.len()) else { return };
+        slot.push(session);
+        if session.index() >= self.homes.len() {
+            self.homes.resize(session.index() + 1, 0);
+        }
+        if let Some(home) = self.homes.get_mut(session.index()) {
+            *home = number;
         }
     }
 
     pub(crate) fn remove(&mut self, session: SessionKey) {
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let Some(place) = slot.iter().position(|other| *other == session) else { continue };
-            slot.remove(place);
-            if index == self.first + self.done && place < self.position {
-                self.position -= 1;
-            }
+        let Some(index) = self.homes.get(session.index()).map(|home| usize::from(*home)) else {
             return;
+        };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(place) = slot.iter().position(|other| *other == session) else { return };
+        slot.remove(place);
+        if index == self.first + self.done && place < self.position {
+            self.position -= 1;
         }
+    }
+
+    /// How many states `tick` would send if it were run.
+    pub(crate) fn states_in(&self, tick: u32) -> u64 {
+        let slots = self.slots.iter().skip(first_slot(tick));
+        slots.take(SLOTS_PER_TICK).map(|slot| slot.len() as u64).sum()
     }
 
     /// Begins the sends of `tick`, which was scheduled for `tick_at`. What was left of the tick
@@ -70,7 +88,7 @@ impl SendSchedule {
     pub(crate) fn begin_tick(&mut self, tick: u32, tick_at: Timestamp) -> u64 {
         let missed = self.left_in_tick();
         self.tick_at = tick_at;
-        self.first = (tick % TICKS_PER_STATE) as usize * SLOTS_PER_TICK;
+        self.first = first_slot(tick);
         self.done = 0;
         self.position = 0;
         missed
@@ -113,3 +131,11 @@ impl SendSchedule {
         })
     }
 }
+
+/// The first slot of `tick`.
+const fn first_slot(tick: u32) -> usize {
+    (tick % TICKS_PER_STATE) as usize * SLOTS_PER_TICK
+}
+
+#[cfg(test)]
+mod tests;

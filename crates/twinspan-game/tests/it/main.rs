@@ -1,3 +1,24 @@
 //! The game system as its users meet it: in the simulator and over real sockets.
 
+#[cfg(test)]
+mod datagrams;
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod late;
+#[cfg(test)]
+mod players;
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod rogue;
+#[cfg(test)]
+mod trace;
+#[cfg(test)]
+mod wire;
+#[cfg(test)]
 mod world;

@@ -5,12 +5,14 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
 use twinspan_core::time::Timestamp;
 use twinspan_net::{BatchUdp, PLAIN_PATH_REASON, ReactorEnv};
 use twinspan_provider::{
-    BindError, NetworkProvider, SocketReport, TaskProvider, UdpOptions, UdpSocket,
+    BindError, NetworkProvider, SocketReport, TaskProvider, TimeProvider, Timer, UdpOptions,
+    UdpSocket,
 };
 
 fn env() -> ReactorEnv {
@@ -286,4 +288,36 @@ fn a_privileged_port_is_not_permitted() {
         Ok(_) => println!("skipped: this user or system may bind port 1"),
         Err(other) => panic!("port 1 is refused as not permitted, not: {other}"),
     }
+}
+
+/// A quiet socket costs nothing of a task's share: the twentieth of twenty is heard, and none of
+/// them keeps the task awake.
+#[test]
+fn many_quiet_sockets_in_one_task_let_it_sleep() {
+    const SOCKETS: usize = 20;
+    let env = env();
+    env.block_on(async {
+        let mut sockets = Vec::new();
+        for _ in 0..SOCKETS {
+            sockets.push(bind(&env, 4).await);
+        }
+        let last = sockets.last().unwrap().local_addr();
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        let mut timer = env.timer();
+        timer.set(Some(env.now().after(Duration::from_millis(20))));
+        let mut batch = DatagramBatch::new(4);
+        let (mut turns, mut sent) = (0, false);
+        poll_fn(|cx| {
+            turns += 1;
+            assert!(turns < 100, "quiet sockets keep their task awake");
+            if !sent && timer.poll_expired(cx).is_ready() {
+                sent = true;
+                sender.send_to(b"heard", last).unwrap();
+            }
+            let ready = sockets.iter_mut().any(|one| one.poll_recv(cx, &mut batch).is_ready());
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert_eq!(&*batch.pop().unwrap().packet, b"heard");
+    });
 }

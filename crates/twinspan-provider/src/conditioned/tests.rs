@@ -136,9 +136,13 @@ impl Bench {
 
     /// Sends each text, and returns how many the socket took.
     fn send(&mut self, texts: &[&str]) -> usize {
+        self.send_to(peer(2), texts)
+    }
+
+    fn send_to(&mut self, peer: SocketAddr, texts: &[&str]) -> usize {
         let mut batch = DatagramBatch::new(texts.len());
         for text in texts {
-            batch.push(self.datagram(text)).unwrap();
+            batch.push(Datagram { peer, ..self.datagram(text) }).unwrap();
         }
         match self.socket.poll_send(&mut Context::from_waker(Waker::noop()), &mut batch) {
             Poll::Ready(count) => count.unwrap(),
@@ -321,6 +325,24 @@ fn two_sockets_of_one_control_draw_different_fates() {
     first.send(&texts);
     assert_ne!(sent, first.sent());
     assert!(!sent.is_empty() && sent.len() < texts.len());
+}
+
+#[test]
+fn another_peer_does_not_change_what_befalls_the_first() {
+    let sent_to_first = |others: usize| {
+        let mut bench = Bench::new(Conditions { loss: 0.5, ..Conditions::CLEAN });
+        for number in 0..40 {
+            bench.send_to(peer(3), &vec!["other"; others]);
+            bench.send_to(peer(2), &[&number.to_string()]);
+        }
+        let mut sent = bench.sent();
+        sent.retain(|text| text != "other");
+        sent
+    };
+    let alone = sent_to_first(0);
+    assert!(!alone.is_empty() && alone.len() < 40);
+    assert_eq!(alone, sent_to_first(1));
+    assert_eq!(alone, sent_to_first(3));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::Knobs;
+use crate::{CREDIT_BYTES, Knobs};
 
 const START: Timestamp = Timestamp::START;
 const ORDERED: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
@@ -17,6 +17,11 @@ fn receiver(config: &Config) -> Receiver {
 
 fn at_ms(ms: u64) -> Timestamp {
     START.after(Duration::from_millis(ms))
+}
+
+/// A window of 150,000 bytes, and messages short enough for it.
+fn small() -> Config {
+    Config { credit_bytes: 150_000, message_bytes_max: 32_768, ..Config::default() }
 }
 
 /// Hands a whole message over; returns what was delivered, as text.
@@ -223,7 +228,7 @@ fn a_message_past_the_window_is_named() {
 
 #[test]
 fn more_than_the_credit_is_named() {
-    let mut receiver = receiver(&Config { credit_bytes: 150_000, ..Config::default() });
+    let mut receiver = receiver(&small());
     // 132 frames of 1,000 + 128 bytes are 148,896.
     for number in 1..=132 {
         frame(&mut receiver, START, ORDERED, number, None, &[0; 1_000]).unwrap();
@@ -304,7 +309,7 @@ proptest! {
         ),
         wild: bool,
     ) {
-        let mut receiver = receiver(&Config { credit_bytes: 150_000, ..Config::default() });
+        let mut receiver = receiver(&small());
         let mut now = START;
         for (channel, number, fragment, len) in frames {
             let tame = |value: u16, below: u16| if wild { value } else { value % below };
@@ -328,7 +333,7 @@ proptest! {
 
 #[test]
 fn the_worst_peer_fills_its_credit_and_no_more() {
-    let mut receiver = receiver(&Config { credit_bytes: 150_000, ..Config::default() });
+    let mut receiver = receiver(&small());
     let mut refused = 0;
     for stream in 0..64_u8 {
         for class in [1, 2, 3] {
@@ -343,4 +348,53 @@ fn the_worst_peer_fills_its_credit_and_no_more() {
     assert!(refused > 100_000);
     assert_eq!(receiver.held_bytes(), 150_000 / 129 * 129);
     assert!(receiver.heap_bytes() <= HEAP_BYTES_MAX, "{}", receiver.heap_bytes());
+}
+
+/// Each channel's list of held messages grows to its longest, one channel after the other, and
+/// shrinks to one.
+#[test]
+fn room_for_what_was_held_once_is_given_back() {
+    let mut receiver = receiver(&Config::default());
+    for stream in 1..64_u8 {
+        let channel = Channel::from_byte(Delivery::Ordered.bits() << 6 | stream);
+        for number in (0..1_024).rev().filter(|number| *number != 1_022) {
+            let frame = InFrame { channel, number, fragment: None, body: &[1] };
+            receiver.handle_frame(START, frame, &mut |_, _| {}).unwrap();
+        }
+        let _told = receiver.poll_credit();
+        assert_eq!(receiver.held_bytes(), 129 * u64::from(stream));
+    }
+    // What is left: slots for as many pieces as credit allows, and some idle buffers.
+    assert!(receiver.heap_bytes() <= 400_000, "{}", receiver.heap_bytes());
+}
+
+/// Two long messages, of which each is held for the sake of a few frames, leave so much of the
+/// window that the rest of one of them may come: a sender without credit has nothing else to do.
+#[test]
+fn two_messages_half_way_do_not_use_up_all_credit() {
+    let mut receiver = receiver(&Config::default());
+    let (mut used, mut credit) = (0, CREDIT_BYTES);
+    let mut take = |receiver: &mut Receiver, frame: InFrame<'_>| {
+        let cost = FRAME_CHARGE_BYTES + frame.body.len() as u64;
+        if used + cost > credit {
+            return false;
+        }
+        used += cost;
+        receiver.handle_frame(START, frame, &mut |_, _| {}).unwrap();
+        credit = receiver.poll_credit().unwrap_or(credit);
+        true
+    };
+    // Just short of the next word about credit, whatever share of the window calls for it.
+    for number in 0..1_000 {
+        let frame = InFrame { channel: ORDERED, number, fragment: None, body: &[0; 3] };
+        assert!(take(&mut receiver, frame));
+    }
+    let channels = [2, 4].map(|stream| Channel::from_byte(Delivery::Ordered.bits() << 6 | stream));
+    for channel in channels {
+        for index in 0..59 {
+            let fragment = Some(Fragment { index, last: 59 });
+            let frame = InFrame { channel, number: 0, fragment, body: &[0; 1_100] };
+            assert!(take(&mut receiver, frame), "{channel:?} stops at piece {index}");
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use super::store::{Key, Message, Queue, Store};
 use crate::bits::DoneSet;
 use crate::config::{
-    CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
+    CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
+    FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
 };
 use crate::{Channel, Config, Delivery, ResendIdentity, SendError, SenderStats, StreamId};
 
@@ -67,6 +68,8 @@ pub(crate) struct Outbox {
     in_flight: u32,
     credit_used: u64,
     credit_total: u64,
+    /// Reliable messages that are not done: of the control stream, and others with their bytes.
+    control_messages: u32,
     messages: u32,
     bytes: usize,
     loose_bytes: usize,
@@ -105,6 +108,7 @@ impl Outbox {
             in_flight: 0,
             credit_used: 0,
             credit_total: config.credit_bytes,
+            control_messages: 0,
             messages: 0,
             bytes: 0,
             loose_bytes: 0,
@@ -125,7 +129,7 @@ impl Outbox {
     }
 
     pub(crate) const fn unacknowledged(&self) -> usize {
-        self.messages as usize
+        (self.messages + self.control_messages) as usize
     }
 
     pub(crate) const fn is_dead(&self) -> bool {
@@ -203,15 +207,18 @@ impl Outbox {
             self.send_loose(channel, payload, fragments, stats);
             return Ok(());
         }
-        let bytes = self.bytes + payload.len();
-        if self.messages >= self.limits.messages || bytes > self.limits.bytes as usize {
-            return Err(SendError::Full { messages: self.messages as usize, bytes: self.bytes });
+        if self.is_full(channel, payload.len()) {
+            return Err(SendError::Full { messages: self.unacknowledged(), bytes: self.bytes });
         }
         let place = self.place(channel);
         let number = self.number_at(place);
         let key = self.store.insert(channel, place, number, fragments, payload);
-        self.messages += 1;
-        self.bytes = bytes;
+        if channel.is_charged() {
+            self.messages += 1;
+            self.bytes += payload.len();
+        } else {
+            self.control_messages += 1;
+        }
         stats.messages_sent += 1;
         stats.bytes_sent += payload.len() as u64;
         let lane = match channel.stream {
@@ -221,6 +228,15 @@ impl Outbox {
         };
         self.store.push_back(lane, key);
         Ok(())
+    }
+
+    /// Whether a reliable message of `len` bytes finds no place.
+    const fn is_full(&self, channel: Channel, len: usize) -> bool {
+        if channel.is_charged() {
+            self.messages >= self.limits.messages || self.bytes + len > self.limits.bytes as usize
+        } else {
+            self.control_messages as usize >= CONTROL_MESSAGES_QUEUED_MAX
+        }
     }
 
     fn send_loose(
@@ -445,8 +461,12 @@ impl Outbox {
             return;
         }
         let (place, number, len) = (message.place, message.number, message.body.len());
-        self.messages -= 1;
-        self.bytes -= len;
+        if message.channel.is_charged() {
+            self.messages -= 1;
+            self.bytes -= len;
+        } else {
+            self.control_messages -= 1;
+        }
         stats.messages_acked += 1;
         if let Some(tx) = self.channels.get_mut(usize::from(place)) {
             tx.done.insert(number);
@@ -484,7 +504,7 @@ impl Outbox {
     /// Entries whose message was completed by a late ack go when they reach the front; were the
     /// front stuck, they could pile up without this.
     fn compact_resend(&mut self) {
-        if self.resend.len() > 2 * self.messages as usize + 16 {
+        if self.resend.len() > 2 * self.unacknowledged() + 16 {
             let store = &self.store;
             self.resend.retain(|key| store.get(*key).is_some_and(|message| message.in_resend));
         }

@@ -3,7 +3,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Delivery, Knobs, StreamId};
+use crate::{CONTROL_MESSAGES_QUEUED_MAX, Delivery, Knobs, StreamId};
 
 const START: Timestamp = Timestamp::START;
 const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
@@ -267,7 +267,7 @@ fn lost_frames_then_control_then_loose_then_the_rest_then_bulk() {
 
 #[test]
 fn credit_holds_new_frames_back_but_neither_control_nor_resends() {
-    let config = Config { credit_bytes: 200_000, ..config() };
+    let config = Config { credit_bytes: 200_000, message_bytes_max: 32_768, ..config() };
     let mut sender = sender(&config);
     // 198 frames of 880 + 128 bytes: 199,584 of 200,000.
     for number in 1..=198 {
@@ -340,6 +340,34 @@ fn full_queues_refuse_and_keep_what_they_have() {
     let full = SendError::Full { messages: 2, bytes: 100 };
     assert_eq!(sender.send(START, EVENTS, &[]), Err(full));
     assert_eq!(sender.unacknowledged(), 2);
+}
+
+/// Else two ends whose queues wait for credit could not tell each other of any.
+#[test]
+fn a_full_queue_still_takes_control_messages() {
+    for full in
+        [Config { queued_messages_max: 2, ..config() }, Config { queued_bytes_max: 6, ..config() }]
+    {
+        let mut sender = sender(&full);
+        sender.send(START, EVENTS, b"one").unwrap();
+        sender.send(START, EVENTS, b"two").unwrap();
+        assert!(matches!(sender.send(START, EVENTS, b"three"), Err(SendError::Full { .. })));
+        for _ in 0..128 {
+            assert_eq!(sender.send(START, CONTROL, b"credit"), Ok(()));
+        }
+        assert!(matches!(sender.send(START, CONTROL, b"credit"), Err(SendError::Full { .. })));
+        for number in 1..=66 {
+            assert!(leave(&mut sender, START, number).is_some());
+        }
+        acked(&mut sender, at_ms(80), &(1..=66).collect::<Vec<_>>());
+        for number in 67..=130 {
+            assert!(leave(&mut sender, at_ms(80), number).is_some());
+        }
+        acked(&mut sender, at_ms(160), &(67..=130).collect::<Vec<_>>());
+        assert_eq!(sender.unacknowledged(), 0);
+        assert_eq!(sender.send(START, CONTROL, b"credit"), Ok(()));
+        assert_eq!(sender.send(START, EVENTS, b"three"), Ok(()));
+    }
 }
 
 #[test]
@@ -567,7 +595,7 @@ proptest! {
             }
             let timeout = sender.poll_timeout();
             prop_assert!(timeout.is_none_or(|at| at > now || same || sender.wants_to_send(now)));
-            prop_assert!(sender.unacknowledged() <= 50);
+            prop_assert!(sender.unacknowledged() <= 50 + CONTROL_MESSAGES_QUEUED_MAX);
             prop_assert!(sender.heap_bytes() < 1 << 20, "{}", sender.heap_bytes());
         }
     }

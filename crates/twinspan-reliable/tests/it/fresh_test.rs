@@ -220,3 +220,30 @@ fn credit_carries_more_than_its_window_and_both_ways() {
         assert!(got.iter().all(|bytes| *bytes == message));
     }
 }
+
+/// Every queue is full and every window used up, both ways: new credit must still be told.
+#[test]
+fn two_ends_with_full_queues_do_not_wait_for_each_other() {
+    let config = Config { queued_messages_max: 16, ..Config::default() };
+    let mut pair = Pair::new([&config, &config], conditions(3), 3);
+    let message = vec![7; 60_000];
+    let mut sent = [0; 2];
+    while pair.now < Timestamp::START.after(Duration::from_secs(60)) {
+        for (end, sent) in pair.ends.iter_mut().zip(&mut sent) {
+            for channel in [BULK, ORDERED, UNORDERED].into_iter().cycle().skip(*sent % 3) {
+                match end.sender.send(pair.now, channel, &message) {
+                    Ok(()) => *sent += 1,
+                    Err(error) => {
+                        assert!(matches!(error, SendError::Full { .. }));
+                        break;
+                    }
+                }
+            }
+        }
+        pair.run_until(pair.now.after(Duration::from_millis(20)));
+    }
+    for end in &pair.ends {
+        assert_eq!(end.failure, None);
+        assert!(end.got.len() > 100, "only {} messages", end.got.len());
+    }
+}

@@ -13,8 +13,8 @@ use super::{Flight, Inbound, LinkState, Network, Refused};
 use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
 use crate::store::Payload;
-use crate::trace::TraceKind;
-use crate::world::{Event, Hosts, State};
+use crate::trace::{Origin, TraceKind};
+use crate::world::{Event, Hosts, State, ip_words};
 
 impl State {
     /// Sends one datagram of a socket on its way.
@@ -24,10 +24,18 @@ impl State {
         key: Key,
         datagram: &mut Datagram,
     ) -> Result<(), Refused> {
-        let Some(index) = self.flow_of(key, datagram.peer)? else {
-            self.faults.inject(FaultKind::QueueDrop);
-            self.faults.observe(FaultKind::QueueDrop);
-            return Ok(());
+        let index = match self.flow_of(key, datagram.peer) {
+            Ok(Some(index)) => index,
+            Ok(None) => {
+                self.faults.inject(FaultKind::QueueDrop);
+                self.faults.observe(FaultKind::QueueDrop);
+                self.record_unsent(now, key, datagram);
+                return Ok(());
+            }
+            Err(refused) => {
+                self.record_unsent(now, key, datagram);
+                return Err(refused);
+            }
         };
         let network = &mut self.network;
         let flow = network.flows.get_mut(index as usize).ok_or(Refused)?;
@@ -55,6 +63,19 @@ impl State {
             self.launch(now, Flight { flow: index, arrival, payload, hash }, flow_key);
         }
         Ok(())
+    }
+
+    /// A datagram that no link saw: it belongs to no flow, so the trace names its two ends.
+    #[cold]
+    fn record_unsent(&mut self, now: Timestamp, key: Key, datagram: &Datagram) {
+        let socket = self.network.sockets.get(key);
+        let who = socket.map_or(Origin::Outside, |socket| Origin::Host(socket.host));
+        let [high, low] = ip_words(datagram.peer.ip());
+        let bytes: &[u8] = &datagram.packet;
+        let values =
+            [high, low, u64::from(datagram.peer.port()), bytes.len() as u64, xxh3_64(bytes)];
+        let what = (u64::from(key.index), who);
+        self.trace.record_all(now, TraceKind::SendRefused, what, &values);
     }
 
     /// Puts a datagram on its way, or drops it when too many are.

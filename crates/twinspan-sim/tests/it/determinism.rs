@@ -1,9 +1,13 @@
 //! A run is a function of its seed and of nothing else.
 
+use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
+use twinspan_core::packet::{Datagram, DatagramBatch};
+use twinspan_provider::{NetworkProvider, TimeProvider, UdpOptions, UdpSocket};
 use twinspan_sim::{Sim, SimConfig};
 
 use crate::echo::{MS, World, ip, rough};
@@ -90,6 +94,44 @@ fn a_note_is_part_of_the_trace() {
     hashes.sort_unstable();
     hashes.dedup();
     assert_eq!(hashes.len(), count);
+}
+
+#[test]
+fn a_note_says_which_host_made_it() {
+    let noted_by = |last: usize| {
+        clean_run(|sim| {
+            let hosts = [sim.host("one", ip(8)), sim.host("other", ip(9))];
+            hosts[last].note("a", &[1]);
+        })
+    };
+    assert_ne!(noted_by(0), noted_by(1));
+}
+
+/// What a kernel refuses is an event as well: whom it was for and what was in it.
+#[test]
+fn a_refused_datagram_is_part_of_the_trace() {
+    fn refused(to: &'static str, byte: u8) -> u64 {
+        let mut sim = Sim::new(SimConfig::default());
+        let env = sim.host("node", ip(1));
+        let inner = env.clone();
+        let report = sim.block_on(&env, Duration::from_secs(1), async move {
+            let local = SocketAddr::new(inner.ip(), 0);
+            let mut socket = inner.bind_udp(local, &UdpOptions::default()).await.unwrap();
+            let mut packet = socket.pool().take().unwrap();
+            assert!(packet.fill(&[byte]));
+            let mut batch = DatagramBatch::new(1);
+            let peer = to.parse().unwrap();
+            batch.push(Datagram { peer, at: inner.now(), packet }).unwrap();
+            poll_fn(|cx| socket.poll_send(cx, &mut batch)).await.unwrap();
+            socket.report()
+        });
+        assert_eq!(report.unwrap().send_errors, 1);
+        sim.trace_hash()
+    }
+    let hash = refused("10.0.0.2:0", 1);
+    assert_eq!(hash, refused("10.0.0.2:0", 1));
+    assert_ne!(hash, refused("10.0.0.2:0", 2));
+    assert_ne!(hash, refused("10.0.0.3:0", 1));
 }
 
 /// Recorded seeds stay valid only while this hash does. Debug and release agree because this test

@@ -146,3 +146,10 @@ fn too_much_in_flight_is_dropped_and_counted() {
     assert_eq!(world.sim.in_flight(), 10);
     assert_eq!(world.sim.faults().effect(FaultKind::QueueDrop), 40);
 }
+
+#[test]
+fn no_limit_in_flight_is_a_limit_too() {
+    let mut world = World::new(SimConfig { in_flight_max: usize::MAX, ..config(rough()) }, 1, 5);
+    world.sim.run_for(Duration::from_secs(1));
+    assert!(world.server.borrow().echoed > 0);
+}

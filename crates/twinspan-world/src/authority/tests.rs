@@ -166,6 +166,8 @@ fn a_clock_that_runs_a_little_fast_is_no_flood() {
 #[test]
 fn repeating_refused_inputs_scores_once() {
     let mut player = Player::known();
+    // It was never silent and its first input came at once.
+    player.controls.sequence_credit = 0;
     let inputs: Vec<_> = (0..INPUT_WINDOW + 10).map(|_| player.walk()).collect();
     for _ in 0..8 {
         inputs.iter().for_each(|input| {
@@ -286,4 +288,32 @@ fn hostile_sequences_harm_only_their_sender() {
     let walked = player.walked();
     let steps = player.controls.standing().applied;
     assert!(walked <= steps as f64 * 5.0 / 60.0 + 0.001);
+}
+
+/// Wireless networks do this.
+#[test]
+fn inputs_that_a_network_held_back_and_brought_at_once_are_no_flood() {
+    for stall in [60, 120, 240, 900] {
+        let mut player = Player::known();
+        for _ in 0..4 {
+            let held_back: Vec<_> = (0..stall)
+                .map(|_| {
+                    player.tick();
+                    Input { claimed: ClaimedPosition::NONE, ..player.walk() }
+                })
+                .collect();
+            for input in held_back {
+                // What finds no place is refused.
+                let _ = player.controls.submit(input);
+            }
+            for _ in 0..120 {
+                assert_eq!(player.tick(), Verdict::Honest, "after {stall} ticks");
+                let input = Input { claimed: ClaimedPosition::NONE, ..player.walk() };
+                let _ = player.controls.submit(input);
+            }
+        }
+        let standing = player.controls.standing();
+        assert_eq!(standing.score, 0);
+        assert!(standing.flooded > 0);
+    }
 }

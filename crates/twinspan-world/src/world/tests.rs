@@ -60,6 +60,8 @@ fn actions_against_the_rules_are_refused() {
     assert!(world.place(target, Position::ground(110.0, 100.0)));
     let projectile = world.spawn(Kind::Projectile, Position::ground(100.0, 101.0)).unwrap();
     assert_eq!(world.apply_effect(actor, projectile), Err(ActionRefused::NotAffected));
+    let far = world.spawn(Kind::Projectile, Position::ground(100.0, 20.0)).unwrap();
+    assert_eq!(world.apply_effect(actor, far), Err(ActionRefused::OutOfRange));
     // What was refused does not tire.
     assert!(world.apply_effect(actor, target).is_ok());
     assert_eq!(world.apply_effect(actor, target), Err(ActionRefused::CoolingDown));

@@ -1,0 +1,24 @@
+//! What a server counts of states that it was too late to send.
+
+use twinspan_provider::Machine;
+use twinspan_world::tick_duration;
+
+use crate::rig::{BOTS, Rig};
+
+#[test]
+fn states_of_a_stall_count_as_scheduled_and_unsent() {
+    let mut rig = Rig::new(|_| {});
+    let before = rig.stats().stats;
+    assert_eq!((before.states_unsent, before.skipped_ticks), (0, 0));
+    // The server does not come to its turn for half a second.
+    let late = rig.now().after(tick_duration() * 30);
+    rig.server.borrow_mut().handle_timeout(late);
+    rig.run_for(tick_duration() * 33);
+    let after = rig.stats().stats;
+    // 33 ticks are 11 state periods, whatever became of them.
+    let scheduled = after.states_scheduled - before.states_scheduled;
+    assert_eq!(scheduled, 11 * u64::from(BOTS));
+    assert_eq!(after.skipped_ticks, 26);
+    assert!(after.states_unsent >= 8 * u64::from(BOTS), "{}", after.states_unsent);
+    assert!(after.states_unsent <= 10 * u64::from(BOTS), "{}", after.states_unsent);
+}
