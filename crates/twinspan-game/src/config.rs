@@ -5,6 +5,9 @@ use core::time::Duration;
 use twinspan_session::SessionConfig;
 use twinspan_world::{InterestConfig, WorldConfig};
 
+/// The most that [`ServerConfig::events_per_second_max`] can be.
+pub(crate) const EVENTS_PER_SECOND_LIMIT: u32 = 1_000;
+
 /// How a world server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -59,11 +62,11 @@ impl ServerConfig {
 /// Entities per square metre at which the cells around a player hold about forty.
 const DENSITY: f64 = 0.0042;
 
-/// The side of a square world for `population` entities: whole cells, at least two of them. In a
-/// world of two by two cells everybody sees everybody.
+/// The side of a square world for `population` entities: whole cells, at least one. A few
+/// players share one cell and see each other; in two by two cells the corners are too far apart.
 fn side_for(population: u32, cell: f64) -> f64 {
     let cells = libm::ceil(libm::sqrt(f64::from(population) / DENSITY) / cell);
-    cells.max(2.0) * cell
+    cells.max(1.0) * cell
 }
 
 /// Session defaults of a game: acknowledgements may wait for the next state packet.

@@ -18,7 +18,7 @@ use twinspan_session::{
 };
 use twinspan_world::{CellEncodings, Kind, StatePlan, TICK_HZ, World, tick_duration};
 
-use crate::config::ServerConfig;
+use crate::config::{EVENTS_PER_SECOND_LIMIT, ServerConfig};
 use crate::error::ServerError;
 use crate::measure::{Latency, wire_micros};
 use crate::wire::{EVENTS, STATE};
@@ -168,6 +168,10 @@ impl Server {
         random: &mut dyn FnMut(&'static str) -> Stream,
     ) -> Result<Self, ServerError> {
         config.interest.check(config.world.cell)?;
+        let per_second = config.events_per_second_max;
+        if !(1..=EVENTS_PER_SECOND_LIMIT).contains(&per_second) {
+            return Err(ServerError::Events { per_second });
+        }
         let endpoint = Endpoint::new(
             config.session.clone(),
             suites,

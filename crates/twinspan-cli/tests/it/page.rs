@@ -482,7 +482,7 @@ pub(crate) fn picture_all(browser: &Browser, base: &str, folder: &Path) {
     );
     browser.run("document.activeElement.blur(); window.scrollTo(0, 0)");
     browser.wait("the area is there", "return document.body.dataset.aoiCells");
-    for (width, height) in [(1280, 900), (1280, 1700), (800, 2200)] {
+    for (width, height) in [(1280, 900), (1280, 1160), (800, 2200), (390, 3200)] {
         for scheme in ["dark", "light"] {
             browser.look(width, height, scheme);
             browser.wait(

@@ -1,7 +1,7 @@
 use super::*;
 use crate::table::{Table, world};
 
-const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(110);
 
 fn bots(count: usize) -> Table<Bot> {
     let (server, clients) = world(count);

@@ -107,9 +107,9 @@ impl Truth {
         if moment.entities.get(&own.id).is_none_or(|(real, _)| real.position != own.position) {
             return Err(format!("its own player is not where the world had it at tick {tick}"));
         }
-        let near = InterestConfig::default().enter.powi(2);
+        let InterestConfig { enter, .. } = InterestConfig::default();
         for (real, cell) in moment.entities.values() {
-            let is_near = real.position.ground_distance_squared(own.position) <= near;
+            let is_near = real.position.ground_distance_squared(own.position) <= enter * enter;
             let is_wanted = cells.contains(cell) || is_near;
             if is_wanted != seen.contains(&real.id) {
                 let whose = if is_wanted { "the world alone" } else { "its replica alone" };

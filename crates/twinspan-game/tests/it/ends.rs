@@ -1,4 +1,4 @@
-//! How a server ends: by a drain, and for one client alone.
+//! How a session ends that nobody misused: by a drain, by a kick, for want of room.
 
 use std::time::Duration;
 
@@ -109,6 +109,48 @@ fn nobody_new_comes_in_during_a_drain() {
     let reason = late.borrow().closed();
     assert_eq!(reason, Some(CloseReason::Refused(RefuseReason::Draining)));
     assert_eq!(late.borrow().own(), None, "it never stood in the world");
+}
+
+/// Lets a client ask for a place and returns how that ended; `None` when it stands in the world.
+fn ask_for_a_place(rig: &mut Rig, number: u32) -> Option<CloseReason> {
+    let client = shared(rig.client(number, SERVER));
+    rig.launch(address(number), client.clone());
+    rig.wait("an answer", |_| {
+        let client = client.borrow();
+        client.own().is_some() || client.closed().is_some()
+    });
+    let closed = client.borrow().closed();
+    closed
+}
+
+#[test]
+fn a_full_world_refuses_with_the_reason_until_somebody_leaves() {
+    let mut rig = Rig::empty(NETWORK, |config| {
+        (config.npcs, config.projectiles) = (2, 2);
+        config.world.entities_max = 4 + BOTS as usize;
+    });
+    (1..=BOTS).for_each(|number| drop(rig.add_bot(number, SERVER)));
+    rig.wait("the honest players to enter", Rig::all_entered);
+    let full = Some(CloseReason::Refused(RefuseReason::Full));
+    assert_eq!(ask_for_a_place(&mut rig, 50), full);
+    assert_eq!(rig.server.borrow().player_stats().joined, u64::from(BOTS));
+    let leaver = rig.bots.pop().unwrap();
+    leaver.borrow_mut().client_mut().close(rig.now());
+    rig.wait("the player to leave", |rig| rig.server.borrow().player_stats().left == 1);
+    assert_eq!(ask_for_a_place(&mut rig, 51), None);
+    assert_eq!(ask_for_a_place(&mut rig, 52), full);
+    rig.assert_honest_unharmed();
+}
+
+#[test]
+fn a_server_without_a_free_session_refuses_with_the_reason() {
+    let mut rig = Rig::empty(NETWORK, |config| config.session.sessions_max = BOTS as usize);
+    (1..=BOTS).for_each(|number| drop(rig.add_bot(number, SERVER)));
+    rig.wait("the honest players to enter", Rig::all_entered);
+    let full = Some(CloseReason::Refused(RefuseReason::Full));
+    assert_eq!(ask_for_a_place(&mut rig, 50), full);
+    assert_eq!(rig.server.borrow().sessions(), BOTS as usize);
+    rig.assert_honest_unharmed();
 }
 
 #[test]

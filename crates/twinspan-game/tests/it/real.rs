@@ -24,10 +24,10 @@ fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// A server whose world is so small that everybody sees and reaches everybody.
+/// A server whose world is one cell: everybody sees and reaches everybody.
 fn start() -> ServerHandle {
     let mut config = ServerConfig { npcs: 2, projectiles: 2, ..ServerConfig::default() };
-    config.world.side = 64.0;
+    config.world.side = config.world.cell;
     config.world.effect_range = 100.0;
     serve(loopback(), config).unwrap()
 }
@@ -94,7 +94,7 @@ fn two_players_see_each_other_walk_act_and_leave() {
 
     let before = find(&seen, bob_id).unwrap().position;
     // Towards the middle, so that no wall is in the way.
-    let (dx, dz) = (32.0 - before.x, 32.0 - before.z);
+    let (dx, dz) = (16.0 - before.x, 16.0 - before.z);
     bob.walk(dx.atan2(dz).to_degrees() as f32);
     wait(&ann, "bob to have walked two metres", |view| {
         find(view, bob_id).is_some_and(|bob| bob.position.distance(before) > 2.0)
@@ -245,6 +245,11 @@ fn handles_may_be_used_from_other_threads() {
             let tick = client.view().tick;
             wait(&client, "a state", |view| view.tick > tick);
         });
-        scope.spawn(|| server.with_world(|world| assert!(world.side == 64.0 || world.side == 0.0)));
+        scope.spawn(|| {
+            server.with_world(|world| {
+                // Before the first publication it is empty.
+                assert!([0.0, 32.0].contains(&world.side));
+            })
+        });
     });
 }

@@ -72,7 +72,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A small world, in which everybody sees and reaches everybody, without players.
+    /// A small world, in which everybody reaches everybody, without players.
     pub(crate) fn empty(conditions: Conditions, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let mut sim = Sim::new(SimConfig { seed: 11, conditions, ..SimConfig::default() });
         let mut config = ServerConfig { npcs: 3, projectiles: 3, ..ServerConfig::default() };

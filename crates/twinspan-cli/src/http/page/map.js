@@ -24,8 +24,9 @@ const map = {
 };
 
 const selection = {
-  id: null, cells: [], visible: new Set(), tick: null, asked: 0,
+  id: null, cells: [], inside: new Set(), visible: new Set(), tick: null, asked: 0,
 };
+const ASK_MS = 400;
 
 function takeWorld(frame, now) {
   const flat = frame.e;
@@ -80,6 +81,7 @@ function takeWorld(frame, now) {
   put($('world-size'), `${plain(frame.side)} m square, cells of ${plain(frame.cell)} m`);
   map.canvas.dataset.entities = n;
   map.canvas.dataset.tick = frame.tick;
+  lookAround();
   $('map-wait').hidden = true;
   showDetails();
   animate();
@@ -172,7 +174,7 @@ function drawGrid(c) {
 
 function drawInterest(c) {
   if (!selection.cells.length) return;
-  const has = new Set(selection.cells.map(([x, z]) => `${x},${z}`));
+  const has = selection.inside;
   const size = map.cell * map.scale;
   c.save();
   c.beginPath();
@@ -340,7 +342,7 @@ function nearest(x, y, reach) {
 }
 
 function forgetInterest() {
-  Object.assign(selection, { cells: [], visible: new Set(), tick: null });
+  Object.assign(selection, { cells: [], inside: new Set(), visible: new Set(), tick: null });
   const body = document.body.dataset;
   for (const name of ['aoiEntity', 'aoiCells', 'aoiVisible', 'aoiTick']) delete body[name];
 }
@@ -377,19 +379,28 @@ async function askInterest() {
   // Another was chosen or asked about meanwhile: this answer is stale.
   if (asked !== selection.asked || id !== selection.id) return;
   if (answer.error !== undefined) return forgetInterest();
-  Object.assign(selection, {
-    cells: answer.cells, visible: new Set(answer.visible), tick: answer.tick,
-  });
+  const names = answer.cells.map(([x, z]) => `${x},${z}`);
+  Object.assign(selection, { cells: answer.cells, inside: new Set(names), tick: answer.tick });
   Object.assign(document.body.dataset, {
-    aoiEntity: id,
-    aoiCells: answer.cells.map(([x, z]) => `${x},${z}`).join(' '),
-    aoiVisible: answer.visible.length,
-    aoiTick: answer.tick,
+    aoiEntity: id, aoiCells: names.join(' '), aoiTick: answer.tick,
   });
+  lookAround();
   showDetails();
   animate();
 }
-setInterval(askInterest, 1000);
+setInterval(askInterest, ASK_MS);
+
+// Who stands in the area now: entities move more often than the area does.
+function lookAround() {
+  if (!selection.cells.length) return;
+  const visible = new Set();
+  for (let i = 0; i < map.n; i += 1) {
+    const [x, z] = [map.to[i * 3], map.to[i * 3 + 1]].map((at) => Math.floor(at / map.cell));
+    if (map.id[i] !== selection.id && selection.inside.has(`${x},${z}`)) visible.add(map.id[i]);
+  }
+  selection.visible = visible;
+  document.body.dataset.aoiVisible = visible.size;
+}
 
 const POINTS = ['N', 'NE', 'E', 'SE', 'S', 'SW', 'W', 'NW'];
 
@@ -422,7 +433,7 @@ function showDetails() {
     const row = sessionOf(id);
     if (row) {
       rows.push(['Peer', row.peer]);
-      rows.push(['Round trip', millis(row.rtt_ms)], ['Loss', percent(row.loss)]);
+      rows.push(['Round trip', millis(row.rtt_ms ?? NaN)], ['Loss so far', percent(row.loss)]);
       rows.push(['Received', bytes(row.bytes_in)], ['Sent', bytes(row.bytes_out)]);
     }
   }

@@ -1,11 +1,17 @@
 
 // Plots of the last two minutes, drawn here: two lines each do not need a library.
 
-const WINDOW_SECONDS = 120;
+// The shortest of these that holds all there is: a young demo fills its plots too.
+const WINDOWS = [
+  { seconds: 30, marks: ['−30 s', '−15 s', 'now'] },
+  { seconds: 60, marks: ['−1 min', '−30 s', 'now'] },
+  { seconds: 120, marks: ['−2 min', '−1 min', 'now'] },
+];
 const KEPT_SECONDS = 300;
 const GUTTER = { left: 52, right: 8, top: 6, bottom: 18 };
 
 let history = [];
+let view = WINDOWS[0];
 // The second that the reader points at, the same in every plot; null for the newest.
 let pointed = null;
 
@@ -18,9 +24,10 @@ const PLOTS = [
     lines: [['bytes_per_player_in', 'in'], ['bytes_per_player_out', 'out']] },
   { id: 'loss', title: 'Loss', unit: 'of packets, measured', show: percent, least: 0.01,
     lines: [['loss_up', 'up'], ['loss_down', 'down']] },
-  { id: 'up', title: 'Latency up', unit: 'one way', show: millis, least: 1,
+  // One scale for both, so that they can be compared.
+  { id: 'up', title: 'Latency up', unit: 'one way', show: millis, least: 1, scale: 'latency',
     lines: [['up_p50_ms', 'p50'], ['up_p99_ms', 'p99']] },
-  { id: 'down', title: 'Latency down', unit: 'one way', show: millis, least: 1,
+  { id: 'down', title: 'Latency down', unit: 'one way', show: millis, least: 1, scale: 'latency',
     lines: [['down_p50_ms', 'p50'], ['down_p99_ms', 'p99']] },
 ];
 
@@ -70,8 +77,20 @@ function stepFor(top) {
   return [1, 2, 2.5, 5, 10].map((k) => k * power).find((step) => step >= rough * 0.999);
 }
 
+// The largest value of the plot, or of those that share its scale, in these seconds.
+function topOf(plot, frames) {
+  const plots = plot.scale ? PLOTS.filter((other) => other.scale === plot.scale) : [plot];
+  let top = plot.least;
+  for (const { lines } of plots) {
+    for (const [key] of lines) for (const frame of frames) if (frame[key] > top) top = frame[key];
+  }
+  return top;
+}
+
 function drawPlots() {
   const last = history[history.length - 1];
+  const age = last ? last.second - history[0].second : 0;
+  view = WINDOWS.find(({ seconds }) => seconds >= age) ?? WINDOWS[WINDOWS.length - 1];
   for (const plot of PLOTS) {
     drawPlot(plot, last ? last.second : 0);
     const at = pointed === null ? last : history.find((frame) => frame.second === pointed);
@@ -91,15 +110,12 @@ function drawPlot(plot, newest) {
   const box = {
     left: GUTTER.left, right: width - GUTTER.right, top: GUTTER.top, bottom: height - GUTTER.bottom,
   };
-  const frames = history.filter((frame) => frame.second >= newest - WINDOW_SECONDS);
-  let top = plot.least;
-  for (const frame of frames) {
-    for (const [key] of plot.lines) if (frame[key] > top) top = frame[key];
-  }
+  const frames = history.filter((frame) => frame.second >= newest - view.seconds);
+  let top = topOf(plot, frames);
   const step = stepFor(top);
   top = Math.ceil(top / step * 0.999) * step;
   const x = (second) =>
-    box.right - (newest - second) / WINDOW_SECONDS * (box.right - box.left);
+    box.right - (newest - second) / view.seconds * (box.right - box.left);
   const y = (value) => box.bottom - value / top * (box.bottom - box.top);
   plot.x = x;
 
@@ -119,10 +135,10 @@ function drawPlot(plot, newest) {
   }
   c.stroke();
   c.textBaseline = 'alphabetic';
-  for (const [ago, text] of [[120, '−2 min'], [60, '−1 min'], [0, 'now']]) {
-    c.textAlign = ago === 120 ? 'left' : ago === 0 ? 'right' : 'center';
-    c.fillText(text, x(newest - ago), height - 4);
-  }
+  view.marks.forEach((text, k) => {
+    c.textAlign = ['left', 'center', 'right'][k];
+    c.fillText(text, x(newest - view.seconds * (2 - k) / 2), height - 4);
+  });
 
   c.save();
   c.beginPath();
@@ -190,7 +206,7 @@ function watchPointer(plot) {
   const pointAt = (second) => {
     const newest = history[history.length - 1]?.second;
     if (newest === undefined) return;
-    const oldest = Math.max(history[0].second, newest - WINDOW_SECONDS);
+    const oldest = Math.max(history[0].second, newest - view.seconds);
     pointed = second === null ? null : clamp(second, oldest, newest);
     drawPlots();
   };
@@ -199,7 +215,7 @@ function watchPointer(plot) {
     if (newest === undefined) return;
     const at = event.clientX - canvas.getBoundingClientRect().left;
     const long = canvas.clientWidth - GUTTER.left - GUTTER.right;
-    const ago = (canvas.clientWidth - GUTTER.right - at) / long * WINDOW_SECONDS;
+    const ago = (canvas.clientWidth - GUTTER.right - at) / long * view.seconds;
     pointAt(newest - Math.round(ago));
   });
   canvas.addEventListener('pointerleave', () => pointAt(null));

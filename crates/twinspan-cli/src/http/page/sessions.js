@@ -5,7 +5,7 @@ const PAGE_ROWS = 25;
 const COLUMNS = [
   ['id', 'Slot', count], ['entity', 'Entity', null], ['user', 'User', String, 'code'],
   ['peer', 'Peer', String, 'words code'], ['cipher', 'Cipher', String, 'words'],
-  ['rtt_ms', 'Round trip', millis], ['loss', 'Loss', percent],
+  ['rtt_ms', 'Round trip', millis], ['loss', 'Loss so far', percent],
   ['packets_in', 'Packets in', count], ['packets_out', 'Packets out', count],
   ['bytes_in', 'Bytes in', bytes], ['bytes_out', 'Bytes out', bytes],
   ['unacknowledged', 'In flight', count],
