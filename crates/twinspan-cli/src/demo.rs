@@ -46,6 +46,7 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let signals = Signals::catch()?;
     let run_time = args.run_time(io::stdin().is_terminal() && io::stdout().is_terminal());
     let cpu_before = process::cpu_time();
+    let began = Instant::now();
     let server =
         serve(args.listen, ServerConfig::for_players(args.bots)).map_err(CommandError::Serve)?;
     let conditions = Conditions::preset(args.conditions.name()).unwrap_or_default();
@@ -64,8 +65,8 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
         crew: Crew::start(&plan, orders).map_err(CommandError::Bots)?,
         show: Show::new(Arc::clone(&board), Console::new(args.json)),
         stolen: StolenLog::new(server.epoch_nanos()),
-        began: Instant::now(),
-        turn_at: Instant::now(),
+        began,
+        turn_at: began,
         cpu_before,
         player_seconds: 0.0,
         server,
@@ -86,7 +87,8 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
         http.stop();
     }
     summary.print(args.json).map_err(CommandError::Output)?;
-    Ok(report_broken(&summary, args.strict))
+    tell_broken(&summary, args.strict);
+    Ok(summary.status(args.strict))
 }
 
 fn start_http(
@@ -102,19 +104,16 @@ fn start_http(
     .map_err(CommandError::Http)
 }
 
-/// Says what was promised and not kept, and returns the exit status.
-fn report_broken(summary: &Summary, strict: bool) -> u8 {
-    let broken = summary.broken_promises();
-    let late = summary.late_ticks_warning();
-    for line in broken {
-        // With standard error closed the exit status still tells.
-        let _ = writeln!(io::stderr(), "twinspan: broken promise: {line}");
+/// Says what was promised and not kept.
+fn tell_broken(summary: &Summary, strict: bool) {
+    // With standard error closed the exit status still tells.
+    let tell = |line: String| _ = writeln!(io::stderr(), "twinspan: {line}");
+    for line in summary.broken_promises() {
+        tell(format!("broken promise: {line}"));
     }
-    if let Some(line) = &late {
-        let word = if strict { "error" } else { "warning" };
-        let _ = writeln!(io::stderr(), "twinspan: {word}: {line}");
+    if let Some(line) = summary.late_ticks_warning() {
+        tell(format!("{}: {line}", if strict { "error" } else { "warning" }));
     }
-    u8::from(!broken.is_empty() || (strict && late.is_some()))
 }
 
 /// What the bots are told first.
@@ -134,6 +133,7 @@ struct Demo {
     crew: Crew,
     show: Show,
     stolen: StolenLog,
+    /// Just before the server began.
     began: Instant,
     /// When the last turn was scheduled.
     turn_at: Instant,

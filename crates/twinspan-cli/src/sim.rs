@@ -15,6 +15,7 @@ use crate::process;
 #[derive(Debug, Serialize)]
 struct Outcome {
     scenario: &'static str,
+    seconds: u64,
     seed: u64,
     clients: u32,
     trace_hash: String,
@@ -61,6 +62,7 @@ fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
     let faults = report.faults.iter();
     Outcome {
         scenario: "world",
+        seconds: args.seconds,
         seed: args.seed,
         clients: args.clients,
         trace_hash: format!("{:016x}", report.trace_hash),
@@ -84,32 +86,92 @@ fn print(outcome: &Outcome, as_json: bool) -> io::Result<()> {
         serde_json::to_writer(&mut out, outcome)?;
         return writeln!(out);
     }
-    let Outcome { scenario, seed, clients, trace_hash, events, .. } = outcome;
-    writeln!(out, "scenario {scenario}, {clients} clients, seed {seed}")?;
-    writeln!(
-        out,
-        "trace hash {trace_hash}, {events} events, {:.1} virtual seconds in {:.2} s of CPU",
-        outcome.virtual_seconds, outcome.cpu_seconds,
-    )?;
-    writeln!(
-        out,
-        "{} connected, reliable messages {} sent and {} delivered, {} states checked",
+    out.write_all(text(outcome).as_bytes())
+}
+
+/// The outcome for people.
+fn text(outcome: &Outcome) -> String {
+    let Outcome { scenario, seconds, seed, clients, trace_hash, events, .. } = outcome;
+    let mut text = format!(
+        "scenario   {scenario}: {clients} clients, {seconds} s under faults, seed {seed}\n\
+         trace      hash {trace_hash} over {events} events\n\
+         time       {:.1} virtual seconds in {:.2} s of CPU\n\
+         players    {} of {clients} connected, {} states checked\n\
+         reliable   {} messages sent, {} delivered\n\
+         faults     injected  in effect\n",
+        outcome.virtual_seconds,
+        outcome.cpu_seconds,
         outcome.clients_connected,
+        outcome.states_checked,
         outcome.reliable_sent,
         outcome.reliable_delivered,
-        outcome.states_checked,
-    )?;
+    );
     for (name, Fault { injected, effect }) in &outcome.faults {
-        writeln!(out, "fault {name}: {injected} injected, {effect} seen in effect")?;
+        if *injected > 0 {
+            text += &format!("{injected:>19}{effect:>11}  {name}\n");
+        }
+    }
+    if outcome.broken.is_empty() {
+        text += "promises   all kept\n";
+        return text;
     }
     for line in &outcome.broken {
-        writeln!(out, "broken promise: {line}")?;
+        text += &format!("broken     {line}\n");
     }
-    if !outcome.broken.is_empty() {
-        writeln!(
-            out,
-            "replay: twinspan sim run --scenario {scenario} --clients {clients} --seed {seed}"
-        )?;
+    text += &format!(
+        "replay     twinspan sim run --scenario {scenario} --clients {clients} \
+         --seconds {seconds} --seed {seed}\n"
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        Outcome {
+            scenario: "world",
+            seconds: 10,
+            seed: 7,
+            clients: 20,
+            trace_hash: "00000000000000ab".into(),
+            events: 92_369,
+            virtual_seconds: 13.1,
+            cpu_seconds: 0.05,
+            clients_connected: 20,
+            reliable_sent: 4_819,
+            reliable_delivered: 4_819,
+            states_checked: 77_545,
+            faults: BTreeMap::from([
+                ("loss", Fault { injected: 3_553, effect: 3_552 }),
+                ("partition", Fault { injected: 0, effect: 0 }),
+            ]),
+            broken: Vec::new(),
+        }
     }
-    Ok(())
+
+    #[test]
+    fn people_see_the_hash_and_the_faults_that_there_were() {
+        assert_eq!(
+            text(&outcome()),
+            "scenario   world: 20 clients, 10 s under faults, seed 7\n\
+             trace      hash 00000000000000ab over 92369 events\n\
+             time       13.1 virtual seconds in 0.05 s of CPU\n\
+             players    20 of 20 connected, 77545 states checked\n\
+             reliable   4819 messages sent, 4819 delivered\n\
+             faults     injected  in effect\n\
+             \u{20}              3553       3552  loss\n\
+             promises   all kept\n"
+        );
+    }
+
+    #[test]
+    fn a_broken_promise_comes_with_the_command_that_shows_it_again() {
+        let text = text(&Outcome { broken: vec!["one lost".into()], ..outcome() });
+        assert!(text.ends_with(
+            "broken     one lost\n\
+             replay     twinspan sim run --scenario world --clients 20 --seconds 10 --seed 7\n"
+        ));
+    }
 }

@@ -293,7 +293,7 @@ impl Server {
             EndpointEvent::Established { session, user, cipher, .. } => {
                 let has_joined = players.join(now, session, user, cipher, world);
                 if has_joined {
-                    schedule.add(session);
+                    schedule.add(now, session);
                 }
             }
             EndpointEvent::Message { session, channel, bytes } => {

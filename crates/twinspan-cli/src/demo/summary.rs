@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
+use twinspan_core::aead::Cipher;
 use twinspan_game::ServerHandle;
 
 use super::stolen::StolenLog;
@@ -112,7 +113,7 @@ impl Summary {
                 players_requested: facts.bots,
                 players_connected: report.connected,
                 connect_ms_max: rounded(report.connect_ms_max),
-                encrypted: last.cipher.is_some_and(|cipher| cipher.encrypts()),
+                encrypted: last.cipher.is_some_and(Cipher::encrypts),
                 cipher: last.cipher.map_or("none", |cipher| cipher.name()),
                 seconds: rounded(facts.seconds.as_secs_f64()),
                 ticks: last.stats.ticks,
@@ -197,6 +198,12 @@ impl Summary {
         let all = ratio(own, self.ticks);
         (all > LATE_TICKS_RATIO_MAX)
             .then(|| format!("{own} of {} ticks were late ({:.1} %)", self.ticks, all * 100.0))
+    }
+
+    /// The exit status: 1 when a promise was broken or, if that is asked for, when too many ticks
+    /// were late.
+    pub fn status(&self, strict: bool) -> u8 {
+        u8::from(!self.broken.is_empty() || (strict && self.late_ticks_warning().is_some()))
     }
 
     /// Prints the summary for people or as one JSON object.
@@ -314,4 +321,96 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// `value` to three decimals: beyond them a measurement of milliseconds says nothing.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            players_requested: 200,
+            players_connected: 200,
+            connect_ms_max: 305.291,
+            encrypted: true,
+            cipher: "AES-128-GCM",
+            seconds: 20.6,
+            ticks: 1_200,
+            late_ticks: 0,
+            late_ticks_stolen: 0,
+            tick_p50_us: 107.1,
+            tick_p99_us: 199.4,
+            packets_in: 96_485,
+            packets_out: 35_420,
+            bytes_in: 7_759_462,
+            bytes_out: 22_334_668,
+            up_p50_ms: 0.04,
+            up_p99_ms: 0.15,
+            up_p999_ms: 1.5,
+            down_p50_ms: 0.08,
+            down_p99_ms: 0.21,
+            down_p999_ms: 1.48,
+            reliable_sent: 3_748,
+            reliable_delivered: 3_748,
+            state_delivered_ratio: 0.999_88,
+            visible_entities_mean: 30.5,
+            state_age_p50_ms: 7.37,
+            state_age_p99_ms: 15.71,
+            stolen_ms: 10,
+            server_cpu_us_per_client_second: 884.2,
+            server_rss_mb: 9.04,
+            http: None,
+            broken: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn late_ticks_of_our_own_beyond_one_per_cent_are_a_warning() {
+        let late = |late_ticks, late_ticks_stolen| {
+            Summary { late_ticks, late_ticks_stolen, ..summary() }.late_ticks_warning()
+        };
+        assert_eq!(late(12, 0), None);
+        assert_eq!(late(13, 0).unwrap(), "13 of 1200 ticks were late (1.1 %)");
+        assert_eq!(late(600, 588), None);
+        assert_eq!(late(600, 580).unwrap(), "20 of 1200 ticks were late (1.7 %)");
+    }
+
+    #[test]
+    fn late_ticks_fail_a_strict_run_alone_and_broken_promises_every_run() {
+        let late = Summary { late_ticks: 600, ..summary() };
+        assert_eq!((late.status(false), late.status(true)), (0, 1));
+        let broken = Summary { broken: vec!["one".into()], ..summary() };
+        assert_eq!((broken.status(false), broken.status(true)), (1, 1));
+        assert_eq!((summary().status(false), summary().status(true)), (0, 0));
+    }
+
+    #[test]
+    fn the_summary_for_people_fits_a_terminal_and_names_units() {
+        let text = summary().text();
+        assert!(text.lines().all(|line| line.len() <= 110), "{text}");
+        for line in [
+            "players    200 of 200 connected, the last after 305 ms; sealed with AES-128-GCM; \
+             ran 20.6 s",
+            "ticks      1200, none late; p50 107 us, p99 199 us",
+            "up         p50 0.04 ms, p99 0.15 ms, p99.9 1.50 ms, one way to the server",
+            "reliable   3748 messages sent, 3748 delivered",
+            "datagrams  96485 in (7.4 MiB), 35420 out (21.3 MiB)",
+            "promises   all kept",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line:?} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn broken_promises_are_counted_in_the_text_and_not_part_of_the_object() {
+        let summary = Summary { broken: vec!["one".into(), "two".into()], ..summary() };
+        assert!(summary.text().ends_with("promises   2 broken\n"));
+        assert!(serde_json::to_value(&summary).unwrap().get("broken").is_none());
+    }
+
+    #[test]
+    fn an_unencrypted_run_says_so() {
+        let text = Summary { encrypted: false, cipher: "none", ..summary() }.text();
+        assert!(text.contains("not encrypted (none)"), "{text}");
+    }
 }

@@ -90,7 +90,7 @@ impl Stream {
         panic!("the line never came: {:?}", self.seen);
     }
 
-    fn to_end(mut self) -> String {
+    fn rest(mut self) -> String {
         while self.next().is_some() {}
         self.seen
     }
@@ -146,7 +146,7 @@ impl Running {
 
     /// Waits until the command and everything that shares its streams has ended.
     pub(crate) fn end(mut self) -> Ended {
-        let text = |stream: Option<Stream>| stream.map_or_else(String::new, Stream::to_end);
+        let text = |stream: Option<Stream>| stream.map_or_else(String::new, Stream::rest);
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
         Ended { status: self.child.wait().expect("a child"), stdout, stderr }
     }

@@ -47,7 +47,7 @@ fn people_get_the_same_in_words() {
     let outcome = world("7");
     let hash = outcome["trace_hash"].as_str().unwrap();
     let injected = outcome["faults"]["loss"]["injected"].to_string();
-    assert!(ended.stdout.contains(hash), "{}", ended.stdout);
+    assert!(ended.stdout.contains(&format!("hash {hash} ")), "{}", ended.stdout);
     let line = ended.stdout.lines().find(|line| line.contains("loss")).unwrap();
     assert!(line.contains(&injected), "{line}");
     assert!(ended.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ended.stdout);

@@ -52,8 +52,10 @@ impl SendSchedule {
         }
     }
 
-    /// Gives the session the emptiest slot; among equals the first.
-    pub(crate) fn add(&mut self, session: SessionKey) {
+    /// Gives the session the emptiest slot; among equals the first. One whose moment has passed comes
+    /// in the next period.
+    pub(crate) fn add(&mut self, now: Timestamp, session: SessionKey) {
+        self.pass_served(now);
         let slots = self.slots.iter_mut().zip(0_u8..);
         let Some((slot, number)) = slots.min_by_key(|(slot, _)| slot.len()) else { return };
         slot.push(session);
@@ -104,22 +106,28 @@ impl SendSchedule {
         self.tick_at.after(self.slot_length * slot as u32)
     }
 
-    /// The next state whose slot has come.
-    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<Due> {
-        while self.done < SLOTS_PER_TICK {
-            let slot_at = self.slot_at(self.done);
-            if now < slot_at {
-                return None;
-            }
-            let slot = self.slots.get(self.first + self.done)?;
-            if let Some(session) = slot.get(self.position).copied() {
-                self.position += 1;
-                return Some(Due { session, slot_at });
-            }
+    /// Leaves behind the slots whose moment has come and in which all are served.
+    fn pass_served(&mut self, now: Timestamp) {
+        while self.done < SLOTS_PER_TICK
+            && now >= self.slot_at(self.done)
+            && let Some(slot) = self.slots.get(self.first + self.done)
+            && slot.len() <= self.position
+        {
             self.done += 1;
             self.position = 0;
         }
-        None
+    }
+
+    /// The next state whose slot has come.
+    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<Due> {
+        self.pass_served(now);
+        let slot_at = self.slot_at(self.done);
+        if self.done == SLOTS_PER_TICK || now < slot_at {
+            return None;
+        }
+        let session = *self.slots.get(self.first + self.done)?.get(self.position)?;
+        self.position += 1;
+        Some(Due { session, slot_at })
     }
 
     /// When the next slot with a session in it comes; `None` when this tick has no more.

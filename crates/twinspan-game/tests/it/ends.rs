@@ -119,8 +119,7 @@ fn ask_for_a_place(rig: &mut Rig, number: u32) -> Option<CloseReason> {
         let client = client.borrow();
         client.own().is_some() || client.closed().is_some()
     });
-    let closed = client.borrow().closed();
-    closed
+    client.borrow().closed()
 }
 
 #[test]

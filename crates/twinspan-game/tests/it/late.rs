@@ -20,5 +20,6 @@ fn states_of_a_stall_count_as_scheduled_and_unsent() {
     assert_eq!(scheduled, 11 * u64::from(BOTS));
     assert_eq!(after.skipped_ticks, 26);
     assert!(after.states_unsent >= 8 * u64::from(BOTS), "{}", after.states_unsent);
-    assert!(after.states_unsent <= 10 * u64::from(BOTS), "{}", after.states_unsent);
+    // In the last three ticks at least the slots of one tick's beginning were served.
+    assert!(after.states_unsent < 11 * u64::from(BOTS), "{}", after.states_unsent);
 }

@@ -249,7 +249,7 @@ fn handles_may_be_used_from_other_threads() {
             server.with_world(|world| {
                 // Before the first publication it is empty.
                 assert!([0.0, 32.0].contains(&world.side));
-            })
+            });
         });
     });
 }

@@ -78,7 +78,7 @@ function inWords({ now, preset }) {
   if (preset === 'clean') return 'a clean network';
   const parts = CONTROLS.filter(({ key }) => now[key] > 0).map(({ key, title, factor, unit }) =>
     `${title.toLowerCase()} ${Number((now[key] * factor).toFixed(3))} ${unit}`);
-  if (now.rate_bytes_per_s > 0) parts.push(`at most ${bytes(now.rate_bytes_per_s)}/s a bot`);
+  if (now.rate_bytes_per_s > 0) parts.push(`${bytes(now.rate_bytes_per_s)}/s a bot`);
   return parts.join(', ') || 'a clean network';
 }
 

@@ -36,7 +36,7 @@ fn due(schedule: &mut SendSchedule, now: Timestamp) -> Vec<Due> {
 fn sends_are_spread_evenly_over_the_slots_of_a_state_period() {
     let mut schedule = SendSchedule::new(TICK);
     for (count, key) in keys().iter().enumerate() {
-        schedule.add(*key);
+        schedule.add(Timestamp::START, *key);
         let fullest = schedule.slots.iter().map(Vec::len).max().unwrap();
         assert_eq!(fullest, (count + 1).div_ceil(SLOTS));
     }
@@ -46,7 +46,7 @@ fn sends_are_spread_evenly_over_the_slots_of_a_state_period() {
 #[test]
 fn every_session_sends_once_in_three_ticks_in_its_slot() {
     let mut schedule = SendSchedule::new(TICK);
-    keys().iter().for_each(|key| schedule.add(*key));
+    keys().iter().for_each(|key| schedule.add(Timestamp::START, *key));
     let mut sent = Vec::new();
     for tick in 3..3 + TICKS_PER_STATE {
         assert_eq!(schedule.begin_tick(tick, tick_at(tick)), 0);
@@ -63,9 +63,21 @@ fn every_session_sends_once_in_three_ticks_in_its_slot() {
 }
 
 #[test]
+fn whoever_comes_when_its_slot_has_passed_waits_for_the_next() {
+    let mut schedule = SendSchedule::new(TICK);
+    schedule.begin_tick(3, tick_at(3));
+    let now = tick_at(3).after(5 * MS);
+    schedule.add(now, keys()[0]);
+    assert_eq!(due(&mut schedule, now), []);
+    assert_eq!(schedule.poll_timeout(), None);
+    schedule.begin_tick(6, tick_at(6));
+    assert_eq!(due(&mut schedule, tick_at(6)), [Due { session: keys()[0], slot_at: tick_at(6) }]);
+}
+
+#[test]
 fn what_a_late_tick_did_not_send_is_counted_and_not_sent_later() {
     let mut schedule = SendSchedule::new(TICK);
-    keys().iter().take(10).for_each(|key| schedule.add(*key));
+    keys().iter().take(10).for_each(|key| schedule.add(Timestamp::START, *key));
     schedule.begin_tick(0, tick_at(0));
     assert_eq!(due(&mut schedule, tick_at(0).after(3 * MS)).len(), 4);
     assert_eq!(schedule.begin_tick(1, tick_at(1)), 6);
@@ -135,7 +147,7 @@ proptest! {
                     if model.sessions.iter().any(|(other, _)| *other == key) {
                         continue;
                     }
-                    schedule.add(key);
+                    schedule.add(tick_at(model.tick).after(MS * passed_ms as u32), key);
                     let slot = schedule.slots.iter().position(|slot| slot.contains(&key)).unwrap();
                     let shortest = schedule.slots.iter().map(Vec::len).min().unwrap();
                     prop_assert!(schedule.slots[slot].len() <= shortest + 1, "not the emptiest");
