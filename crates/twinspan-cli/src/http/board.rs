@@ -110,9 +110,9 @@ pub struct MetricsFrame {
     pub down_p50_ms: f64,
     /// 99th percentile of the latency from server to player in milliseconds.
     pub down_p99_ms: f64,
-    /// Measured share of packets lost on the way to the server, 0 to 1.
+    /// Share of the inputs due at the server that never came, 0 to 1.
     pub loss_up: f64,
-    /// Measured share of packets lost on the way to the players, 0 to 1.
+    /// Share of the states due at the players that never came, 0 to 1.
     pub loss_down: f64,
     /// Connected players.
     pub players: u32,

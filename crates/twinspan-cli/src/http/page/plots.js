@@ -22,7 +22,7 @@ const PLOTS = [
     lines: [['packets_in', 'in'], ['packets_out', 'out']] },
   { id: 'bytes', title: 'Bytes per player', unit: 'per second', show: bytes, least: 100,
     lines: [['bytes_per_player_in', 'in'], ['bytes_per_player_out', 'out']] },
-  { id: 'loss', title: 'Loss', unit: 'of packets, measured', show: percent, least: 0.01,
+  { id: 'loss', title: 'Loss', unit: 'of inputs up, states down', show: percent, least: 0.01,
     lines: [['loss_up', 'up'], ['loss_down', 'down']] },
   // One scale for both, so that they can be compared.
   { id: 'up', title: 'Latency up', unit: 'one way', show: millis, least: 1, scale: 'latency',
