@@ -217,21 +217,23 @@ fn garbage_at_a_real_socket_is_counted_and_not_answered() {
     let client = enter(&server, 1);
     let stranger = UdpSocket::bind(loopback()).unwrap();
     stranger.set_nonblocking(true).unwrap();
+    // Connected, so that it hears the server alone: others on this machine may know its port.
+    stranger.connect(server.address()).unwrap();
     for len in [0_usize, 1, 14, 29, 30, 100, 1_200, 1_201, 2_048, 9_000] {
-        stranger.send_to(&vec![0xa5; len], server.address()).unwrap();
+        stranger.send(&vec![0xa5; len]).unwrap();
     }
     let own = client.view().own.unwrap();
     let tick = client.view().tick;
     wait(&client, "a second of the world", |view| view.tick > tick + 60);
     assert!(find(&client.view(), own).is_some());
     let mut answer = [0; 2_048];
-    assert!(stranger.recv_from(&mut answer).is_err(), "a stranger got an answer");
+    assert!(stranger.recv(&mut answer).is_err(), "a stranger got an answer");
     server.begin_drain();
     server.join().unwrap();
     server.with_stats(|stats| {
-        // A datagram longer than any buffer may be dropped before it is counted here.
-        let total = stats.endpoint.drops.total();
-        assert!((9..=10).contains(&total), "{:?}", stats.endpoint.drops);
+        let drops = stats.endpoint.drops;
+        // One longer than any buffer may be dropped before it is counted here.
+        assert!(drops.short >= 2 && drops.bad_long_form >= 5 && drops.too_long >= 2, "{drops:?}");
     });
 }
 
