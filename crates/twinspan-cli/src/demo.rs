@@ -63,7 +63,7 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let plan = plan(&server, args.bots, conditions.into());
     let mut demo = Demo {
         crew: Crew::start(&plan, orders).map_err(CommandError::Bots)?,
-        show: Show::new(Arc::clone(&board), Console::new(args.json)),
+        show: Show::new(Arc::clone(&board), Console::new(args.json), began),
         stolen: StolenLog::new(server.epoch_nanos()),
         began,
         turn_at: began,

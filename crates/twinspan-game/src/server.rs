@@ -127,6 +127,8 @@ pub struct Server {
     began_at: Option<Timestamp>,
     /// The tick to run next.
     next_tick: u32,
+    /// Whether the due tick was held back in the last turn.
+    is_tick_held: bool,
     /// When the last tick was made, as states carry it.
     made_at: Timestamp,
     /// The tick that the present call ran, for [`Machine::on_elapsed`].
@@ -198,6 +200,7 @@ impl Server {
             phase: Phase::Serving,
             began_at: None,
             next_tick: 0,
+            is_tick_held: false,
             made_at: Timestamp::START,
             ran: None,
             part: None,
@@ -321,6 +324,15 @@ impl Server {
         while let Some((session, reason)) = self.players.next_verdict() {
             self.endpoint.close(now, session, reason);
         }
+    }
+
+    /// Whether the due tick waits for one turn: it replaces what states are made of, so those of the
+    /// present tick that a late turn left over go out first.
+    fn holds_tick(&mut self, now: Timestamp) -> bool {
+        let is_due = now >= self.tick_at(self.next_tick);
+        let leaves_states = self.part.is_some() || self.schedule.left_in_tick() > 0;
+        self.is_tick_held = is_due && leaves_states && !self.is_tick_held;
+        self.is_tick_held
     }
 
     fn run_due_ticks(&mut self, now: Timestamp) {
@@ -448,7 +460,9 @@ impl Machine for Server {
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.began_at.get_or_insert(now);
-        self.run_due_ticks(now);
+        if !self.holds_tick(now) {
+            self.run_due_ticks(now);
+        }
         if self.endpoint.poll_timeout().is_some_and(|at| now >= at) {
             self.with_endpoint(now, |endpoint, on_event| endpoint.handle_timeout(now, on_event));
         } else {

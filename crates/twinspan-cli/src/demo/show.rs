@@ -31,8 +31,9 @@ struct Totals {
 pub(super) struct Show {
     board: Arc<Board>,
     console: Console,
+    began: Instant,
+    /// The last second that was shown, and when.
     second: u32,
-    /// When the last second was shown.
     shown_at: Instant,
     /// When its counters were taken by the server, and which report was the bots' newest.
     stats_at: Timestamp,
@@ -41,12 +42,14 @@ pub(super) struct Show {
 }
 
 impl Show {
-    pub(super) fn new(board: Arc<Board>, console: Console) -> Self {
+    /// Shows a demo that began at `began`.
+    pub(super) fn new(board: Arc<Board>, console: Console, began: Instant) -> Self {
         Self {
             board,
             console,
+            began,
             second: 0,
-            shown_at: Instant::now(),
+            shown_at: began,
             stats_at: Timestamp::START,
             reports: 0,
             before: Totals::default(),
@@ -80,9 +83,11 @@ impl Show {
         if !is_told && elapsed < SECOND_TIME_MAX {
             return Ok(false);
         }
-        self.second += 1;
-        let metrics = self.metrics(server, latest, elapsed);
         self.shown_at += elapsed;
+        // By the clock, so that a stall shows as a gap.
+        let second = (self.shown_at - self.began).as_secs_f64().round() as u32;
+        self.second = second.max(self.second + 1);
+        let metrics = self.metrics(server, latest, elapsed);
         self.stats_at = stats_at;
         self.reports = latest.count;
         self.board.publish_metrics(metrics);
@@ -107,13 +112,17 @@ impl Show {
         };
         let bytes_in = a_second(now.traffic.bytes_in, before.traffic.bytes_in);
         let bytes_out = a_second(now.traffic.bytes_out, before.traffic.bytes_out);
-        // A report that was shown already says nothing of this second.
-        let is_new = latest.count > self.reports;
-        let down = latest.report.down_recent.filter(|_| is_new);
+        // What was shown already says nothing of this second.
+        let has_report = latest.count > self.reports;
+        let down = latest.report.down_recent.filter(|_| has_report);
         server.with_stats(|stats: &StatsSnapshot| {
-            let is_new = stats.at > self.stats_at;
-            let recent = |latency: &Latency, quantile| match is_new && latency.count() > 0 {
+            let has_stats = stats.at > self.stats_at;
+            let recent = |latency: &Latency, quantile| match has_stats && latency.count() > 0 {
                 true => latency.micros_at(quantile),
+                false => f64::NAN,
+            };
+            let loss = |is_told, arrived, expected| match is_told {
+                true => loss(arrived, expected, players),
                 false => f64::NAN,
             };
             MetricsFrame {
@@ -129,14 +138,14 @@ impl Show {
                 down_p50_ms: down.map_or(f64::NAN, |down| down.p50_ms),
                 down_p99_ms: down.map_or(f64::NAN, |down| down.p99_ms),
                 loss_up: loss(
+                    has_stats,
                     (before.inputs, now.inputs),
                     (before.inputs_expected, now.inputs_expected),
-                    players,
                 ),
                 loss_down: loss(
+                    has_report,
                     (before.states, now.states),
                     (before.states_expected, now.states_expected),
-                    players,
                 ),
                 players: u32::try_from(players).unwrap_or(u32::MAX),
                 entities: u32::try_from(entities).unwrap_or(u32::MAX),

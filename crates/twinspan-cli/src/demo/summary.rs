@@ -52,7 +52,9 @@ pub struct Summary {
     pub ticks: u64,
     /// Ticks that ended after the next one should have begun.
     pub late_ticks: u64,
-    /// Those of them in whose time the host had taken the processor away.
+    /// Ticks left out after a stall; late as well.
+    pub skipped_ticks: u64,
+    /// Late ticks in whose time the host had taken the processor away.
     pub late_ticks_stolen: u64,
     /// Median time of a tick, in microseconds.
     pub tick_p50_us: f64,
@@ -118,6 +120,7 @@ impl Summary {
                 seconds: rounded(facts.seconds.as_secs_f64()),
                 ticks: last.stats.ticks,
                 late_ticks: last.stats.late_ticks,
+                skipped_ticks: last.stats.skipped_ticks,
                 late_ticks_stolen: late_at.filter(|at| stolen.covers(**at)).count() as u64,
                 tick_p50_us: rounded(last.stats.tick_time.micros_at(0.5)),
                 tick_p99_us: rounded(last.stats.tick_time.micros_at(0.99)),
@@ -195,9 +198,10 @@ impl Summary {
     /// What to say of late ticks when there were too many beyond stolen time.
     pub fn late_ticks_warning(&self) -> Option<String> {
         let own = self.late_ticks.saturating_sub(self.late_ticks_stolen);
-        let all = ratio(own, self.ticks);
-        (all > LATE_TICKS_RATIO_MAX)
-            .then(|| format!("{own} of {} ticks were late ({:.1} %)", self.ticks, all * 100.0))
+        let due = self.ticks + self.skipped_ticks;
+        let share = ratio(own, due);
+        (share > LATE_TICKS_RATIO_MAX)
+            .then(|| format!("{own} of {due} ticks were late ({:.1} %)", share * 100.0))
     }
 
     /// The exit status: 1 when a promise was broken or, if that is asked for, when too many ticks
@@ -337,6 +341,7 @@ mod tests {
             seconds: 20.6,
             ticks: 1_200,
             late_ticks: 0,
+            skipped_ticks: 0,
             late_ticks_stolen: 0,
             tick_p50_us: 107.1,
             tick_p99_us: 199.4,
@@ -373,6 +378,10 @@ mod tests {
         assert_eq!(late(13, 0).unwrap(), "13 of 1200 ticks were late (1.1 %)");
         assert_eq!(late(600, 588), None);
         assert_eq!(late(600, 580).unwrap(), "20 of 1200 ticks were late (1.7 %)");
+        // After a stall most of the late ticks were not run at all.
+        let stalled = Summary { late_ticks: 475, skipped_ticks: 470, ticks: 313, ..summary() };
+        let text = "475 of 783 ticks were late (60.7 %)";
+        assert_eq!(stalled.late_ticks_warning().unwrap(), text);
     }
 
     #[test]

@@ -180,7 +180,13 @@ pub(crate) fn run_with_input(args: &[&str], input: &[u8]) -> Ended {
     running.end()
 }
 
-/// Whether a line tells of second number `second` of a demo.
+/// The second of a demo that a line tells of.
+pub(crate) fn second_of(line: &str) -> Option<u32> {
+    let (second, rest) = line.trim_start().split_once(' ')?;
+    rest.starts_with("s ").then(|| second.parse().ok())?
+}
+
+/// Whether a line tells of this second of a demo or, on a machine that left it out, a later one.
 pub(crate) fn tells_second(second: u32) -> impl Fn(&str) -> bool {
-    move |line| line.trim_start().starts_with(&format!("{second} s "))
+    move |line| second_of(line) >= Some(second)
 }

@@ -96,7 +96,8 @@ impl SendSchedule {
         missed
     }
 
-    fn left_in_tick(&self) -> u64 {
+    /// States of the present tick that have not been sent.
+    pub(crate) fn left_in_tick(&self) -> u64 {
         let slots = self.slots.iter().skip(self.first + self.done);
         let left: usize = slots.take(SLOTS_PER_TICK - self.done).map(Vec::len).sum();
         (left - self.position.min(left)) as u64
