@@ -9,5 +9,6 @@ pub mod link;
 pub mod number;
 pub mod packet;
 pub mod random;
+pub mod steer;
 pub mod time;
 pub mod wheel;
