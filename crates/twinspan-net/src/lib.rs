@@ -33,12 +33,20 @@
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+mod bare;
+#[cfg(target_os = "linux")]
+mod coalesced;
+#[cfg(target_os = "linux")]
+mod port;
+#[cfg(target_os = "linux")]
 mod reactor;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
 mod udp;
 
+#[cfg(target_os = "linux")]
+pub use bare::BareSocket;
 #[cfg(target_os = "linux")]
 pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
 #[cfg(target_os = "linux")]

@@ -25,21 +25,14 @@ use twinspan_provider::{
     UdpOptions,
 };
 
-use crate::sys::Headers;
-use crate::udp::{BatchUdp, Spares};
+use crate::port::Calls;
+use crate::udp::BatchUdp;
 
 pub(crate) use sources::Source;
 
 /// Batches that one task may receive before the others get their turn: a flood on one socket must
 /// hold back neither the timers nor the other sockets of its thread.
 const BATCHES_PER_TURN: u32 = 16;
-
-/// What the sockets of a thread share for their system calls.
-pub(crate) struct Calls {
-    pub(crate) headers: Headers,
-    /// Packets on their way into a receive call; empty between calls.
-    pub(crate) spares: Spares,
-}
 
 /// The state behind a [`ReactorEnv`].
 pub(crate) struct Reactor {
@@ -52,6 +45,8 @@ pub(crate) struct Reactor {
     seed: u64,
     running: Cell<bool>,
     batches_left: Cell<u32>,
+    /// Until when a socket lets its datagrams gather.
+    hold_until: Cell<Timestamp>,
 }
 
 impl Reactor {
@@ -68,6 +63,31 @@ impl Reactor {
             return false;
         }
         self.batches_left.set(left - 1);
+        true
+    }
+
+    /// Lets the thread sleep until `until`, or its next deadline, whatever arrives meanwhile.
+    pub(crate) fn hold(&self, until: Timestamp) {
+        self.hold_until.set(self.hold_until.get().max(until));
+    }
+
+    /// Sleeps while a socket lets datagrams gather; false when none does.
+    ///
+    /// A plain sleep, because each datagram that arrives during an epoll wait ends it: at 600,000
+    /// of them a second leaving and entering the wait costs more than receiving.
+    fn slept(&self) -> bool {
+        let hold = self.hold_until.get();
+        if hold <= self.now() {
+            return false;
+        }
+        let until = self.timers.borrow().next().map_or(hold, |at| at.min(hold));
+        let at = self.epoch_ns.saturating_add(until.as_nanos());
+        let at = rustix::time::Timespec {
+            tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (at % 1_000_000_000) as _,
+        };
+        // A signal ends it early, and then the loop looks at everything once more than needed.
+        let _ = rustix::thread::clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &at);
         true
     }
 
@@ -90,7 +110,7 @@ impl Reactor {
     /// Waits until something happens, or only looks when tasks are ready, then queues the tasks that
     /// it concerns.
     fn wait(&self) {
-        let timeout = if self.tasks.ready_len() > 0 {
+        let timeout = if self.tasks.ready_len() > 0 || self.slept() {
             Some(std::time::Duration::ZERO)
         } else {
             self.timers.borrow().next().map(|at| at.since(self.now()))
@@ -152,11 +172,12 @@ impl ReactorEnv {
                 sources,
                 tasks,
                 timers: RefCell::default(),
-                calls: RefCell::new(Calls { headers: Headers::new(), spares: Spares::new() }),
+                calls: RefCell::new(Calls::new()),
                 epoch_ns,
                 seed,
                 running: Cell::new(false),
                 batches_left: Cell::new(BATCHES_PER_TURN),
+                hold_until: Cell::new(Timestamp::START),
             }),
         })
     }

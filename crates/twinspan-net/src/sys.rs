@@ -1,18 +1,28 @@
-//! The kernel calls that no safe crate offers: datagram batches and an epoll wait in nanoseconds.
+//! The kernel calls that no safe crate offers: datagram batches here, the others below.
 #![expect(unsafe_code, reason = "the crate's only unsafe: system calls on raw pointers")]
+
+mod events;
+mod option;
 
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use twinspan_core::packet::{Datagram, PacketBuf};
+use twinspan_core::packet::Datagram;
 
-/// Datagrams moved by one system call at most.
-pub(crate) const CALL_DATAGRAMS_MAX: usize = 64;
+pub(crate) use events::EventRoom;
+pub(crate) use option::{can_segment, coalesce};
+
+/// Messages moved by one system call at most: datagrams, or runs of them.
+pub(crate) const CALL_MESSAGES_MAX: usize = 64;
+/// Datagrams sent by one system call at most, those of runs included.
+pub(crate) const CALL_SLICES_MAX: usize = 1_024;
+/// Datagrams of one run: the least limit that a kernel with segmentation has.
+pub(crate) const RUN_DATAGRAMS_MAX: usize = 64;
+/// Bytes of one run: what a length field of 16 bits holds, less room for headers.
+pub(crate) const RUN_BYTES_MAX: usize = 65_000;
 
 /// Bytes of the larger of the two internet socket addresses, `sockaddr_in6`.
 const NAME_BYTES: usize = 28;
@@ -28,25 +38,31 @@ struct Name([u8; NAME_BYTES]);
 impl Name {
     const EMPTY: Self = Self([0; NAME_BYTES]);
 
-    /// Writes `address` and returns how many bytes of the name it takes.
-    fn set(&mut self, address: SocketAddr) -> usize {
+    /// Writes `address`.
+    fn set(&mut self, address: SocketAddr) {
         let mut name = [0_u8; NAME_BYTES];
-        let (family, length) = match address {
+        let family = match address {
             SocketAddr::V4(address) => {
                 name[4..8].copy_from_slice(&address.ip().octets());
-                (libc::AF_INET, NAME_V4_BYTES)
+                libc::AF_INET
             }
             SocketAddr::V6(address) => {
                 name[4..8].copy_from_slice(&address.flowinfo().to_ne_bytes());
                 name[8..24].copy_from_slice(&address.ip().octets());
                 name[24..28].copy_from_slice(&address.scope_id().to_ne_bytes());
-                (libc::AF_INET6, NAME_BYTES)
+                libc::AF_INET6
             }
         };
         name[0..2].copy_from_slice(&(family as u16).to_ne_bytes());
         name[2..4].copy_from_slice(&address.port().to_be_bytes());
         self.0 = name;
-        length
+    }
+
+    /// How many bytes the address takes.
+    fn length(&self) -> usize {
+        let [f0, f1, ..] = self.0;
+        let v4 = i32::from(u16::from_ne_bytes([f0, f1])) == libc::AF_INET;
+        if v4 { NAME_V4_BYTES } else { NAME_BYTES }
     }
 
     /// The address in the first `length` bytes; `None` for another family or too few bytes.
@@ -71,14 +87,81 @@ impl Name {
     }
 }
 
-/// What the kernel says about one received datagram.
+/// Room for one control message: the header as the C library lays it out, then its data.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Control {
+    header: libc::cmsghdr,
+    data: [u8; 8],
+}
+
+/// Bytes of a control message's header with `data` bytes behind it, without padding.
+const fn control_bytes(data: usize) -> usize {
+    mem::size_of::<libc::cmsghdr>() + data
+}
+
+impl Control {
+    /// Asks for the kernel to split the message into datagrams of `bytes`.
+    fn set_segment(&mut self, bytes: u16) {
+        self.header.cmsg_len = control_bytes(2) as _;
+        self.header.cmsg_level = libc::SOL_UDP;
+        self.header.cmsg_type = libc::UDP_SEGMENT;
+        self.data = [0; 8];
+        self.data[..2].copy_from_slice(&bytes.to_ne_bytes());
+    }
+
+    /// How long the datagrams are that the kernel joined, when the first `length` bytes say it.
+    fn segment(&self, length: usize) -> Option<usize> {
+        let [b0, b1, b2, b3, ..] = self.data;
+        let says = length >= control_bytes(4)
+            && self.header.cmsg_level == libc::SOL_UDP
+            && self.header.cmsg_type == libc::UDP_GRO;
+        let bytes = usize::try_from(i32::from_ne_bytes([b0, b1, b2, b3])).ok()?;
+        (says && bytes > 0).then_some(bytes)
+    }
+}
+
+/// What the kernel says about one received message.
 pub(crate) struct Received {
-    /// Bytes that were written to the packet.
+    /// Bytes that were written.
     pub(crate) length: usize,
+    /// The length of each of the datagrams it consists of, but for the last one, which may be
+    /// shorter; `None` when it is one datagram.
+    pub(crate) segment: Option<usize>,
     /// Whom it came from; `None` when the kernel named no internet address.
     pub(crate) peer: Option<SocketAddr>,
-    /// Whether it was longer than the packet and lost its end.
+    /// Whether it was longer than the room and lost its end.
     pub(crate) cut: bool,
+}
+
+/// Whether a send call may join datagrams into runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Joined,
+    Single,
+}
+
+/// A message of a send call while it is put together.
+#[derive(Clone, Copy)]
+struct Run {
+    first: usize,
+    count: usize,
+    segment: usize,
+    bytes: usize,
+}
+
+impl Run {
+    const EMPTY: Self = Self { first: 0, count: 0, segment: 0, bytes: 0 };
+
+    /// Whether a datagram of `bytes` may follow: all but the last have one length, and an empty
+    /// one cannot be told from none.
+    fn takes(&self, bytes: usize) -> bool {
+        bytes > 0
+            && bytes <= self.segment
+            && self.bytes == self.segment * self.count
+            && self.count < RUN_DATAGRAMS_MAX
+            && self.bytes + bytes <= RUN_BYTES_MAX
+    }
 }
 
 /// The header arrays of batched calls: allocated once, shared by all sockets of a thread.
@@ -86,6 +169,8 @@ pub(crate) struct Headers {
     messages: Vec<libc::mmsghdr>,
     slices: Vec<libc::iovec>,
     names: Vec<Name>,
+    controls: Vec<Control>,
+    runs: Vec<Run>,
 }
 
 impl Headers {
@@ -93,38 +178,49 @@ impl Headers {
         // SAFETY: `mmsghdr` is a plain C struct of integers and pointers; all zeroes is a value of
         // it (null pointers with zero lengths), on C libraries with padding fields too.
         let message: libc::mmsghdr = unsafe { mem::zeroed() };
+        // SAFETY: `cmsghdr` is a plain C struct of integers; all zeroes is a value of it.
+        let header: libc::cmsghdr = unsafe { mem::zeroed() };
         let slice = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
-            messages: vec![message; CALL_DATAGRAMS_MAX],
-            slices: vec![slice; CALL_DATAGRAMS_MAX],
-            names: vec![Name::EMPTY; CALL_DATAGRAMS_MAX],
+            messages: vec![message; CALL_MESSAGES_MAX],
+            slices: vec![slice; CALL_SLICES_MAX],
+            names: vec![Name::EMPTY; CALL_MESSAGES_MAX],
+            controls: vec![Control { header, data: [0; 8] }; CALL_MESSAGES_MAX],
+            runs: vec![Run::EMPTY; CALL_MESSAGES_MAX],
         }
     }
 
-    /// Receives datagrams into `packets`, front first, without waiting, and returns how many came.
-    /// Packets past [`CALL_DATAGRAMS_MAX`] are left alone; lengths are set by the caller from
+    /// Receives messages into `rooms`, front first, without waiting, and returns how many came.
+    /// Rooms past [`CALL_MESSAGES_MAX`] are left alone; what came in each is told by
     /// [`received`](Self::received).
-    pub(crate) fn receive(
+    pub(crate) fn receive<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
-        packets: &mut [PacketBuf],
+        rooms: impl Iterator<Item = &'a mut [u8]>,
     ) -> io::Result<usize> {
         let mut count = 0;
         let rows = self.messages.iter_mut().zip(&mut self.slices).zip(&mut self.names);
-        for (((message, slice), name), packet) in rows.zip(packets) {
-            let room = packet.room_mut();
+        let rows = rows.zip(&mut self.controls);
+        for ((((message, slice), name), control), room) in rows.zip(rooms) {
             slice.iov_base = room.as_mut_ptr().cast();
             slice.iov_len = room.len();
-            *name = Name::EMPTY;
-            point(message, slice, name, NAME_BYTES);
+            message.msg_len = 0;
+            let header = &mut message.msg_hdr;
+            header.msg_flags = 0;
+            header.msg_iov = slice;
+            header.msg_iovlen = 1;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_namelen = NAME_BYTES as libc::socklen_t;
+            header.msg_control = ptr::from_mut(control).cast();
+            header.msg_controllen = mem::size_of::<Control>() as _;
             count += 1;
         }
         let messages = self.messages.as_mut_ptr();
-        // SAFETY: the first `count` headers were just pointed at rows of `self.slices` and
-        // `self.names`, which nothing touches until the call returns, and each slice covers the
-        // room of one distinct packet, borrowed mutably for the whole call. `count` is at most
-        // CALL_DATAGRAMS_MAX, the length of all three arrays. `socket` is borrowed, so the
-        // descriptor stays open. A null timeout is allowed.
+        // SAFETY: the first `count` headers were just pointed at rows of `self.slices`,
+        // `self.names` and `self.controls`, which nothing touches until the call returns, and each
+        // slice covers one room, borrowed mutably and apart from the others for 'a, which outlives
+        // the call. `count` is at most CALL_MESSAGES_MAX, the length of the shortest arrays.
+        // `socket` is borrowed, so the descriptor stays open. A null timeout is allowed.
         let status = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -137,37 +233,33 @@ impl Headers {
         outcome(status)
     }
 
-    /// What the last [`receive`](Self::receive) says about packet `index` of those that came.
+    /// What the last [`receive`](Self::receive) says about message `index` of those that came.
     pub(crate) fn received(&self, index: usize) -> Option<Received> {
         let message = self.messages.get(index)?;
         let length = message.msg_len as usize;
-        let peer = self.names.get(index)?.get(message.msg_hdr.msg_namelen as usize);
-        let cut = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        Some(Received { length, peer, cut })
+        let header = &message.msg_hdr;
+        let peer = self.names.get(index)?.get(header.msg_namelen as usize);
+        let segment = self.controls.get(index)?.segment(header.msg_controllen as _);
+        let cut = header.msg_flags & libc::MSG_TRUNC != 0;
+        Some(Received { length, segment: segment.filter(|bytes| *bytes < length), peer, cut })
     }
 
     /// Sends the first of `datagrams` without waiting and returns how many the kernel took; an
-    /// error is about the very first one.
+    /// error is about the first message, [`first_run`](Self::first_run) datagrams.
     pub(crate) fn send<'a>(
         &mut self,
         socket: BorrowedFd<'_>,
         datagrams: impl Iterator<Item = &'a Datagram>,
+        runs: Runs,
     ) -> io::Result<usize> {
-        let mut count = 0;
-        let rows = self.messages.iter_mut().zip(&mut self.slices).zip(&mut self.names);
-        for (((message, slice), name), datagram) in rows.zip(datagrams) {
-            slice.iov_base = datagram.packet.as_ptr().cast_mut().cast();
-            slice.iov_len = datagram.packet.len();
-            let length = name.set(datagram.peer);
-            point(message, slice, name, length);
-            count += 1;
-        }
+        let count = self.gather(datagrams, runs);
+        self.point(count);
         let messages = self.messages.as_mut_ptr();
-        // SAFETY: the first `count` headers were just pointed at rows of `self.slices` and
-        // `self.names`, which nothing touches until the call returns. Each slice covers the bytes
-        // of a packet borrowed for 'a, which outlives this call, and the kernel only reads them.
-        // `count` is at most CALL_DATAGRAMS_MAX, the length of all three arrays. `socket` is
-        // borrowed, so the descriptor stays open.
+        // SAFETY: `point` has just pointed the first `count` headers at rows of `self.slices`,
+        // `self.names` and `self.controls`, which nothing touches until the call returns; `gather`
+        // filled those rows, and each slice covers the bytes of a packet borrowed for 'a, which
+        // outlives this call; the kernel only reads them. `count` is at most CALL_MESSAGES_MAX, the
+        // length of the array of headers. `socket` is borrowed, so the descriptor stays open.
         let status = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
@@ -176,137 +268,85 @@ impl Headers {
                 (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
             )
         };
-        outcome(status)
+        let taken = outcome(status)?;
+        Ok(self.runs.iter().take(taken).map(|run| run.count).sum())
     }
-}
 
-/// Points a message header at its one slice and its name.
-fn point(
-    message: &mut libc::mmsghdr,
-    slice: &mut libc::iovec,
-    name: &mut Name,
-    name_length: usize,
-) {
-    message.msg_len = 0;
-    message.msg_hdr.msg_flags = 0;
-    message.msg_hdr.msg_iov = slice;
-    message.msg_hdr.msg_iovlen = 1;
-    message.msg_hdr.msg_name = ptr::from_mut(name).cast();
-    message.msg_hdr.msg_namelen = name_length as libc::socklen_t;
+    /// Datagrams of the first message of the last [`send`](Self::send).
+    pub(crate) fn first_run(&self) -> usize {
+        self.runs.first().map_or(0, |run| run.count)
+    }
+
+    /// Datagrams among the first `taken` of the last [`send`](Self::send) that went in runs.
+    pub(crate) fn segmented(&self, taken: usize) -> usize {
+        let runs = self.runs.iter().take_while(|run| run.first < taken);
+        runs.filter(|run| run.count > 1).map(|run| run.count).sum()
+    }
+
+    /// Fills slices, names and runs from `datagrams` and returns how many messages they make.
+    fn gather<'a>(&mut self, datagrams: impl Iterator<Item = &'a Datagram>, runs: Runs) -> usize {
+        let mut count = 0_usize;
+        let mut before: Option<SocketAddr> = None;
+        for ((at, slice), datagram) in self.slices.iter_mut().enumerate().zip(datagrams) {
+            let bytes = datagram.packet.len();
+            let open = self.runs.get_mut(count.wrapping_sub(1)).filter(|run| {
+                runs == Runs::Joined && before == Some(datagram.peer) && run.takes(bytes)
+            });
+            match open {
+                Some(run) => {
+                    run.count += 1;
+                    run.bytes += bytes;
+                }
+                None => {
+                    let (Some(run), Some(name)) =
+                        (self.runs.get_mut(count), self.names.get_mut(count))
+                    else {
+                        break;
+                    };
+                    *run = Run { first: at, count: 1, segment: bytes, bytes };
+                    // The length of the name follows from its family: read again in `point`.
+                    name.set(datagram.peer);
+                    before = Some(datagram.peer);
+                    count += 1;
+                }
+            }
+            slice.iov_base = datagram.packet.as_ptr().cast_mut().cast();
+            slice.iov_len = bytes;
+        }
+        // A shorter call must not see the runs of a longer one before it.
+        if let Some(run) = self.runs.get_mut(count) {
+            *run = Run { first: usize::MAX, ..Run::EMPTY };
+        }
+        count
+    }
+
+    /// Points the first `count` headers at what [`gather`](Self::gather) filled in.
+    fn point(&mut self, count: usize) {
+        let slices = self.slices.as_mut_ptr();
+        let rows = self.messages.iter_mut().zip(&mut self.names).zip(&mut self.controls);
+        for (((message, name), control), run) in rows.zip(&self.runs).take(count) {
+            message.msg_len = 0;
+            let header = &mut message.msg_hdr;
+            header.msg_flags = 0;
+            header.msg_iov = slices.wrapping_add(run.first);
+            header.msg_iovlen = run.count as _;
+            header.msg_namelen = name.length() as libc::socklen_t;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_control = ptr::null_mut();
+            header.msg_controllen = 0;
+            if run.count > 1 {
+                // A run's datagrams are shorter than RUN_BYTES_MAX, which fits 16 bits.
+                control.set_segment(run.segment as u16);
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = mem::size_of::<Control>() as _;
+            }
+        }
+    }
 }
 
 /// The kernel's answer as a result: a negative one means that `errno` says why.
 fn outcome(status: libc::c_int) -> io::Result<usize> {
     usize::try_from(status).map_err(|_| io::Error::last_os_error())
-}
-
-/// One event of an epoll set.
-#[derive(Clone, Copy)]
-pub(crate) struct Event {
-    /// What was registered with the source.
-    pub(crate) token: u64,
-    /// There may be something to receive, or an error to read.
-    pub(crate) readable: bool,
-    /// There may be room to send, or an error to read.
-    pub(crate) writable: bool,
-}
-
-/// Room for the events of one wait, and how the wait is done.
-pub(crate) struct EventRoom {
-    events: Vec<libc::epoll_event>,
-    /// Whether the kernel has `epoll_pwait2` (Linux 5.11) and lets this process call it.
-    precise: bool,
-}
-
-/// `struct __kernel_timespec`: 64 bits for both fields on every architecture.
-#[repr(C)]
-struct KernelTimespec {
-    seconds: i64,
-    nanos: i64,
-}
-
-impl EventRoom {
-    pub(crate) fn new(events_max: usize) -> Self {
-        let event = libc::epoll_event { events: 0, u64: 0 };
-        Self { events: vec![event; events_max], precise: true }
-    }
-
-    /// Waits on `epoll` for at most `timeout` (`None`: for ever) and returns how many events came.
-    pub(crate) fn wait(
-        &mut self,
-        epoll: BorrowedFd<'_>,
-        timeout: Option<Duration>,
-    ) -> io::Result<usize> {
-        if self.precise {
-            match self.wait_precisely(epoll, timeout) {
-                // A kernel before 5.11, or a sandbox that does not know the call.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
-                    self.precise = false;
-                }
-                outcome => return outcome,
-            }
-        }
-        self.wait_in_two_calls(epoll, timeout)
-    }
-
-    fn wait_precisely(
-        &mut self,
-        epoll: BorrowedFd<'_>,
-        timeout: Option<Duration>,
-    ) -> io::Result<usize> {
-        let timeout = timeout.map(|timeout| KernelTimespec {
-            seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            nanos: i64::from(timeout.subsec_nanos()),
-        });
-        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let (events, count) = (self.events.as_mut_ptr(), self.events.len());
-        // SAFETY: `events` points to `count` events, borrowed mutably for the call; `timeout` is
-        // null or points to a live timespec of the kernel's layout; no signal mask is given, so its
-        // size is not looked at. `epoll` is borrowed, so the descriptor stays open.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                epoll.as_raw_fd(),
-                events,
-                count as libc::c_int,
-                timeout,
-                ptr::null::<libc::sigset_t>(),
-                0_usize,
-            )
-        };
-        usize::try_from(status).map_err(|_| io::Error::last_os_error())
-    }
-
-    /// The same with older calls: `ppoll` on the epoll descriptor has the nanoseconds.
-    fn wait_in_two_calls(
-        &mut self,
-        epoll: BorrowedFd<'_>,
-        timeout: Option<Duration>,
-    ) -> io::Result<usize> {
-        if timeout != Some(Duration::ZERO) {
-            let timeout = timeout.map(rustix::event::Timespec::try_from).and_then(Result::ok);
-            let mut wanted = [PollFd::from_borrowed_fd(epoll, PollFlags::IN)];
-            rustix::event::poll(&mut wanted, timeout.as_ref())?;
-        }
-        let (events, count) = (self.events.as_mut_ptr(), self.events.len());
-        // SAFETY: `events` points to `count` events, borrowed mutably for the call. `epoll` is
-        // borrowed, so the descriptor stays open.
-        let status =
-            unsafe { libc::epoll_wait(epoll.as_raw_fd(), events, count as libc::c_int, 0) };
-        outcome(status)
-    }
-
-    /// Event `index` of those that the last wait returned.
-    pub(crate) fn event(&self, index: usize) -> Option<Event> {
-        let event = self.events.get(index)?;
-        let bits = event.events as libc::c_int;
-        let broken = bits & (libc::EPOLLERR | libc::EPOLLHUP) != 0;
-        Some(Event {
-            token: event.u64,
-            readable: broken || bits & libc::EPOLLIN != 0,
-            writable: broken || bits & libc::EPOLLOUT != 0,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -323,34 +363,11 @@ mod tests {
         ] {
             let address: SocketAddr = text.parse().unwrap();
             let mut name = Name::EMPTY;
-            assert_eq!(name.set(address), length, "{text}");
+            name.set(address);
+            assert_eq!(name.length(), length, "{text}");
             assert_eq!(name.get(length), Some(address));
             assert_eq!(name.get(length - 1), None, "a cut name is no address");
         }
         assert_eq!(Name::EMPTY.get(NAME_BYTES), None);
-    }
-
-    /// The older pair of calls stands in where `epoll_pwait2` is missing.
-    #[test]
-    fn both_ways_of_waiting_see_the_same_event() {
-        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC);
-        let epoll = epoll.unwrap();
-        let event = rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-        rustix::event::epoll::add(
-            &epoll,
-            &event,
-            rustix::event::epoll::EventData::new_u64(42),
-            rustix::event::epoll::EventFlags::IN,
-        )
-        .unwrap();
-        for precise in [true, false] {
-            let mut room = EventRoom::new(4);
-            room.precise = precise;
-            let borrowed = std::os::fd::AsFd::as_fd(&epoll);
-            assert_eq!(room.wait(borrowed, Some(Duration::ZERO)).unwrap(), 1);
-            assert_eq!(room.wait(borrowed, None).unwrap(), 1);
-            let event = room.event(0).unwrap();
-            assert_eq!((event.token, event.readable, event.writable), (42, true, false));
-        }
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::IoPath;
+
 /// Why a datagram socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,6 +18,16 @@ pub enum BindError {
     /// The address belongs to no interface of this machine.
     #[error("address {0} is not one of this machine's; choose one that is, or 0.0.0.0")]
     NotLocal(SocketAddr),
+    /// The way asked for to move datagrams cannot be had here.
+    #[error("cannot move datagrams of {address} by {path:?}: {source}; ask for another path")]
+    Path {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The way asked for.
+        path: IoPath,
+        /// What the operating system, or this side of the seam, said.
+        source: io::Error,
+    },
     /// Anything else the operating system says.
     #[error("cannot bind {address}: {source}")]
     Os {

@@ -80,6 +80,7 @@ mod tokio_env;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
@@ -149,6 +150,51 @@ pub trait NetworkProvider {
     ) -> impl Future<Output = Result<Self::Udp, BindError>>;
 }
 
+/// Which calls move the datagrams of a socket: the rungs of a ladder, dearest first.
+///
+/// A rung asked for by name is had or the bind fails; which rungs there are depends on the side of
+/// the seam and on the kernel. The simulated side has one path and takes any choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IoPath {
+    /// What the side does without being asked, unmeasured: batches where it has them.
+    #[default]
+    Usual,
+    /// The cheapest by a short measurement over loopback, once per process.
+    Measured,
+    /// One call per datagram.
+    Plain,
+    /// Many datagrams per call.
+    Batch,
+    /// A completion ring that the kernel fills: io_uring.
+    Ring,
+}
+
+/// Whether the kernel splits or joins the datagrams of one peer for a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Offload {
+    /// Not asked for, or unknown to this side of the seam.
+    #[default]
+    Off,
+    /// In use.
+    On,
+    /// Asked for and refused by the kernel or the device, at once or later.
+    Refused,
+}
+
+/// What one rung of the ladder cost in the start-up measurement, in nanoseconds of processor time
+/// per received datagram; `None` where it was not measured or cannot be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathCosts {
+    /// One call per datagram.
+    pub plain_ns: Option<u32>,
+    /// Many datagrams per call.
+    pub batch_ns: Option<u32>,
+    /// A completion ring.
+    pub ring_ns: Option<u32>,
+}
+
 /// What a datagram socket is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpOptions {
@@ -158,11 +204,35 @@ pub struct UdpOptions {
     pub send_buffer_bytes: usize,
     /// Packet buffers in the socket's pool, for both directions together.
     pub pool_packets: usize,
+    /// How datagrams move.
+    pub path: IoPath,
+    /// Whether datagrams of equal length that follow one another to one peer are handed to the
+    /// kernel as one, which splits them below the routing layer (GSO). On by default; who receives
+    /// sees no difference.
+    pub segment_sends: bool,
+    /// Whether the kernel may hand over datagrams of one peer that followed one another as one, to
+    /// be split here (GRO). Off by default: it pays where many datagrams share few peers, and costs
+    /// a copy of each.
+    pub coalesce_receives: bool,
+    /// How long datagrams may gather in the kernel once all that had come was received, before
+    /// they are looked for again; deadlines are met meanwhile. Zero, the default: not at all, each
+    /// datagram wakes. At most 5 ms are used. The whole thread sleeps, so other sockets and wakes
+    /// from other threads may wait as long; sides that cannot do it ignore it, and the report says
+    /// what is in force.
+    pub gather: Duration,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { receive_buffer_bytes: 8 << 20, send_buffer_bytes: 4 << 20, pool_packets: 1_024 }
+        Self {
+            receive_buffer_bytes: 8 << 20,
+            send_buffer_bytes: 4 << 20,
+            pool_packets: 1_024,
+            path: IoPath::Usual,
+            segment_sends: true,
+            coalesce_receives: false,
+            gather: Duration::ZERO,
+        }
     }
 }
 
@@ -171,6 +241,16 @@ impl Default for UdpOptions {
 pub struct SocketReport {
     /// How datagrams move, for people: "recvmmsg/sendmmsg", "recvfrom/sendto", "simulated".
     pub path: &'static str,
+    /// Why it is that path, for people; empty where there is no choice.
+    pub path_reason: &'static str,
+    /// What the start-up measurement said of each path, where there was one.
+    pub path_costs: PathCosts,
+    /// Whether runs of sent datagrams are split by the kernel.
+    pub segmentation: Offload,
+    /// Whether runs of received datagrams are joined by the kernel.
+    pub coalescing: Offload,
+    /// How long datagrams gather between two looks for them; zero when each one wakes.
+    pub gather: Duration,
     /// Granted kernel receive buffer, in bytes of payload accounting as the kernel reports it.
     pub receive_buffer_bytes: usize,
     /// Granted kernel send buffer, in bytes.
@@ -183,6 +263,12 @@ pub struct SocketReport {
     pub bytes_in: u64,
     /// Payload bytes sent.
     pub bytes_out: u64,
+    /// System calls that received, those that found nothing included; 0 where nobody counts.
+    pub calls_in: u64,
+    /// System calls that sent, those that found no room included; 0 where nobody counts.
+    pub calls_out: u64,
+    /// Sent datagrams that travelled in a run which the kernel split.
+    pub packets_segmented: u64,
     /// Datagrams that the kernel refused to send and that were dropped.
     pub send_errors: u64,
     /// Receive calls that failed without ending the socket (an ICMP answer, for instance).

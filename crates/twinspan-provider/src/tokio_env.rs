@@ -19,8 +19,8 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 
 use crate::{
-    BindError, NetworkProvider, RandomProvider, SocketReport, TaskProvider, TimeProvider, Timer,
-    UdpError, UdpOptions, UdpSocket,
+    BindError, IoPath, NetworkProvider, RandomProvider, SocketReport, TaskProvider, TimeProvider,
+    Timer, UdpError, UdpOptions, UdpSocket,
 };
 
 /// How far ahead a sleep is aimed that nobody waits for yet.
@@ -184,6 +184,13 @@ impl NetworkProvider for TokioEnv {
         local: SocketAddr,
         options: &UdpOptions,
     ) -> Result<TokioUdp, BindError> {
+        if let IoPath::Batch | IoPath::Ring = options.path {
+            let source = io::Error::new(
+                io::ErrorKind::Unsupported,
+                "tokio's side moves datagrams one by one",
+            );
+            return Err(BindError::Path { address: local, path: options.path, source });
+        }
         TokioUdp::bind(self, local, options).map_err(|error| BindError::from_io(local, error))
     }
 }
@@ -292,6 +299,7 @@ impl TokioUdp {
         socket.bind(&local.into())?;
         let report = SocketReport {
             path: "recvfrom/sendto",
+            path_reason: "the only one of tokio's side",
             receive_buffer_bytes: socket.recv_buffer_size().unwrap_or(0),
             send_buffer_bytes: socket.send_buffer_size().unwrap_or(0),
             ..SocketReport::default()

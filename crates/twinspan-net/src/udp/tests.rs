@@ -2,11 +2,13 @@ use std::future::poll_fn;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 
-use twinspan_core::time::Timestamp;
-use twinspan_provider::TimeProvider;
+use twinspan_core::packet::Datagram;
+use twinspan_provider::{Offload, TimeProvider};
 
 use super::*;
 use crate::ReactorEnv;
+use crate::port::OFFER_MIN;
+use crate::sys::CALL_MESSAGES_MAX;
 
 fn datagram(pool: &PacketPool, bytes: usize) -> Datagram {
     let mut packet = pool.take().unwrap();
@@ -27,13 +29,16 @@ fn a_sender_without_room_sleeps_until_there_is_some() {
     receiver.set_nonblocking(true).unwrap();
     let local = sender.local_addr().unwrap();
     let reactor = Rc::clone(&env.reactor);
-    let mut socket = BatchUdp::wrap(reactor, sender.into(), local, BATCH).unwrap();
+    let options = UdpOptions { pool_packets: BATCH, ..UdpOptions::default() };
+    let port = Port::prepare(sender.into(), local, &options).unwrap();
+    assert_eq!(port.report().segmentation, Offload::Refused, "a stream has no datagrams to join");
+    let mut socket = BatchUdp::wrap(reactor, port, &options).unwrap();
     let mut batch = DatagramBatch::new(BATCH);
     let mut waits = 0;
     env.block_on(async {
         while waits < 3 {
             while batch.room() > 0 {
-                batch.push(datagram(&socket.pool, 1_200)).unwrap();
+                batch.push(datagram(socket.pool(), 1_200)).unwrap();
             }
             poll_fn(|cx| {
                 let polled = socket.poll_send(cx, &mut batch);
@@ -52,7 +57,7 @@ fn a_sender_without_room_sleeps_until_there_is_some() {
     });
     assert!(!socket.source.awaits_room(), "sending again takes the interest back");
     drop(batch);
-    assert_eq!(socket.pool.outstanding(), 0);
+    assert_eq!(socket.pool().outstanding(), 0);
 }
 
 #[test]
@@ -75,41 +80,13 @@ fn a_quiet_socket_offers_few_buffers_and_a_busy_one_many() {
             }
         });
     };
-    assert_eq!(socket.offer, OFFER_MIN);
+    assert_eq!(socket.port.offer(), OFFER_MIN);
     // Just what the offers from 2 to 64 sum up to.
     receive(&mut socket, 126);
-    assert_eq!(socket.offer, CALL_DATAGRAMS_MAX);
+    assert_eq!(socket.port.offer(), CALL_MESSAGES_MAX);
     for _ in 0..20 {
         receive(&mut socket, 1);
     }
-    assert_eq!(socket.offer, OFFER_MIN);
+    assert_eq!(socket.port.offer(), OFFER_MIN);
     assert!(env.now() > Timestamp::START);
-}
-
-#[test]
-fn errors_are_sorted_by_what_they_mean_for_the_socket() {
-    let error = io::Error::from_raw_os_error;
-    for passing in [
-        libc::EMSGSIZE,
-        libc::ENOBUFS,
-        libc::ECONNREFUSED,
-        libc::EHOSTUNREACH,
-        libc::ENETUNREACH,
-        libc::ENETDOWN,
-        libc::EPERM,
-        libc::EACCES,
-    ] {
-        assert_eq!(Failure::of_send(&error(passing)), Failure::Passing, "{}", error(passing));
-        assert_eq!(Failure::of_receive(&error(passing)), Failure::Passing, "{}", error(passing));
-    }
-    for (number, send, receive) in [
-        (libc::EAGAIN, Failure::Again, Failure::Again),
-        (libc::EINTR, Failure::Interrupted, Failure::Interrupted),
-        (libc::EINVAL, Failure::Passing, Failure::Fatal),
-        (libc::EBADF, Failure::Fatal, Failure::Fatal),
-        (libc::ENOSYS, Failure::Fatal, Failure::Fatal),
-    ] {
-        assert_eq!(Failure::of_send(&error(number)), send, "{}", error(number));
-        assert_eq!(Failure::of_receive(&error(number)), receive, "{}", error(number));
-    }
 }

@@ -11,8 +11,8 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
 use twinspan_core::time::Timestamp;
 use twinspan_net::{BatchUdp, PLAIN_PATH_REASON, ReactorEnv};
 use twinspan_provider::{
-    BindError, NetworkProvider, SocketReport, TaskProvider, TimeProvider, Timer, UdpOptions,
-    UdpSocket,
+    BindError, NetworkProvider, Offload, SocketReport, TaskProvider, TimeProvider, Timer,
+    UdpOptions, UdpSocket,
 };
 
 fn env() -> ReactorEnv {
@@ -104,6 +104,7 @@ fn the_report_names_the_path_and_the_granted_buffers() {
     env.block_on(async {
         let report = env.bind_udp(loopback(), &wanted).await.unwrap().report();
         assert_eq!((report.path, PLAIN_PATH_REASON), ("recvmmsg/sendmmsg", None));
+        assert_eq!((report.path_reason, report.coalescing), ("the usual one", Offload::Off));
         assert!(report.receive_buffer_bytes >= 100_000, "{report:?}");
         assert!(report.send_buffer_bytes >= 50_000, "{report:?}");
         let report = env.bind_udp(loopback(), &huge).await.unwrap().report();
@@ -319,5 +320,69 @@ fn many_quiet_sockets_in_one_task_let_it_sleep() {
         })
         .await;
         assert_eq!(&*batch.pop().unwrap().packet, b"heard");
+    });
+}
+
+/// What came while datagrams gather waits, deadlines do not, and a quiet socket is heard at once.
+#[test]
+fn datagrams_gather_while_deadlines_are_met() {
+    const GATHER: Duration = Duration::from_millis(5);
+    let env = env();
+    env.block_on(async {
+        let options = UdpOptions { gather: GATHER, ..UdpOptions::default() };
+        let mut socket = env.bind_udp(loopback(), &options).await.unwrap();
+        assert_eq!(socket.report().gather, GATHER);
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        let mut batch = DatagramBatch::new(64);
+        sender.send_to(b"first", socket.local_addr()).unwrap();
+        poll_fn(|cx| socket.poll_recv(cx, &mut batch)).await.unwrap();
+        for _ in 0..20 {
+            sender.send_to(b"later", socket.local_addr()).unwrap();
+        }
+        let order = Rc::new(std::cell::RefCell::new(Vec::new()));
+        let (told, timer_env) = (Rc::clone(&order), env.clone());
+        let task = env.spawn("deadline", async move {
+            let mut timer = timer_env.timer();
+            timer.set(Some(timer_env.now().after(Duration::from_millis(1))));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+            told.borrow_mut().push("deadline");
+        });
+        let mut gathered = DatagramBatch::new(64);
+        let count = poll_fn(|cx| socket.poll_recv(cx, &mut gathered)).await.unwrap();
+        order.borrow_mut().push("datagrams");
+        assert_eq!(count, 20, "all that had come meanwhile");
+        assert_eq!(*order.borrow(), ["deadline", "datagrams"]);
+        let (first, later) = (batch.pop().unwrap().at, gathered.pop().unwrap().at);
+        assert!(later >= first.after(GATHER), "{first:?} and {later:?}");
+        drop(task);
+    });
+}
+
+/// More than one call receives comes without a pause: only an emptied queue lets gather.
+#[test]
+fn a_queue_is_emptied_before_datagrams_gather() {
+    const COUNT: usize = 300;
+    let env = env();
+    env.block_on(async {
+        let options = UdpOptions { gather: Duration::from_secs(1), ..UdpOptions::default() };
+        let mut socket = env.bind_udp(loopback(), &options).await.unwrap();
+        assert_eq!(socket.report().gather, Duration::from_millis(5), "the most that is granted");
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        for _ in 0..COUNT {
+            sender.send_to(b"x", socket.local_addr()).unwrap();
+        }
+        let mut batch = DatagramBatch::new(COUNT);
+        while batch.len() < COUNT {
+            let mut part = DatagramBatch::new(32);
+            let ready = poll_fn(|cx| Poll::Ready(socket.poll_recv(cx, &mut part))).await;
+            assert!(ready.is_ready(), "it pauses after {} of {COUNT}", batch.len());
+            while let Some(datagram) = part.pop() {
+                batch.push(datagram).unwrap();
+            }
+            // Another turn, with a share of its own.
+            let mut timer = env.timer();
+            timer.set(Some(env.now()));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+        }
     });
 }

@@ -1,0 +1,94 @@
+//! Each way of moving datagrams passes the one suite.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_net::{BatchUdp, ReactorEnv, ReactorTask, ReactorTimer};
+use twinspan_provider::{
+    BindError, IoPath, NetworkProvider, RandomProvider, TaskProvider, TimeProvider, UdpOptions,
+    conformance,
+};
+
+/// A reactor whose sockets all get the path and the offloads of `options`.
+#[derive(Clone)]
+struct With {
+    env: ReactorEnv,
+    options: UdpOptions,
+}
+
+impl TimeProvider for With {
+    type Timer = ReactorTimer;
+
+    fn now(&self) -> Timestamp {
+        self.env.now()
+    }
+
+    fn timer(&self) -> ReactorTimer {
+        self.env.timer()
+    }
+}
+
+impl RandomProvider for With {
+    fn stream(&self, name: &'static str, instance: u64) -> Stream {
+        self.env.stream(name, instance)
+    }
+
+    fn secrets(&self) -> Box<dyn SecretSource> {
+        self.env.secrets()
+    }
+}
+
+impl TaskProvider for With {
+    type Task = ReactorTask;
+
+    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> ReactorTask {
+        self.env.spawn(name, future)
+    }
+}
+
+impl NetworkProvider for With {
+    type Udp = BatchUdp;
+
+    async fn bind_udp(
+        &self,
+        local: SocketAddr,
+        options: &UdpOptions,
+    ) -> Result<BatchUdp, BindError> {
+        let options = UdpOptions {
+            receive_buffer_bytes: options.receive_buffer_bytes,
+            send_buffer_bytes: options.send_buffer_bytes,
+            pool_packets: options.pool_packets,
+            ..self.options
+        };
+        self.env.bind_udp(local, &options).await
+    }
+}
+
+fn conforms(options: UdpOptions) {
+    let env = ReactorEnv::new(Some(1)).unwrap();
+    let with = With { env: env.clone(), options };
+    env.block_on(conformance::all(&with, IpAddr::V4(Ipv4Addr::LOCALHOST)));
+}
+
+#[test]
+fn one_call_per_datagram_conforms() {
+    conforms(UdpOptions { path: IoPath::Plain, ..UdpOptions::default() });
+}
+
+#[test]
+fn joined_receives_conform() {
+    conforms(UdpOptions { coalesce_receives: true, ..UdpOptions::default() });
+}
+
+#[test]
+fn sends_one_by_one_conform() {
+    conforms(UdpOptions { segment_sends: false, ..UdpOptions::default() });
+}
+
+#[test]
+fn gathering_conforms() {
+    conforms(UdpOptions { gather: Duration::from_millis(1), ..UdpOptions::default() });
+}
