@@ -11,6 +11,7 @@ use crate::tree::Tree;
 /// Crates whose protocol logic is machines, and in which all else is listed in [`DRIVERS`].
 const MACHINES: &[&str] = &[
     "twinspan-core",
+    "twinspan-admission",
     "twinspan-reliable",
     "twinspan-world",
     "twinspan-lludp",
