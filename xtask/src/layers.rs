@@ -11,6 +11,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-reliable", 1),
     ("twinspan-world", 1),
     ("twinspan-lludp", 2),
+    ("twinspan-record", 2),
     ("twinspan-session", 2),
     ("twinspan-provider", 2),
     ("twinspan-net", 3),

@@ -1,0 +1,4 @@
+//! Record files as their users meet them.
+
+#[cfg(test)]
+mod files;
