@@ -16,6 +16,7 @@ use twinspan_reliable::Channel;
 use crate::config::SessionConfig;
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
+use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
 use crate::header::{Form, Header, parse};
 use crate::identity::{ServerIdentity, TokenKey, UserId};
@@ -209,10 +210,22 @@ impl Endpoint {
         bytes: &mut [u8],
         on_event: &mut dyn FnMut(EndpointEvent<'_>),
     ) {
+        self.handle_datagram_gated(now, peer, bytes, &mut OpenGate, on_event);
+    }
+
+    /// The same, with a say for `gate` in who is let in.
+    pub fn handle_datagram_gated(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        bytes: &mut [u8],
+        gate: &mut dyn Gate,
+        on_event: &mut dyn FnMut(EndpointEvent<'_>),
+    ) {
         self.stats.packets_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
         let result = match parse(bytes) {
-            Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes),
+            Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes, gate),
             Ok(Form::Sealed(header)) => self.handle_sealed(now, peer, &header, bytes, on_event),
             Err(cause) => Err(cause),
         };
@@ -389,6 +402,7 @@ impl Endpoint {
 
     fn count_closed(&mut self, reason: CloseReason) {
         self.stats.closed += 1;
+        self.stats.closings.count(reason);
         match reason {
             CloseReason::AckOfUnsent => self.stats.ack_of_unsent += 1,
             CloseReason::ProtocolViolation => self.stats.violations += 1,

@@ -21,10 +21,12 @@ pub enum RefuseReason {
     Suite = 6,
     /// The server is about to stop.
     Draining = 7,
+    /// The user is let in no more, for a time or for good.
+    Banned = 8,
 }
 
 impl RefuseReason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Full,
         Self::TokenExpired,
         Self::TokenSpent,
@@ -32,7 +34,13 @@ impl RefuseReason {
         Self::Version,
         Self::Suite,
         Self::Draining,
+        Self::Banned,
     ];
+
+    /// Whether it is about the token that the client brought, and so the client's fault.
+    pub(crate) const fn is_about_token(self) -> bool {
+        matches!(self, Self::TokenExpired | Self::TokenSpent | Self::TokenInvalid)
+    }
 
     /// The reason with this number on the wire.
     pub fn from_wire(number: u8) -> Option<Self> {
@@ -49,6 +57,7 @@ impl RefuseReason {
             Self::Version => "refused: no common version",
             Self::Suite => "refused: no common cipher",
             Self::Draining => "refused: server is draining",
+            Self::Banned => "refused: banned",
         }
     }
 }
@@ -178,7 +187,7 @@ mod tests {
     fn refusals_follow_at_32() {
         assert_eq!(CloseReason::Refused(RefuseReason::Full).to_wire(), 33);
         assert_eq!(CloseReason::from_wire(34), CloseReason::Refused(RefuseReason::TokenExpired));
-        assert_eq!(CloseReason::from_wire(40), CloseReason::Other(40));
+        assert_eq!(CloseReason::from_wire(41), CloseReason::Other(41));
         assert_eq!(CloseReason::from_wire(10), CloseReason::PeerUnresponsive);
         assert_eq!(CloseReason::Other(99).to_string(), "reason 99");
     }

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use crate::identity::UserId;
+use crate::reason::CloseReason;
 
 /// Makes the enum of drop causes, the counters that go with it and their names from one table.
 macro_rules! drop_causes {
@@ -71,6 +72,42 @@ drop_causes! {
     Closing, closing;
     /// An answer that found no place in the bounded queue.
     AnswersFull, answers_full;
+    /// HELLO of an address that had as many handshakes as it may have.
+    Throttled, throttled;
+}
+
+/// Numbers of reasons that are counted one by one.
+const REASONS: usize = 64;
+
+/// Sessions ended, by reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseCounts([u64; REASONS]);
+
+impl Default for CloseCounts {
+    fn default() -> Self {
+        Self([0; REASONS])
+    }
+}
+
+impl CloseCounts {
+    pub(crate) fn count(&mut self, reason: CloseReason) {
+        // Only a peer can give a reason past the known ones: those share the last place.
+        let place = usize::from(reason.to_wire()).min(REASONS - 1);
+        if let Some(count) = self.0.get_mut(place) {
+            *count += 1;
+        }
+    }
+
+    /// How many ended for this reason; those past 62 share a count.
+    pub fn of(&self, reason: CloseReason) -> u64 {
+        self.0.get(usize::from(reason.to_wire()).min(REASONS - 1)).copied().unwrap_or(0)
+    }
+
+    /// Reasons that occurred, in the order of their numbers, with how often.
+    pub fn iter(&self) -> impl Iterator<Item = (CloseReason, u64)> {
+        let counts = (0_u8..).zip(self.0).filter(|(_, count)| *count > 0);
+        counts.map(|(number, count)| (CloseReason::from_wire(number), count))
+    }
 }
 
 /// What a server counted.
@@ -107,6 +144,8 @@ pub struct EndpointStats {
     pub suite_unknown: u64,
     /// Refused: draining.
     pub draining: u64,
+    /// Refused: the user is banned.
+    pub banned: u64,
     /// Handshakes in progress that gave way or ran out of time.
     pub handshakes_lost: u64,
     /// Sessions set up.
@@ -119,6 +158,8 @@ pub struct EndpointStats {
     pub violations: u64,
     /// Sessions closed because nothing was heard.
     pub idle_timeouts: u64,
+    /// Sessions ended, by reason.
+    pub closings: CloseCounts,
 }
 
 /// What a client counted.
@@ -183,5 +224,23 @@ impl fmt::Display for DropCounts {
             separator = ", ";
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_counted_by_reason_and_unknown_ones_together() {
+        let mut counts = CloseCounts::default();
+        for number in [0, 2, 2, 63, 64, 200] {
+            counts.count(CloseReason::from_wire(number));
+        }
+        assert_eq!(counts.of(CloseReason::IdleTimeout), 2);
+        assert_eq!(counts.of(CloseReason::Other(200)), 3);
+        let seen: Vec<_> = counts.iter().collect();
+        let last = (CloseReason::Other(63), 3);
+        assert_eq!(seen, [(CloseReason::Normal, 1), (CloseReason::IdleTimeout, 2), last]);
     }
 }

@@ -1,6 +1,7 @@
 //! Two-ended tests over a seeded link that loses, delays, duplicates and reorders.
 
 mod delivery;
+mod gate;
 mod handshake;
 mod hostile;
 mod life;

@@ -10,6 +10,7 @@ use super::{Endpoint, Target};
 use crate::config::SessionConfig;
 use crate::cookie::{CookieSubject, Cookies};
 use crate::frames::{CONTROL_ONCE, Control, PacketBuilder};
+use crate::gate::{Gate, HandshakeFault};
 use crate::handshakes::{HalfOpen, Handshakes, SpentTokens};
 use crate::header::{HEADER_BYTES, Header};
 use crate::identity::{KeyPair, ServerIdentity, TokenKey};
@@ -113,6 +114,7 @@ impl Endpoint {
         peer: SocketAddr,
         kind: u8,
         bytes: &[u8],
+        gate: &mut dyn Gate,
     ) -> Result<(), DropCause> {
         if kind != kind::HELLO {
             return Err(DropCause::Unexpected);
@@ -138,9 +140,21 @@ impl Endpoint {
             self.stats.accepted_again += 1;
             return Ok(());
         }
-        match self.admit(now, peer, &hello, &public) {
-            Ok(result) => result,
+        // The address is proven, and all that is dear comes after this.
+        if !gate.allow_handshake(now, peer.ip()) {
+            return Err(DropCause::Throttled);
+        }
+        match self.admit(now, peer, &hello, &public, gate) {
+            Ok(result) => {
+                if result == Err(DropCause::HelloBad) {
+                    gate.on_failure(now, peer.ip(), HandshakeFault::HelloBad);
+                }
+                result
+            }
             Err(reason) => {
+                if reason.is_about_token() {
+                    gate.on_failure(now, peer.ip(), HandshakeFault::Token(reason));
+                }
                 let message = refuse(&hello.nonce, &hello.cookie, reason, &self.door.macs);
                 self.answer(Answer::new(peer, &message))?;
                 self.count_refusal(reason);
@@ -167,6 +181,7 @@ impl Endpoint {
             RefuseReason::Version => &mut stats.version_unknown,
             RefuseReason::Suite => &mut stats.suite_unknown,
             RefuseReason::Draining => &mut stats.draining,
+            RefuseReason::Banned => &mut stats.banned,
         } += 1;
     }
 
@@ -185,6 +200,7 @@ impl Endpoint {
         peer: SocketAddr,
         hello: &Hello<'_>,
         public: &PublicPart,
+        gate: &mut dyn Gate,
     ) -> Result<Result<(), DropCause>, RefuseReason> {
         let cipher = self.choose(hello)?;
         let door = &self.door;
@@ -197,6 +213,9 @@ impl Endpoint {
         }
         let private = open(&door.token_key, &hello.token_public, &hello.token_private)
             .ok_or(RefuseReason::TokenInvalid)?;
+        if !gate.allow_user(now, private.user) {
+            return Err(RefuseReason::Banned);
+        }
         self.check_place(now, &public.id)?;
         // Were the queue full, the X25519 below would be for nothing.
         if self.answers.len() >= self.config.answers_max {

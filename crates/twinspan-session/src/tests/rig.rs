@@ -13,7 +13,8 @@ use twinspan_reliable::Channel;
 
 use crate::{
     ClientEvent, ClientSession, ClientState, CloseReason, ConnectToken, CryptoSuite, Endpoint,
-    EndpointEvent, ServerIdentity, SessionConfig, SessionKey, TokenIssuer, TokenKey, UserId,
+    EndpointEvent, Gate, OpenGate, ServerIdentity, SessionConfig, SessionKey, TokenIssuer,
+    TokenKey, UserId,
 };
 
 /// What the wall clock shows when a test begins.
@@ -96,6 +97,8 @@ pub(super) struct Rig {
     pub(super) sent: Vec<Sent>,
     pub(super) issuer: TokenIssuer,
     pub(super) pool: PacketPool,
+    /// Who has a say in who is let in.
+    pub(super) gate: Box<dyn Gate>,
     wire: BTreeMap<(Timestamp, u64), Sent>,
     order: u64,
     random: Stream,
@@ -143,6 +146,7 @@ impl Rig {
             sent: Vec::new(),
             issuer,
             pool: PacketPool::new(256),
+            gate: Box::new(OpenGate),
             wire: BTreeMap::new(),
             order: 0,
             random: Stream::new(seed, "link", 0),
@@ -253,9 +257,10 @@ impl Rig {
     /// Hands a datagram to the server at once.
     pub(super) fn deliver_to_server(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let told = &mut self.told;
-        self.endpoint
-            .handle_datagram(self.now, from, &mut bytes, &mut |event| told.push(note(&event)));
+        let Self { endpoint, told, gate, now, .. } = self;
+        endpoint.handle_datagram_gated(*now, from, &mut bytes, gate.as_mut(), &mut |event| {
+            told.push(note(&event));
+        });
     }
 
     /// Hands a datagram to a client at once.
