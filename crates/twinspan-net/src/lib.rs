@@ -37,6 +37,11 @@ mod bare;
 #[cfg(target_os = "linux")]
 mod coalesced;
 #[cfg(target_os = "linux")]
+mod cores;
+#[cfg(target_os = "linux")]
+mod group;
+mod lane;
+#[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]
 mod reactor;
@@ -47,6 +52,13 @@ mod udp;
 
 #[cfg(target_os = "linux")]
 pub use bare::BareSocket;
+#[cfg(target_os = "linux")]
+pub use cores::{
+    FifoError, SchedulingClass, allowed_cores, pin_to_core, request_fifo, scheduling_class,
+};
+#[cfg(target_os = "linux")]
+pub use group::{GroupMember, bind_group, steering_program};
+pub use lane::{LaneReceiver, LaneSender, lane};
 #[cfg(target_os = "linux")]
 pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
 #[cfg(target_os = "linux")]

@@ -25,7 +25,8 @@ use twinspan_provider::{
     UdpOptions,
 };
 
-use crate::port::Calls;
+use crate::group::GroupMember;
+use crate::port::{Calls, Port};
 use crate::udp::BatchUdp;
 
 pub(crate) use sources::Source;
@@ -188,6 +189,18 @@ impl ReactorEnv {
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
         seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+    }
+
+    /// Puts one socket of a steered group under this reactor.
+    ///
+    /// # Errors
+    /// [`BindError`] when the operating system refuses, or when the path that the group's options
+    /// ask for cannot be had.
+    pub fn adopt(&self, member: GroupMember) -> Result<BatchUdp, BindError> {
+        let (socket, local, options) = member.into_parts();
+        let port = Port::prepare(socket, local, &options)?;
+        BatchUdp::wrap(Rc::clone(&self.reactor), port, &options)
+            .map_err(|error| BindError::from_io(local, error))
     }
 
     /// The seed of this run's random streams.

@@ -3,6 +3,7 @@
 
 mod events;
 mod option;
+mod sched;
 
 use std::io;
 use std::mem;
@@ -13,7 +14,8 @@ use std::ptr;
 use twinspan_core::packet::Datagram;
 
 pub(crate) use events::EventRoom;
-pub(crate) use option::{can_segment, coalesce};
+pub(crate) use option::{attach_steering, can_segment, coalesce};
+pub(crate) use sched::{ask_for_fifo, class};
 
 /// Messages moved by one system call at most: datagrams, or runs of them.
 pub(crate) const CALL_MESSAGES_MAX: usize = 64;

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use super::outcome;
 
@@ -31,4 +32,31 @@ pub(crate) fn can_segment(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Lets the kernel join received datagrams of one peer.
 pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Attaches a classic filter that names the place, in binding order, of the socket of a group that
+/// a datagram goes to. Each instruction is code, jump if true, jump if false, operand.
+pub(crate) fn attach_steering(
+    socket: BorrowedFd<'_>,
+    program: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
+    let filter: Vec<libc::sock_filter> =
+        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let length = libc::c_ushort::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    let bytes = mem::size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: `program` is a live sock_fprog for the whole call and `bytes` is its size; it points
+    // to `length` instructions that live in `filter` until the end of this function. The kernel
+    // copies and checks them and writes to neither. `socket` is borrowed, so the descriptor stays
+    // open.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            ptr::from_ref(&program).cast(),
+            bytes,
+        )
+    };
+    outcome(status).map(|_| ())
 }

@@ -1,0 +1,114 @@
+//! A group of sockets on one address, steered by the kernel.
+
+use std::future::poll_fn;
+use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::task::Poll;
+
+use twinspan_core::packet::DatagramBatch;
+use twinspan_core::steer::Steering;
+use twinspan_net::{BatchUdp, GroupMember, ReactorEnv, bind_group};
+use twinspan_provider::{BindError, IoPath, UdpOptions, UdpSocket};
+
+const SHARDS: u16 = 5;
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn short(id: u32) -> Vec<u8> {
+    let mut packet = vec![0xa5; 30];
+    packet[..4].copy_from_slice(&id.to_le_bytes());
+    packet
+}
+
+fn hello(token: u32) -> Vec<u8> {
+    let mut packet = vec![0; 1_200];
+    packet[52..56].copy_from_slice(&token.to_le_bytes());
+    packet
+}
+
+/// What has come to each member, in order.
+async fn received(sockets: &mut [BatchUdp], wanted: usize) -> Vec<Vec<Vec<u8>>> {
+    let mut came = vec![Vec::new(); sockets.len()];
+    let mut left = wanted;
+    while left > 0 {
+        poll_fn(|cx| {
+            let mut ready = false;
+            for (socket, came) in sockets.iter_mut().zip(&mut came) {
+                let mut batch = DatagramBatch::new(64);
+                if let Poll::Ready(outcome) = socket.poll_recv(cx, &mut batch) {
+                    left -= outcome.unwrap();
+                    came.extend(batch.iter().map(|one| one.packet.to_vec()));
+                    ready = true;
+                }
+            }
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    came
+}
+
+#[test]
+fn the_kernel_steers_by_connection_id_wherever_a_packet_comes_from() {
+    let steering = Steering::new(0x0bad_cafe, SHARDS);
+    let env = ReactorEnv::new(Some(1)).unwrap();
+    env.block_on(async {
+        let members = bind_group(loopback(), steering, &UdpOptions::default()).unwrap();
+        assert!(members.iter().map(GroupMember::shard).eq(0..SHARDS));
+        let mut sockets: Vec<BatchUdp> =
+            members.into_iter().map(|member| env.adopt(member).unwrap()).collect();
+        let address = sockets[0].local_addr();
+        assert!(sockets.iter().all(|socket| socket.local_addr() == address));
+        let mut packets: Vec<Vec<u8>> = (1..150_u32)
+            .map(|number| short(number.wrapping_mul(0x9e37_79b9)))
+            .chain((0..40_u32).map(|number| hello(number.wrapping_mul(0x0100_0193))))
+            .collect();
+        packets.extend([vec![], vec![1, 2, 3], vec![0; 4], vec![0; 55], vec![9; 4]]);
+        // Three source addresses, as of clients that move: the place stays.
+        let mut before = None;
+        for _ in 0..3 {
+            let source = StdSocket::bind(loopback()).unwrap();
+            for packet in &packets {
+                source.send_to(packet, address).unwrap();
+            }
+            let came = received(&mut sockets, packets.len()).await;
+            for (shard, came) in (0..SHARDS).zip(&came) {
+                let wanted = packets.iter().filter(|one| steering.shard_of_packet(one) == shard);
+                assert!(came.iter().eq(wanted), "shard {shard}");
+                assert!(came.len() > 10, "shard {shard} has its share");
+            }
+            assert!(before.is_none_or(|before| before == came));
+            before = Some(came);
+        }
+    });
+}
+
+#[test]
+fn a_group_takes_no_address_that_another_socket_or_group_has() {
+    let steering = Steering::new(1, 3);
+    let options = UdpOptions::default();
+    let group = bind_group(loopback(), steering, &options).unwrap();
+    let single = StdSocket::bind(loopback()).unwrap();
+    for taken in [group[0].local_addr(), single.local_addr().unwrap()] {
+        match bind_group(taken, steering, &options) {
+            Err(BindError::Taken(address)) => assert_eq!(address, taken),
+            Err(other) => panic!("a taken port is refused as taken, not: {other}"),
+            Ok(_) => panic!("{taken} was bound twice"),
+        }
+    }
+    assert!(StdSocket::bind(group[0].local_addr()).is_err());
+}
+
+#[test]
+fn a_group_of_one_is_a_socket() {
+    let options = UdpOptions { path: IoPath::Plain, ..UdpOptions::default() };
+    let members = bind_group(loopback(), Steering::new(1, 1), &options).unwrap();
+    assert_eq!(members.len(), 1);
+    let env = ReactorEnv::new(Some(1)).unwrap();
+    for member in members {
+        let local = member.local_addr();
+        let socket = env.adopt(member).unwrap();
+        assert_eq!((socket.local_addr(), socket.report().path), (local, "recvfrom/sendto"));
+    }
+}
