@@ -7,6 +7,7 @@ use crate::tree::Tree;
 /// Every crate of the house and its layer. A crate depends only on smaller numbers.
 pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-core", 0),
+    ("twinspan-aead", 1),
     ("twinspan-admission", 1),
     ("twinspan-reliable", 1),
     ("twinspan-world", 1),

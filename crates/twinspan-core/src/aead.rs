@@ -79,6 +79,10 @@ pub trait PacketKey: Send {
         associated: &[u8],
         buffer: &mut [u8],
     ) -> Result<usize, OpenError>;
+
+    /// Says that a packet for this key comes soon: whoever works through a batch says it a few
+    /// packets ahead.
+    fn prefetch(&self) {}
 }
 
 /// The ciphers that one end has, in the order that it likes them.

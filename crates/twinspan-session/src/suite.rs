@@ -1,11 +1,7 @@
 //! The production cipher suite: AES-GCM and ChaCha20-Poly1305 from one library.
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
-use twinspan_core::aead::{
-    AeadSuite, Cipher, NONCE_BYTES, OpenError, PacketKey, SECRET_BYTES, TAG_BYTES,
-};
+use twinspan_aead::LibraryKey;
+use twinspan_core::aead::{AeadSuite, Cipher, PacketKey, SECRET_BYTES};
 
 /// The ciphers of this machine, quickest first.
 ///
@@ -52,47 +48,15 @@ impl AeadSuite for CryptoSuite {
     }
 
     fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
-        let algorithm: &'static Algorithm = match cipher {
-            Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-            Cipher::Aes128Gcm => &AES_128_GCM,
-            Cipher::Aes256Gcm => &AES_256_GCM,
-            Cipher::SimulatorTag => return None,
-        };
-        let key = UnboundKey::new(algorithm, secret.get(..algorithm.key_len())?).ok()?;
-        Some(Box::new(LibraryKey(LessSafeKey::new(key))))
-    }
-}
-
-struct LibraryKey(LessSafeKey);
-
-impl PacketKey for LibraryKey {
-    fn seal(&self, nonce: [u8; NONCE_BYTES], associated: &[u8], buffer: &mut [u8]) {
-        assert!(buffer.len() >= TAG_BYTES, "a packet to be sealed has room for its tag");
-        let (text, room) = buffer.split_at_mut(buffer.len() - TAG_BYTES);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let sealed = self.0.seal_in_place_separate_tag(nonce, Aad::from(associated), text);
-        match sealed {
-            Ok(tag) => room.copy_from_slice(tag.as_ref()),
-            // The library refuses only texts past 2^36 bytes. Were that wrong, nothing readable
-            // may leave: a zeroed packet fails at the peer.
-            Err(_) => buffer.fill(0),
-        }
-    }
-
-    fn open(
-        &self,
-        nonce: [u8; NONCE_BYTES],
-        associated: &[u8],
-        buffer: &mut [u8],
-    ) -> Result<usize, OpenError> {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let opened = self.0.open_in_place(nonce, Aad::from(associated), buffer);
-        opened.map(|text| text.len()).map_err(|_| OpenError)
+        let key = LibraryKey::new(cipher, secret)?;
+        Some(key)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use twinspan_core::aead::OpenError;
+
     use super::*;
 
     const PRODUCTION: [Cipher; 3] =
