@@ -107,6 +107,33 @@ impl<const WORDS: usize> Window<WORDS> {
         Sighting::Fresh
     }
 
+    /// The `64 * WORDS` numbers before the largest, bit `i` of the whole (bit `i % 64` of word
+    /// `i / 64`) for `largest - 1 - i`, as acknowledgements name them. The last bit is 0: its number
+    /// is outside the window.
+    pub fn before_largest(&self) -> [u64; WORDS] {
+        let mut bits = [0; WORDS];
+        let Some(largest) = self.largest() else { return bits };
+        for (word, index) in bits.iter_mut().zip(0_u64..) {
+            // The 64 numbers that end with `high`; below 0 there are none.
+            let Some(high) = largest.checked_sub(1 + 64 * index) else { break };
+            let low = high.saturating_sub(63);
+            *word = self.run(low).reverse_bits() >> (63 - (high - low));
+        }
+        if let Some(last) = bits.last_mut() {
+            *last &= u64::MAX >> 1;
+        }
+        bits
+    }
+
+    /// The 64 numbers from `low` up, `low` in bit 0, whatever lies outside the window.
+    fn run(&self, low: u64) -> u64 {
+        let bit = low % Self::SPAN;
+        let (word, shift) = ((bit / 64) as usize, bit % 64);
+        let at = |word: usize| self.seen.get(word % WORDS).copied().unwrap_or(0);
+        let first = at(word) >> shift;
+        if shift == 0 { first } else { first | at(word + 1) << (64 - shift) }
+    }
+
     /// Whether `number` was committed and is still inside the window.
     pub fn contains(&self, number: u64) -> bool {
         number < self.next && self.look(number) == Sighting::Repeat
@@ -170,6 +197,22 @@ mod tests {
         fn widening_recovers_a_close_number(number in 0_u64..1 << 62, off in -30_000_i64..30_000) {
             let near = number.saturating_add_signed(off);
             prop_assert_eq!(widen(number & 0xffff, 16, near), number);
+        }
+
+        #[test]
+        fn the_numbers_before_the_largest_agree_with_the_window(
+            numbers in prop::collection::vec(0_u64..400, 1..300),
+        ) {
+            let mut window = Window::<2>::default();
+            for number in numbers {
+                window.commit(number);
+                let (bits, largest) = (window.before_largest(), window.largest().unwrap());
+                for bit in 0..128 {
+                    let named = bits[bit / 64] >> (bit % 64) & 1 == 1;
+                    let number = largest.checked_sub(1 + bit as u64);
+                    prop_assert_eq!(named, number.is_some_and(|number| window.contains(number)));
+                }
+            }
         }
 
         #[test]

@@ -4,7 +4,6 @@ use core::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
-use crate::backoff::nanos;
 use crate::{Config, Knobs};
 
 /// Words of the bitmap of an [`Ack`].
@@ -40,6 +39,21 @@ impl Ack {
         };
         let word = usize::try_from(bit / 64).ok().and_then(|word| self.bits.get(word));
         word.is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// Claims `ahead` numbers past the largest as well, see [`Knobs::ack_ahead`].
+    pub fn lie(&mut self, ahead: u64) {
+        let ahead = ahead.min(ACK_BITS);
+        if ahead == 0 {
+            return;
+        }
+        shift_up(&mut self.bits, ahead);
+        for bit in 0..ahead {
+            if let Some(word) = self.bits.get_mut((bit / 64) as usize) {
+                *word |= 1 << (bit % 64);
+            }
+        }
+        self.largest = self.largest.saturating_add(ahead);
     }
 
     /// The acknowledged numbers, largest first. Bits for numbers below 0 are left out.
@@ -110,6 +124,68 @@ impl Iterator for AckNumbers<'_> {
     }
 }
 
+/// Says when the peer is to be told which packets arrived; the set itself is kept elsewhere.
+///
+/// It is for protocols whose replay window knows that set already; [`AckTracker`] keeps its own.
+#[derive(Clone, Copy, Debug)]
+pub struct AckClock {
+    /// When the largest number arrived.
+    largest_at: Timestamp,
+    /// When the packets that want an ack must have it; never when none waits.
+    due: Timestamp,
+    /// Packets that wait for an ack.
+    waiting: u32,
+}
+
+impl Default for AckClock {
+    fn default() -> Self {
+        Self { largest_at: Timestamp::START, due: Timestamp::NEVER, waiting: 0 }
+    }
+}
+
+impl AckClock {
+    /// A packet arrived and authenticated. `is_largest`: its number is above all before it;
+    /// `eliciting`: it wants an ack, by and by; `at_once`: now.
+    pub fn on_packet(
+        &mut self,
+        now: Timestamp,
+        config: &Config,
+        is_largest: bool,
+        eliciting: bool,
+        at_once: bool,
+    ) {
+        if is_largest {
+            self.largest_at = now;
+        }
+        if eliciting || at_once {
+            self.want(now, at_once, config.ack_packets_max, config.ack_delay_max);
+        }
+    }
+
+    fn want(&mut self, now: Timestamp, at_once: bool, waiting_max: u32, delay_max: Duration) {
+        self.waiting = self.waiting.saturating_add(1);
+        let now_due = at_once || self.waiting >= waiting_max.max(1);
+        let by = if now_due { now } else { now.after(delay_max) };
+        self.due = self.due.min(by);
+    }
+
+    /// When an ack must leave at the latest; `None` when nobody waits for one.
+    pub fn ack_due(&self) -> Option<Timestamp> {
+        Some(self.due).filter(|due| *due != Timestamp::NEVER)
+    }
+
+    /// How long the packet with the largest number has been here.
+    pub const fn delay(&self, now: Timestamp) -> Duration {
+        now.since(self.largest_at)
+    }
+
+    /// An ack is on its way: nobody waits any more.
+    pub const fn on_ack_sent(&mut self) {
+        self.due = Timestamp::NEVER;
+        self.waiting = 0;
+    }
+}
+
 /// Remembers which packets arrived and when the peer is to be told.
 ///
 /// For each packet that authenticated call [`AckTracker::on_packet`]; when a packet leaves anyway,
@@ -119,16 +195,11 @@ impl Iterator for AckNumbers<'_> {
 pub struct AckTracker {
     /// One past the largest number that arrived; 0 when none did.
     next: u64,
-    /// When the largest arrived.
-    largest_at: Timestamp,
     /// As in [`Ack`].
     bits: [u64; ACK_WORDS],
-    /// When the packets that want an ack must have it; never when none waits.
-    due: Timestamp,
-    /// Packets that wait for an ack.
-    waiting: u32,
+    clock: AckClock,
     waiting_max: u32,
-    delay_max_ns: u64,
+    delay_max: Duration,
     /// How far this tracker lies, see [`Knobs::ack_ahead`].
     ack_ahead: u64,
 }
@@ -139,12 +210,10 @@ impl AckTracker {
         let Knobs { ack_ahead, .. } = config.knobs;
         Self {
             next: 0,
-            largest_at: Timestamp::START,
             bits: [0; ACK_WORDS],
-            due: Timestamp::NEVER,
-            waiting: 0,
-            waiting_max: config.ack_packets_max.max(1),
-            delay_max_ns: nanos(config.ack_delay_max),
+            clock: AckClock::default(),
+            waiting_max: config.ack_packets_max,
+            delay_max: config.ack_delay_max,
             ack_ahead,
         }
     }
@@ -153,13 +222,9 @@ impl AckTracker {
     /// `at_once`: now. Call it for duplicates too where the peer resends under the same number.
     pub fn on_packet(&mut self, now: Timestamp, number: u64, eliciting: bool, at_once: bool) {
         self.record(now, number);
-        if !eliciting && !at_once {
-            return;
+        if eliciting || at_once {
+            self.clock.want(now, at_once, self.waiting_max, self.delay_max);
         }
-        self.waiting = self.waiting.saturating_add(1);
-        let wait = if at_once || self.waiting >= self.waiting_max { 0 } else { self.delay_max_ns };
-        let by = now.after(Duration::from_nanos(wait));
-        self.due = self.due.min(by);
     }
 
     fn record(&mut self, now: Timestamp, number: u64) {
@@ -169,7 +234,7 @@ impl AckTracker {
         }
         if number >= self.next {
             self.advance(number);
-            self.largest_at = now;
+            self.clock.largest_at = now;
             return;
         }
         let back = self.next - 1 - number;
@@ -208,31 +273,21 @@ impl AckTracker {
 
     /// When an ack must leave at the latest; `None` when nobody waits for one.
     pub fn ack_due(&self) -> Option<Timestamp> {
-        Some(self.due).filter(|due| *due != Timestamp::NEVER)
+        self.clock.ack_due()
     }
 
     /// The ack as of now, whether one is due or not; `None` before the first packet.
     pub fn build(&mut self, now: Timestamp) -> Option<Ack> {
         let largest = self.largest()?;
-        let delay = now.since(self.largest_at);
+        let delay = self.clock.delay(now);
         let mut ack = Ack { largest, delay, bits: self.bits };
-        if self.ack_ahead > 0 {
-            let ahead = self.ack_ahead.min(ACK_BITS);
-            shift_up(&mut ack.bits, ahead);
-            for bit in 0..ahead {
-                if let Some(word) = ack.bits.get_mut((bit / 64) as usize) {
-                    *word |= 1 << (bit % 64);
-                }
-            }
-            ack.largest = largest.saturating_add(ahead);
-        }
+        ack.lie(self.ack_ahead);
         Some(ack)
     }
 
     /// What [`AckTracker::build`] returned is on its way: nobody waits any more.
     pub const fn on_ack_sent(&mut self, _now: Timestamp) {
-        self.due = Timestamp::NEVER;
-        self.waiting = 0;
+        self.clock.on_ack_sent();
     }
 }
 

@@ -86,6 +86,13 @@ impl DoneSet {
         self.words.get(index).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
+    /// Whether there is nothing in it above its base.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+            || self.words.len() == 1
+                && self.words.front().is_some_and(|word| word >> (self.base % 64) == 0)
+    }
+
     /// Moves the base up to `number`, as if everything below were in the set.
     pub(crate) fn raise(&mut self, number: u64) {
         if number > self.base {

@@ -56,7 +56,7 @@ mod rtt;
 mod sender;
 mod stats;
 
-pub use ack::{ACK_BITS, ACK_WORDS, Ack, AckNumbers, AckTracker};
+pub use ack::{ACK_BITS, ACK_WORDS, Ack, AckClock, AckNumbers, AckTracker};
 pub use backoff::Backoff;
 pub use channel::{Channel, Delivery, StreamId};
 pub use config::{
@@ -67,7 +67,7 @@ pub use config::{
 pub use duplicate::DuplicateFilter;
 pub use error::{AckError, FrameError, SendError};
 pub use frame::{Fragment, InFrame, OutFrame};
-pub use receiver::Receiver;
+pub use receiver::{ParkedReceiver, Receiver};
 pub use rtt::RttEstimator;
-pub use sender::Sender;
+pub use sender::{ParkedSender, Sender};
 pub use stats::{ReceiverStats, SenderStats};

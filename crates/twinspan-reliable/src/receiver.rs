@@ -1,5 +1,6 @@
 //! The receiving half: puts messages together and delivers them as their class promises.
 
+mod parked;
 mod pieces;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use crate::config::{
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
 };
 use crate::{Channel, Config, Delivery, Fragment, FrameError, InFrame, ReceiverStats, StreamId};
+pub use parked::ParkedReceiver;
 use pieces::{Id, Pieces};
 
 /// Bits of a message number on the wire.

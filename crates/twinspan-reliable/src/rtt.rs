@@ -101,6 +101,47 @@ impl RttEstimator {
     }
 }
 
+/// What is kept of an estimator while it is not used: microseconds, saturating at 71 minutes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ParkedRtt {
+    latest: u32,
+    min: u32,
+    smoothed: u32,
+    variation: u32,
+    samples: u32,
+}
+
+impl ParkedRtt {
+    pub(crate) const fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    pub(crate) const fn smoothed(&self) -> Duration {
+        Duration::from_micros(self.smoothed as u64)
+    }
+}
+
+impl RttEstimator {
+    pub(crate) fn park(&self) -> ParkedRtt {
+        let micros = |nanos: u64| u32::try_from(nanos.div_ceil(1_000)).unwrap_or(u32::MAX);
+        ParkedRtt {
+            latest: micros(self.latest),
+            min: micros(self.min),
+            smoothed: micros(self.smoothed),
+            variation: micros(self.variation),
+            samples: u32::try_from(self.samples).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(crate) const fn resume(&mut self, parked: ParkedRtt) {
+        self.latest = parked.latest as u64 * 1_000;
+        self.min = parked.min as u64 * 1_000;
+        self.smoothed = parked.smoothed as u64 * 1_000;
+        self.variation = parked.variation as u64 * 1_000;
+        self.samples = parked.samples as u64;
+    }
+}
+
 /// `(weight * old + new) / (weight + 1)` without overflow.
 fn weighted(old: u64, weight: u64, new: u64) -> u64 {
     let sum = u128::from(old) * u128::from(weight) + u128::from(new);

@@ -3,6 +3,7 @@
 mod frames;
 mod fresh;
 mod outbox;
+mod parked;
 mod same;
 mod sent;
 mod store;
@@ -19,6 +20,7 @@ use crate::{
 use frames::{Frames, NONE};
 use fresh::Fresh;
 use outbox::{Outbox, Taken};
+pub use parked::ParkedSender;
 use same::Same;
 use sent::SentNumbers;
 use store::Key;

@@ -12,9 +12,8 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Backoff, Channel};
 
-use crate::config::SessionConfig;
+use crate::config::{Common, SessionConfig};
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
-use crate::endpoint::smoothed_rtt;
 use crate::error::{ConfigError, SendError};
 use crate::header::{Form, Header, parse};
 use crate::identity::KeyPair;
@@ -112,8 +111,7 @@ enum State {
 /// [`poll_transmit`](Self::poll_transmit), then read [`poll_timeout`](Self::poll_timeout). The first
 /// `poll_transmit` begins the handshake.
 pub struct ClientSession {
-    config: SessionConfig,
-    suites: Arc<dyn AeadSuite>,
+    common: Arc<Common>,
     token: ConnectToken,
     server: SocketAddr,
     secrets: Box<dyn SecretSource>,
@@ -158,7 +156,6 @@ impl ClientSession {
         let mut new = Self {
             macs: PublicMacs::new(&token.server_key()),
             token: token.clone(),
-            suites,
             server,
             secrets,
             jitter,
@@ -173,7 +170,7 @@ impl ClientSession {
             state: State::Closed { reason: CloseReason::Normal, told: false },
             clocks: None,
             stats: ClientStats::default(),
-            config,
+            common: Common::new(config, suites),
         };
         new.state = new.begin();
         Ok(new)
@@ -197,7 +194,7 @@ impl ClientSession {
             nonce: &self.nonce,
             connection: self.id,
             versions: &[VERSION],
-            suites: self.suites.ciphers(),
+            suites: self.common.suites.ciphers(),
             token_public: &self.token.public_part().to_bytes(),
             token_private: self.token.private_part(),
         });
@@ -284,10 +281,10 @@ impl ClientSession {
             connecting.initiator.finish(message).map_err(|_| DropCause::AnswerBad)?;
         let accept = Accept::parse_payload(&payload).map_err(|_| DropCause::AnswerBad)?;
         let cipher = Cipher::from_wire(accept.suite)
-            .filter(|cipher| self.suites.ciphers().contains(cipher))
+            .filter(|cipher| self.common.suites.ciphers().contains(cipher))
             .filter(|_| accept.version == VERSION && accept.connection != 0)
             .ok_or(DropCause::AnswerBad)?;
-        let keys = Keys::new(self.suites.as_ref(), cipher, &split, Role::Client);
+        let keys = Keys::new(self.common.suites.as_ref(), cipher, &split, Role::Client);
         let keys = keys.ok_or(DropCause::AnswerBad)?;
         let mut seed = [0; 8];
         self.secrets.fill(&mut seed);
@@ -298,7 +295,7 @@ impl ClientSession {
             jitter: Stream::new(self.jitter.next_u64(), "session", 0),
             skips: Stream::new(u64::from_le_bytes(seed), "session skips", 0),
         };
-        let mut connection = Connection::new(now, &self.config, parts);
+        let mut connection = Connection::new(now, &self.common, parts);
         connection.probe();
         self.backoff.reset();
         let confirm_at = Some(now.after(self.backoff.next_delay(&mut self.jitter)));
@@ -323,7 +320,7 @@ impl ClientSession {
         }
         let text = connected.connection.open(now, header, bytes)?;
         connected.confirm_at = None;
-        let half_rtt = smoothed_rtt(connected.connection.sender()) / 2;
+        let half_rtt = connected.connection.smoothed_rtt() / 2;
         let clocks = &mut self.clocks;
         let _: Stir = connected.connection.process(now, header, text, &mut |notice| {
             tell(notice, on_event, |nanos| {
@@ -401,7 +398,7 @@ impl ClientSession {
 
     /// Appends packets to send until `out` is full, `pool` is empty or nothing is left.
     pub fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
-        let deadline = now.after(self.config.handshake_deadline);
+        let deadline = now.after(self.common.config.handshake_deadline);
         loop {
             match &self.state {
                 State::Connecting(connecting) if now >= connecting.next_hello_at => {}
@@ -532,10 +529,9 @@ impl ClientSession {
     pub fn stats(&self) -> ClientStats {
         let mut stats = self.stats;
         if let State::Connected(connected) = &self.state {
-            let sender = connected.connection.sender();
-            stats.rtt = smoothed_rtt(sender);
-            stats.unacknowledged = sender.unacknowledged();
-            stats.packets_lost = sender.stats().packets_lost;
+            stats.rtt = connected.connection.smoothed_rtt();
+            stats.unacknowledged = connected.connection.unacknowledged();
+            stats.packets_lost = connected.connection.packets_lost();
             stats.loss_in = connected.connection.loss_in();
         }
         stats

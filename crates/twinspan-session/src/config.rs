@@ -1,11 +1,12 @@
 //! Limits and times of sessions.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
-use twinspan_core::aead::TAG_BYTES;
+use twinspan_core::aead::{AeadSuite, TAG_BYTES};
 
 /// Limits and times of an endpoint or a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,13 +113,18 @@ impl SessionConfig {
         }
         Ok(())
     }
+}
 
-    /// The engine's configuration as the session uses it.
-    pub(crate) fn engine(&self) -> twinspan_reliable::Config {
-        twinspan_reliable::Config {
-            frame_head_bytes: FRAME_HEAD_BYTES_MAX,
-            ..self.reliable.clone()
-        }
+/// What all sessions of one end share.
+pub(crate) struct Common {
+    pub(crate) config: SessionConfig,
+    pub(crate) suites: Arc<dyn AeadSuite>,
+}
+
+impl Common {
+    pub(crate) fn new(mut config: SessionConfig, suites: Arc<dyn AeadSuite>) -> Arc<Self> {
+        config.reliable.frame_head_bytes = FRAME_HEAD_BYTES_MAX;
+        Arc::new(Self { config, suites })
     }
 }
 

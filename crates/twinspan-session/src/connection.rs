@@ -1,15 +1,16 @@
 //! A sealed connection between two ends that share keys: what server and client have in common.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use twinspan_core::aead::TAG_BYTES;
 use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::number::{ReplayWindow, Sighting, widen};
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_reliable::{Ack, AckTracker, Channel, InFrame, Receiver, Sender, StreamId};
+use twinspan_reliable::{Ack, AckClock, Channel, InFrame, StreamId};
 
-use crate::config::SessionConfig;
+use crate::config::Common;
 use crate::coverage::Coverage;
 use crate::error::SendError;
 use crate::frames::{
@@ -20,6 +21,10 @@ use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::protection::{Keys, Role};
 use crate::reason::CloseReason;
 use crate::stats::DropCause;
+
+mod engine;
+
+use engine::{Desk, PARK_AFTER};
 
 /// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
 pub const fn message_room() -> usize {
@@ -43,16 +48,6 @@ pub(crate) enum Notice<'a> {
     Acked { number: u64, tag: u32 },
     Time { nanos: u64 },
     Closed { reason: CloseReason },
-}
-
-/// The times of a configuration that a connection needs.
-#[derive(Clone, Copy, Debug)]
-struct Times {
-    idle_timeout: Duration,
-    keepalive_interval: Duration,
-    lazy_ack_delay: Duration,
-    close_interval: Duration,
-    close_linger: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,36 +131,40 @@ impl From<Violation> for CloseReason {
 /// [`wants_transmit`](Self::wants_transmit), [`build`](Self::build). Time:
 /// [`deadline`](Self::deadline), then [`handle_timeout`](Self::handle_timeout).
 pub(crate) struct Connection {
+    common: Arc<Common>,
     phase: Phase,
     role: Role,
     keys: Keys,
     /// The id that the other end chose.
     peer_id: u32,
+    /// Which packets arrived: against replays, and for acks.
     replay: ReplayWindow,
-    sender: Sender,
-    receiver: Receiver,
-    acks: AckTracker,
+    desk: Desk,
+    acks: AckClock,
     coverage: Coverage,
     /// The number of the next packet.
     next_number: u64,
     /// The number that is skipped next.
     skip_at: u64,
-    skips: Option<Stream>,
+    /// The number that was skipped last, 0 before the first: known even when the engine was parked
+    /// and has forgotten which numbers were sent.
+    skipped: u64,
+    skips: Stream,
     jitter: Stream,
     /// Something arrived since the last ack left that is worth an ack.
     ack_wanted: bool,
-    lazy_ack_at: Option<Timestamp>,
+    /// When the lazy ack leaves at the latest; never while none waits.
+    lazy_ack_at: Timestamp,
     /// An ack or a CLOSE is due and waits for its packet alone.
     ready: bool,
     ping_due: bool,
     /// The next PING asks for an ack at once.
     probe: bool,
-    /// New credit that found no place in the queue yet.
-    credit: Option<u64>,
     heard_at: Timestamp,
     spoke_at: Timestamp,
     keepalive_wait: Duration,
-    times: Times,
+    /// Whether the packet that authenticated last has the highest number so far.
+    newest: bool,
     traffic: Traffic,
 }
 
@@ -180,43 +179,35 @@ pub(crate) struct ConnectionParts {
 }
 
 impl Connection {
-    pub(crate) fn new(now: Timestamp, config: &SessionConfig, parts: ConnectionParts) -> Self {
-        let engine = config.engine();
+    pub(crate) fn new(now: Timestamp, common: &Arc<Common>, parts: ConnectionParts) -> Self {
+        let config = &common.config;
         let ConnectionParts { role, keys, peer_id, mut jitter, mut skips } = parts;
-        let resends = Stream::new(jitter.next_u64(), "session resends", 0);
         let skip_at = 1 + SKIP_LEAST + skips.below(SKIP_SPREAD);
-        let times = Times {
-            idle_timeout: config.idle_timeout,
-            keepalive_interval: config.keepalive_interval,
-            lazy_ack_delay: config.lazy_ack_delay,
-            close_interval: config.close_interval,
-            close_linger: config.close_linger,
-        };
-        let keepalive_wait = spread(times.keepalive_interval, &mut jitter);
+        let keepalive_wait = spread(config.keepalive_interval, &mut jitter);
         Self {
+            common: Arc::clone(common),
             phase: Phase::Open,
             role,
             keys,
             peer_id,
             replay: ReplayWindow::default(),
-            sender: Sender::new(&engine, resends),
-            receiver: Receiver::new(&engine),
-            acks: AckTracker::new(&engine),
+            desk: Desk::new(&config.reliable),
+            acks: AckClock::default(),
             coverage: Coverage::default(),
             next_number: 1,
             skip_at,
-            skips: config.skip_numbers.then_some(skips),
+            skipped: 0,
+            skips,
             jitter,
             ack_wanted: false,
-            lazy_ack_at: None,
+            lazy_ack_at: Timestamp::NEVER,
             ready: false,
             ping_due: false,
             probe: false,
-            credit: None,
             heard_at: now,
             spoke_at: now,
             keepalive_wait,
-            times,
+            newest: false,
             traffic: Traffic::default(),
         }
     }
@@ -244,6 +235,7 @@ impl Connection {
 
     /// A packet of this connection authenticated: only now does the replay window move.
     pub(crate) fn on_authentic(&mut self, now: Timestamp, header: &Header, bytes: u64) {
+        self.newest = self.replay.largest().is_none_or(|largest| header.number > largest);
         self.replay.commit(header.number);
         self.heard_at = now;
         self.traffic.packets_in += 1;
@@ -260,7 +252,7 @@ impl Connection {
         text: &[u8],
         sink: &mut dyn FnMut(Notice<'_>),
     ) -> Stir {
-        let waiting = self.lazy_ack_at.is_some();
+        let waiting = self.lazy_ack_at != Timestamp::NEVER;
         match self.try_process(now, header, text, sink) {
             Ok(Heard { close: Some(reason), .. }) => {
                 let reason = CloseReason::from_wire(reason);
@@ -292,27 +284,31 @@ impl Connection {
         let mut heard = Heard::default();
         while let Some(frame) = text.next_frame()? {
             let channel = frame.channel;
-            let control = channel.stream == StreamId::CONTROL;
-            if control && channel != CONTROL_ONCE && channel != CONTROL_SURE {
-                return Err(CloseReason::ProtocolViolation);
+            if channel == CONTROL_ONCE {
+                // It has no number and no parts: the engine has nothing to add.
+                heard.on_control(channel, frame.body);
+            } else {
+                let control = channel.stream == StreamId::CONTROL;
+                if control && channel != CONTROL_SURE {
+                    return Err(CloseReason::ProtocolViolation);
+                }
+                let reliable = channel.delivery.is_reliable();
+                let urgency = if reliable { Urgency::Soon } else { Urgency::Lazy };
+                heard.urgency = heard.urgency.max(urgency);
+                let (number, fragment, body) = (frame.number, frame.fragment, frame.body);
+                let frame = InFrame { channel, number, fragment, body };
+                let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
+                engine
+                    .receiver
+                    .handle_frame(now, frame, &mut |channel, bytes| {
+                        if channel.stream == StreamId::CONTROL {
+                            heard.on_control(channel, bytes);
+                        } else {
+                            sink(Notice::Message { channel, bytes });
+                        }
+                    })
+                    .map_err(|_| CloseReason::ProtocolViolation)?;
             }
-            let urgency = match channel {
-                CONTROL_ONCE => Urgency::None,
-                channel if channel.delivery.is_reliable() => Urgency::Soon,
-                _ => Urgency::Lazy,
-            };
-            heard.urgency = heard.urgency.max(urgency);
-            let (number, fragment, body) = (frame.number, frame.fragment, frame.body);
-            let frame = InFrame { channel, number, fragment, body };
-            self.receiver
-                .handle_frame(now, frame, &mut |channel, bytes| {
-                    if channel.stream == StreamId::CONTROL {
-                        heard.on_control(channel, bytes);
-                    } else {
-                        sink(Notice::Message { channel, bytes });
-                    }
-                })
-                .map_err(|_| CloseReason::ProtocolViolation)?;
             if heard.violation || heard.time.is_some() && self.role == Role::Server {
                 return Err(CloseReason::ProtocolViolation);
             }
@@ -328,8 +324,21 @@ impl Connection {
     ) -> Result<(), CloseReason> {
         let largest = widen(u64::from(block.largest_low), 32, self.next_number);
         let ack = Ack::from_bitmap(largest, block.delay, block.bitmap).ok_or(Violation)?;
+        let validated = self.common.config.reliable.knobs.validate_acks;
+        if validated && self.skipped != 0 && ack.contains(self.skipped) {
+            return Err(CloseReason::AckOfUnsent);
+        }
         let coverage = &mut self.coverage;
-        self.sender
+        let Some(engine) = self.desk.working() else {
+            // Nothing is in flight: it can tell only that the peer has our last acks, or lie.
+            if validated && largest >= self.desk.next_packet() {
+                return Err(CloseReason::AckOfUnsent);
+            }
+            coverage.on_quiet_ack(&ack);
+            return Ok(());
+        };
+        engine
+            .sender
             .handle_ack(now, &ack, &mut |number, tag| {
                 coverage.on_acked(number);
                 if tag != 0 {
@@ -349,32 +358,25 @@ impl Connection {
         sink: &mut dyn FnMut(Notice<'_>),
     ) {
         let at_once = header.flags & flag::PROBE != 0;
-        self.acks.on_packet(now, header.number, heard.urgency == Urgency::Soon, at_once);
+        let soon = heard.urgency == Urgency::Soon;
+        self.acks.on_packet(now, &self.common.config.reliable, self.newest, soon, at_once);
         self.coverage.on_packet(header.number);
         if heard.urgency != Urgency::None || at_once {
             self.ack_wanted = true;
-            if self.lazy_ack_at.is_none() {
-                self.lazy_ack_at = Some(now.after(self.times.lazy_ack_delay));
-            }
+            self.lazy_ack_at = self.lazy_ack_at.min(now.after(self.common.config.lazy_ack_delay));
         }
         self.ready |= self.acks.ack_due().is_some_and(|at| at <= now);
         if let Some(total) = heard.credit {
-            self.sender.handle_credit(total);
+            self.desk
+                .live(now, &self.common.config.reliable, &mut self.jitter)
+                .sender
+                .handle_credit(total);
         }
         if let Some(nanos) = heard.time {
             sink(Notice::Time { nanos });
         }
-        self.credit = self.receiver.poll_credit().or(self.credit);
-        self.send_credit(now);
-    }
-
-    /// Tells the peer its new credit; when the queue is full, with a later packet.
-    fn send_credit(&mut self, now: Timestamp) {
-        if let Some(total) = self.credit {
-            let message = Control::Credit { total }.to_bytes();
-            if self.sender.send(now, CONTROL_SURE, message.as_slice()).is_ok() {
-                self.credit = None;
-            }
+        if let Some(engine) = self.desk.working() {
+            engine.send_credit(now);
         }
     }
 
@@ -392,7 +394,7 @@ impl Connection {
 
     fn begin_close(&mut self, now: Timestamp, reason: CloseReason, told: bool) {
         if matches!(self.phase, Phase::Open) {
-            let until = now.after(self.times.close_linger);
+            let until = now.after(self.common.config.close_linger);
             self.phase = Phase::Closing(Closing { reason, sent: 0, next_at: now, until, told });
             self.ready = true;
         }
@@ -415,14 +417,25 @@ impl Connection {
         &self.traffic
     }
 
-    pub(crate) const fn sender(&self) -> &Sender {
-        &self.sender
+    /// The smoothed round-trip time; zero before the first sample.
+    pub(crate) fn smoothed_rtt(&self) -> Duration {
+        self.desk.smoothed_rtt()
+    }
+
+    /// Packets given up as lost.
+    pub(crate) fn packets_lost(&self) -> u64 {
+        self.desk.packets_lost()
+    }
+
+    /// Reliable messages queued or not yet acknowledged.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.desk.unacknowledged()
     }
 
     /// Share of the peer's packets that did not arrive, but for the numbers it skipped.
     pub(crate) fn loss_in(&self) -> f64 {
         let Some(largest) = self.replay.largest() else { return 0.0 };
-        let sent = largest - if self.skips.is_some() { largest / SKIP_MEAN } else { 0 };
+        let sent = largest - if self.common.config.skip_numbers { largest / SKIP_MEAN } else { 0 };
         let lost = sent.saturating_sub(self.traffic.packets_in);
         lost as f64 / sent.max(1) as f64
     }
@@ -465,7 +478,11 @@ impl Connection {
         bytes: &[u8],
     ) -> Result<(), SendError> {
         self.check_sendable(channel)?;
-        Ok(self.sender.send(now, channel, bytes)?)
+        Ok(self
+            .desk
+            .live(now, &self.common.config.reliable, &mut self.jitter)
+            .sender
+            .send(now, channel, bytes)?)
     }
 
     fn check_sendable(&self, channel: Channel) -> Result<(), SendError> {
@@ -479,7 +496,10 @@ impl Connection {
     /// Whether [`build`](Self::build) has something to say.
     pub(crate) fn wants_transmit(&self, now: Timestamp) -> bool {
         match self.phase {
-            Phase::Open => self.ready || self.ping_due || self.sender.wants_to_send(now),
+            Phase::Open => {
+                let wants = |sender: &twinspan_reliable::Sender| sender.wants_to_send(now);
+                self.ready || self.ping_due || self.desk.sender().is_some_and(wants)
+            }
             Phase::Closing(_) => self.ready,
             Phase::Closed(_) => false,
         }
@@ -493,7 +513,9 @@ impl Connection {
         if let Phase::Closing(closing) = self.phase {
             return self.build_close(now, closing, room);
         }
-        self.send_credit(now);
+        if let Some(engine) = self.desk.working() {
+            engine.send_credit(now);
+        }
         let mut builder = PacketBuilder::new(room)?;
         let acked = self.push_ack(now, &mut builder);
         let mut flags = 0;
@@ -526,7 +548,7 @@ impl Connection {
     ) -> Option<usize> {
         self.ready = false;
         closing.sent += 1;
-        closing.next_at = now.after(self.times.close_interval);
+        closing.next_at = now.after(self.common.config.close_interval);
         self.phase = Phase::Closing(closing);
         let mut builder = PacketBuilder::new(room)?;
         let control = Control::Close { reason: closing.reason.to_wire() }.to_bytes();
@@ -551,7 +573,8 @@ impl Connection {
         let mut builder = PacketBuilder::new(room).ok_or(SendError::NoRoom)?;
         let acked = self.push_ack(now, &mut builder);
         let numbered = channel.delivery.is_numbered();
-        let number = numbered.then(|| self.sender.next_number(channel));
+        let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
+        let number = numbered.then(|| engine.sender.next_number(channel));
         builder.write(channel, number, write).map_err(|NoRoom| SendError::NoRoom)?;
         self.fill(now, &mut builder);
         let built = builder.finish();
@@ -563,14 +586,17 @@ impl Connection {
         if !self.ack_wanted {
             return None;
         }
-        let ack = self.acks.build(now)?;
+        let bits = self.replay.before_largest();
+        let mut ack = Ack { largest: self.replay.largest()?, delay: self.acks.delay(now), bits };
+        ack.lie(self.common.config.reliable.knobs.ack_ahead);
         builder.push_ack(&ack, self.coverage.from()).ok()?;
         Some(ack.largest)
     }
 
     /// Appends queued frames while they fit.
     fn fill(&mut self, now: Timestamp, builder: &mut PacketBuilder<'_>) {
-        while let Some(frame) = self.sender.poll_frame(now, builder.room()) {
+        let Some(engine) = self.desk.working() else { return };
+        while let Some(frame) = engine.sender.poll_frame(now, builder.room()) {
             // The engine keeps to the room it was given. Were it wrong, the frame would count as
             // sent and be resent when no ack comes.
             if builder.push(frame.channel, frame.number, frame.fragment, frame.body).is_err() {
@@ -590,20 +616,29 @@ impl Connection {
         if let Some(place) = packet.first_chunk_mut() {
             *place = header.to_bytes();
         }
-        self.keys.seal.seal(number, packet);
+        match self.keys.seal.awake(self.common.suites.as_ref()) {
+            Some(key) => key.seal(number, packet),
+            // Nothing readable may leave; what is zeroed fails at the peer.
+            None => packet.fill(0),
+        }
         let eliciting = has_frames && matches!(self.phase, Phase::Open);
-        self.sender.on_sent(now, number, sealing.tag, len, eliciting);
+        if eliciting || sealing.tag != 0 {
+            let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
+            engine.sender.on_sent(now, number, sealing.tag, len, eliciting);
+        } else {
+            self.desk.on_sent_quiet(now, number, len);
+        }
         if let Some(largest) = sealing.acked {
-            self.acks.on_ack_sent(now);
+            self.acks.on_ack_sent();
             self.coverage.on_ack_sent(number, largest);
             self.ack_wanted = false;
-            self.lazy_ack_at = None;
+            self.lazy_ack_at = Timestamp::NEVER;
         }
         if matches!(self.phase, Phase::Open) {
             self.ready = self.ack_is_due(now);
         }
         if self.ping_due {
-            self.keepalive_wait = spread(self.times.keepalive_interval, &mut self.jitter);
+            self.keepalive_wait = spread(self.common.config.keepalive_interval, &mut self.jitter);
         }
         // Whatever leaves keeps the path alive; only a probe insists on its answer.
         if !self.probe || flags & flag::PROBE != 0 {
@@ -617,9 +652,10 @@ impl Connection {
     }
 
     fn take_number(&mut self) -> u64 {
-        if let Some(skips) = self.skips.as_mut().filter(|_| self.next_number == self.skip_at) {
+        if self.common.config.skip_numbers && self.next_number == self.skip_at {
+            self.skipped = self.next_number;
             self.next_number += 1;
-            self.skip_at = self.next_number + SKIP_LEAST + skips.below(SKIP_SPREAD);
+            self.skip_at = self.next_number + SKIP_LEAST + self.skips.below(SKIP_SPREAD);
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -627,8 +663,7 @@ impl Connection {
     }
 
     fn ack_is_due(&self, now: Timestamp) -> bool {
-        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        due(self.acks.ack_due()) || due(self.lazy_ack_at)
+        self.acks.ack_due().is_some_and(|at| at <= now) || self.lazy_ack_at <= now
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) at the latest. What is due already and
@@ -644,13 +679,13 @@ impl Connection {
             }
             Phase::Closed(_) => return Timestamp::NEVER,
         }
-        let mut at = self.heard_at.after(self.times.idle_timeout);
+        let mut at = self.heard_at.after(self.common.config.idle_timeout).min(self.rest_at());
         if !self.ping_due {
             at = at.min(self.spoke_at.after(self.keepalive_wait));
         }
-        let acks = if self.ready { None } else { earlier(self.acks.ack_due(), self.lazy_ack_at) };
-        let engine = earlier(self.sender.poll_timeout(), self.receiver.poll_timeout());
-        earlier(acks, engine).map_or(at, |other| at.min(other))
+        let acks =
+            if self.ready { None } else { earlier(self.acks.ack_due(), Some(self.lazy_ack_at)) };
+        earlier(acks, self.desk.poll_timeout()).map_or(at, |other| at.min(other))
     }
 
     /// Does what is due by `now`.
@@ -663,25 +698,41 @@ impl Connection {
     }
 
     fn handle_open_timeout(&mut self, now: Timestamp, sink: &mut dyn FnMut(Notice<'_>)) {
-        if now >= self.heard_at.after(self.times.idle_timeout) {
+        if now >= self.heard_at.after(self.common.config.idle_timeout) {
             let reason = CloseReason::IdleTimeout;
             self.phase = Phase::Closed(reason);
             sink(Notice::Closed { reason });
             return;
         }
-        self.sender.handle_timeout(now);
-        if self.sender.is_dead() {
-            return self.fail(now, CloseReason::PeerUnresponsive, sink);
+        if let Some(engine) = self.desk.working() {
+            engine.sender.handle_timeout(now);
+            engine.receiver.handle_timeout(now);
+            if engine.sender.is_dead() {
+                return self.fail(now, CloseReason::PeerUnresponsive, sink);
+            }
         }
+        self.rest(now);
         if self.next_number >= NUMBER_MAX {
             return self.fail(now, CloseReason::KeyWornOut, sink);
         }
-        self.receiver.handle_timeout(now);
         self.ready |= self.ack_is_due(now);
         if now >= self.spoke_at.after(self.keepalive_wait) {
             // An answer at once measures the round trip without the delay of acks.
             self.probe();
         }
+    }
+
+    /// Gives back the memory that an idle session has no use for.
+    fn rest(&mut self, now: Timestamp) {
+        if self.desk.rest(now) && now >= self.spoke_at.after(PARK_AFTER) {
+            self.keys.seal.rest();
+        }
+    }
+
+    /// When [`rest`](Self::rest) has something to do.
+    fn rest_at(&self) -> Timestamp {
+        let idle = self.desk.is_parked() && self.keys.seal.is_awake();
+        if idle { self.spoke_at.after(PARK_AFTER) } else { Timestamp::NEVER }
     }
 
     fn handle_closing_timeout(

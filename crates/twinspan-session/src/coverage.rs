@@ -1,5 +1,7 @@
 //! How far back an ack must reach: what the peer is known to know need not be told again.
 
+use twinspan_reliable::Ack;
+
 /// One of our packets that carried an ack, watched until the peer acknowledges it.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
@@ -7,8 +9,19 @@ struct Watched {
     number: u64,
     /// The largest number that its ack block named.
     largest: u64,
-    /// The least number up to `largest` that arrived after it had left.
-    late: Option<u64>,
+    /// The least number up to `largest` that arrived after it had left; `u64::MAX` for none.
+    late: u64,
+}
+
+impl Watched {
+    /// Number 0 is no packet's.
+    const NONE: Self = Self { number: 0, largest: 0, late: u64::MAX };
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 /// Below which number the peer knows what arrived.
@@ -17,7 +30,7 @@ struct Watched {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Coverage {
     from: u64,
-    watched: Option<Watched>,
+    watched: Watched,
 }
 
 /// Packets of ours that may overtake the watched one before it is taken for lost.
@@ -32,32 +45,42 @@ impl Coverage {
     /// The peer's packet `number` arrived.
     pub(crate) fn on_packet(&mut self, number: u64) {
         self.from = self.from.min(number);
-        if let Some(watched) = self.watched.as_mut().filter(|watched| number <= watched.largest) {
-            watched.late = Some(watched.late.map_or(number, |late| late.min(number)));
+        let watched = &mut self.watched;
+        if watched.number != 0 && number <= watched.largest {
+            watched.late = watched.late.min(number);
         }
     }
 
     /// Our packet `number` left with an ack whose largest number is `largest`.
     pub(crate) const fn on_ack_sent(&mut self, number: u64, largest: u64) {
-        if self.watched.is_none() {
-            self.watched = Some(Watched { number, largest, late: None });
+        if self.watched.number == 0 {
+            self.watched = Watched { number, largest, late: u64::MAX };
         }
     }
 
     /// The peer acknowledged our packet `number`.
     pub(crate) fn on_acked(&mut self, number: u64) {
-        if let Some(watched) = self.watched.filter(|watched| watched.number == number) {
-            let next = watched.largest.saturating_add(1);
-            self.from = watched.late.map_or(next, |late| late.min(next));
-            self.watched = None;
+        let Watched { number: watched, largest, late } = self.watched;
+        if watched != 0 && watched == number {
+            self.from = late.min(largest.saturating_add(1));
+            self.watched = Watched::NONE;
         }
+    }
+
+    /// An ack came while no packet of ours was in flight but those that only acknowledge.
+    pub(crate) fn on_quiet_ack(&mut self, ack: &Ack) {
+        let watched = self.watched.number;
+        if watched != 0 && ack.contains(watched) {
+            self.on_acked(watched);
+        }
+        self.on_ack_done(ack.largest);
     }
 
     /// The peer's ack that names our packet `largest` as the largest was worked off.
     pub(crate) fn on_ack_done(&mut self, largest: u64) {
-        let lost = |watched: &Watched| watched.number.saturating_add(OVERTAKEN_MAX) < largest;
-        if self.watched.as_ref().is_some_and(lost) {
-            self.watched = None;
+        let watched = self.watched.number;
+        if watched != 0 && watched.saturating_add(OVERTAKEN_MAX) < largest {
+            self.watched = Watched::NONE;
         }
     }
 }

@@ -13,14 +13,14 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 
-use crate::config::SessionConfig;
+use crate::config::{Common, SessionConfig};
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
 use crate::header::{Form, Header, parse};
 use crate::identity::{ServerIdentity, TokenKey, UserId};
-use crate::protection::{DirectionKey, Keys, Role};
+use crate::protection::{DirectionKey, Keys, Role, SealKey};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::stats::{DropCause, EndpointStats, SessionStats};
 use crate::timers::Timers;
@@ -150,8 +150,7 @@ impl Hasher for IdHasher {
 /// [`poll_transmit`](Self::poll_transmit), then read [`poll_timeout`](Self::poll_timeout). Sessions
 /// that have nothing to do are not visited.
 pub struct Endpoint {
-    config: SessionConfig,
-    suites: Arc<dyn AeadSuite>,
+    common: Arc<Common>,
     jitter: Stream,
     door: Door,
     /// Looked up, never iterated: its order reaches nothing.
@@ -187,7 +186,6 @@ impl Endpoint {
         }
         let door = Door::new(&config, identity, token_key, secrets, unix_at_start_s);
         Ok(Self {
-            suites,
             jitter,
             door,
             targets: HashMap::default(),
@@ -198,7 +196,7 @@ impl Endpoint {
             dirty: VecDeque::new(),
             answers: VecDeque::new(),
             stats: EndpointStats::default(),
-            config,
+            common: Common::new(config, suites),
         })
     }
 
@@ -293,19 +291,20 @@ impl Endpoint {
         if half_open.peer != peer {
             return Err(DropCause::OtherAddress);
         }
-        let (suites, cipher) = (self.suites.as_ref(), half_open.cipher);
+        let (suites, cipher) = (self.common.suites.as_ref(), half_open.cipher);
         let len = bytes.len() as u64;
         // Only the key for this direction, before it is known that the packet is worth more.
         let open = DirectionKey::new(suites, cipher, &half_open.split.client_to_server);
         let open = open.ok_or(DropCause::NotAuthentic)?;
         let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
-        let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
-        let seal = seal.ok_or(DropCause::NotAuthentic)?;
+        let seal = SealKey::new(suites, cipher, &half_open.split.server_to_client);
+        let mut seal = seal.ok_or(DropCause::NotAuthentic)?;
         let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
         self.targets.remove(&half_open.server_id);
         if let Err(reason) = self.check_place(now, &half_open.token_id) {
             self.count_refusal(reason);
-            return self.answer(Answer::unborn(&half_open, &seal, reason));
+            let seal = seal.awake(self.common.suites.as_ref()).ok_or(DropCause::NotAuthentic)?;
+            return self.answer(Answer::unborn(&half_open, seal, reason));
         }
         self.door.spent.spend(half_open.token_id, half_open.token_expires_at_unix_s);
         let key = self.establish(now, &half_open, Keys { seal, open });
@@ -327,7 +326,7 @@ impl Endpoint {
             return Err(RefuseReason::TokenSpent);
         }
         let now_unix_s = self.door.unix_s(now);
-        if self.live >= self.config.sessions_max || !self.door.spent.has_room(now_unix_s) {
+        if self.live >= self.common.config.sessions_max || !self.door.spent.has_room(now_unix_s) {
             return Err(RefuseReason::Full);
         }
         Ok(())
@@ -344,7 +343,7 @@ impl Endpoint {
             skips: Stream::new(u64::from_le_bytes(seed), "session skips", 0),
         };
         let session = Box::new(Session {
-            connection: Connection::new(now, &self.config, parts),
+            connection: Connection::new(now, &self.common, parts),
             user: half_open.user,
             peer: half_open.peer,
             id: half_open.server_id,
@@ -587,18 +586,17 @@ impl Endpoint {
     pub fn session_stats(&self, session: SessionKey) -> Option<SessionStats> {
         let found = self.find(session)?;
         let traffic = found.connection.traffic();
-        let sender = found.connection.sender();
         Some(SessionStats {
             user: found.user,
             peer: found.peer,
-            rtt: smoothed_rtt(sender),
+            rtt: found.connection.smoothed_rtt(),
             loss_in: found.connection.loss_in(),
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
-            packets_lost: sender.stats().packets_lost,
-            unacknowledged: sender.unacknowledged(),
+            packets_lost: found.connection.packets_lost(),
+            unacknowledged: found.connection.unacknowledged(),
         })
     }
 
@@ -618,12 +616,6 @@ impl Endpoint {
     pub const fn stats(&self) -> &EndpointStats {
         &self.stats
     }
-}
-
-/// The smoothed round-trip time; zero before the first sample.
-pub(crate) fn smoothed_rtt(sender: &twinspan_reliable::Sender) -> core::time::Duration {
-    let rtt = sender.rtt();
-    if rtt.samples() == 0 { core::time::Duration::ZERO } else { rtt.smoothed() }
 }
 
 /// Turns what a connection says into what the endpoint says.

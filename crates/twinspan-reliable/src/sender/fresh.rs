@@ -62,6 +62,8 @@ impl Record {
 pub(super) struct Fresh {
     open: BitRing,
     flying: BitRing,
+    /// How many are in flight.
+    flying_count: u32,
     base: u64,
     records: VecDeque<Record>,
     /// Numbers in flight with reliable frames, oldest first; some may have landed since.
@@ -77,6 +79,7 @@ impl Fresh {
         Self {
             open: BitRing::new(),
             flying: BitRing::new(),
+            flying_count: 0,
             base: 0,
             records: VecDeque::new(),
             guarded: VecDeque::new(),
@@ -105,6 +108,7 @@ impl Fresh {
         self.open.insert(number);
         if eliciting {
             self.flying.insert(number);
+            self.flying_count += 1;
         }
         if head != NONE {
             self.guarded.push_back(number);
@@ -181,8 +185,10 @@ impl Fresh {
         self.flying.remove(number);
         let record = self.record_mut(number)?;
         let Record { fate, head, tag, .. } = *record;
+        let was_flying = u32::from(fate == Fate::Flying);
         record.fate = Fate::Acked;
         record.head = NONE;
+        self.flying_count -= was_flying;
         shared.stats.packets_acked += 1;
         shared.stats.spurious += u64::from(fate == Fate::Lost);
         let mut index = head;
@@ -206,6 +212,7 @@ impl Fresh {
         record.fate = Fate::Lost;
         record.until = shared.late_until(now);
         let mut index = record.head;
+        self.flying_count -= 1;
         shared.stats.packets_lost += 1;
         while let Some((node, next)) = shared.frames.get(index) {
             shared.outbox.release_flight(node.counted);
@@ -305,6 +312,11 @@ impl Fresh {
         }
         self.retire(now, shared);
         self.trim_guarded();
+    }
+
+    /// Whether no packet waits for its ack.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.flying_count == 0
     }
 
     /// Bytes of the heap that it holds, for tests of the bounds.

@@ -50,6 +50,20 @@ pub(crate) struct Taken {
     pub(crate) resend_of: Option<u64>,
 }
 
+/// What is kept of a quiet outbox.
+#[derive(Debug, Default)]
+pub(crate) struct ParkedOutbox {
+    numbering: Box<[(Channel, u64)]>,
+    credit_used: u64,
+    pub(crate) credit_total: u64,
+}
+
+impl ParkedOutbox {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { credit_total: config.credit_bytes, ..Self::default() }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -130,6 +144,32 @@ impl Outbox {
 
     pub(crate) const fn unacknowledged(&self) -> usize {
         (self.messages + self.control_messages) as usize
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.unacknowledged() == 0 && self.loose.is_empty() && self.in_flight == 0
+    }
+
+    /// What the numbering and the credit of a quiet outbox come to.
+    pub(crate) fn park(&self) -> ParkedOutbox {
+        let numbering = self.channels.iter().map(|tx| (tx.channel, tx.next));
+        ParkedOutbox {
+            numbering: numbering.collect(),
+            credit_used: self.credit_used,
+            credit_total: self.credit_total,
+        }
+    }
+
+    /// Goes on where a quiet outbox stopped.
+    pub(crate) fn resume(&mut self, parked: &ParkedOutbox) {
+        self.credit_used = parked.credit_used;
+        self.credit_total = parked.credit_total;
+        self.channels.extend(parked.numbering.iter().map(|(channel, next)| {
+            let mut done = DoneSet::default();
+            done.raise(*next);
+            TxChannel { channel: *channel, next: *next, done }
+        }));
     }
 
     pub(crate) const fn is_dead(&self) -> bool {

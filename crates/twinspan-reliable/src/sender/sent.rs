@@ -8,12 +8,19 @@ use crate::{Ack, AckError};
 pub(crate) struct SentNumbers {
     /// One past the largest number sent; 0 before the first.
     next: u64,
+    /// Below this nothing is known: it was forgotten when the sender was parked.
+    known_from: u64,
     sent: BitRing,
 }
 
 impl SentNumbers {
     pub(crate) const fn new() -> Self {
-        Self { next: 0, sent: BitRing::new() }
+        Self { next: 0, known_from: 0, sent: BitRing::new() }
+    }
+
+    /// Numbers below `next` were sent, as far as anybody still cares.
+    pub(crate) const fn resumed(next: u64) -> Self {
+        Self { next, known_from: next, sent: BitRing::new() }
     }
 
     pub(crate) const fn next(&self) -> u64 {
@@ -22,7 +29,8 @@ impl SentNumbers {
 
     /// The least number that is still known.
     pub(crate) const fn floor(&self) -> u64 {
-        self.next.saturating_sub(SPAN)
+        let within_ring = self.next.saturating_sub(SPAN);
+        if within_ring > self.known_from { within_ring } else { self.known_from }
     }
 
     /// Notes that `number`, at least [`SentNumbers::next`], was sent and all between were skipped.

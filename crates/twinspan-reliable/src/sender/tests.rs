@@ -525,9 +525,36 @@ fn the_same_number_survives_an_ack_between_poll_and_sending() {
 /// 10,000 of these live in a server.
 #[test]
 fn an_idle_connection_is_small() {
-    let whole = size_of::<Sender>() + size_of::<crate::Receiver>() + size_of::<crate::AckTracker>();
-    assert!(whole <= 1_536, "{whole} bytes");
+    let whole = size_of::<crate::ParkedSender>() + size_of::<crate::ParkedReceiver>();
+    assert!(whole <= 128, "{whole} bytes");
     assert_eq!(sender(&config()).heap_bytes(), 0);
+}
+
+#[test]
+fn a_parked_sender_goes_on_where_it_stopped() {
+    let config = config();
+    let mut sender = sender(&config);
+    sender.send(at_ms(0), EVENTS, b"one").unwrap();
+    assert!(!sender.is_quiet());
+    leave(&mut sender, at_ms(0), 7);
+    assert!(!sender.is_quiet(), "its ack is of interest");
+    acked(&mut sender, at_ms(40), &[7]);
+    assert!(sender.is_quiet());
+    let mut parked = sender.park();
+    assert_eq!((parked.next_packet(), parked.smoothed_rtt()), (8, Some(Duration::from_millis(40))));
+    parked.on_sent_quiet(8);
+    let mut again = Sender::resume(&config, Stream::new(1, "jitter", 0), &parked);
+    assert_eq!(again.rtt().smoothed(), Duration::from_millis(40));
+    assert_eq!(again.credit_left(), sender.credit_left());
+    assert_eq!(refused(&mut again, &[9]), AckError::NeverSent { number: 9 });
+    assert_eq!(acked(&mut again, at_ms(50), &[8]), [], "it wants no ack");
+    again.send(at_ms(60), EVENTS, b"two").unwrap();
+    let frame = again.poll_frame(at_ms(60), 1_200).unwrap();
+    assert_eq!(frame.number, Some(1), "messages are numbered on");
+    again.on_sent(at_ms(60), 10, 0, 60, true);
+    assert_eq!(refused(&mut again, &[9]), AckError::NeverSent { number: 9 });
+    assert_eq!(acked(&mut again, at_ms(90), &[10]), [(10, 0)]);
+    assert!(again.is_quiet());
 }
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Two connections hand in hand, without a link between them.
 
 use super::*;
+use crate::SessionConfig;
 use crate::noise::{Secret, Split};
 use crate::suite::CryptoSuite;
 use twinspan_core::aead::Cipher;
@@ -14,7 +15,11 @@ fn end(role: Role) -> Connection {
     let keys = Keys::new(&CryptoSuite::AES_FIRST, Cipher::Aes128Gcm, &split, role).unwrap();
     let (jitter, skips) = (Stream::new(1, "jitter", 0), Stream::new(1, "skips", 0));
     let parts = ConnectionParts { role, keys, peer_id: 7, jitter, skips };
-    Connection::new(Timestamp::START, &SessionConfig::default(), parts)
+    Connection::new(
+        Timestamp::START,
+        &Common::new(SessionConfig::default(), Arc::new(CryptoSuite::AES_FIRST)),
+        parts,
+    )
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -45,7 +50,7 @@ fn an_ack_alone_is_not_acknowledged() {
     assert_eq!(carry(at(0), &mut server, &mut client), 0, "the ack waits for company");
     server.handle_timeout(at(25), &mut |_| {});
     assert_eq!(carry(at(25), &mut server, &mut client), 1);
-    assert_eq!(client.sender().unacknowledged(), 0);
+    assert_eq!(client.unacknowledged(), 0);
     client.handle_timeout(at(1_000), &mut |_| {});
     assert_eq!(carry(at(1_000), &mut client, &mut server), 0);
 }

@@ -164,7 +164,7 @@ impl Endpoint {
     }
 
     pub(super) fn answer(&mut self, answer: Answer) -> Result<(), DropCause> {
-        if self.answers.len() >= self.config.answers_max {
+        if self.answers.len() >= self.common.config.answers_max {
             return Err(DropCause::AnswersFull);
         }
         self.answers.push_back(answer);
@@ -218,7 +218,7 @@ impl Endpoint {
         }
         self.check_place(now, &public.id)?;
         // Were the queue full, the X25519 below would be for nothing.
-        if self.answers.len() >= self.config.answers_max {
+        if self.answers.len() >= self.common.config.answers_max {
             return Ok(Err(DropCause::AnswersFull));
         }
         let server_id = self.draw_id();
@@ -227,7 +227,7 @@ impl Endpoint {
             suite: cipher as u8,
             connection: server_id,
             server_time: now,
-            idle_timeout: self.config.idle_timeout,
+            idle_timeout: self.common.config.idle_timeout,
         };
         let ephemeral = KeyPair::generate(self.door.secrets.as_mut());
         let pair = self.door.identity.pair();
@@ -264,7 +264,7 @@ impl Endpoint {
         if !hello.versions.contains(&VERSION) {
             return Err(RefuseReason::Version);
         }
-        let own = self.suites.ciphers();
+        let own = self.common.suites.ciphers();
         let offered = hello.suites.iter().filter_map(|suite| Cipher::from_wire(*suite));
         offered.into_iter().find(|cipher| own.contains(cipher)).ok_or(RefuseReason::Suite)
     }

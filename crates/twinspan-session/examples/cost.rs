@@ -1,0 +1,102 @@
+//! Prints what taking a packet and making one cost at several numbers of sessions: with many, each
+//! packet finds its session outside the caches.
+//!
+//! `cargo run --release -p twinspan-session --example cost -- 10000`
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures")]
+
+use std::time::{Duration, Instant};
+
+use twinspan_core::packet::PacketBuf;
+use twinspan_reliable::{Channel, Delivery, StreamId};
+use twinspan_session::{ClientSession, SessionConfig, SessionKey};
+
+#[path = "../tests/farm/mod.rs"]
+mod farm;
+
+use farm::{Farm, address, resident_bytes};
+
+const INPUT: Channel = Channel::new(Delivery::Sequenced, StreamId::INPUT);
+const STATE: Channel = Channel::new(Delivery::Sequenced, StreamId::STATE);
+const ROUNDS: u64 = 12;
+
+fn main() {
+    let sessions = std::env::args().skip(1).filter_map(|word| word.parse().ok());
+    let sessions: Vec<u64> = sessions.collect();
+    let all = if sessions.is_empty() { vec![100, 1_000, 10_000] } else { sessions };
+    for count in all {
+        measure(count);
+    }
+}
+
+fn measure(count: u64) {
+    let config = SessionConfig { sessions_max: 1 << 17, ..SessionConfig::default() };
+    let mut farm = Farm::new(config);
+    let mut clients: Vec<ClientSession> = (0..count).map(|index| farm.connect(index)).collect();
+    let keys: Vec<SessionKey> = farm.endpoint.sessions().collect();
+    farm.pass(Duration::from_secs(1));
+    let resident = resident_bytes() / count as usize;
+    let (mut open, mut seal) = (Duration::ZERO, Duration::ZERO);
+    for round in 0..ROUNDS {
+        farm.now = farm.now.after(Duration::from_millis(16));
+        let (up, down) = (take(&mut farm, &mut clients), make(&mut farm, &keys));
+        let down = hand_out(&mut farm, &mut clients, down);
+        // The first rounds grow tables.
+        if round >= 2 {
+            open += up;
+            seal += down;
+        }
+    }
+    let packets = (ROUNDS - 2) * count;
+    let each = |time: Duration| time.as_nanos() / u128::from(packets);
+    let bytes = resident_bytes() / count as usize;
+    println!(
+        "{count} sessions: open {} ns, seal {} ns; {resident} B idle, {bytes} B active, \
+         clients included",
+        each(open),
+        each(seal)
+    );
+}
+
+/// Every client sends an input; how long the server took over all of them.
+fn take(farm: &mut Farm, clients: &mut [ClientSession]) -> Duration {
+    let mut packets: Vec<Vec<u8>> = Vec::with_capacity(clients.len());
+    for client in clients {
+        let mut packet = farm.pool.take().unwrap();
+        client.write_packet(farm.now, INPUT, 0, &mut packet, &mut |out| out.put(&[7; 48])).unwrap();
+        packets.push(packet.to_vec());
+    }
+    let began = Instant::now();
+    for (index, packet) in (0_u64..).zip(&mut packets) {
+        farm.endpoint.handle_datagram(farm.now, address(index), packet, &mut |_| {});
+    }
+    began.elapsed()
+}
+
+/// The server makes a state for everybody.
+fn make(farm: &mut Farm, keys: &[SessionKey]) -> (Duration, Vec<Vec<u8>>) {
+    let mut packets = Vec::with_capacity(keys.len());
+    let mut packet: PacketBuf = farm.pool.take().unwrap();
+    let mut time = Duration::ZERO;
+    for chunk in keys.chunks(64) {
+        let began = Instant::now();
+        for key in chunk {
+            farm.endpoint
+                .write_packet(farm.now, *key, STATE, 1, &mut packet, &mut |out| out.put(&[7; 260]))
+                .unwrap();
+            packets.push(packet.to_vec());
+        }
+        time += began.elapsed();
+    }
+    (time, packets)
+}
+
+fn hand_out(
+    farm: &mut Farm,
+    clients: &mut [ClientSession],
+    (time, packets): (Duration, Vec<Vec<u8>>),
+) -> Duration {
+    for (client, mut packet) in clients.iter_mut().zip(packets) {
+        client.handle_datagram(farm.now, &mut packet, &mut |_| {});
+    }
+    time
+}

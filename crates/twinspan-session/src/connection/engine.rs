@@ -1,0 +1,153 @@
+//! The reliability engine of a connection, and the little that is kept of it while there is nothing
+//! for it to do: most of the sessions of a large server are idle at any moment.
+
+use core::time::Duration;
+
+use crate::frames::{CONTROL_SURE, Control};
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
+use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
+
+/// An engine that had nothing to do for so long is parked. Long enough that one in use at a game's
+/// rates never is, short enough that a keep-alive does not keep it.
+pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
+
+/// Both halves of the engine.
+pub(super) struct Engine {
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    /// When it was last asked to do anything.
+    used_at: Timestamp,
+    /// New credit for the peer that found no place in the queue yet.
+    credit: Option<u64>,
+}
+
+impl Engine {
+    /// Tells the peer its new credit; when the queue is full, with a later packet.
+    pub(super) fn send_credit(&mut self, now: Timestamp) {
+        self.credit = self.receiver.poll_credit().or(self.credit);
+        if let Some(total) = self.credit {
+            let message = Control::Credit { total }.to_bytes();
+            if self.sender.send(now, CONTROL_SURE, message.as_slice()).is_ok() {
+                self.credit = None;
+            }
+        }
+    }
+}
+
+/// What is kept of it while it is parked.
+struct Parked {
+    sender: ParkedSender,
+    receiver: ParkedReceiver,
+}
+
+/// The engine, at work or parked.
+pub(super) struct Desk {
+    engine: Option<Box<Engine>>,
+    /// Out of date while there is an engine.
+    parked: Box<Parked>,
+    /// Counted by the engines before this one.
+    packets_lost: u64,
+}
+
+impl Desk {
+    /// One that has done nothing yet.
+    pub(super) fn new(config: &Config) -> Self {
+        let sender = ParkedSender::new(config);
+        let receiver = ParkedReceiver::new(config);
+        Self { engine: None, parked: Box::new(Parked { sender, receiver }), packets_lost: 0 }
+    }
+
+    /// The engine at work, brought back when it was parked.
+    pub(super) fn live(
+        &mut self,
+        now: Timestamp,
+        config: &Config,
+        jitter: &mut Stream,
+    ) -> &mut Engine {
+        let parked = &self.parked;
+        let engine = self.engine.get_or_insert_with(|| {
+            let jitter = Stream::new(jitter.next_u64(), "session resends", 0);
+            Box::new(Engine {
+                sender: Sender::resume(config, jitter, &parked.sender),
+                receiver: Receiver::resume(config, &parked.receiver),
+                used_at: now,
+                credit: None,
+            })
+        });
+        engine.used_at = now;
+        engine
+    }
+
+    /// The engine, when it is at work.
+    pub(super) fn working(&mut self) -> Option<&mut Engine> {
+        self.engine.as_deref_mut()
+    }
+
+    pub(super) fn sender(&self) -> Option<&Sender> {
+        self.engine.as_deref().map(|engine| &engine.sender)
+    }
+
+    /// When it should be looked at: for its own deadlines, or to be parked.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        let engine = self.engine.as_deref()?;
+        let own = super::earlier(engine.sender.poll_timeout(), engine.receiver.poll_timeout());
+        if engine.sender.is_quiet() {
+            super::earlier(own, Some(engine.used_at.after(PARK_AFTER)))
+        } else {
+            own
+        }
+    }
+
+    /// Parks the engine when it was not used for a while; says whether it is parked.
+    pub(super) fn rest(&mut self, now: Timestamp) -> bool {
+        let Some(engine) = self.engine.as_deref_mut() else { return true };
+        if now < engine.used_at.after(PARK_AFTER) || !engine.sender.is_quiet() {
+            return false;
+        }
+        if !engine.receiver.is_quiet() || engine.credit.is_some() {
+            // Somebody owes something: look again later.
+            engine.used_at = now;
+            return false;
+        }
+        self.packets_lost += engine.sender.stats().packets_lost;
+        self.parked.sender = engine.sender.park();
+        self.parked.receiver = engine.receiver.park();
+        self.engine = None;
+        true
+    }
+
+    pub(super) const fn is_parked(&self) -> bool {
+        self.engine.is_none()
+    }
+
+    /// Packet `number` left, without a frame or an answer to come.
+    pub(super) fn on_sent_quiet(&mut self, now: Timestamp, number: u64, bytes: usize) {
+        match &mut self.engine {
+            Some(engine) => engine.sender.on_sent(now, number, 0, bytes, false),
+            None => self.parked.sender.on_sent_quiet(number),
+        }
+    }
+
+    /// One past the largest packet number that left.
+    pub(super) fn next_packet(&self) -> u64 {
+        self.sender().map_or(self.parked.sender.next_packet(), Sender::next_packet)
+    }
+
+    /// The smoothed round-trip time; zero before the first sample.
+    pub(super) fn smoothed_rtt(&self) -> Duration {
+        let Some(sender) = self.sender() else {
+            return self.parked.sender.smoothed_rtt().unwrap_or_default();
+        };
+        if sender.rtt().samples() == 0 { Duration::ZERO } else { sender.rtt().smoothed() }
+    }
+
+    /// Packets given up as lost.
+    pub(super) fn packets_lost(&self) -> u64 {
+        self.packets_lost + self.sender().map_or(0, |sender| sender.stats().packets_lost)
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.sender().map_or(0, Sender::unacknowledged)
+    }
+}
