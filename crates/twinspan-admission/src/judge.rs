@@ -21,7 +21,10 @@ pub enum Ruling {
     /// It is taken without effect on others, and the sender is not told.
     Shadow,
     /// It is dropped.
-    Drop,
+    Drop {
+        /// For what.
+        cause: Signal,
+    },
     /// The session ends.
     Disconnect {
         /// For what.
@@ -40,7 +43,7 @@ impl Ruling {
     const fn of(action: Action, cause: Signal, length: Duration) -> Self {
         match action {
             Action::Observe => Self::Pass,
-            Action::Throttle => Self::Drop,
+            Action::Throttle => Self::Drop { cause },
             Action::Shadow => Self::Shadow,
             Action::Disconnect => Self::Disconnect { cause },
             Action::Ban => Self::Ban { cause, length },
@@ -254,7 +257,7 @@ impl Judge {
             Ruling::Pass
         } else if is_long {
             // Too long is dropped whatever becomes of messages over the rate.
-            Ruling::of(action.max(Action::Throttle), cause, ban).max(Ruling::Drop)
+            Ruling::of(action.max(Action::Throttle), cause, ban).max(Ruling::Drop { cause })
         } else {
             Ruling::of(action, cause, ban)
         };

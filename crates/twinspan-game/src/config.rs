@@ -2,11 +2,9 @@
 
 use core::time::Duration;
 
+use twinspan_admission::FilterConfig;
 use twinspan_session::SessionConfig;
 use twinspan_world::{InterestConfig, WorldConfig};
-
-/// The most that [`ServerConfig::events_per_second_max`] can be.
-pub(crate) const EVENTS_PER_SECOND_LIMIT: u32 = 1_000;
 
 /// How a world server is set up.
 #[derive(Clone, Debug)]
@@ -21,9 +19,8 @@ pub struct ServerConfig {
     pub npcs: u32,
     /// Projectiles that fly about.
     pub projectiles: u32,
-    /// Reliable messages that one client may send per second, 1 to 1,000; a second's worth may come
-    /// at once. More are refused, a client that keeps on is closed.
-    pub events_per_second_max: u32,
+    /// Who may come in, how much a client may send, and what follows from misconduct.
+    pub admission: FilterConfig,
     /// How long a drain waits for reliable messages to be acknowledged.
     pub drain_time_max: Duration,
     /// Seconds since the Unix epoch at the start of the run's clock: tokens expire by it.
@@ -38,7 +35,7 @@ impl Default for ServerConfig {
             interest: InterestConfig::default(),
             npcs: 20,
             projectiles: 20,
-            events_per_second_max: 30,
+            admission: FilterConfig::default(),
             drain_time_max: Duration::from_secs(5),
             unix_at_start_s: 0,
         }

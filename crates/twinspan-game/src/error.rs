@@ -3,8 +3,6 @@
 use twinspan_session::{ConfigError, TokenError};
 use twinspan_world::WorldFull;
 
-use crate::config::EVENTS_PER_SECOND_LIMIT;
-
 /// Why a server could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,12 +13,6 @@ pub enum ServerError {
     /// A world setting is out of its range.
     #[error(transparent)]
     World(#[from] twinspan_world::ConfigError),
-    /// The rate of events is out of its range.
-    #[error("{per_second} events per second and client: choose 1 to {EVENTS_PER_SECOND_LIMIT}")]
-    Events {
-        /// What was asked for.
-        per_second: u32,
-    },
     /// The area of interest does not fit the world's cells.
     #[error(transparent)]
     Interest(#[from] twinspan_world::InterestError),

@@ -10,7 +10,6 @@ mod client;
 mod config;
 mod error;
 mod fleet;
-mod limit;
 mod measure;
 mod real;
 #[cfg(feature = "scenarios")]
@@ -30,7 +29,7 @@ pub use real::{
     ClientHandle, ConnectError, ServeError, ServerHandle, Traffic, View, connect, serve,
 };
 pub use server::{
-    EntityRow, InterestRow, PlayerStats, ReliableCounts, Server, ServerKeys, ServerStats,
-    SessionRow, StatsSnapshot, WorldSnapshot,
+    EntityRow, InterestRow, MalformedCounts, PlayerStats, ReliableCounts, Server, ServerKeys,
+    ServerStats, SessionRow, StatsSnapshot, WorldSnapshot,
 };
 pub use wire::{EVENTS, INPUT, STATE};

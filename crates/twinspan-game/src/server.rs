@@ -1,5 +1,6 @@
 //! The world server as a machine: sessions on one side, the world on the other, sixty ticks a second.
 
+mod admission;
 mod players;
 mod schedule;
 mod snapshot;
@@ -7,6 +8,7 @@ mod snapshot;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use twinspan_admission::{Filter, Rules};
 use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
@@ -18,13 +20,15 @@ use twinspan_session::{
 };
 use twinspan_world::{CellEncodings, Kind, StatePlan, TICK_HZ, World, tick_duration};
 
-use crate::config::{EVENTS_PER_SECOND_LIMIT, ServerConfig};
+use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::measure::{Latency, wire_micros};
 use crate::wire::{EVENTS, STATE};
-use players::Players;
+use admission::DoorGate;
+use players::{Message, Players, Verdict};
 use schedule::{Due, SendSchedule};
 
+pub use admission::MalformedCounts;
 pub use players::{PlayerStats, ReliableCounts};
 pub use snapshot::{EntityRow, InterestRow, SessionRow, StatsSnapshot, WorldSnapshot};
 
@@ -120,6 +124,7 @@ pub struct Server {
     world: World,
     encodings: CellEncodings,
     players: Players,
+    filter: Filter,
     schedule: SendSchedule,
     plan: StatePlan,
     phase: Phase,
@@ -166,14 +171,13 @@ impl Server {
         config: ServerConfig,
         suites: Arc<dyn AeadSuite>,
         keys: ServerKeys,
-        secrets: Box<dyn SecretSource>,
+        mut secrets: Box<dyn SecretSource>,
         random: &mut dyn FnMut(&'static str) -> Stream,
     ) -> Result<Self, ServerError> {
         config.interest.check(config.world.cell)?;
-        let per_second = config.events_per_second_max;
-        if !(1..=EVENTS_PER_SECOND_LIMIT).contains(&per_second) {
-            return Err(ServerError::Events { per_second });
-        }
+        let mut filter_key = [0; 16];
+        secrets.fill(&mut filter_key);
+        let filter = Filter::new(config.admission.clone(), filter_key);
         let endpoint = Endpoint::new(
             config.session.clone(),
             suites,
@@ -195,6 +199,7 @@ impl Server {
             world,
             encodings: CellEncodings::new(),
             players: Players::new(&config),
+            filter,
             schedule: SendSchedule::new(tick_duration()),
             plan,
             phase: Phase::Serving,
@@ -277,6 +282,17 @@ impl Server {
         self.endpoint.close(now, session, CloseReason::Kicked);
     }
 
+    /// Takes other admission rules, and closes the sessions of users that they ban. What sources owe
+    /// and what is held against players stays.
+    pub fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
+        self.filter.replace_rules(rules);
+        if !rules.dry_run {
+            let door = self.filter.door();
+            self.players.expel(|user| door.is_banned(now, user.0));
+            self.send_events(now);
+        }
+    }
+
     fn tick_at(&self, tick: u32) -> Timestamp {
         let began = self.began_at.unwrap_or_default();
         began.after(tick_duration().saturating_mul(tick))
@@ -286,21 +302,23 @@ impl Server {
     fn with_endpoint(
         &mut self,
         now: Timestamp,
-        work: impl FnOnce(&mut Endpoint, &mut dyn FnMut(EndpointEvent<'_>)),
+        work: impl FnOnce(&mut Endpoint, &mut DoorGate<'_>, &mut dyn FnMut(EndpointEvent<'_>)),
     ) {
-        let Self { endpoint, players, world, schedule, phase, .. } = self;
-        work(endpoint, &mut |event| match event {
+        let Self { endpoint, players, world, schedule, phase, filter, .. } = self;
+        let (door, judge) = filter.split();
+        work(endpoint, &mut DoorGate(door), &mut |event| match event {
             EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
                 players.refuse(session, RefuseReason::Draining);
             }
             EndpointEvent::Established { session, user, cipher, .. } => {
-                let has_joined = players.join(now, session, user, cipher, world);
+                let has_joined = players.join(session, user, cipher, world);
                 if has_joined {
                     schedule.add(now, session);
                 }
             }
             EndpointEvent::Message { session, channel, bytes } => {
-                players.handle_message(now, session, channel, bytes, world);
+                let message = Message { channel, bytes };
+                players.handle_message(now, session, message, world, judge);
             }
             EndpointEvent::Closed { session, reason } => {
                 schedule.remove(session);
@@ -321,7 +339,10 @@ impl Server {
                 self.players.count_sent(session);
             }
         }
-        while let Some((session, reason)) = self.players.next_verdict() {
+        while let Some(Verdict { session, reason, ban }) = self.players.next_verdict() {
+            if let Some((user, length)) = ban {
+                self.filter.door().ban(now, user.0, length);
+            }
             self.endpoint.close(now, session, reason);
         }
     }
@@ -375,7 +396,7 @@ impl Server {
 
     fn run_tick(&mut self, now: Timestamp, scheduled: Timestamp) {
         self.world.step();
-        self.players.after_step(&self.world);
+        self.players.after_step(&self.world, self.filter.split().1);
         self.encodings.encode_all(&self.world);
         self.made_at = now;
         self.stats.ticks += 1;
@@ -451,9 +472,10 @@ impl Server {
 
 impl Machine for Server {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
-        self.with_endpoint(now, |endpoint, on_event| {
+        self.with_endpoint(now, |endpoint, gate, on_event| {
             while let Some(mut datagram) = received.pop() {
-                endpoint.handle_datagram(now, datagram.peer, &mut datagram.packet, on_event);
+                let (peer, bytes) = (datagram.peer, &mut datagram.packet);
+                endpoint.handle_datagram_gated(now, peer, bytes, gate, on_event);
             }
         });
     }
@@ -464,7 +486,7 @@ impl Machine for Server {
             self.run_due_ticks(now);
         }
         if self.endpoint.poll_timeout().is_some_and(|at| now >= at) {
-            self.with_endpoint(now, |endpoint, on_event| endpoint.handle_timeout(now, on_event));
+            self.with_endpoint(now, |endpoint, _, on_event| endpoint.handle_timeout(now, on_event));
         } else {
             self.send_events(now);
         }

@@ -51,7 +51,11 @@ fn a_message_obeys_every_rule_about_it() {
     let mut conduct = Conduct::default();
     assert_eq!(judge.on_message(at(0), &mut conduct, 9, 4, 20), Ruling::Pass);
     assert_eq!(judge.on_message(at(0), &mut conduct, 9, 4, 20), Ruling::Shadow);
-    assert_eq!(judge.on_message(at(5_000), &mut conduct, 9, 4, 21), Ruling::Drop, "too long");
+    assert_eq!(
+        judge.on_message(at(5_000), &mut conduct, 9, 4, 21),
+        Ruling::Drop { cause: Signal::Malformed },
+        "too long"
+    );
     let passed =
         (0..20).filter(|_| judge.on_message(at(5_000), &mut conduct, 9, 5, 1) == Ruling::Pass);
     assert_eq!(passed.count(), 9);
@@ -82,8 +86,12 @@ fn a_score_climbs_its_steps_and_comes_down_again() {
         }
     }
     let (cause, length) = (Signal::Flooding, Duration::from_secs(60));
-    let wanted =
-        [Ruling::Pass, Ruling::Drop, Ruling::Disconnect { cause }, Ruling::Ban { cause, length }];
+    let wanted = [
+        Ruling::Pass,
+        Ruling::Drop { cause },
+        Ruling::Disconnect { cause },
+        Ruling::Ban { cause, length },
+    ];
     assert_eq!(seen, wanted);
     let floods: Vec<_> = hits(&judge).into_iter().filter(|row| row.0 == "floods").collect();
     assert!(floods.iter().all(|row| row.2 == 1), "each step once: {floods:?}");
@@ -151,7 +159,11 @@ fn a_rule_that_stays_keeps_what_is_owed_and_a_new_one_owes_nothing() {
     }
     let renamed = MESSAGES.replace("\"jumps\"", "\"leaps\"");
     judge.replace(&Rules::parse(&renamed).unwrap());
-    assert_eq!(judge.on_message(at(0), &mut conduct, 9, 0, 1), Ruling::Drop, "still owed");
+    assert_eq!(
+        judge.on_message(at(0), &mut conduct, 9, 0, 1),
+        Ruling::Drop { cause: Signal::Flooding },
+        "still owed"
+    );
     assert_eq!(judge.on_message(at(200), &mut conduct, 9, 4, 1), Ruling::Pass, "a new rule");
     judge.replace(&Rules::parse(MESSAGES).unwrap());
     assert_eq!(judge.on_message(at(400), &mut conduct, 9, 4, 1), Ruling::Pass, "new once more");

@@ -1,11 +1,12 @@
 //! A server on a thread of its own, and the handle that its owner keeps.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use twinspan_admission::Rules;
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
@@ -75,6 +76,10 @@ struct SharedTraffic {
 #[derive(Debug, Default)]
 struct Shared {
     asked: AtomicU8,
+    /// Whether `rules` holds some that the thread has not taken yet.
+    has_rules: AtomicBool,
+    /// Locked by the thread with `try_lock` alone.
+    rules: Mutex<Option<Rules>>,
     traffic: SharedTraffic,
     /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
     world: Mutex<WorldSnapshot>,
@@ -251,6 +256,13 @@ impl ServerHandle {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Gives the server other admission rules; it takes them within a tick.
+    pub fn replace_rules(&self, rules: Rules) {
+        *lock(&self.shared.rules) = Some(rules);
+        // Pairs with the load in `Tap::take_rules`; the rules themselves travel under the lock.
+        self.shared.has_rules.store(true, Ordering::Relaxed);
+    }
+
     /// Asks the server to tell its clients, wait for their acknowledgements, and end.
     pub fn begin_drain(&self) {
         // Pairs with the load in `Tap::obey`; the request carries no other data.
@@ -314,6 +326,18 @@ impl Tap {
         }
     }
 
+    fn take_rules(&mut self, now: Timestamp) {
+        if !self.shared.has_rules.load(Ordering::Relaxed) {
+            return;
+        }
+        // A lock that is held means newer rules: they are taken in the next tick.
+        let Ok(mut waiting) = self.shared.rules.try_lock() else { return };
+        self.shared.has_rules.store(false, Ordering::Relaxed);
+        if let Some(rules) = waiting.take() {
+            self.server.replace_rules(now, &rules);
+        }
+    }
+
     fn publish(&mut self, now: Timestamp) {
         let ended = self.server.is_done();
         if (now >= self.world_at || ended)
@@ -344,6 +368,7 @@ impl Machine for Tap {
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.obey(now);
+        self.take_rules(now);
         self.server.handle_timeout(now);
         self.publish(now);
     }

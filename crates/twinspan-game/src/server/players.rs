@@ -1,28 +1,26 @@
 //! The players behind the sessions: their entities, their inputs, their actions, what they see.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
+use twinspan_admission::{Conduct, Judge, Ruling, Signal};
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ, Verdict,
-    World,
+    EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ,
+    Verdict as WorldVerdict, World,
 };
 
+use super::admission::{Fault, MalformedCounts, reason_of};
 use crate::config::ServerConfig;
-use crate::limit::Bucket;
 use crate::measure::{Latency, elapsed_since_wire};
 use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
 
-/// Input messages that a client may send per second: twice the schedule, for what a burst of delay
-/// delivers at once.
-const INPUTS_PER_SECOND_MAX: u32 = 2 * TICK_HZ;
-/// Messages over a limit, or that cannot be decoded, that are forgiven per second; a second's worth
-/// may come at once, as after a stall of the network. Beyond it the client is closed.
-const OFFENCES_PER_SECOND_MAX: u32 = 100;
+/// Ticks in which every player's movement is looked at once, whatever the world says of it.
+const STANDING_TICKS: usize = TICK_HZ as usize;
 /// Events that wait to be handed to the sessions; each handled message adds at most two.
 const EVENTS_WAITING_MAX: usize = 65_536;
 /// Inputs that a client may leave out before it counts as new: 20 seconds of them, in which a
@@ -45,6 +43,8 @@ pub struct PlayerStats {
     pub inputs_flooding: u64,
     /// Messages that could not be decoded or came on a channel that clients do not use.
     pub malformed: u64,
+    /// The same by what was wrong with them.
+    pub malformed_by: MalformedCounts,
     /// Ticks in which a player's claimed position was not where authority put it.
     pub corrected: u64,
     /// Players closed for claims that no honest client makes.
@@ -77,7 +77,15 @@ impl Clone for PlayerStats {
         let mut up = core::mem::replace(&mut self.up, Latency::EMPTY);
         up.clone_from(&source.up);
         let Self { joined, left, inputs, inputs_expected, inputs_flooding, .. } = *source;
-        let Self { malformed, corrected, lying, reliable_received, reliable_sent, .. } = *source;
+        let Self {
+            malformed,
+            malformed_by,
+            corrected,
+            lying,
+            reliable_received,
+            reliable_sent,
+            ..
+        } = *source;
         let Self { actions_out_of_order, actions_flooding, .. } = *source;
         let Self { actions_applied, actions_refused, .. } = *source;
         *self = Self {
@@ -87,6 +95,7 @@ impl Clone for PlayerStats {
             inputs_expected,
             inputs_flooding,
             malformed,
+            malformed_by,
             corrected,
             lying,
             reliable_received,
@@ -115,9 +124,8 @@ struct Player {
     user: UserId,
     entity: EntityId,
     subscriptions: Subscriptions,
-    inputs: Bucket,
-    events: Bucket,
-    offences: Bucket,
+    /// What it owes the filter's rules, and what is held against it.
+    conduct: Conduct,
     /// Number of the last action taken; actions are numbered from 1.
     last_action: u32,
     /// Number of the newest input heard of.
@@ -126,6 +134,46 @@ struct Player {
     reliable: ReliableCounts,
     closing: bool,
 }
+
+impl Player {
+    /// What a ruling calls for beyond the message that it was about: once, the end.
+    fn end(&mut self, ruling: Ruling) -> Option<Verdict> {
+        let (cause, ban) = match ruling {
+            Ruling::Disconnect { cause } => (cause, None),
+            Ruling::Ban { cause, length } => (cause, Some((self.user, length))),
+            _ => return None,
+        };
+        let first = !core::mem::replace(&mut self.closing, true);
+        first.then_some(Verdict { session: self.session, reason: reason_of(cause), ban })
+    }
+}
+
+/// A session to be closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verdict {
+    pub(super) session: SessionKey,
+    pub(super) reason: CloseReason,
+    /// Whom to let in no more, and for how long.
+    pub(super) ban: Option<(UserId, Duration)>,
+}
+
+/// A message of a client.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) channel: Channel,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Message<'_> {
+    /// What the rules say of it.
+    fn judged(self, now: Timestamp, kind: u8, conduct: &mut Conduct, judge: &mut Judge) -> Ruling {
+        let stream = self.channel.to_byte() & STREAM_BITS;
+        judge.on_message(now, conduct, stream, kind, self.bytes.len())
+    }
+}
+
+/// The bits of a channel's byte that name its stream.
+const STREAM_BITS: u8 = 0x3f;
 
 /// All players, by session slot.
 pub(super) struct Players {
@@ -137,10 +185,10 @@ pub(super) struct Players {
     interest: InterestConfig,
     world_side: f64,
     world_cell: f64,
-    events_per_second_max: u32,
+    effect_ticks: u32,
     events: VecDeque<(SessionKey, ServerEvent)>,
     encoded: [u8; EVENT_BYTES_MAX],
-    verdicts: VecDeque<(SessionKey, CloseReason)>,
+    verdicts: VecDeque<Verdict>,
     cipher: Option<Cipher>,
     stats: PlayerStats,
     /// Latency of inputs since it was last taken.
@@ -156,7 +204,7 @@ impl Players {
             interest: config.interest,
             world_side: config.world.side,
             world_cell: config.world.cell,
-            events_per_second_max: config.events_per_second_max,
+            effect_ticks: config.world.effect_ticks,
             events: VecDeque::new(),
             encoded: [0; EVENT_BYTES_MAX],
             verdicts: VecDeque::new(),
@@ -206,7 +254,6 @@ impl Players {
     /// Puts a player into the world; false when the world has no room, and the session is closed.
     pub(super) fn join(
         &mut self,
-        now: Timestamp,
         session: SessionKey,
         user: UserId,
         cipher: Cipher,
@@ -233,9 +280,7 @@ impl Players {
                 user,
                 entity,
                 subscriptions,
-                inputs: Bucket::new(now, INPUTS_PER_SECOND_MAX),
-                events: Bucket::new(now, self.events_per_second_max),
-                offences: Bucket::new(now, OFFENCES_PER_SECOND_MAX),
+                conduct: Conduct::default(),
                 last_action: 0,
                 newest_input: 0,
                 reliable: ReliableCounts::default(),
@@ -259,7 +304,8 @@ impl Players {
 
     /// Lets a session go before anybody joined with it.
     pub(super) fn refuse(&mut self, session: SessionKey, reason: RefuseReason) {
-        self.verdicts.push_back((session, CloseReason::Refused(reason)));
+        let reason = CloseReason::Refused(reason);
+        self.verdicts.push_back(Verdict { session, reason, ban: None });
     }
 
     pub(super) fn leave(&mut self, session: SessionKey, reason: CloseReason, world: &mut World) {
@@ -282,17 +328,19 @@ impl Players {
         &mut self,
         now: Timestamp,
         session: SessionKey,
-        channel: Channel,
-        bytes: &[u8],
+        message: Message<'_>,
         world: &mut World,
+        judge: &mut Judge,
     ) {
-        match channel {
-            INPUT => self.handle_input(now, session, bytes, world),
-            EVENTS => self.handle_event(now, session, bytes, world),
-            _ => {
-                self.stats.malformed += 1;
-                self.offend(now, session, CloseReason::ProtocolViolation);
-            }
+        let taken = match message.channel {
+            INPUT => self.handle_input(now, session, message, world, judge),
+            EVENTS => self.handle_event(now, session, message, world, judge),
+            _ => Err(Fault::Channel),
+        };
+        if let Err(fault) = taken {
+            self.stats.malformed += 1;
+            self.stats.malformed_by.count(fault);
+            self.hold_against(now, session, Signal::Malformed, judge);
         }
     }
 
@@ -300,20 +348,21 @@ impl Players {
         &mut self,
         now: Timestamp,
         session: SessionKey,
-        bytes: &[u8],
+        message: Message<'_>,
         world: &mut World,
-    ) {
-        let Some(player) = slot_mut(&mut self.slots, session) else { return };
-        if !player.inputs.take(now) {
-            self.stats.inputs_flooding += 1;
-            self.offend(now, session, CloseReason::Flooding);
-            return;
+        judge: &mut Judge,
+    ) -> Result<(), Fault> {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
+        match message.judged(now, 0, &mut player.conduct, judge) {
+            // What a shadowed player does to itself is its own affair.
+            Ruling::Pass | Ruling::Shadow => {}
+            ruling => {
+                self.stats.inputs_flooding += 1;
+                self.obey(session, ruling);
+                return Ok(());
+            }
         }
-        let Ok(bundle) = InputBundle::decode(bytes) else {
-            self.stats.malformed += 1;
-            self.offend(now, session, CloseReason::ProtocolViolation);
-            return;
-        };
+        let bundle = InputBundle::decode(message.bytes)?;
         self.stats.inputs += 1;
         let newest = bundle.newest();
         let gap = newest.saturating_sub(player.newest_input).min(INPUT_GAP_MAX);
@@ -327,38 +376,53 @@ impl Players {
             // The world keeps what is new and ignores what it already has.
             let _ = world.submit(player.entity, *input);
         }
+        Ok(())
     }
 
     fn handle_event(
         &mut self,
         now: Timestamp,
         session: SessionKey,
-        bytes: &[u8],
+        message: Message<'_>,
         world: &mut World,
-    ) {
+        judge: &mut Judge,
+    ) -> Result<(), Fault> {
         self.stats.reliable_received += 1;
-        let Some(player) = slot_mut(&mut self.slots, session) else { return };
+        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
         player.reliable.received += 1;
-        let Ok(ClientEvent::ApplyEffect { action, target }) = ClientEvent::decode(bytes) else {
-            self.stats.malformed += 1;
-            self.offend(now, session, CloseReason::ProtocolViolation);
-            return;
+        let ClientEvent::ApplyEffect { action, target } = ClientEvent::decode(message.bytes)?
+        else {
+            return Err(Fault::Kind);
         };
         if action != player.last_action.wrapping_add(1) {
             self.stats.actions_out_of_order += 1;
         }
         player.last_action = action;
         let actor = player.entity;
-        if !player.events.take(now) {
-            self.stats.actions_flooding += 1;
-            self.tell(
-                session,
-                ServerEvent::ActionResult { action, outcome: ActionOutcome::TooFast },
-            );
-            self.offend(now, session, CloseReason::Flooding);
-            return;
+        let kind = message.bytes.first().copied().unwrap_or(0);
+        let ruling = message.judged(now, kind, &mut player.conduct, judge);
+        let outcome = match ruling {
+            Ruling::Pass => self.act(world, actor, target),
+            // It sees what it would see had it acted, and nobody else sees anything.
+            Ruling::Shadow => {
+                let until_tick = world.tick().saturating_add(self.effect_ticks);
+                ActionOutcome::Applied { until_tick }
+            }
+            _ => {
+                self.stats.actions_flooding += 1;
+                ActionOutcome::TooFast
+            }
+        };
+        self.tell(session, ServerEvent::ActionResult { action, outcome });
+        self.obey(session, ruling);
+        if let ActionOutcome::Refused(_) = outcome {
+            self.hold_against(now, session, Signal::Action, judge);
         }
-        let outcome = match world.apply_effect(actor, target) {
+        Ok(())
+    }
+
+    fn act(&mut self, world: &mut World, actor: EntityId, target: EntityId) -> ActionOutcome {
+        match world.apply_effect(actor, target) {
             Ok(applied) => {
                 self.stats.actions_applied += 1;
                 self.tell_target(target, actor, applied.until_tick);
@@ -368,8 +432,7 @@ impl Players {
                 self.stats.actions_refused += 1;
                 ActionOutcome::Refused(refused)
             }
-        };
-        self.tell(session, ServerEvent::ActionResult { action, outcome });
+        }
     }
 
     fn tell_target(&mut self, target: EntityId, actor: EntityId, until_tick: u32) {
@@ -398,32 +461,56 @@ impl Players {
         if self.events.len() < EVENTS_WAITING_MAX {
             self.events.push_back((session, event));
         } else {
-            self.verdicts.push_back((session, CloseReason::QueueOverflow));
+            let reason = CloseReason::QueueOverflow;
+            self.verdicts.push_back(Verdict { session, reason, ban: None });
         }
     }
 
-    fn offend(&mut self, now: Timestamp, session: SessionKey, reason: CloseReason) {
+    /// Something is held against a player, which may end its session.
+    fn hold_against(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        signal: Signal,
+        judge: &mut Judge,
+    ) {
         let Some(player) = slot_mut(&mut self.slots, session) else { return };
-        if !player.offences.take(now) && !player.closing {
-            player.closing = true;
-            self.verdicts.push_back((session, reason));
+        let ruling = judge.on_signal(now, &mut player.conduct, signal, 1);
+        self.obey(session, ruling);
+    }
+
+    fn obey(&mut self, session: SessionKey, ruling: Ruling) {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return };
+        self.verdicts.extend(player.end(ruling));
+    }
+
+    /// Closes the sessions of users that are not wanted any more.
+    pub(super) fn expel(&mut self, is_unwanted: impl Fn(UserId) -> bool) {
+        let Self { slots, verdicts, .. } = self;
+        for player in slots.iter_mut().flatten().filter(|player| is_unwanted(player.user)) {
+            if !core::mem::replace(&mut player.closing, true) {
+                let (session, reason) = (player.session, CloseReason::Kicked);
+                verdicts.push_back(Verdict { session, reason, ban: None });
+            }
         }
     }
 
     /// After a tick: who sees what now, and who lied in it.
-    pub(super) fn after_step(&mut self, world: &World) {
-        for player in self.slots.iter_mut().flatten() {
+    pub(super) fn after_step(&mut self, world: &World, judge: &mut Judge) {
+        let turn = world.tick() as usize % STANDING_TICKS;
+        for (slot, player) in self.slots.iter_mut().enumerate() {
+            let Some(player) = player else { continue };
             let Some(state) = world.entity(player.entity) else { continue };
             player.subscriptions.update(world.tick(), state.position, world.grid());
-            match world.verdict(player.entity) {
-                Verdict::Honest => {}
-                Verdict::Corrected => self.stats.corrected += 1,
-                Verdict::Lying if !player.closing => {
-                    player.closing = true;
-                    self.verdicts.push_back((player.session, CloseReason::PositionLie));
-                }
-                Verdict::Lying => {}
+            let verdict = world.verdict(player.entity);
+            self.stats.corrected += u64::from(verdict == WorldVerdict::Corrected);
+            if verdict == WorldVerdict::Honest && slot % STANDING_TICKS != turn {
+                continue;
             }
+            // In tenths of a point; the scale has whole ones.
+            let points = world.standing(player.entity).map_or(0, |standing| standing.score / 10);
+            let ruling = judge.on_movement(&mut player.conduct, points);
+            self.verdicts.extend(player.end(ruling));
         }
     }
 
@@ -453,7 +540,7 @@ impl Players {
     }
 
     /// The next session to be closed.
-    pub(super) fn next_verdict(&mut self) -> Option<(SessionKey, CloseReason)> {
+    pub(super) fn next_verdict(&mut self) -> Option<Verdict> {
         self.verdicts.pop_front()
     }
 }

@@ -1,5 +1,6 @@
 //! What a page or a console shows of a server, copied out into reused memory.
 
+use twinspan_admission::FilterStats;
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
 use twinspan_session::{EndpointStats, SessionKey, SessionStats};
@@ -89,6 +90,8 @@ pub struct StatsSnapshot {
     pub cipher: Option<Cipher>,
     /// Reliable messages not yet acknowledged.
     pub unacknowledged: usize,
+    /// What the admission filter counted, rule by rule.
+    pub admission: FilterStats,
 }
 
 impl Server {
@@ -136,5 +139,6 @@ impl Server {
         self.tick_recent.clear();
         out.cipher = self.players.cipher();
         out.unacknowledged = self.unacknowledged();
+        self.filter.copy_stats(&mut out.admission);
     }
 }

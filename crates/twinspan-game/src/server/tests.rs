@@ -14,16 +14,6 @@ fn server_with(config: ServerConfig) -> Result<Server, ServerError> {
 }
 
 #[test]
-fn a_rate_of_events_out_of_range_is_named() {
-    for (rate, is_legal) in [(0, false), (1, true), (1_000, true), (1_001, false)] {
-        let config = ServerConfig { events_per_second_max: rate, ..ServerConfig::default() };
-        assert_eq!(server_with(config).is_ok(), is_legal, "{rate}");
-    }
-    let error = ServerError::Events { per_second: 0 };
-    assert_eq!(error.to_string(), "0 events per second and client: choose 1 to 1000");
-}
-
-#[test]
 fn a_server_drains_before_its_ticks_run_out() {
     let mut server = server_with(ServerConfig::default()).unwrap();
     server.handle_timeout(Timestamp::START);

@@ -1,6 +1,8 @@
 //! The game system as its users meet it: in the simulator and over real sockets.
 
 #[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod datagrams;
 #[cfg(test)]
 mod ends;
