@@ -18,6 +18,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-net", 3),
     ("twinspan-sim", 3),
     ("twinspan-peer", 4),
+    ("twinspan-relay", 4),
     ("twinspan-store", 4),
     ("twinspan-hub", 5),
     ("twinspan-viewer", 5),

@@ -223,6 +223,16 @@ impl DatagramBatch {
         self.items.iter_mut()
     }
 
+    /// Keeps of the datagrams from index `first` on those that `keep` says, which may change them;
+    /// the others are dropped.
+    pub fn retain_from(&mut self, first: usize, mut keep: impl FnMut(&mut Datagram) -> bool) {
+        let mut index = 0;
+        self.items.retain_mut(|datagram| {
+            index += 1;
+            index <= first || keep(datagram)
+        });
+    }
+
     /// Drops all datagrams; their buffers go back to their pool.
     pub fn clear(&mut self) {
         self.items.clear();
@@ -279,6 +289,25 @@ mod tests {
         assert_eq!(pool.outstanding(), 1);
         batch.clear();
         assert_eq!(pool.outstanding(), 0);
+    }
+
+    #[test]
+    fn only_what_came_last_is_looked_at_again() {
+        let pool = PacketPool::new(4);
+        let mut batch = DatagramBatch::new(4);
+        for port in 1..=4 {
+            let peer = SocketAddr::from(([127, 0, 0, 1], port));
+            let packet = pool.take().unwrap();
+            assert!(batch.push(Datagram { peer, at: Timestamp::START, packet }).is_ok());
+        }
+        batch.retain_from(2, |datagram| {
+            let kept = datagram.peer.port() == 4;
+            datagram.peer.set_port(40);
+            kept
+        });
+        let ports: Vec<_> = batch.iter().map(|datagram| datagram.peer.port()).collect();
+        assert_eq!(ports, [1, 2, 40]);
+        assert_eq!(pool.outstanding(), 3);
     }
 
     #[test]

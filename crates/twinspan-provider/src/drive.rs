@@ -77,7 +77,7 @@ impl<M: Machine> Machine for Rc<RefCell<M>> {
     }
 }
 
-/// Runs `machine` over `socket` until it is done.
+/// Runs `machine` over `socket`, one of `env` or made of such, until it is done.
 ///
 /// While the kernel takes no datagrams the machine waits: neither time nor receiving goes on.
 /// Datagrams and deadlines take turns when both are always there, and a driver that never has to
@@ -89,9 +89,9 @@ impl<M: Machine> Machine for Rc<RefCell<M>> {
 ///
 /// # Cancel safety
 /// Dropping the future loses the datagrams of the turn in progress, as a network may.
-pub async fn drive<E: Env, M: Machine>(
+pub async fn drive<E: Env, U: UdpSocket, M: Machine>(
     env: &E,
-    socket: &mut E::Udp,
+    socket: &mut U,
     machine: &mut M,
 ) -> Result<(), UdpError> {
     let mut timer = env.timer();

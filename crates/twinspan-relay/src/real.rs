@@ -1,0 +1,274 @@
+//! A relay on a thread of its own, and the handle that its owner keeps.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::time::Timestamp;
+use twinspan_net::ReactorEnv;
+use twinspan_provider::{
+    Machine, NetworkProvider, RandomProvider, SocketReport, TimeProvider, UdpError, UdpOptions,
+    UdpSocket, drive,
+};
+
+use crate::config::RelayConfig;
+use crate::error::RelayError;
+use crate::relay::{Relay, RelayEvent};
+use crate::stats::RelayStats;
+use crate::two_sided::{SideDrops, TwoSided};
+
+/// Time between two publications of the counters, and the longest that a stop is not seen.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// Events kept for the owner; older ones give way.
+const EVENTS_MAX: usize = 64;
+
+/// What a relay on a thread is told.
+#[derive(Clone, Debug)]
+pub struct RelayOptions {
+    /// Where clients find it; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// From where it speaks to the server: the address that the server must know. `None` picks a
+    /// free port of any interface.
+    pub trunk: Option<SocketAddr>,
+    /// The relay itself.
+    pub config: RelayConfig,
+    /// The socket towards clients.
+    pub clients_udp: UdpOptions,
+    /// The socket towards the server.
+    pub trunk_udp: UdpOptions,
+}
+
+impl RelayOptions {
+    /// The usual settings.
+    pub fn new(listen: SocketAddr, config: RelayConfig) -> Self {
+        let clients_udp = UdpOptions { pool_packets: 8_192, ..UdpOptions::default() };
+        Self { listen, trunk: None, config, clients_udp, trunk_udp: trunk_options() }
+    }
+}
+
+/// What a socket of a trunk is best asked for: many datagrams to and from one peer.
+pub fn trunk_options() -> UdpOptions {
+    UdpOptions { pool_packets: 8_192, coalesce_receives: true, ..UdpOptions::default() }
+}
+
+/// What a relay did so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RelayReport {
+    /// What the machine counted.
+    pub stats: RelayStats,
+    /// What the sockets dropped.
+    pub sides: SideDrops,
+    /// The socket towards clients.
+    pub clients: SocketReport,
+    /// The socket towards the server.
+    pub trunk: SocketReport,
+}
+
+/// What the relay's thread and its handle share.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// Locked by the thread with `try_lock` alone, so that a slow reader delays no datagram.
+    report: Mutex<RelayReport>,
+    events: Mutex<VecDeque<RelayEvent>>,
+}
+
+/// A running relay. Dropping it stops it and waits for its end.
+pub struct RelayHandle {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    trunk: SocketAddr,
+    thread: Option<JoinHandle<Result<(), UdpError>>>,
+}
+
+/// Starts a relay on a thread of its own.
+///
+/// # Errors
+/// [`RelayError`] names the setting or the address that cannot be.
+pub fn start(options: RelayOptions) -> Result<RelayHandle, RelayError> {
+    options.config.check()?;
+    let shared = Arc::new(Shared::default());
+    let (started_tx, started_rx) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name("twinspan-relay".into()).spawn({
+        let shared = Arc::clone(&shared);
+        move || run(&options, shared, &started_tx)
+    })?;
+    let (address, trunk) = match started_rx.recv() {
+        Ok(started) => started?,
+        // The thread ended without a word: it panicked, and the panic was printed.
+        Err(_) => return Err(RelayError::Os(std::io::Error::other("the thread ended at once"))),
+    };
+    Ok(RelayHandle { shared, address, trunk, thread: Some(thread) })
+}
+
+type Started = Result<(SocketAddr, SocketAddr), RelayError>;
+
+/// The relay's thread.
+fn run(
+    options: &RelayOptions,
+    shared: Arc<Shared>,
+    started: &mpsc::SyncSender<Started>,
+) -> Result<(), UdpError> {
+    let env = match ReactorEnv::new(None) {
+        Ok(env) => env,
+        Err(error) => {
+            // Whoever called `start` waits for this; if it is gone nobody needs to know.
+            let _ = started.send(Err(error.into()));
+            return Ok(());
+        }
+    };
+    env.clone().block_on(async {
+        match bind(&env, options).await {
+            Ok((relay, mut socket)) => {
+                let _ = started.send(Ok((socket.local_addr(), socket.trunk_addr())));
+                let mut tap = Tap { relay, shared, publish_at: Timestamp::START };
+                let ended = drive(&env, &mut socket, &mut tap).await;
+                tap.publish_last(env.now(), &socket);
+                ended
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                Ok(())
+            }
+        }
+    })
+}
+
+type Socket = TwoSided<<ReactorEnv as NetworkProvider>::Udp>;
+
+async fn bind(env: &ReactorEnv, options: &RelayOptions) -> Result<(Relay, Socket), RelayError> {
+    let servers = &options.config.servers;
+    let any: SocketAddr = match servers.first() {
+        Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        _ => (Ipv4Addr::UNSPECIFIED, 0).into(),
+    };
+    let local = options.trunk.unwrap_or(any);
+    let open =
+        env.bind_udp(options.listen, &options.clients_udp).await.map_err(RelayError::Listen)?;
+    let trunk = env.bind_udp(local, &options.trunk_udp).await.map_err(RelayError::Trunk)?;
+    let relay = Relay::new(options.config.clone(), env.secrets().as_mut())?;
+    Ok((relay, TwoSided::new(Some(open), trunk, servers)))
+}
+
+impl RelayHandle {
+    /// Where clients find it: what tokens must name.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From where it speaks to the server: what the server must allow. The address is unspecified
+    /// when no interface was named.
+    pub const fn trunk_address(&self) -> SocketAddr {
+        self.trunk
+    }
+
+    /// What it did, at most a tenth of a second ago; the sockets' part is told at the end alone.
+    pub fn report(&self) -> RelayReport {
+        *lock(&self.shared.report)
+    }
+
+    /// What happened and was not told yet, oldest first.
+    pub fn poll_event(&self) -> Option<RelayEvent> {
+        lock(&self.shared.events).pop_front()
+    }
+
+    /// Whether the relay's thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Stops it, waits for its end and says what it did.
+    ///
+    /// # Errors
+    /// [`UdpError`] when one of its sockets had failed.
+    pub fn stop(mut self) -> Result<RelayReport, UdpError> {
+        self.end()?;
+        Ok(self.report())
+    }
+
+    fn end(&mut self) -> Result<(), UdpError> {
+        // Pairs with the load in `Tap::handle_timeout`; the request carries no other data.
+        self.shared.stop.store(true, Ordering::Relaxed);
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(UdpError::HostStopped),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for RelayHandle {
+    fn drop(&mut self) {
+        // The socket's last error has nobody left to tell.
+        let _ = self.end();
+    }
+}
+
+/// A lock whose holder panicked still holds good values: each is replaced whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The relay as its thread runs it: obeys the handle and publishes.
+struct Tap {
+    relay: Relay,
+    shared: Arc<Shared>,
+    publish_at: Timestamp,
+}
+
+impl Tap {
+    fn publish(&mut self, now: Timestamp) {
+        if let Ok(mut report) = self.shared.report.try_lock() {
+            report.stats = self.relay.stats(now);
+        }
+        if let Ok(mut events) = self.shared.events.try_lock() {
+            while let Some(event) = self.relay.poll_event() {
+                if events.len() == EVENTS_MAX {
+                    events.pop_front();
+                }
+                events.push_back(event);
+            }
+        }
+    }
+
+    fn publish_last(&mut self, now: Timestamp, socket: &Socket) {
+        self.publish(now);
+        let (clients, trunk) = socket.reports();
+        let (stats, sides) = (self.relay.stats(now), socket.drops().get());
+        let clients = clients.unwrap_or_default();
+        *lock(&self.shared.report) = RelayReport { stats, sides, clients, trunk };
+    }
+}
+
+impl Machine for Tap {
+    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        self.relay.handle_datagrams(now, received);
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        if self.shared.stop.load(Ordering::Relaxed) {
+            self.relay.stop();
+        }
+        self.relay.handle_timeout(now);
+        if now >= self.publish_at {
+            self.publish(now);
+            self.publish_at = now.after(PUBLISH_INTERVAL);
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        self.relay.poll_transmit(now, pool, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.relay.poll_timeout().map(|at| at.min(self.publish_at)).or(Some(self.publish_at))
+    }
+
+    fn is_done(&self) -> bool {
+        self.relay.is_done()
+    }
+}
