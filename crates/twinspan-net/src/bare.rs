@@ -117,7 +117,7 @@ impl BareSocket {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         if self.port.holds_back() {
             return Ok(true);
         }

@@ -40,6 +40,8 @@ mod coalesced;
 mod cores;
 #[cfg(target_os = "linux")]
 mod group;
+#[cfg(target_os = "linux")]
+mod ladder;
 mod lane;
 #[cfg(target_os = "linux")]
 mod port;

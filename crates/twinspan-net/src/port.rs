@@ -8,10 +8,13 @@ use rustix::net::{RecvFlags, SendFlags, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
 use twinspan_core::time::Timestamp;
-use twinspan_provider::{BindError, IoPath, Offload, SocketReport, UdpError, UdpOptions};
+use twinspan_provider::{
+    BindError, IoPath, Offload, PathCosts, SocketReport, UdpError, UdpOptions,
+};
 
 use crate::coalesced::Coalesced;
-use crate::sys::{self, CALL_MESSAGES_MAX, Headers, Runs};
+use crate::ladder::Ladder;
+use crate::sys::{self, CALL_MESSAGES_MAX, Headers, Ring, Runs};
 
 /// Packets offered to the kernel by a receive call at least. A socket that gets little offers
 /// little, so that a thousand quiet sockets do not each hold buffers for a flood.
@@ -59,6 +62,7 @@ enum Way {
     Plain,
     Batch,
     Coalesced(Box<Coalesced>),
+    Ring(Box<Ring>),
 }
 
 /// A bound socket, its pool, its way of moving datagrams and its counters.
@@ -92,16 +96,32 @@ impl Port {
         options: &UdpOptions,
     ) -> Result<Self, BindError> {
         let refused = |source| BindError::Path { address: local, path: options.path, source };
-        let coalesce = options.coalesce_receives;
-        let (way, path, path_reason) = match options.path {
-            IoPath::Plain => (Way::Plain, "recvfrom/sendto", "asked for"),
-            IoPath::Batch => (Way::Batch, "recvmmsg/sendmmsg", "asked for"),
-            IoPath::Usual => (Way::Batch, "recvmmsg/sendmmsg", "the usual one"),
+        let mut costs = PathCosts::default();
+        let (path, path_reason) = match options.path {
+            IoPath::Usual => (IoPath::Batch, "the usual one"),
+            // A ring's datagrams are not joined, so whoever wants that has batches.
+            IoPath::Measured if options.coalesce_receives => {
+                (IoPath::Batch, "the one whose datagrams can be joined")
+            }
+            IoPath::Measured => {
+                let ladder = Ladder::of_this_process();
+                costs = ladder.costs;
+                (ladder.best, ladder.reason)
+            }
+            path => (path, "asked for"),
+        };
+        let (way, path) = match path {
+            IoPath::Plain => (Way::Plain, "recvfrom/sendto"),
+            IoPath::Batch => (Way::Batch, "recvmmsg/sendmmsg"),
+            IoPath::Ring => {
+                let ring = Ring::new(socket.as_fd()).map_err(refused)?;
+                (Way::Ring(Box::new(ring)), "io_uring multishot recvmsg/sendmmsg")
+            }
             _ => return Err(refused(io::ErrorKind::Unsupported.into())),
         };
         let mut port = Self::with_way(socket, local, way, options);
-        (port.report.path, port.report.path_reason) = (path, path_reason);
-        if coalesce {
+        port.report = SocketReport { path, path_reason, path_costs: costs, ..port.report };
+        if options.coalesce_receives {
             port.coalesce();
         }
         Ok(port)
@@ -148,13 +168,22 @@ impl Port {
 
     /// What becomes readable when there is something to receive.
     pub(crate) fn wait_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.way {
+            Way::Ring(ring) => ring.fd(),
+            _ => self.socket.as_fd(),
+        }
+    }
+
+    /// Whether [`wait_fd`](Self::wait_fd) is another one than the socket's.
+    pub(crate) const fn waits_apart(&self) -> bool {
+        matches!(self.way, Way::Ring(_))
     }
 
     /// Whether datagrams that have left the kernel wait here for room in a batch.
-    pub(crate) fn holds_back(&self) -> bool {
-        match &self.way {
+    pub(crate) fn holds_back(&mut self) -> bool {
+        match &mut self.way {
             Way::Plain | Way::Batch => false,
+            Way::Ring(ring) => ring.has_completions(),
             Way::Coalesced(runs) => !runs.is_empty(),
         }
     }
@@ -199,6 +228,7 @@ impl Port {
             Way::Plain => self.receive_one(batch, now),
             Way::Batch => self.receive_many(calls, batch, room, now),
             Way::Coalesced(_) => self.receive_runs(calls, batch, room, now),
+            Way::Ring(_) => self.receive_completed(batch, room, now),
         };
         outcome.or_else(|error| self.receive_failed(error))
     }
@@ -297,6 +327,60 @@ impl Port {
         Ok(if count == 0 { Took::Trouble } else { Took::Datagrams(count) })
     }
 
+    fn receive_completed(
+        &mut self,
+        batch: &mut DatagramBatch,
+        room: usize,
+        now: impl Fn() -> Timestamp,
+    ) -> io::Result<Took> {
+        let Way::Ring(ring) = &mut self.way else { return Ok(Took::Nothing) };
+        if !ring.has_completions() {
+            if ring.is_drained() {
+                self.drained = true;
+                return Ok(Took::Nothing);
+            }
+            self.report.calls_in += 1;
+            ring.fetch()?;
+        }
+        let at = now();
+        let mut count = 0;
+        while count < room && ring.has_completions() {
+            // Asked first: a datagram must not leave its buffer without another to go to.
+            let Some(mut packet) = self.pool.take() else {
+                return Ok(if count == 0 { Took::NoBuffer } else { Took::Datagrams(count) });
+            };
+            let copied = ring.take(|received, bytes| {
+                received.peer.filter(|_| !received.cut && packet.fill(bytes))
+            });
+            match copied {
+                Some(Ok(Some(peer))) => {
+                    self.report.packets_in += 1;
+                    self.report.bytes_in += packet.len() as u64;
+                    let refused = batch.push(Datagram { peer, at, packet });
+                    debug_assert!(refused.is_ok(), "more datagrams than the batch has room for");
+                }
+                Some(Ok(None)) => self.report.receive_errors += 1,
+                Some(Err(error)) if count == 0 => return Err(error),
+                Some(Err(error)) => {
+                    // What came before it is handed over first; the news itself is counted.
+                    let outcome = self.receive_failed(error);
+                    return match outcome {
+                        Err(UdpError::Os(error)) => Err(error),
+                        _ => Ok(Took::Datagrams(count)),
+                    };
+                }
+                None => break,
+            }
+            count += 1;
+        }
+        self.drained = ring.is_drained();
+        Ok(match (count, self.drained) {
+            (0, true) => Took::Nothing,
+            (0, false) => Took::Trouble,
+            _ => Took::Datagrams(count),
+        })
+    }
+
     fn deliver(&mut self, batch: &mut DatagramBatch, datagram: Datagram) {
         self.report.packets_in += 1;
         self.report.bytes_in += datagram.packet.len() as u64;
@@ -343,10 +427,10 @@ impl Port {
         let joins = self.report.segmentation == Offload::On && self.singles_left == 0;
         let outcome = match &self.way {
             Way::Plain => self.send_one(batch),
-            Way::Batch | Way::Coalesced(_) if joins => {
+            Way::Batch | Way::Coalesced(_) | Way::Ring(_) if joins => {
                 calls.headers.send(self.socket.as_fd(), batch.iter(), Runs::Joined)
             }
-            Way::Batch | Way::Coalesced(_) => {
+            Way::Batch | Way::Coalesced(_) | Way::Ring(_) => {
                 let most = if self.singles_left > 0 { self.singles_left } else { usize::MAX };
                 calls.headers.send(self.socket.as_fd(), batch.iter().take(most), Runs::Single)
             }

@@ -29,7 +29,7 @@ use crate::group::GroupMember;
 use crate::port::{Calls, Port};
 use crate::udp::BatchUdp;
 
-pub(crate) use sources::Source;
+pub(crate) use sources::{Source, Wants};
 
 /// Batches that one task may receive before the others get their turn: a flood on one socket must
 /// hold back neither the timers nor the other sockets of its thread.
@@ -92,8 +92,12 @@ impl Reactor {
         true
     }
 
-    pub(crate) fn add_source(&self, socket: BorrowedFd<'_>) -> io::Result<Rc<Source>> {
-        self.sources.add(socket)
+    pub(crate) fn add_source(
+        &self,
+        socket: BorrowedFd<'_>,
+        wants: Wants,
+    ) -> io::Result<Rc<Source>> {
+        self.sources.add(socket, wants)
     }
 
     pub(crate) fn remove_source(&self, socket: BorrowedFd<'_>, source: &Source) {

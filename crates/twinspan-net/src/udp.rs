@@ -12,7 +12,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::{BindError, SocketReport, Timer, UdpError, UdpOptions, UdpSocket};
 
 use crate::port::{Gave, Port, Took};
-use crate::reactor::{Reactor, ReactorTimer, Source};
+use crate::reactor::{Reactor, ReactorTimer, Source, Wants};
 
 /// Passing errors that one receive call reads away before it lets others run.
 const ERRORS_PER_CALL_MAX: usize = 16;
@@ -28,6 +28,9 @@ const GATHER_MAX: Duration = Duration::from_millis(5);
 pub struct BatchUdp {
     port: Port,
     source: Rc<Source>,
+    /// Where room to send is announced: `source` itself but for a socket whose datagrams come
+    /// through another descriptor.
+    room: Rc<Source>,
     reactor: Rc<Reactor>,
     /// Wakes the reader when the pool may have a buffer again, or when enough may have gathered.
     retry: ReactorTimer,
@@ -52,11 +55,22 @@ impl BatchUdp {
         mut port: Port,
         options: &UdpOptions,
     ) -> io::Result<Self> {
-        let source = reactor.add_source(port.fd())?;
+        let source = reactor.add_source(port.wait_fd(), Wants::Datagrams)?;
+        let room = if port.waits_apart() {
+            match reactor.add_source(port.fd(), Wants::Room) {
+                Ok(room) => room,
+                Err(error) => {
+                    reactor.remove_source(port.wait_fd(), &source);
+                    return Err(error);
+                }
+            }
+        } else {
+            Rc::clone(&source)
+        };
         let gather = options.gather.min(GATHER_MAX);
         port.report_mut().gather = gather;
         let retry = ReactorTimer::new(Rc::clone(&reactor));
-        Ok(Self { port, source, reactor, retry, gather, hold_until: Timestamp::START })
+        Ok(Self { port, source, room, reactor, retry, gather, hold_until: Timestamp::START })
     }
 
     /// One receive call for at most `room` datagrams.
@@ -147,20 +161,20 @@ impl UdpSocket for BatchUdp {
         batch: &mut DatagramBatch,
     ) -> Poll<Result<usize, UdpError>> {
         let before = batch.len();
-        if self.source.writable() && self.source.awaits_room() {
-            self.reactor.send_unblocked(self.port.fd(), &self.source)?;
+        if self.room.writable() && self.room.awaits_room() {
+            self.reactor.send_unblocked(self.port.fd(), &self.room)?;
         }
-        while !batch.is_empty() && self.source.writable() {
+        while !batch.is_empty() && self.room.writable() {
             let gave = self.port.send(&mut self.reactor.calls.borrow_mut(), batch)?;
             if gave == Gave::NoRoom {
-                self.reactor.send_blocked(self.port.fd(), &self.source)?;
+                self.reactor.send_blocked(self.port.fd(), &self.room)?;
             }
         }
         let count = before - batch.len();
         if count > 0 || batch.is_empty() {
             return Poll::Ready(Ok(count));
         }
-        self.source.await_writable(cx.waker());
+        self.room.await_writable(cx.waker());
         Poll::Pending
     }
 
@@ -171,7 +185,10 @@ impl UdpSocket for BatchUdp {
 
 impl Drop for BatchUdp {
     fn drop(&mut self) {
-        self.reactor.remove_source(self.port.fd(), &self.source);
+        self.reactor.remove_source(self.port.wait_fd(), &self.source);
+        if self.port.waits_apart() {
+            self.reactor.remove_source(self.port.fd(), &self.room);
+        }
     }
 }
 

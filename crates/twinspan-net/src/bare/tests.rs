@@ -209,3 +209,82 @@ fn the_plain_path_moves_datagrams_one_by_one() {
     assert_eq!(right.recv(&mut batch).unwrap(), 0);
     assert_eq!(right.report().receive_errors, 1);
 }
+
+/// The options of every path that can be had here.
+fn paths() -> Vec<UdpOptions> {
+    let with = |path| UdpOptions { path, ..UdpOptions::default() };
+    let mut all = vec![with(IoPath::Plain), with(IoPath::Batch), coalescing()];
+    match BareSocket::bind(loopback(), &with(IoPath::Ring)) {
+        Ok(_) => all.push(with(IoPath::Ring)),
+        Err(error) => println!("skipped: {error}"),
+    }
+    all
+}
+
+/// More than the buffers of any path, sent while nobody reads, and read in odd portions.
+#[test]
+fn what_waits_long_comes_in_order_on_every_path() {
+    const COUNT: u32 = 700;
+    for options in paths() {
+        let mut receiver = bind(UdpOptions { pool_packets: 70, ..options });
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        for round in 0..3 {
+            for number in 0..COUNT {
+                sender.send_to(&number.to_le_bytes(), receiver.local_addr()).unwrap();
+            }
+            let mut next = 0;
+            while next < COUNT {
+                let mut batch = DatagramBatch::new(1 + next as usize % 67);
+                assert!(receiver.wait(Some(PATIENCE)).unwrap(), "{:?}: {next}", options.path);
+                receiver.recv(&mut batch).unwrap();
+                for datagram in batch.iter() {
+                    assert_eq!(*datagram.packet, next.to_le_bytes(), "{:?}", options.path);
+                    next += 1;
+                }
+            }
+            let report = receiver.report();
+            assert_eq!((report.packets_in, report.receive_errors), ((round + 1) * 700, 0));
+            assert!(!receiver.wait(Some(Duration::ZERO)).unwrap(), "nothing is left");
+        }
+        assert_eq!(receiver.pool().outstanding(), 0);
+    }
+}
+
+/// Datagrams that are longer than a buffer, and news that nobody listens, end no path.
+#[test]
+fn troubles_pass_on_every_path() {
+    for options in paths() {
+        let mut socket = bind(options);
+        let closed = bind(options).local_addr();
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        for _ in 0..3 {
+            sender.send_to(&[1; PACKET_BYTES_MAX + 1], socket.local_addr()).unwrap();
+            socket.send(&mut batch_of(&socket, closed, &[4, 4, 5])).unwrap();
+            sender.send_to(&[2; PACKET_BYTES_MAX], socket.local_addr()).unwrap();
+            let received = receive(&mut socket, 1);
+            assert!(received.iter().all(|one| *one.packet == [2; PACKET_BYTES_MAX]));
+        }
+        let report = socket.report();
+        assert_eq!(report.packets_in, 3, "{report:?}");
+        assert!(report.receive_errors >= 3, "{report:?}");
+    }
+}
+
+/// A socket that goes while datagrams and buffers are under way gives its port back at once.
+#[test]
+fn a_socket_ends_with_datagrams_under_way_on_every_path() {
+    for options in paths() {
+        let mut socket = bind(options);
+        let address = socket.local_addr();
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        for _ in 0..300 {
+            sender.send_to(b"never read", address).unwrap();
+        }
+        let mut batch = DatagramBatch::new(1);
+        socket.recv(&mut batch).unwrap();
+        drop(socket);
+        assert_eq!(batch.len(), 1, "what was received stays");
+        let again = BareSocket::bind(address, &options);
+        assert_eq!(again.unwrap().local_addr(), address, "{:?}", options.path);
+    }
+}

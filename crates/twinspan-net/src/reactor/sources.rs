@@ -17,12 +17,31 @@ const EVENTS_PER_WAIT: usize = 256;
 /// The token of what other threads ring.
 const BELL: u64 = u64::MAX;
 
+/// What a reactor is told about a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// That there may be something to receive; and that there is room to send, while a send waits.
+    Datagrams,
+    /// That there is room to send, while a send waits.
+    Room,
+}
+
+impl Wants {
+    fn edges(self) -> EventFlags {
+        match self {
+            Self::Datagrams => EventFlags::IN | EventFlags::ET,
+            Self::Room => EventFlags::ET,
+        }
+    }
+}
+
 /// Readiness of one socket, shared by the socket and the reactor.
 ///
 /// The set is edge-triggered: an event says that something changed, and readiness holds until a call
 /// on the socket finds nothing more. A driver that does not read therefore costs no wakes.
 pub(crate) struct Source {
     token: u64,
+    wants: Wants,
     readable: Cell<bool>,
     writable: Cell<bool>,
     /// Whether the kernel was asked to say when there is room to send.
@@ -107,7 +126,7 @@ impl Sources {
     }
 
     /// Adds a socket, which counts as ready both ways until a call on it says otherwise.
-    pub(super) fn add(&self, socket: BorrowedFd<'_>) -> io::Result<Rc<Source>> {
+    pub(super) fn add(&self, socket: BorrowedFd<'_>, wants: Wants) -> io::Result<Rc<Source>> {
         let generation = self.generation.get().wrapping_add(1);
         let mut list = self.list.borrow_mut();
         let mut free = self.free.borrow_mut();
@@ -117,10 +136,11 @@ impl Sources {
         let token = u64::from(generation) << 32 | u64::from(index);
         // Interest in room to send is added only while a send waits: with it, each datagram that
         // leaves the kernel would count as an edge and wake the reactor for nothing.
-        epoll::add(&self.epoll, socket, EventData::new_u64(token), read_edges())?;
+        epoll::add(&self.epoll, socket, EventData::new_u64(token), wants.edges())?;
         self.generation.set(generation);
         let source = Rc::new(Source {
             token,
+            wants,
             readable: Cell::new(true),
             writable: Cell::new(true),
             awaits_room: Cell::new(false),
@@ -150,14 +170,14 @@ impl Sources {
         source.writable.set(false);
         source.awaits_room.set(true);
         let token = EventData::new_u64(source.token);
-        Ok(epoll::modify(&self.epoll, socket, token, read_edges() | EventFlags::OUT)?)
+        Ok(epoll::modify(&self.epoll, socket, token, source.wants.edges() | EventFlags::OUT)?)
     }
 
     /// There is room again: no more edges for it.
     pub(super) fn unblocked(&self, socket: BorrowedFd<'_>, source: &Source) -> io::Result<()> {
         source.awaits_room.set(false);
         let token = EventData::new_u64(source.token);
-        Ok(epoll::modify(&self.epoll, socket, token, read_edges())?)
+        Ok(epoll::modify(&self.epoll, socket, token, source.wants.edges())?)
     }
 
     /// Waits for at most `timeout` (`None`: for ever), wakes who waits for what came, and returns
@@ -195,8 +215,4 @@ impl Sources {
         let source = list.get(token as u32 as usize)?.as_ref()?;
         (source.token == token).then(|| Rc::clone(source))
     }
-}
-
-fn read_edges() -> EventFlags {
-    EventFlags::IN | EventFlags::ET
 }

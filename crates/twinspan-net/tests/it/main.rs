@@ -1,5 +1,9 @@
 //! The real transports on real sockets of this machine.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which clippy does not see as such"
+)]
 
 #[cfg(target_os = "linux")]
 mod group;

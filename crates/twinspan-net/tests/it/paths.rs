@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
-use twinspan_net::{BatchUdp, ReactorEnv, ReactorTask, ReactorTimer};
+use twinspan_net::{BareSocket, BatchUdp, ReactorEnv, ReactorTask, ReactorTimer};
 use twinspan_provider::{
     BindError, IoPath, NetworkProvider, RandomProvider, TaskProvider, TimeProvider, UdpOptions,
     conformance,
@@ -67,6 +67,10 @@ impl NetworkProvider for With {
     }
 }
 
+fn loopback() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
 fn conforms(options: UdpOptions) {
     let env = ReactorEnv::new(Some(1)).unwrap();
     let with = With { env: env.clone(), options };
@@ -91,4 +95,37 @@ fn sends_one_by_one_conform() {
 #[test]
 fn gathering_conforms() {
     conforms(UdpOptions { gather: Duration::from_millis(1), ..UdpOptions::default() });
+}
+
+#[test]
+fn a_completion_ring_conforms() {
+    if !has_ring() {
+        return;
+    }
+    conforms(UdpOptions { path: IoPath::Ring, ..UdpOptions::default() });
+}
+
+#[test]
+fn the_measured_path_conforms_and_says_why_it_was_chosen() {
+    let options = UdpOptions { path: IoPath::Measured, ..UdpOptions::default() };
+    conforms(options);
+    let report = BareSocket::bind(loopback(), &options).unwrap().report();
+    let costs = report.path_costs;
+    assert!(report.path_reason.starts_with("cheapest of those measured"), "{report:?}");
+    assert!(costs.plain_ns.is_some() && costs.batch_ns.is_some(), "{report:?}");
+    assert!(has_ring() || costs.ring_ns.is_none(), "{report:?}");
+    println!("{}: {}, {costs:?}", report.path, report.path_reason);
+}
+
+/// Whether the kernel has completion rings and lets this process use them.
+fn has_ring() -> bool {
+    let options = UdpOptions { path: IoPath::Ring, ..UdpOptions::default() };
+    match BareSocket::bind(loopback(), &options) {
+        Ok(_) => true,
+        Err(BindError::Path { address, path: IoPath::Ring, source }) => {
+            println!("skipped: no completion ring for {address}: {source}");
+            false
+        }
+        Err(other) => panic!("a refused path is named as such, not: {other}"),
+    }
 }
