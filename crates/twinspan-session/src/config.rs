@@ -7,6 +7,7 @@ use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
 use twinspan_core::aead::{AeadSuite, TAG_BYTES};
+use twinspan_core::steer::Steering;
 
 /// Limits and times of an endpoint or a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +39,15 @@ pub struct SessionConfig {
     pub lazy_ack_delay: Duration,
     /// Between the repeats of a CLOSE, at most 10 s.
     pub close_interval: Duration,
-    /// How long a closed session's slot and id stay taken, at most 1 min.
+    /// How long a closed session's slot and id stay taken after its peer was last heard, at most
+    /// 1 min.
     pub close_linger: Duration,
+    /// How long they stay taken at most, `close_linger` to 1 min: while packets come, CLOSE is
+    /// repeated.
+    pub close_linger_max: Duration,
+    /// The rule by which packets reach this server's shard among its node's, and the shard: the
+    /// server chooses connection ids that the rule sends here. `None`: there are no others.
+    pub steering: Option<(Steering, u16)>,
     /// Whether packet numbers are skipped at random, so that acks of what never arrived show.
     pub skip_numbers: bool,
 }
@@ -60,6 +68,8 @@ impl Default for SessionConfig {
             lazy_ack_delay: Duration::from_millis(100),
             close_interval: Duration::from_millis(100),
             close_linger: Duration::from_millis(500),
+            close_linger_max: Duration::from_secs(3),
+            steering: None,
             skip_numbers: true,
         }
     }
@@ -82,6 +92,16 @@ impl SessionConfig {
         count("handshakes_max", self.handshakes_max, 1..=1 << 16, "1 to 65536")?;
         count("spent_tokens_max", self.spent_tokens_max, 1..=1 << 24, "1 to 16777216")?;
         count("answers_max", self.answers_max, 1..=1 << 16, "1 to 65536")?;
+        if let Some((steering, shard)) = self.steering
+            && shard >= steering.shards()
+        {
+            let (name, value) = ("steering (shard)", u128::from(shard));
+            return Err(ConfigError::OutOfRange {
+                name,
+                value,
+                range: "below its number of shards",
+            });
+        }
         let half = self.idle_timeout.as_millis() / 2;
         for (name, value, least, most, range) in [
             ("idle_timeout (ms)", self.idle_timeout, 100, 600_000, "100 to 600000"),
@@ -105,6 +125,13 @@ impl SessionConfig {
             ("lazy_ack_delay (ms)", self.lazy_ack_delay, 0, 1_000, "0 to 1000"),
             ("close_interval (ms)", self.close_interval, 1, 10_000, "1 to 10000"),
             ("close_linger (ms)", self.close_linger, 0, 60_000, "0 to 60000"),
+            (
+                "close_linger_max (ms)",
+                self.close_linger_max,
+                self.close_linger.as_millis(),
+                60_000,
+                "close_linger to 60000",
+            ),
         ] {
             let value = value.as_millis();
             if !(least..=most).contains(&value) {
@@ -162,6 +189,12 @@ mod tests {
         assert_eq!(
             config.check().unwrap_err().to_string(),
             "session setting keepalive_interval (ms) is 10000; choose less than half of idle_timeout"
+        );
+        let steering = Some((Steering::new(1, 4), 4));
+        let config = SessionConfig { steering, ..SessionConfig::default() };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "session setting steering (shard) is 4; choose below its number of shards"
         );
         let mut config = SessionConfig::default();
         config.reliable.fragment_bytes_max = 1_164;

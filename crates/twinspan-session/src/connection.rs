@@ -22,8 +22,10 @@ use crate::protection::{Keys, Role};
 use crate::reason::CloseReason;
 use crate::stats::DropCause;
 
+mod closing;
 mod engine;
 
+use closing::Closing;
 use engine::{Desk, PARK_AFTER};
 
 /// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
@@ -31,8 +33,6 @@ pub const fn message_room() -> usize {
     PACKET_BYTES_MAX - HEADER_BYTES - TAG_BYTES - ACK_BLOCK_BYTES_MAX - 2
 }
 
-/// How often a CLOSE is sent.
-const CLOSES: u8 = 3;
 /// Packets sent under one key at most; far below what any of the ciphers bears.
 const NUMBER_MAX: u64 = 1 << 28;
 /// After how many packets a number is skipped: this many and up to [`SKIP_SPREAD`] - 1 more.
@@ -48,16 +48,6 @@ pub(crate) enum Notice<'a> {
     Acked { number: u64, tag: u32 },
     Time { nanos: u64 },
     Closed { reason: CloseReason },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Closing {
-    reason: CloseReason,
-    sent: u8,
-    next_at: Timestamp,
-    until: Timestamp,
-    /// Whether the holder knows.
-    told: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -219,7 +209,7 @@ impl Connection {
         header: &Header,
         packet: &'a mut [u8],
     ) -> Result<&'a [u8], DropCause> {
-        if !matches!(self.phase, Phase::Open) {
+        if matches!(self.phase, Phase::Closed(_)) {
             return Err(DropCause::Closing);
         }
         match self.replay.look(header.number) {
@@ -230,6 +220,10 @@ impl Connection {
         let bytes = packet.len() as u64;
         let text = self.keys.open.open(header.number, packet).ok_or(DropCause::NotAuthentic)?;
         self.on_authentic(now, header, bytes);
+        if let Phase::Closing(closing) = self.phase {
+            self.hear_while_closing(now, closing, bytes, (header, text));
+            return Err(DropCause::Closing);
+        }
         Ok(text)
     }
 
@@ -380,26 +374,6 @@ impl Connection {
         }
     }
 
-    /// The peer or the path is at fault: tell both sides and end.
-    fn fail(&mut self, now: Timestamp, reason: CloseReason, sink: &mut dyn FnMut(Notice<'_>)) {
-        self.begin_close(now, reason, true);
-        sink(Notice::Closed { reason });
-    }
-
-    /// Ends the connection from this side. [`Notice::Closed`] follows in
-    /// [`handle_timeout`](Self::handle_timeout).
-    pub(crate) fn close(&mut self, now: Timestamp, reason: CloseReason) {
-        self.begin_close(now, reason, false);
-    }
-
-    fn begin_close(&mut self, now: Timestamp, reason: CloseReason, told: bool) {
-        if matches!(self.phase, Phase::Open) {
-            let until = now.after(self.common.config.close_linger);
-            self.phase = Phase::Closing(Closing { reason, sent: 0, next_at: now, until, told });
-            self.ready = true;
-        }
-    }
-
     /// Why it is closing or closed; `None` while open.
     pub(crate) const fn close_reason(&self) -> Option<CloseReason> {
         match self.phase {
@@ -540,23 +514,6 @@ impl Connection {
         Some(self.seal(now, built, Sealing { acked, flags, tag: 0 }, room))
     }
 
-    fn build_close(
-        &mut self,
-        now: Timestamp,
-        mut closing: Closing,
-        room: &mut [u8],
-    ) -> Option<usize> {
-        self.ready = false;
-        closing.sent += 1;
-        closing.next_at = now.after(self.common.config.close_interval);
-        self.phase = Phase::Closing(closing);
-        let mut builder = PacketBuilder::new(room)?;
-        let control = Control::Close { reason: closing.reason.to_wire() }.to_bytes();
-        builder.push(CONTROL_ONCE, None, None, control.as_slice()).ok()?;
-        let built = builder.finish();
-        Some(self.seal(now, built, Sealing::default(), room))
-    }
-
     /// Writes and seals one packet now: ack block, the message that `write` writes, queued frames.
     pub(crate) fn write_packet(
         &mut self,
@@ -671,12 +628,7 @@ impl Connection {
     pub(crate) fn deadline(&self) -> Timestamp {
         match self.phase {
             Phase::Open => {}
-            Phase::Closing(Closing { told: false, .. }) if self.role == Role::Server => {
-                return Timestamp::START;
-            }
-            Phase::Closing(Closing { sent, next_at, until, .. }) => {
-                return if self.ready || sent >= CLOSES { until } else { until.min(next_at) };
-            }
+            Phase::Closing(ref closing) => return self.closing_deadline(closing),
             Phase::Closed(_) => return Timestamp::NEVER,
         }
         let mut at = self.heard_at.after(self.common.config.idle_timeout).min(self.rest_at());
@@ -733,23 +685,6 @@ impl Connection {
     fn rest_at(&self) -> Timestamp {
         let idle = self.desk.is_parked() && self.keys.seal.is_awake();
         if idle { self.spoke_at.after(PARK_AFTER) } else { Timestamp::NEVER }
-    }
-
-    fn handle_closing_timeout(
-        &mut self,
-        now: Timestamp,
-        mut closing: Closing,
-        sink: &mut dyn FnMut(Notice<'_>),
-    ) {
-        let reason = closing.reason;
-        let over = now >= closing.until;
-        // A server frees the player at once; a client stays until its CLOSEs have left.
-        if !closing.told && (over || self.role == Role::Server) {
-            closing.told = true;
-            sink(Notice::Closed { reason });
-        }
-        self.ready |= closing.sent < CLOSES && now >= closing.next_at;
-        self.phase = if over { Phase::Closed(reason) } else { Phase::Closing(closing) };
     }
 }
 

@@ -248,8 +248,16 @@ impl Endpoint {
                 if session.peer != peer {
                     return Err(DropCause::OtherAddress);
                 }
-                let text = session.connection.open(now, header, bytes)?;
-                self.process(now, key, header, text, on_event);
+                match session.connection.open(now, header, bytes) {
+                    Ok(text) => self.process(now, key, header, text, on_event),
+                    Err(cause) => {
+                        if cause == DropCause::Closing {
+                            // It may want to repeat its CLOSE.
+                            self.after(now, slot, None);
+                        }
+                        return Err(cause);
+                    }
+                }
                 Ok(())
             }
             Some(Target::Handshake(order)) => {
@@ -556,6 +564,12 @@ impl Endpoint {
             found.connection.close(now, reason);
             self.after(now, session.slot(), None);
         }
+    }
+
+    /// Lets nobody in any more, before anything is computed for them; sessions go on. For a drain
+    /// that ends them one by one.
+    pub const fn stop_admitting(&mut self) {
+        self.door.draining = true;
     }
 
     /// Ends all sessions and lets nobody in any more. Done when [`is_empty`](Self::is_empty).

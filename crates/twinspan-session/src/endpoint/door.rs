@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use twinspan_core::aead::{Cipher, TAG_BYTES};
 use twinspan_core::random::SecretSource;
+use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 
 use super::{Endpoint, Target};
@@ -269,13 +270,16 @@ impl Endpoint {
         offered.into_iter().find(|cipher| own.contains(cipher)).ok_or(RefuseReason::Suite)
     }
 
-    /// A connection id that nobody has.
+    /// A connection id that nobody has and that leads to this shard. Ids are spread evenly, so as
+    /// many are drawn as there are shards, on average.
     fn draw_id(&mut self) -> u32 {
         loop {
             let mut bytes = [0; 4];
             self.door.secrets.fill(&mut bytes);
             let id = u32::from_le_bytes(bytes);
-            if id != 0 && !self.targets.contains_key(&id) {
+            let here = |(rule, shard): (Steering, u16)| rule.shard_of_id(id) == shard;
+            let here = self.common.config.steering.is_none_or(here);
+            if id != 0 && here && !self.targets.contains_key(&id) {
                 return id;
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use twinspan_core::aead::Cipher;
 use twinspan_core::random::Stream;
+use twinspan_core::steer::Steering;
 
 use super::rig::*;
 use crate::{
@@ -86,6 +87,24 @@ fn a_client_whose_confirmation_never_arrives_gives_up() {
     assert_eq!(rig.clients[0].state(), ClientState::Closed { reason });
     assert_eq!(rig.endpoint.held(), (0, 0, 0, 0), "and the server has forgotten it");
     assert_eq!(rig.endpoint.stats().handshakes_lost, 1);
+}
+
+#[test]
+fn the_servers_ids_lead_to_its_shard() {
+    let steering = Steering::new(0x5eed, 7);
+    for shard in [0, 3, 6] {
+        let config =
+            SessionConfig { steering: Some((steering, shard)), ..SessionConfig::default() };
+        let mut rig = Rig::with(u64::from(shard), Link::CLEAN, config, aes());
+        (0..10).for_each(|_| {
+            rig.add_client();
+        });
+        rig.connect();
+        let sealed = rig.sent.iter().filter(|sent| sent.to == Target::Server);
+        let sealed = sealed.filter(|sent| sent.bytes[..4] != [0; 4]);
+        let shards: Vec<u16> = sealed.map(|sent| steering.shard_of_packet(&sent.bytes)).collect();
+        assert!(shards.len() >= 10 && shards.iter().all(|other| *other == shard), "{shards:?}");
+    }
 }
 
 #[test]
