@@ -12,6 +12,8 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-reliable", 1),
     ("twinspan-world", 1),
     ("twinspan-lludp", 2),
+    ("twinspan-messages", 2),
+    ("twinspan-messages-build", 2),
     ("twinspan-record", 2),
     ("twinspan-session", 2),
     ("twinspan-provider", 2),
