@@ -8,7 +8,7 @@ use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::number::{ReplayWindow, Sighting, widen};
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_reliable::{Ack, AckClock, Channel, InFrame, StreamId};
+use twinspan_reliable::{Ack, AckClock, Channel, Delivery, InFrame, StreamId};
 
 use crate::config::Common;
 use crate::coverage::Coverage;
@@ -92,6 +92,8 @@ struct Heard {
     credit: Option<u64>,
     time: Option<u64>,
     violation: bool,
+    /// Whether the reliability engine took a frame.
+    engaged: bool,
 }
 
 impl Heard {
@@ -202,6 +204,17 @@ impl Connection {
         }
     }
 
+    /// Wishes for the memory that a packet from the peer needs, beside this value itself.
+    pub(crate) fn prefetch_to_open(&self) {
+        self.keys.open.prefetch();
+    }
+
+    /// Wishes for the memory that a packet to the peer needs, beside this value itself.
+    pub(crate) fn prefetch_to_seal(&self) {
+        self.keys.seal.prefetch();
+        self.desk.prefetch();
+    }
+
     /// Authenticates a packet in place, session 5.4, and returns its text.
     pub(crate) fn open<'a>(
         &mut self,
@@ -281,6 +294,10 @@ impl Connection {
             if channel == CONTROL_ONCE {
                 // It has no number and no parts: the engine has nothing to add.
                 heard.on_control(channel, frame.body);
+            } else if channel.delivery == Delivery::Unreliable {
+                // Neither has it, and most packets of a game are such.
+                heard.urgency = heard.urgency.max(Urgency::Lazy);
+                sink(Notice::Message { channel, bytes: frame.body });
             } else {
                 let control = channel.stream == StreamId::CONTROL;
                 if control && channel != CONTROL_SURE {
@@ -291,6 +308,7 @@ impl Connection {
                 heard.urgency = heard.urgency.max(urgency);
                 let (number, fragment, body) = (frame.number, frame.fragment, frame.body);
                 let frame = InFrame { channel, number, fragment, body };
+                heard.engaged = true;
                 let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
                 engine
                     .receiver
@@ -369,7 +387,9 @@ impl Connection {
         if let Some(nanos) = heard.time {
             sink(Notice::Time { nanos });
         }
-        if let Some(engine) = self.desk.working() {
+        if heard.engaged
+            && let Some(engine) = self.desk.working()
+        {
             engine.send_credit(now);
         }
     }

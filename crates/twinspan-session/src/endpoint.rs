@@ -9,6 +9,7 @@ use std::sync::Arc;
 use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
+use twinspan_core::prefetch;
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
@@ -198,6 +199,40 @@ impl Endpoint {
             stats: EndpointStats::default(),
             common: Common::new(config, suites),
         })
+    }
+
+    /// The session that a datagram names, whoever sent it. With many sessions a packet finds its own
+    /// outside the caches: whoever has several datagrams at hand looks some ahead with this, then
+    /// wishes for what they will need, first [`prefetch`](Self::prefetch), a few later
+    /// [`prefetch_to_open`](Self::prefetch_to_open).
+    pub fn addressed(&self, datagram: &[u8]) -> Option<SessionKey> {
+        let id = u32::from_le_bytes(*datagram.first_chunk()?);
+        let Target::Session(slot) = *self.targets.get(&id)? else { return None };
+        let place = self.slots.get(slot as usize)?;
+        Some(SessionKey::new(slot, place.generation))
+    }
+
+    /// Wishes for a session's own memory.
+    pub fn prefetch(&self, session: SessionKey) {
+        if let Some(found) = self.find(session) {
+            prefetch::value(found);
+        }
+    }
+
+    /// Wishes for what a packet of a session needs beside [`prefetch`](Self::prefetch), which was
+    /// called before.
+    pub fn prefetch_to_open(&self, session: SessionKey) {
+        if let Some(found) = self.find(session) {
+            found.connection.prefetch_to_open();
+        }
+    }
+
+    /// Wishes for what a packet to a session needs beside [`prefetch`](Self::prefetch), which was
+    /// called before.
+    pub fn prefetch_to_seal(&self, session: SessionKey) {
+        if let Some(found) = self.find(session) {
+            found.connection.prefetch_to_seal();
+        }
     }
 
     /// Takes a datagram from `peer`; its bytes are decrypted in place.

@@ -19,6 +19,11 @@ impl DirectionKey {
         Some(Self { key: suite.key(cipher, &key)?, iv })
     }
 
+    /// See [`PacketKey::prefetch`].
+    pub(crate) fn prefetch(&self) {
+        self.key.prefetch();
+    }
+
     /// Nonce = IV xor the big-endian packet number, session 5.3.
     fn nonce(&self, number: u64) -> [u8; NONCE_BYTES] {
         let mut nonce = self.iv;
@@ -67,6 +72,13 @@ impl SealKey {
             self.awake = Some(DirectionKey { key, iv: self.iv });
         }
         self.awake.as_ref()
+    }
+
+    /// See [`PacketKey::prefetch`].
+    pub(crate) fn prefetch(&self) {
+        if let Some(key) = &self.awake {
+            key.prefetch();
+        }
     }
 
     /// Gives the memory back until it is needed again.

@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use crate::frames::{CONTROL_SURE, Control};
+use twinspan_core::prefetch;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
@@ -77,6 +78,13 @@ impl Desk {
         });
         engine.used_at = now;
         engine
+    }
+
+    /// Wishes for the engine, when it is at work.
+    pub(super) fn prefetch(&self) {
+        if let Some(engine) = self.engine.as_deref() {
+            prefetch::value(engine);
+        }
     }
 
     /// The engine, when it is at work.
