@@ -10,6 +10,9 @@ use aws_lc_sys::{
 use twinspan_core::aead::{Cipher, NONCE_BYTES, OpenError, PacketKey, SECRET_BYTES, TAG_BYTES};
 use twinspan_core::prefetch;
 
+/// Bytes of a context: what AES-GCM touches from end to end.
+const WHOLE: u16 = size_of::<EVP_AEAD_CTX>() as u16;
+
 /// One cipher's key, ready for packets; wiped when it is dropped.
 #[repr(align(64))]
 pub struct LibraryKey {
@@ -30,8 +33,8 @@ impl LibraryKey {
         let (algorithm, key_bytes, touched): (*const EVP_AEAD, usize, u16) = unsafe {
             match cipher {
                 Cipher::ChaCha20Poly1305 => (EVP_aead_chacha20_poly1305(), 32, 64),
-                Cipher::Aes128Gcm => (EVP_aead_aes_128_gcm(), 16, 576),
-                Cipher::Aes256Gcm => (EVP_aead_aes_256_gcm(), 32, 576),
+                Cipher::Aes128Gcm => (EVP_aead_aes_128_gcm(), 16, WHOLE),
+                Cipher::Aes256Gcm => (EVP_aead_aes_256_gcm(), 32, WHOLE),
                 Cipher::SimulatorTag => return None,
             }
         };

@@ -43,6 +43,12 @@ const INVARIANT_TICKS: u32 = 600;
 /// Late ticks whose moment is kept for whoever asks why.
 const LATE_TICKS_KEPT: usize = 1_024;
 
+/// Datagrams that are handled together while memory for the next ones is on its way.
+const AHEAD: usize = 8;
+
+/// The sessions that some datagrams name.
+type Addressed = [Option<SessionKey>; AHEAD];
+
 /// What a server counted.
 #[derive(Debug, Default)]
 pub struct ServerStats {
@@ -140,6 +146,8 @@ pub struct Server {
     ran: Option<Ran>,
     /// A state message whose further parts wait for buffers.
     part: Option<Part>,
+    /// Room for the sessions that the datagrams of a call name.
+    addressed: Vec<Option<SessionKey>>,
     stats: ServerStats,
     /// How long ticks took since it was last taken.
     tick_recent: Latency,
@@ -209,6 +217,7 @@ impl Server {
             made_at: Timestamp::START,
             ran: None,
             part: None,
+            addressed: Vec::new(),
             stats: ServerStats::default(),
             tick_recent: Latency::default(),
             config,
@@ -328,6 +337,22 @@ impl Server {
             _ => {}
         });
         self.send_events(now);
+    }
+
+    /// Wishes for what the datagrams of the next two groups will need, the nearer first: with many
+    /// players everything that belongs to one has left the caches by the time that its next input
+    /// comes.
+    fn look_ahead(&self, next: Option<&Addressed>, next_but_one: Option<&Addressed>) {
+        for session in next.into_iter().flatten().flatten() {
+            self.endpoint.prefetch_to_open(*session);
+            if let Some(entity) = self.players.entity(*session) {
+                self.world.prefetch(entity);
+            }
+        }
+        for session in next_but_one.into_iter().flatten().flatten() {
+            self.endpoint.prefetch(*session);
+            self.players.prefetch(*session);
+        }
     }
 
     /// Sends what the players' doings called for, and closes those who misbehaved.
@@ -472,12 +497,23 @@ impl Server {
 
 impl Machine for Server {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
-        self.with_endpoint(now, |endpoint, gate, on_event| {
-            while let Some(mut datagram) = received.pop() {
-                let (peer, bytes) = (datagram.peer, &mut datagram.packet);
-                endpoint.handle_datagram_gated(now, peer, bytes, gate, on_event);
-            }
-        });
+        let mut addressed = core::mem::take(&mut self.addressed);
+        addressed.clear();
+        addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
+        let groups: &[_] = addressed.as_chunks::<AHEAD>().0;
+        self.look_ahead(groups.first(), groups.get(1));
+        let mut group = 0;
+        while !received.is_empty() {
+            self.look_ahead(groups.get(group + 1), groups.get(group + 2));
+            self.with_endpoint(now, |endpoint, gate, on_event| {
+                for mut datagram in core::iter::from_fn(|| received.pop()).take(AHEAD) {
+                    let (peer, bytes) = (datagram.peer, &mut datagram.packet);
+                    endpoint.handle_datagram_gated(now, peer, bytes, gate, on_event);
+                }
+            });
+            group += 1;
+        }
+        self.addressed = addressed;
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {

@@ -1,5 +1,6 @@
 //! The world: all entities, one tick at a time.
 
+use twinspan_core::prefetch;
 use twinspan_core::random::Stream;
 
 use crate::authority::{Controls, Rules, Standing, SubmitError, Verdict};
@@ -158,6 +159,13 @@ impl World {
     /// inputs are, [`SubmitError::Flooded`] for what time does not allow.
     pub fn submit(&mut self, id: EntityId, input: Input) -> Result<Verdict, SubmitError> {
         self.controls_mut(id).ok_or(SubmitError::NoPlayer)?.submit(input)
+    }
+
+    /// Wishes for the memory that an input of this player needs.
+    pub fn prefetch(&self, id: EntityId) {
+        if let Some(controls) = self.controls.get(id.index()) {
+            prefetch::value(controls);
+        }
     }
 
     /// What the last step showed about a player; [`Verdict::Honest`] for whatever is no player.

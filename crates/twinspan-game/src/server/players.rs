@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use twinspan_admission::{Conduct, Judge, Ruling, Signal};
 use twinspan_core::aead::Cipher;
+use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
@@ -230,6 +231,18 @@ impl Players {
 
     pub(super) const fn cipher(&self) -> Option<Cipher> {
         self.cipher
+    }
+
+    /// Wishes for a player's own memory.
+    pub(super) fn prefetch(&self, session: SessionKey) {
+        if let Some(place) = self.slots.get(session.index()) {
+            prefetch::value(place);
+        }
+    }
+
+    /// The entity of a session's player.
+    pub(super) fn entity(&self, session: SessionKey) -> Option<EntityId> {
+        self.player(session).map(|player| player.entity)
     }
 
     fn player(&self, session: SessionKey) -> Option<&Player> {
