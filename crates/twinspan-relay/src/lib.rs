@@ -24,6 +24,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "bench", target_os = "linux"))]
+pub mod bench;
 mod config;
 mod error;
 mod frame;
@@ -46,7 +48,7 @@ pub use frame::{
 pub use key::{Direction, TAG_BYTES, TrunkKey, TrunkTag, TrunkTags};
 pub use links::LINKS_LIMIT;
 pub use port::{PortStats, RelayPort};
-pub use real::{RelayHandle, RelayOptions, RelayReport, start, trunk_options};
+pub use real::{Place, RelayHandle, RelayOptions, RelayReport, start, trunk_options};
 pub use relay::{Relay, RelayEvent};
 pub use stats::{RelayDrops, RelayStats};
 pub use two_sided::{SideDrops, TwoSided};

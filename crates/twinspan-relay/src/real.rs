@@ -40,13 +40,51 @@ pub struct RelayOptions {
     pub clients_udp: UdpOptions,
     /// The socket towards the server.
     pub trunk_udp: UdpOptions,
+    /// Where its thread runs and how urgently.
+    pub place: Place,
+}
+
+/// Where a thread runs and how urgently; what is asked for and refused is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The one core to run on; `None` leaves it to the system.
+    pub core: Option<usize>,
+    /// Priority in the first-in-first-out class, 1 to 99; `None` for the usual class.
+    pub fifo_priority: Option<u8>,
+}
+
+impl Place {
+    /// Takes the place, for the calling thread.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take(self) -> std::io::Result<()> {
+        if let Some(core) = self.core {
+            twinspan_net::pin_to_core(core)?;
+        }
+        if let Some(priority) = self.fifo_priority {
+            twinspan_net::request_fifo(priority).map_err(std::io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Only the usual place can be had here.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn take(self) -> std::io::Result<()> {
+        if self == Self::default() { Ok(()) } else { Err(std::io::ErrorKind::Unsupported.into()) }
+    }
 }
 
 impl RelayOptions {
     /// The usual settings.
     pub fn new(listen: SocketAddr, config: RelayConfig) -> Self {
         let clients_udp = UdpOptions { pool_packets: 8_192, ..UdpOptions::default() };
-        Self { listen, trunk: None, config, clients_udp, trunk_udp: trunk_options() }
+        Self {
+            listen,
+            trunk: None,
+            config,
+            clients_udp,
+            trunk_udp: trunk_options(),
+            place: Place::default(),
+        }
     }
 }
 
@@ -62,6 +100,8 @@ pub struct RelayReport {
     pub stats: RelayStats,
     /// What the sockets dropped.
     pub sides: SideDrops,
+    /// Processor time that its thread used.
+    pub cpu: Duration,
     /// The socket towards clients.
     pub clients: SocketReport,
     /// The socket towards the server.
@@ -113,7 +153,7 @@ fn run(
     shared: Arc<Shared>,
     started: &mpsc::SyncSender<Started>,
 ) -> Result<(), UdpError> {
-    let env = match ReactorEnv::new(None) {
+    let env = match options.place.take().and_then(|()| ReactorEnv::new(None)) {
         Ok(env) => env,
         Err(error) => {
             // Whoever called `start` waits for this; if it is gone nobody needs to know.
@@ -213,6 +253,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Processor time of the calling thread.
+pub(crate) fn cpu_of_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// The relay as its thread runs it: obeys the handle and publishes.
 struct Tap {
     relay: Relay,
@@ -223,7 +270,7 @@ struct Tap {
 impl Tap {
     fn publish(&mut self, now: Timestamp) {
         if let Ok(mut report) = self.shared.report.try_lock() {
-            report.stats = self.relay.stats(now);
+            (report.stats, report.cpu) = (self.relay.stats(now), cpu_of_thread());
         }
         if let Ok(mut events) = self.shared.events.try_lock() {
             while let Some(event) = self.relay.poll_event() {
@@ -240,7 +287,8 @@ impl Tap {
         let (clients, trunk) = socket.reports();
         let (stats, sides) = (self.relay.stats(now), socket.drops().get());
         let clients = clients.unwrap_or_default();
-        *lock(&self.shared.report) = RelayReport { stats, sides, clients, trunk };
+        *lock(&self.shared.report) =
+            RelayReport { stats, sides, cpu: cpu_of_thread(), clients, trunk };
     }
 }
 
