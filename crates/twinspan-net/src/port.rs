@@ -73,6 +73,8 @@ pub(crate) struct Port {
     way: Way,
     /// Packets that the next receive call offers to the kernel.
     offer: usize,
+    /// Datagrams received since the queue was last found empty.
+    taken: usize,
     /// Whether the last receive call emptied the queue.
     drained: bool,
     /// Datagrams to send one by one before runs are tried again.
@@ -145,6 +147,7 @@ impl Port {
             pool: PacketPool::new(options.pool_packets),
             way,
             offer: OFFER_MIN,
+            taken: 0,
             drained: false,
             singles_left: 0,
             refusals: 0,
@@ -388,15 +391,18 @@ impl Port {
         debug_assert!(refused.is_ok(), "more datagrams than the batch has room for");
     }
 
-    /// Offers more after a call that filled all it was offered, less after one that left over half.
+    /// Offers more after a call that filled all it was offered, less after an emptying that needed
+    /// less than half.
     fn adapt(&mut self, offered: usize, count: usize) {
+        self.taken = self.taken.saturating_add(count);
         if count < offered {
             // A short count means that the queue is empty: another call now would only say so. An
             // error that ended the batch early is read with what arrives next.
             self.drained = true;
-            if count * 2 < self.offer {
+            if self.taken * 2 < self.offer {
                 self.offer = (self.offer / 2).max(OFFER_MIN);
             }
+            self.taken = 0;
         } else if offered == self.offer {
             self.offer = (self.offer * 2).min(CALL_MESSAGES_MAX);
         }
@@ -406,6 +412,7 @@ impl Port {
         match Failure::of_receive(&error) {
             Failure::Again => {
                 self.drained = true;
+                self.taken = 0;
                 Ok(Took::Nothing)
             }
             Failure::Interrupted => Ok(Took::Trouble),

@@ -1,6 +1,7 @@
 //! A thread's own executor: tasks, timers with nanosecond deadlines and batched sockets, around one
 //! epoll wait.
 
+mod letters;
 mod sources;
 mod tasks;
 mod timers;

@@ -6,9 +6,10 @@ use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+
+use super::letters::{Flag, Letters};
 
 /// A task's place and the generation that tells it from earlier users of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,23 +33,14 @@ thread_local! {
 
 /// Where wakes from other threads arrive.
 pub(super) struct Mailbox {
-    letters: Mutex<Letters>,
+    letters: Letters<TaskKey>,
     /// Written once per emptying of the letters; the reactor's epoll set has it, edge-triggered.
     bell: OwnedFd,
 }
 
-#[derive(Default)]
-struct Letters {
-    keys: Vec<TaskKey>,
-    rung: bool,
-}
-
 impl Mailbox {
     fn put(&self, key: TaskKey) {
-        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.keys.push(key);
-        if !letters.rung {
-            letters.rung = true;
+        if self.letters.put(key) {
             // Nothing can be done about a failure, and none can occur: an eventfd refuses a write
             // only when its 64-bit counter would overflow.
             let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
@@ -59,16 +51,14 @@ impl Mailbox {
 /// What a waker of one task points to.
 struct TaskSignal {
     key: TaskKey,
-    /// Set while the key is in a queue, so that it is there once. The release of the swap in `wake`
-    /// publishes what the waker's thread did before; the acquire of the swap before each poll reads
-    /// it.
-    woken: AtomicBool,
+    /// Raised while the key is in a queue, so that it is there once.
+    woken: Flag,
     mailbox: Arc<Mailbox>,
 }
 
 impl TaskSignal {
     fn send(&self) {
-        if self.woken.swap(true, Ordering::AcqRel) {
+        if !self.woken.raise() {
             return;
         }
         // The thread-local is gone while a thread ends: then the mailbox takes it.
@@ -131,7 +121,7 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn new(bell: OwnedFd) -> Self {
-        let mailbox = Arc::new(Mailbox { letters: Mutex::default(), bell });
+        let mailbox = Arc::new(Mailbox { letters: Letters::new(), bell });
         Self {
             slots: RefCell::default(),
             free: RefCell::default(),
@@ -173,7 +163,7 @@ impl Tasks {
     /// A signal for a task whose first turn is already queued.
     fn signal(&self, key: TaskKey) -> Arc<TaskSignal> {
         let mailbox = Arc::clone(&self.mailbox);
-        Arc::new(TaskSignal { key, woken: AtomicBool::new(true), mailbox })
+        Arc::new(TaskSignal { key, woken: Flag::raised(), mailbox })
     }
 
     /// Queues the main future's first turn and returns what marks its turns and its waker.
@@ -196,7 +186,7 @@ impl Tasks {
     /// Polls a task once; one that has ended or was cancelled is passed over.
     pub(super) fn run(&self, key: TaskKey) {
         let Some(mut job) = self.begin(key) else { return };
-        job.signal.woken.swap(false, Ordering::AcqRel);
+        job.signal.woken.lower();
         let outcome = job.future.as_mut().poll(&mut Context::from_waker(&job.waker));
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.get_mut(key.index) else { return };
@@ -243,11 +233,7 @@ impl Tasks {
     /// Queues the tasks that other threads woke.
     pub(super) fn read_mailbox(&self) {
         let mut taken = self.taken.borrow_mut();
-        {
-            let mut letters = self.mailbox.letters.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut *taken, &mut letters.keys);
-            letters.rung = false;
-        }
+        self.mailbox.letters.take(&mut taken);
         self.ready.borrow_mut().extend(taken.drain(..));
     }
 
@@ -274,7 +260,7 @@ pub(super) struct MainSignal {
 impl MainSignal {
     /// Polls the main future once.
     pub(super) fn poll<F: Future>(&self, future: Pin<&mut F>) -> Poll<F::Output> {
-        self.signal.woken.swap(false, Ordering::AcqRel);
+        self.signal.woken.lower();
         future.poll(&mut Context::from_waker(&self.waker))
     }
 }
