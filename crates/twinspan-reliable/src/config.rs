@@ -50,6 +50,8 @@ pub struct Knobs {
     pub suppress_duplicates: bool,
     /// Whether an ack of a number never sent is an error. Switched off, such acks are believed.
     pub validate_acks: bool,
+    /// Whether reliable frames wait for room in the congestion window and for their pace.
+    pub congestion: bool,
     /// Makes an [`AckTracker`](crate::AckTracker) lie: it acknowledges this many numbers past the
     /// largest that arrived.
     pub ack_ahead: u64,
@@ -57,7 +59,13 @@ pub struct Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { resend: true, suppress_duplicates: true, validate_acks: true, ack_ahead: 0 }
+        Self {
+            resend: true,
+            suppress_duplicates: true,
+            validate_acks: true,
+            congestion: true,
+            ack_ahead: 0,
+        }
     }
 }
 

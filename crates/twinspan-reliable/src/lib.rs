@@ -48,6 +48,7 @@ mod bits;
 mod buffers;
 mod channel;
 mod config;
+mod congestion;
 mod duplicate;
 mod error;
 mod frame;

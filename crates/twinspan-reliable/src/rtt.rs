@@ -7,6 +7,9 @@ use crate::backoff::nanos;
 /// Least worth of the variation, so that a constant RTT does not fire timers by a clock tick.
 const GRANULARITY_NS: u64 = 1_000_000;
 
+/// Least wait before a packet is asked after.
+const PROBE_MIN_NS: u64 = 10_000_000;
+
 /// Latest, least and smoothed round-trip time, its variation, and the resend timeout from them.
 #[derive(Clone, Debug)]
 pub struct RttEstimator {
@@ -83,6 +86,16 @@ impl RttEstimator {
     /// How long to wait for an ack before sending again, the peer's ack delay not included.
     pub fn rto(&self) -> Duration {
         Duration::from_nanos(self.rto_ns())
+    }
+
+    pub(crate) const fn smoothed_ns(&self) -> u64 {
+        self.smoothed
+    }
+
+    /// How long after its sending a packet is asked after that nothing has overtaken.
+    pub(crate) fn probe_ns(&self) -> u64 {
+        let slack = self.variation.saturating_mul(2).max(GRANULARITY_NS);
+        self.smoothed.saturating_add(slack).max(PROBE_MIN_NS).min(self.rto_max)
     }
 
     pub(crate) fn rto_ns(&self) -> u64 {

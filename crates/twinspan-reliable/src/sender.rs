@@ -13,6 +13,7 @@ use core::time::Duration;
 use twinspan_core::{random::Stream, time::Timestamp};
 
 use crate::backoff::{doubled, nanos, parts_per_million, spread};
+use crate::congestion::Congestion;
 use crate::{
     Ack, AckError, Channel, Config, Fragment, OutFrame, ResendIdentity, RttEstimator, SendError,
     SenderStats,
@@ -48,6 +49,8 @@ pub struct Sender {
     polled: u32,
     /// Whether any frame was polled since, unreliable ones included.
     is_polled: bool,
+    /// Whether one of them waited for room in the window.
+    is_paced: bool,
     /// With resends under the same number: the number under which the polled frame must leave.
     resend_of: Option<u64>,
 }
@@ -59,6 +62,7 @@ struct Shared {
     frames: Frames,
     numbers: SentNumbers,
     rtt: RttEstimator,
+    congestion: Congestion,
     stats: SenderStats,
     jitter: Stream,
     /// Timeouts in a row without an ack in between.
@@ -70,11 +74,22 @@ struct Shared {
     ack_delay_max_ns: u64,
     late_ack_window_ns: u64,
     validate_acks: bool,
+    /// Whether reliable frames wait for room in the window.
+    gated: bool,
+    /// Lost packets, in millionths, smoothed over some 64 packets.
+    loss_ppm: u32,
 }
 
 impl Shared {
     /// How long after its sending the oldest packet in flight leaves again.
+    ///
+    /// The first time it is a probe of what may be the last packet for a while (RFC 8985, section
+    /// 7): it waits for little more than a round trip, for nobody else would tell of the loss.
     fn resend_delay(&self) -> Duration {
+        if self.backoff_level == 0 && self.rtt.samples() > 0 {
+            let wait = self.rtt.probe_ns().saturating_add(self.ack_delay_max_ns);
+            return Duration::from_nanos(wait.min(self.rto_max_ns));
+        }
         self.delay(self.backoff_level, self.backoff_draw)
     }
 
@@ -107,6 +122,12 @@ impl Shared {
         now.after(Duration::from_nanos(self.late_ack_window_ns))
     }
 
+    /// One more packet is known to have arrived, or to be lost.
+    const fn count_loss(&mut self, lost: bool) {
+        let sample = if lost { 1_000_000 } else { 0 };
+        self.loss_ppm = (self.loss_ppm * 63 + sample) / 64;
+    }
+
     /// How long an overtaken packet is waited for.
     fn overtaken(&self) -> Duration {
         Duration::from_nanos(self.rtt.overtaken_ns())
@@ -128,7 +149,10 @@ struct Leaving {
     tag: u32,
     /// Its reliable frames.
     head: u32,
+    bytes: u32,
     eliciting: bool,
+    /// Whether it carries frames that wait for room in the window.
+    paced: bool,
 }
 
 impl Sender {
@@ -141,6 +165,7 @@ impl Sender {
             frames: Frames::new(),
             numbers: SentNumbers::new(),
             rtt: RttEstimator::new(config.rto_initial, config.rto_min, config.rto_max),
+            congestion: Congestion::new(),
             stats: SenderStats::default(),
             jitter,
             backoff_level: 0,
@@ -150,12 +175,14 @@ impl Sender {
             ack_delay_max_ns: nanos(config.ack_delay_max),
             late_ack_window_ns: nanos(config.late_ack_window),
             validate_acks: config.knobs.validate_acks,
+            gated: config.knobs.congestion && config.identity == ResendIdentity::FreshNumber,
+            loss_ppm: 0,
         };
         let packets = match config.identity {
             ResendIdentity::FreshNumber => Packets::Fresh(Fresh::new()),
             ResendIdentity::SameNumber => Packets::Same(Same::new()),
         };
-        Self { shared, packets, polled: NONE, is_polled: false, resend_of: None }
+        Self { shared, packets, polled: NONE, is_polled: false, is_paced: false, resend_of: None }
     }
 
     /// Queues a copy of `payload`. Longer than [`Config::fragment_bytes_max`], it is cut, except in
@@ -187,9 +214,11 @@ impl Sender {
         if self.is_polled && matches!(self.packets, Packets::Same(_)) {
             return None;
         }
+        let gate = self.gate(now);
         let shared = &mut self.shared;
-        let taken: Taken = shared.outbox.take(room, &mut shared.stats)?;
+        let taken: Taken = shared.outbox.take(room, gate, &mut shared.stats)?;
         self.is_polled = true;
+        self.is_paced |= taken.counted;
         self.resend_of = taken.resend_of;
         if taken.reliable {
             self.polled = shared.frames.push(self.polled, taken);
@@ -229,7 +258,10 @@ impl Sender {
         let head = core::mem::replace(&mut self.polled, NONE);
         let resend_of = self.resend_of.take();
         self.is_polled = false;
-        let leaving = Leaving { number, tag, head, eliciting: eliciting || head != NONE };
+        let eliciting = eliciting || head != NONE;
+        let paced = core::mem::take(&mut self.is_paced);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let leaving = Leaving { number, tag, head, bytes, eliciting, paced };
         if let (Packets::Same(same), Some(asked)) = (&mut self.packets, resend_of) {
             assert!(number == asked, "a resend leaves under its old number");
             return same.on_resent(now, leaving, shared);
@@ -327,7 +359,7 @@ impl Sender {
 
     fn timeout_at(&self) -> Timestamp {
         match &self.packets {
-            Packets::Fresh(fresh) => fresh.poll_timeout(&self.shared),
+            Packets::Fresh(fresh) => fresh.poll_timeout(&self.shared).min(self.pace_at()),
             Packets::Same(same) => same.poll_timeout(),
         }
     }
@@ -335,7 +367,55 @@ impl Sender {
     /// Whether a frame may travel now: new, or lost, within credit and the limits in flight. True
     /// too when a timeout is overdue.
     pub fn wants_to_send(&self, now: Timestamp) -> bool {
-        self.shared.outbox.is_ready() || self.timeout_at() <= now
+        self.shared.outbox.is_ready(self.gate(now)) || self.timeout_at() <= now
+    }
+
+    /// Whether reliable frames may leave: within the window and the pace, or alone, so that loose
+    /// packets that fill the window cannot keep them for ever.
+    fn gate(&self, now: Timestamp) -> bool {
+        let congestion = &self.shared.congestion;
+        let guarded = matches!(&self.packets, Packets::Fresh(fresh) if fresh.is_guarded());
+        !self.shared.gated || congestion.next_at() <= now && (congestion.has_room() || !guarded)
+    }
+
+    /// When the pace lets the next frame leave, if one waits for nothing else.
+    fn pace_at(&self) -> Timestamp {
+        let at = self.shared.congestion.next_at();
+        let waits = || self.shared.outbox.is_ready(true) && !self.shared.outbox.is_ready(false);
+        let paced = self.shared.gated
+            && self.shared.outbox.unacknowledged() > 0
+            && self.shared.congestion.has_room()
+            && waits();
+        if paced { at } else { Timestamp::NEVER }
+    }
+
+    /// Bytes that may leave now before something in flight is acknowledged or lost.
+    pub const fn send_window(&self) -> u64 {
+        let congestion = &self.shared.congestion;
+        congestion.window().saturating_sub(congestion.in_flight())
+    }
+
+    /// Bytes a second that the path bears as far as is known: a window each round trip. What is
+    /// sent outside the queue, such as states, keeps to it of its own.
+    pub const fn budget_bytes_per_second(&self) -> u64 {
+        let rtt = &self.shared.rtt;
+        let smoothed = if rtt.samples() == 0 { 0 } else { rtt.smoothed_ns() };
+        self.shared.congestion.rate(smoothed)
+    }
+
+    /// Bytes that may be in flight.
+    pub const fn congestion_window(&self) -> u64 {
+        self.shared.congestion.window()
+    }
+
+    /// Share of the packets that were lost of late, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        f64::from(self.shared.loss_ppm) / 1e6
+    }
+
+    /// The path changed: what was known of how much it bears is forgotten.
+    pub fn on_path_changed(&mut self) {
+        self.shared.congestion.restart();
     }
 
     /// Whether a frame was resent more often than [`Config::attempts_max`] allows, counted over

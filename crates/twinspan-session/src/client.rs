@@ -530,6 +530,7 @@ impl ClientSession {
         let mut stats = self.stats;
         if let State::Connected(connected) = &self.state {
             stats.rtt = connected.connection.smoothed_rtt();
+            stats.path = connected.connection.path();
             stats.unacknowledged = connected.connection.unacknowledged();
             stats.packets_lost = connected.connection.packets_lost();
             stats.loss_in = connected.connection.loss_in();

@@ -20,7 +20,7 @@ use crate::frames::{
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::protection::{Keys, Role};
 use crate::reason::CloseReason;
-use crate::stats::DropCause;
+use crate::stats::{DropCause, PathStats};
 
 mod closing;
 mod engine;
@@ -414,6 +414,11 @@ impl Connection {
     /// The smoothed round-trip time; zero before the first sample.
     pub(crate) fn smoothed_rtt(&self) -> Duration {
         self.desk.smoothed_rtt()
+    }
+
+    /// What the path bears, as far as is known.
+    pub(crate) fn path(&self) -> PathStats {
+        self.desk.path()
     }
 
     /// Packets given up as lost.

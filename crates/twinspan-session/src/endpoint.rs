@@ -639,6 +639,7 @@ impl Endpoint {
             user: found.user,
             peer: found.peer,
             rtt: found.connection.smoothed_rtt(),
+            path: found.connection.path(),
             loss_in: found.connection.loss_in(),
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,
@@ -647,6 +648,12 @@ impl Endpoint {
             packets_lost: found.connection.packets_lost(),
             unacknowledged: found.connection.unacknowledged(),
         })
+    }
+
+    /// Bytes a second that the path to a session's client bears, as far as is known: for who sends
+    /// states, every turn. `None` when the session is gone.
+    pub fn budget_bytes_per_second(&self, session: SessionKey) -> Option<u64> {
+        Some(self.find(session)?.connection.path().budget_bytes_per_s)
     }
 
     /// Sessions, handshakes, ids and answers that are held, for tests of the bounds.

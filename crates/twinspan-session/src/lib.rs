@@ -68,6 +68,6 @@ pub use header::{HEADER_BYTES, PACKET_BYTES_MAX};
 pub use identity::{PublicKey, ServerIdentity, TokenKey, UserId};
 pub use messages::{connection_id, handshake_nonce};
 pub use reason::{CloseReason, RefuseReason};
-pub use stats::{ClientStats, CloseCounts, DropCounts, EndpointStats, SessionStats};
+pub use stats::{ClientStats, CloseCounts, DropCounts, EndpointStats, PathStats, SessionStats};
 pub use suite::CryptoSuite;
 pub use token::{ConnectToken, TOKEN_BYTES, TokenIssuer};

@@ -184,10 +184,31 @@ pub struct ClientStats {
     pub unacknowledged: usize,
     /// Smoothed round-trip time; zero before the first sample.
     pub rtt: Duration,
+    /// What is known of the path to the server.
+    pub path: PathStats,
     /// Packets declared lost on the way to the server.
     pub packets_lost: u64,
     /// Share of the server's packets that did not arrive, 0 to 1, from gaps in their numbers.
     pub loss_in: f64,
+}
+
+/// What is known of the path from one end to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PathStats {
+    /// Smoothed round-trip time; zero before the first sample.
+    pub rtt: Duration,
+    /// Mean deviation of the round trip; zero while nothing was sent for long.
+    pub jitter: Duration,
+    /// Share of the packets sent of late that were lost, 0 to 1.
+    pub loss_out: f64,
+    /// Bytes a second that the path bears: a congestion window each round trip. Reliable messages
+    /// keep to it; what is written with `write_packet` should.
+    pub budget_bytes_per_s: u64,
+    /// Bytes that may be in flight; 0 while nothing was sent for long.
+    pub window_bytes: u64,
+    /// Of those, what is left now.
+    pub window_left: u64,
 }
 
 /// What one session of a server counted.
@@ -210,6 +231,8 @@ pub struct SessionStats {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// What is known of the path to the client.
+    pub path: PathStats,
     /// Packets declared lost on the way to the client.
     pub packets_lost: u64,
     /// Reliable messages queued or not yet acknowledged.

@@ -4,5 +4,6 @@ mod delivery;
 mod gate;
 mod handshake;
 mod hostile;
+mod latency;
 mod life;
 mod rig;

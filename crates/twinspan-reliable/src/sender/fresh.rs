@@ -9,6 +9,7 @@ use twinspan_core::time::Timestamp;
 use super::frames::NONE;
 use super::sent::{runs, within};
 use super::{Leaving, Shared};
+use crate::backoff::nanos;
 use crate::bits::BitRing;
 use crate::{Ack, bits};
 
@@ -40,7 +41,17 @@ struct Record {
     tag: u32,
     /// Its reliable frames.
     head: u32,
+    bytes: u32,
     fate: Fate,
+}
+
+/// Why a packet is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Later ones were acknowledged: the path dropped it.
+    Overtaken,
+    /// Nothing was heard of it, which says nothing of the path.
+    Silence,
 }
 
 impl Record {
@@ -49,6 +60,7 @@ impl Record {
         until: Timestamp::START,
         tag: 0,
         head: NONE,
+        bytes: 0,
         fate: Fate::Skipped,
     };
 }
@@ -90,7 +102,7 @@ impl Fresh {
 
     /// A packet left. Its number is not below `shared.numbers.next()`.
     pub(super) fn on_sent(&mut self, now: Timestamp, leaving: Leaving, shared: &mut Shared) {
-        let Leaving { number, tag, head, eliciting } = leaving;
+        let Leaving { number, tag, head, bytes, eliciting, paced } = leaving;
         while self.base + bits::SPAN <= number && !self.records.is_empty() {
             self.forget_oldest(now, shared);
         }
@@ -104,11 +116,13 @@ impl Fresh {
         }
         let fate = if eliciting { Fate::Flying } else { Fate::Quiet };
         let until = shared.late_until(now);
-        self.records.push_back(Record { sent_at: now, until, tag, head, fate });
+        self.records.push_back(Record { sent_at: now, until, tag, head, bytes, fate });
         self.open.insert(number);
         if eliciting {
             self.flying.insert(number);
             self.flying_count += 1;
+            let rtt = shared.rtt.smoothed_ns();
+            shared.congestion.on_sent(now, u64::from(bytes), paced, rtt);
         }
         if head != NONE {
             self.guarded.push_back(number);
@@ -116,7 +130,7 @@ impl Fresh {
         shared.numbers.advance(number);
         // Only with validation switched off can an ack have come before its packet.
         if number < self.acked_next {
-            self.acknowledge(number, shared);
+            self.acknowledge(now, number, shared);
         }
         self.trim_guarded();
     }
@@ -148,14 +162,14 @@ impl Fresh {
             while newly != 0 {
                 let number = low + u64::from(newly.trailing_zeros());
                 newly &= newly - 1;
-                if let Some(tag) = self.acknowledge(number, shared) {
+                if let Some(tag) = self.acknowledge(now, number, shared) {
                     on_acked(number, tag);
                 }
             }
         }
         if (self.base..next).contains(&ack.largest)
             && self.open.contains(ack.largest)
-            && let Some(tag) = self.acknowledge(ack.largest, shared)
+            && let Some(tag) = self.acknowledge(now, ack.largest, shared)
         {
             on_acked(ack.largest, tag);
         }
@@ -175,22 +189,35 @@ impl Fresh {
             && matches!(record.fate, Fate::Flying | Fate::Lost)
         {
             let delay = ack.delay.min(Duration::from_nanos(shared.ack_delay_max_ns));
-            shared.rtt.on_sample(now.since(record.sent_at), delay);
+            let rtt = now.since(record.sent_at);
+            shared.rtt.on_sample(rtt, delay);
+            shared.congestion.on_rtt(now, record.sent_at, nanos(rtt));
         }
     }
 
     /// Marks a packet as acknowledged; returns its tag.
-    fn acknowledge(&mut self, number: u64, shared: &mut Shared) -> Option<u32> {
+    fn acknowledge(&mut self, now: Timestamp, number: u64, shared: &mut Shared) -> Option<u32> {
         self.open.remove(number);
         self.flying.remove(number);
         let record = self.record_mut(number)?;
-        let Record { fate, head, tag, .. } = *record;
+        let Record { fate, head, tag, bytes, sent_at, .. } = *record;
         let was_flying = u32::from(fate == Fate::Flying);
         record.fate = Fate::Acked;
         record.head = NONE;
         self.flying_count -= was_flying;
         shared.stats.packets_acked += 1;
-        shared.stats.spurious += u64::from(fate == Fate::Lost);
+        match fate {
+            Fate::Flying => {
+                let rtt = shared.rtt.smoothed_ns();
+                shared.congestion.on_acked(now, u64::from(bytes), sent_at, rtt);
+                shared.count_loss(false);
+            }
+            Fate::Lost => {
+                shared.stats.spurious += 1;
+                shared.congestion.on_spurious(sent_at);
+            }
+            Fate::Skipped | Fate::Quiet | Fate::Acked => {}
+        }
         let mut index = head;
         while let Some((node, next)) = shared.frames.get(index) {
             if fate != Fate::Lost {
@@ -204,7 +231,7 @@ impl Fresh {
     }
 
     /// Gives a packet in flight up: its frames leave again, a late ack still counts.
-    fn give_up(&mut self, now: Timestamp, number: u64, shared: &mut Shared) {
+    fn give_up(&mut self, now: Timestamp, number: u64, why: Why, shared: &mut Shared) {
         self.flying.remove(number);
         let Some(record) = self.record_mut(number) else {
             return;
@@ -212,6 +239,14 @@ impl Fresh {
         record.fate = Fate::Lost;
         record.until = shared.late_until(now);
         let mut index = record.head;
+        let bytes = u64::from(record.bytes);
+        match why {
+            Why::Overtaken => {
+                shared.congestion.on_lost(now, bytes, record.sent_at);
+                shared.count_loss(true);
+            }
+            Why::Silence => shared.congestion.on_forgotten(bytes),
+        }
         self.flying_count -= 1;
         shared.stats.packets_lost += 1;
         while let Some((node, next)) = shared.frames.get(index) {
@@ -238,7 +273,7 @@ impl Fresh {
                 let sent_at = self.record(number).map_or(Timestamp::NEVER, |record| record.sent_at);
                 let by = sent_at.after(patience);
                 if largest - number >= OVERTAKEN_BY || by <= now {
-                    self.give_up(now, number, shared);
+                    self.give_up(now, number, Why::Overtaken, shared);
                 } else {
                     self.loss_at = self.loss_at.min(by);
                 }
@@ -267,7 +302,7 @@ impl Fresh {
     fn forget_oldest(&mut self, now: Timestamp, shared: &mut Shared) {
         let number = self.base;
         if self.record(number).is_some_and(|record| record.fate == Fate::Flying) {
-            self.give_up(now, number, shared);
+            self.give_up(now, number, Why::Silence, shared);
         }
         if let Some(record) = self.records.pop_front() {
             shared.frames.release(record.head);
@@ -304,14 +339,21 @@ impl Fresh {
             while self.resend_at(shared) <= now
                 && let Some(number) = self.guarded.pop_front()
             {
-                self.give_up(now, number, shared);
+                self.give_up(now, number, Why::Silence, shared);
                 self.trim_guarded();
             }
             shared.stats.timeouts += 1;
             shared.lengthen_backoff();
+            shared.congestion.on_timeout(now, shared.backoff_level);
+            shared.outbox.on_timeout(shared.backoff_level);
         }
         self.retire(now, shared);
         self.trim_guarded();
+    }
+
+    /// Whether a packet with reliable frames is in flight.
+    pub(super) fn is_guarded(&self) -> bool {
+        !self.guarded.is_empty()
     }
 
     /// Whether no packet waits for its ack.

@@ -172,6 +172,12 @@ impl Outbox {
         }));
     }
 
+    /// So many timeouts in a row, without any ack: as often as a frame may leave again, and the
+    /// peer is gone, whichever frames had room to leave.
+    pub(crate) fn on_timeout(&mut self, level: u32) {
+        self.dead |= level > self.limits.attempts && self.limits.resend;
+    }
+
     pub(crate) const fn is_dead(&self) -> bool {
         self.dead
     }
@@ -351,9 +357,10 @@ impl Outbox {
     }
 
     /// Whether the next frame of a lane's first message may travel, whatever its length.
-    fn may_leave(&self, lane: Lane, message: &Message) -> bool {
+    /// `gate`: whether the path has room for frames that wait for it.
+    fn may_leave(&self, lane: Lane, message: &Message, gate: bool) -> bool {
         let charged = message.channel.is_charged();
-        let in_flight = !charged || self.in_flight < self.limits.in_flight;
+        let in_flight = !charged || gate && self.in_flight < self.limits.in_flight;
         match lane {
             Lane::Loose => true,
             Lane::Resend => in_flight,
@@ -384,20 +391,26 @@ impl Outbox {
     }
 
     /// Whether a frame may travel now.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self, gate: bool) -> bool {
         if !self.loose.is_empty() || self.lost_control > 0 {
             return true;
         }
-        if self.lost_other > 0 && self.in_flight < self.limits.in_flight {
+        if gate && self.lost_other > 0 && self.in_flight < self.limits.in_flight {
             return true;
         }
         let new = [Lane::Control, Lane::Normal, Lane::Bulk];
-        new.iter()
-            .any(|lane| self.head(*lane).is_some_and(|(_, message)| self.may_leave(*lane, message)))
+        new.iter().any(|lane| {
+            self.head(*lane).is_some_and(|(_, message)| self.may_leave(*lane, message, gate))
+        })
     }
 
     /// Takes out the next frame whose body and head fit `room`.
-    pub(crate) fn take(&mut self, room: usize, stats: &mut SenderStats) -> Option<Taken> {
+    pub(crate) fn take(
+        &mut self,
+        room: usize,
+        gate: bool,
+        stats: &mut SenderStats,
+    ) -> Option<Taken> {
         self.settle();
         self.skip_stale();
         for lane in LANES {
@@ -407,7 +420,7 @@ impl Outbox {
             let set = if lane == Lane::Resend { message.lost } else { message.waiting };
             let fragment = set.trailing_zeros() as u8;
             let need = self.range(message, fragment).len() + self.limits.head as usize;
-            if need > room || !self.may_leave(lane, message) {
+            if need > room || !self.may_leave(lane, message, gate) {
                 continue;
             }
             return Some(self.take_from(lane, key, fragment, stats));

@@ -8,6 +8,7 @@ use super::outbox::ParkedOutbox;
 use super::sent::SentNumbers;
 use super::{Packets, Sender};
 use crate::Config;
+use crate::congestion::Congestion;
 use crate::rtt::ParkedRtt;
 
 /// A [`Sender`] without its tables: message numbering, credit, the next packet number and what is
@@ -34,6 +35,11 @@ impl ParkedSender {
     /// One past the largest packet number that left: an ack of this or more is a lie.
     pub const fn next_packet(&self) -> u64 {
         self.next
+    }
+
+    /// What [`Sender::budget_bytes_per_second`] is after a pause, at this round trip.
+    pub fn budget_bytes_per_second(rtt: Duration) -> u64 {
+        Congestion::new().rate(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// The smoothed round-trip time, to the microsecond; `None` before the first sample.

@@ -13,7 +13,9 @@ const STATE: Channel = Channel::new(Delivery::Sequenced, StreamId::STATE);
 const CHATTER: Channel = Channel::new(Delivery::Unreliable, StreamId::EVENTS);
 
 fn config() -> Config {
-    Config { jitter_fraction: 0.0, ..Config::default() }
+    // The window and the pace have tests of their own.
+    let knobs = Knobs { congestion: false, ..Knobs::default() };
+    Config { jitter_fraction: 0.0, knobs, ..Config::default() }
 }
 
 fn sender(config: &Config) -> Sender {
@@ -199,7 +201,7 @@ fn an_ack_before_any_packet_is_never_sent() {
 
 #[test]
 fn without_validation_an_ack_of_the_future_swallows_messages() {
-    let knobs = Knobs { validate_acks: false, ..Knobs::default() };
+    let knobs = Knobs { validate_acks: false, congestion: false, ..Knobs::default() };
     let mut sender = sender(&Config { knobs, ..config() });
     sender.on_sent(START, 1, 0, 100, true);
     sender.handle_ack(START, &ack(&[1, 5]), &mut |_, _| {}).unwrap();
@@ -626,4 +628,62 @@ proptest! {
             prop_assert!(sender.heap_bytes() < 1 << 20, "{}", sender.heap_bytes());
         }
     }
+}
+
+fn paced() -> Sender {
+    sender(&Config { jitter_fraction: 0.0, ..Config::default() })
+}
+
+#[test]
+fn reliable_frames_wait_for_the_window_and_the_pace() {
+    let mut sender = paced();
+    (0..20).for_each(|_| sender.send(START, BULK, &[0; 1_100]).unwrap());
+    let left = (1..=20).take_while(|number| leave(&mut sender, START, *number).is_some()).count();
+    assert!((8..=11).contains(&left), "a burst: {left}");
+    assert!(!sender.wants_to_send(START));
+    let next = sender.poll_timeout().unwrap();
+    assert!(next < at_ms(60), "the pace, not a timeout: {next}");
+    assert!(sender.wants_to_send(next));
+    sender.send(START, CONTROL, b"control").unwrap();
+    sender.send(START, STATE, b"state").unwrap();
+    assert_eq!(leave(&mut sender, START, 21).unwrap().3, b"control", "outside the window");
+    assert_eq!(leave(&mut sender, START, 22).unwrap().3, b"state");
+    acked(&mut sender, at_ms(50), &(1..=left as u64).collect::<Vec<_>>());
+    assert!(leave(&mut sender, at_ms(80), 23).is_some());
+    assert!(sender.budget_bytes_per_second() >= 200_000, "a window each 50 ms");
+}
+
+#[test]
+fn a_window_full_of_loose_packets_lets_one_reliable_packet_through() {
+    let mut sender = paced();
+    for number in 1..=40 {
+        sender.send(START, STATE, &[0; 1_000]).unwrap();
+        leave(&mut sender, START, number).unwrap();
+    }
+    assert_eq!(sender.send_window(), 0);
+    sender.send(at_ms(1), EVENTS, b"one").unwrap();
+    assert_eq!(leave(&mut sender, at_ms(1), 41).unwrap().3, b"one");
+    sender.send(at_ms(2), EVENTS, b"two").unwrap();
+    assert_eq!(leave(&mut sender, at_ms(2), 42), None, "its timeout goes on from there");
+    assert!(sender.poll_timeout().is_some());
+}
+
+#[test]
+fn the_last_packet_is_asked_after_within_little_more_than_a_round_trip() {
+    let mut sender = paced();
+    for number in 1..=20 {
+        sender.send(at_ms(100 * number), EVENTS, b"event").unwrap();
+        leave(&mut sender, at_ms(100 * number), number).unwrap();
+        acked(&mut sender, at_ms(100 * number + 40), &[number]);
+    }
+    sender.send(at_ms(3_000), EVENTS, b"last").unwrap();
+    leave(&mut sender, at_ms(3_000), 21).unwrap();
+    let at = sender.poll_timeout().unwrap().since(at_ms(3_000));
+    let most = Duration::from_millis(40 + 2) + Config::default().ack_delay_max;
+    assert!(at <= most, "{at:?}");
+    let window = sender.congestion_window();
+    sender.handle_timeout(at_ms(3_000).after(at));
+    assert!(leave(&mut sender, at_ms(3_080), 22).is_some());
+    assert_eq!(sender.congestion_window(), window, "a probe says nothing of the path");
+    assert!(sender.loss() < 0.01);
 }

@@ -3,11 +3,13 @@
 
 use core::time::Duration;
 
-use crate::frames::{CONTROL_SURE, Control};
 use twinspan_core::prefetch;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
+
+use crate::frames::{CONTROL_SURE, Control};
+use crate::stats::PathStats;
 
 /// An engine that had nothing to do for so long is parked. Long enough that one in use at a game's
 /// rates never is, short enough that a keep-alive does not keep it.
@@ -148,6 +150,23 @@ impl Desk {
             return self.parked.sender.smoothed_rtt().unwrap_or_default();
         };
         if sender.rtt().samples() == 0 { Duration::ZERO } else { sender.rtt().smoothed() }
+    }
+
+    /// What the path bears, as far as is known.
+    pub(super) fn path(&self) -> PathStats {
+        let Some(sender) = self.sender() else {
+            let rtt = self.smoothed_rtt();
+            let budget = ParkedSender::budget_bytes_per_second(rtt);
+            return PathStats { rtt, budget_bytes_per_s: budget, ..PathStats::default() };
+        };
+        PathStats {
+            rtt: self.smoothed_rtt(),
+            jitter: sender.rtt().variation(),
+            loss_out: sender.loss(),
+            budget_bytes_per_s: sender.budget_bytes_per_second(),
+            window_bytes: sender.congestion_window(),
+            window_left: sender.send_window(),
+        }
     }
 
     /// Packets given up as lost.

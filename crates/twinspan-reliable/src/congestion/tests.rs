@@ -1,0 +1,235 @@
+use super::*;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::START.after(Duration::from_millis(ms))
+}
+
+#[test]
+fn cube_roots_are_rounded_down() {
+    for root in [0_u64, 1, 2, 9, 1_000, 123_456] {
+        let cube = u128::from(root) * u128::from(root) * u128::from(root);
+        assert_eq!(cube_root(cube), root);
+        assert_eq!(cube_root(cube + 1), if root == 0 { 1 } else { root });
+    }
+    assert_eq!(cube_root(7), 1);
+}
+
+/// A TCP Reno sender, to be compared with: it acts on acks alone and does not pace.
+struct Reno {
+    window: u64,
+    threshold: u64,
+    in_flight: u64,
+    reduced_at: Timestamp,
+}
+
+enum Flow {
+    Ours(Congestion),
+    Reno(Reno),
+}
+
+impl Flow {
+    fn reno() -> Self {
+        let window = WINDOW_INITIAL;
+        Self::Reno(Reno { window, threshold: WINDOW_MAX, in_flight: 0, reduced_at: at(0) })
+    }
+
+    fn may_leave(&self, now: Timestamp) -> bool {
+        match self {
+            Self::Ours(ours) => ours.may_leave(now),
+            Self::Reno(reno) => reno.in_flight < reno.window,
+        }
+    }
+
+    fn on_sent(&mut self, now: Timestamp, rtt: u64) {
+        match self {
+            Self::Ours(ours) => ours.on_sent(now, SEGMENT, true, rtt),
+            Self::Reno(reno) => reno.in_flight += SEGMENT,
+        }
+    }
+
+    fn on_acked(&mut self, now: Timestamp, sent_at: Timestamp, rtt: u64) {
+        match self {
+            Self::Ours(ours) => {
+                ours.on_rtt(now, sent_at, now.since(sent_at).as_nanos() as u64);
+                ours.on_acked(now, SEGMENT, sent_at, rtt);
+            }
+            Self::Reno(reno) => {
+                reno.in_flight -= SEGMENT;
+                let slow_start = reno.window < reno.threshold;
+                reno.window += if slow_start { SEGMENT } else { SEGMENT * SEGMENT / reno.window };
+            }
+        }
+    }
+
+    fn on_lost(&mut self, now: Timestamp, sent_at: Timestamp) {
+        match self {
+            Self::Ours(ours) => ours.on_lost(now, SEGMENT, sent_at),
+            Self::Reno(reno) => {
+                reno.in_flight -= SEGMENT;
+                if sent_at > reno.reduced_at {
+                    reno.reduced_at = now;
+                    reno.window = (reno.window / 2).max(2 * SEGMENT);
+                    reno.threshold = reno.window;
+                }
+            }
+        }
+    }
+}
+
+/// Flows that always have something to send share a bottleneck with a tail-drop queue; what each
+/// got through in the last half of the time, in bytes a second. Flow `i` begins `i` seconds late.
+fn share(flows: &mut [Flow], rate: u64, queue: u64, delay_ms: u64, seconds: u64) -> Vec<u64> {
+    const STEP_US: u64 = 100;
+    let base = Duration::from_millis(2 * delay_ms);
+    let nanos = SEGMENT * SECOND_NS / rate;
+    let mut idle_at = Timestamp::START;
+    // When the sender hears of a packet, which flow's it was, when it left, whether it got through.
+    let mut heard = std::collections::BTreeSet::new();
+    let (mut through, mut order, mut rtt) = (vec![0; flows.len()], 0_u64, vec![0; flows.len()]);
+    for step in 0..seconds * 1_000_000 / STEP_US {
+        let now = Timestamp::from_nanos(step * STEP_US * 1_000);
+        while let Some((_, _, index, sent_at, arrived)) = heard.first().copied()
+            && heard.first().is_some_and(|(when, ..)| *when <= now)
+        {
+            heard.pop_first();
+            let flow: &mut Flow = &mut flows[index];
+            if arrived {
+                let sample = now.since(sent_at).as_nanos() as u64;
+                rtt[index] = if rtt[index] == 0 { sample } else { (rtt[index] * 7 + sample) / 8 };
+                flow.on_acked(now, sent_at, rtt[index]);
+                through[index] += if step > seconds * 500_000 / STEP_US { SEGMENT } else { 0 };
+            } else {
+                flow.on_lost(now, sent_at);
+            }
+        }
+        // Whoever comes first in one step is second in the next.
+        for turn in 0..flows.len() {
+            let index = (turn + step as usize) % flows.len();
+            if now < at(1_000 * index as u64) {
+                continue;
+            }
+            while flows[index].may_leave(now) {
+                flows[index].on_sent(now, rtt[index]);
+                order += 1;
+                let waiting = idle_at.since(now).as_nanos() as u64 * rate / SECOND_NS;
+                let fits = waiting + SEGMENT <= queue;
+                if fits {
+                    idle_at = idle_at.max(now).after(Duration::from_nanos(nanos));
+                }
+                let when = idle_at.max(now).after(base);
+                heard.insert((when, order, index, now, fits));
+            }
+        }
+    }
+    through.iter().map(|bytes| bytes / (seconds - seconds / 2)).collect()
+}
+
+#[test]
+fn one_flow_fills_a_bottleneck() {
+    for (rate, delay) in [(1_250_000, 20), (1_250_000, 60), (250_000, 30), (5_000_000, 20)] {
+        let queue = (rate * 2 * delay / 1_000).max(10 * SEGMENT);
+        let got = share(&mut [Flow::Ours(Congestion::new())], rate, queue, delay, 20);
+        assert!(got[0] * 100 >= rate * 90, "{got:?} of {rate}");
+    }
+}
+
+#[test]
+fn two_flows_share_a_bottleneck() {
+    for (rate, delay) in [(1_250_000, 20), (2_500_000, 40)] {
+        let queue = rate * 2 * delay / 1_000;
+        let mut flows = [Flow::Ours(Congestion::new()), Flow::Ours(Congestion::new())];
+        let got = share(&mut flows, rate, queue, delay, 80);
+        let part = got[0] * 100 / (got[0] + got[1]);
+        println!("rate {rate} delay {delay}: the first has {part} % of {got:?}");
+        assert!((35..=65).contains(&part), "{got:?}");
+    }
+}
+
+#[test]
+fn a_flow_leaves_a_reno_flow_its_share() {
+    for (rate, delay) in [(1_250_000, 10), (1_250_000, 20), (2_500_000, 20)] {
+        let queue = rate * 2 * delay / 1_000;
+        for ours_first in [true, false] {
+            let ours = Flow::Ours(Congestion::new());
+            let mut flows = if ours_first { [ours, Flow::reno()] } else { [Flow::reno(), ours] };
+            let got = share(&mut flows, rate, queue, delay, 80);
+            let place = usize::from(!ours_first);
+            let part = got[place] * 100 / (got[0] + got[1]);
+            println!("rate {rate} delay {delay}: ours has {part} % of {got:?}");
+            assert!((30..=75).contains(&part), "{got:?}");
+        }
+    }
+}
+
+#[test]
+fn small_messages_are_never_held_up() {
+    let mut congestion = Congestion::new();
+    // The worst path: everything but the acks that prove the losses is lost.
+    for ms in 0..20_000 {
+        let now = at(ms);
+        if ms % 16 == 0 {
+            assert!(congestion.has_room());
+            congestion.on_sent(now, 110, false, 100_000_000);
+            if ms >= 160 {
+                congestion.on_lost(now, 110, at(ms - 160));
+            }
+        }
+    }
+    assert_eq!(congestion.window(), WINDOW_MIN);
+    assert!(congestion.rate(100_000_000) >= 48_000);
+}
+
+#[test]
+fn a_window_that_is_not_used_does_not_grow() {
+    let mut congestion = Congestion::new();
+    for ms in 1..5_000 {
+        congestion.on_sent(at(ms), 100, false, 50_000_000);
+        congestion.on_acked(at(ms), 100, at(ms - 1), 50_000_000);
+    }
+    assert_eq!(congestion.window(), WINDOW_INITIAL);
+}
+
+#[test]
+fn losses_that_were_none_are_forgiven() {
+    let mut congestion = Congestion::new();
+    for _ in 0..10 {
+        congestion.on_sent(at(10), SEGMENT, false, 50_000_000);
+    }
+    congestion.on_lost(at(60), SEGMENT, at(10));
+    congestion.on_lost(at(60), SEGMENT, at(10));
+    assert_eq!(congestion.window(), WINDOW_INITIAL * 7 / 10, "one reduction for both");
+    congestion.on_spurious(at(10));
+    assert_eq!(congestion.window(), WINDOW_INITIAL * 7 / 10);
+    congestion.on_spurious(at(10));
+    assert_eq!(congestion.window(), WINDOW_INITIAL);
+}
+
+#[test]
+fn silence_closes_the_window_and_a_pause_makes_it_the_first_again() {
+    let mut congestion = Congestion::new();
+    for ms in 1..200 {
+        (0..20).for_each(|_| congestion.on_sent(at(ms), SEGMENT, false, 1_000_000));
+        (0..20).for_each(|_| congestion.on_acked(at(ms), SEGMENT, at(ms), 1_000_000));
+    }
+    assert!(congestion.window() > 2 * WINDOW_INITIAL);
+    let mut choked = congestion.clone();
+    (1..4).for_each(|level| choked.on_timeout(at(300), level));
+    assert_eq!(choked.window(), WINDOW_MIN);
+    congestion.on_sent(at(2_000), SEGMENT, false, 1_000_000);
+    assert_eq!(congestion.window(), WINDOW_INITIAL);
+}
+
+#[test]
+fn the_pace_spreads_a_window_over_a_round_trip() {
+    let mut congestion = Congestion::new();
+    let (mut times, rtt) = (Vec::new(), 100_000_000);
+    for us in 0..100_000_u64 {
+        let now = at(1_000).after(Duration::from_micros(us));
+        while congestion.may_leave(now) {
+            congestion.on_sent(now, SEGMENT, true, rtt);
+            times.push(us);
+        }
+    }
+    assert_eq!(times.len(), 10, "a window");
+    assert!(times[7] == 0 && times[9] > 4_000, "a burst, then twice a window a round trip");
+}
