@@ -1,5 +1,7 @@
 //! The world's client as a machine: sends inputs on an open-loop schedule, keeps the replica.
 
+mod messages;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,7 +11,9 @@ use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
+use twinspan_messages::{Message, MessageBuf, Registry};
 use twinspan_provider::Machine;
+use twinspan_reliable::Channel;
 use twinspan_session::{
     ClientEvent as SessionEvent, ClientSession, CloseReason, ConnectToken, SendError,
 };
@@ -19,9 +23,12 @@ use twinspan_world::{
 };
 
 use crate::config::ClientConfig;
-use crate::error::ClientError;
+use crate::error::{ClientError, SendMessageError};
 use crate::measure::{elapsed_since_wire, wire_micros};
 use crate::wire::{EVENTS, INPUT, STATE, TICKS_PER_STATE};
+
+pub use messages::ClientMessageStats;
+use messages::Typed;
 
 /// Input slots that are made up for after a stall; older ones are skipped and counted.
 const INPUT_SLOTS_MAX: usize = 8;
@@ -140,6 +147,8 @@ pub struct Client {
     notices_max: usize,
     samples: VecDeque<StateSample>,
     closed: Option<CloseReason>,
+    /// Typed messages of the application, if it has any.
+    typed: Option<Typed>,
     stats: ClientStats,
 }
 
@@ -172,6 +181,7 @@ impl Client {
             notices_max: config.notices_max.max(1),
             samples: VecDeque::new(),
             closed: None,
+            typed: config.messages.map(Typed::new),
             stats: ClientStats::default(),
         })
     }
@@ -193,6 +203,49 @@ impl Client {
         self.last_action = action;
         self.stats.reliable_sent += 1;
         Ok(action)
+    }
+
+    /// Sends a typed message on the channel of its type.
+    ///
+    /// # Errors
+    /// [`SendMessageError`] when it cannot be sent now; it is promised nothing then.
+    pub fn send_message<T: Message>(
+        &mut self,
+        now: Timestamp,
+        message: &T,
+    ) -> Result<(), SendMessageError> {
+        let Self { typed, session, .. } = self;
+        let typed = typed.as_mut().ok_or(SendMessageError::NoRegistry)?;
+        let encoded = typed.registry.encode(message, &mut typed.encoder)?;
+        let sent = session.send(now, encoded.channel, encoded.bytes);
+        typed.stats.sent += u64::from(sent.is_ok());
+        typed.stats.unsent += u64::from(sent.is_err());
+        Ok(sent?)
+    }
+
+    /// Sends a message that the registry encoded already.
+    pub(crate) fn send_encoded(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        bytes: &[u8],
+    ) -> Result<(), SendError> {
+        let sent = self.session.send(now, channel, bytes);
+        if let Some(typed) = &mut self.typed {
+            typed.stats.sent += u64::from(sent.is_ok());
+            typed.stats.unsent += u64::from(sent.is_err());
+        }
+        sent
+    }
+
+    /// Puts the oldest typed message that was not read yet into `out`; false when there is none.
+    pub fn poll_message(&mut self, out: &mut MessageBuf) -> bool {
+        self.typed.as_mut().is_some_and(|typed| typed.poll(out))
+    }
+
+    /// What was counted of typed messages so far.
+    pub fn message_stats(&self) -> ClientMessageStats {
+        self.typed.as_ref().map(|typed| typed.stats).unwrap_or_default()
     }
 
     /// What happened since the last call, oldest first.
@@ -260,7 +313,7 @@ impl Client {
         now: Timestamp,
         work: impl FnOnce(&mut ClientSession, &mut dyn FnMut(SessionEvent<'_>)),
     ) {
-        let Self { session, replica, prediction, notices, samples, stats, .. } = self;
+        let Self { session, replica, prediction, notices, samples, typed, stats, .. } = self;
         let mut inner = Listener {
             now,
             replica,
@@ -273,6 +326,7 @@ impl Client {
             phase: self.phase,
             last_result: &mut self.last_result,
             closed: &mut self.closed,
+            typed,
             stats,
         };
         work(session, &mut |event| inner.on_event(&event));
@@ -363,6 +417,7 @@ struct Listener<'a> {
     phase: Duration,
     last_result: &'a mut u32,
     closed: &'a mut Option<CloseReason>,
+    typed: &'a mut Option<Typed>,
     stats: &'a mut ClientStats,
 }
 
@@ -388,7 +443,12 @@ impl Listener<'_> {
             SessionEvent::Connected { cipher, .. } => self.notice(Notice::Connected { cipher }),
             SessionEvent::Message { channel: STATE, bytes } => self.on_state(bytes),
             SessionEvent::Message { channel: EVENTS, bytes } => self.on_server_event(bytes),
-            SessionEvent::Message { .. } => self.stats.events_malformed += 1,
+            SessionEvent::Message { channel, bytes } => match self.typed.as_mut() {
+                Some(typed) if Registry::is_user_stream(channel.stream) => {
+                    typed.receive(channel, bytes);
+                }
+                _ => self.stats.events_malformed += 1,
+            },
             SessionEvent::Closed { reason } => {
                 *self.closed = Some(reason);
                 self.notice(Notice::Closed { reason });

@@ -1,8 +1,10 @@
 //! What a server and a client are asked for, with ranges and defaults.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use twinspan_admission::FilterConfig;
+use twinspan_messages::Registry;
 use twinspan_session::SessionConfig;
 use twinspan_world::{InterestConfig, WorldConfig};
 
@@ -87,10 +89,12 @@ pub struct ClientConfig {
     pub session: SessionConfig,
     /// Notices kept for the application; the oldest are dropped and counted beyond it.
     pub notices_max: usize,
+    /// The types of messages that the application sends and receives, if any.
+    pub messages: Option<Arc<Registry>>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { session: session_defaults(), notices_max: 1_024 }
+        Self { session: session_defaults(), notices_max: 1_024, messages: None }
     }
 }

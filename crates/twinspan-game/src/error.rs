@@ -1,6 +1,7 @@
 //! Errors of setting up a server and a client.
 
-use twinspan_session::{ConfigError, TokenError};
+use twinspan_messages::EncodeError;
+use twinspan_session::{ConfigError, SendError, TokenError, UserId};
 use twinspan_world::WorldFull;
 
 /// Why a server could not be made.
@@ -31,4 +32,28 @@ pub enum ClientError {
     /// The token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+/// Why a typed message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendMessageError {
+    /// No registry was given at the start.
+    #[error("no message types are known: give a registry at the start")]
+    NoRegistry,
+    /// The message cannot be.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The session took it not.
+    #[error(transparent)]
+    Session(#[from] SendError),
+    /// The user has no session.
+    #[error("user {user} is not here", user = user.0)]
+    NotHere {
+        /// The user.
+        user: UserId,
+    },
+    /// As many messages wait as may.
+    #[error("too many messages wait to be sent: send fewer, or wait")]
+    Full,
 }

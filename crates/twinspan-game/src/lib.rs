@@ -20,16 +20,18 @@ mod table;
 mod wire;
 
 pub use bot::{Bot, BotConfig};
-pub use client::{Client, ClientStats, Intent, Notice, StateSample};
+pub use client::{Client, ClientMessageStats, ClientStats, Intent, Notice, StateSample};
 pub use config::{ClientConfig, ServerConfig, session_defaults};
-pub use error::{ClientError, ServerError};
+pub use error::{ClientError, SendMessageError, ServerError};
 pub use fleet::{Ages, Fleet};
 pub use measure::{Latency, Percentiles, elapsed_since_wire, wire_micros};
 pub use real::{
-    ClientHandle, ConnectError, ServeError, ServerHandle, Traffic, View, connect, serve,
+    ClientHandle, ConnectError, ServeError, ServerHandle, Traffic, View, connect, connect_with,
+    serve, serve_with_messages,
 };
 pub use server::{
-    EntityRow, InterestRow, MalformedCounts, PlayerStats, ReliableCounts, Server, ServerKeys,
-    ServerStats, SessionRow, StatsSnapshot, WorldSnapshot,
+    EntityRow, InterestRow, MalformedCounts, MessageContext, MessageStats, PlayerStats,
+    ReliableCounts, Server, ServerKeys, ServerMessages, ServerStats, SessionRow, StatsSnapshot,
+    WorldSnapshot,
 };
 pub use wire::{EVENTS, INPUT, STATE};

@@ -3,5 +3,5 @@
 mod client;
 mod server;
 
-pub use client::{ClientHandle, ConnectError, View, connect};
-pub use server::{ServeError, ServerHandle, Traffic, serve};
+pub use client::{ClientHandle, ConnectError, View, connect, connect_with};
+pub use server::{ServeError, ServerHandle, Traffic, serve, serve_with_messages};

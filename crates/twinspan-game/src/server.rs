@@ -1,6 +1,7 @@
 //! The world server as a machine: sessions on one side, the world on the other, sixty ticks a second.
 
 mod admission;
+mod messages;
 mod players;
 mod schedule;
 mod snapshot;
@@ -13,6 +14,7 @@ use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
+use twinspan_messages::Message as TypedMessage;
 use twinspan_provider::Machine;
 use twinspan_session::{
     CloseReason, Endpoint, EndpointEvent, EndpointStats, RefuseReason, ServerIdentity, SessionKey,
@@ -21,14 +23,16 @@ use twinspan_session::{
 use twinspan_world::{CellEncodings, Kind, StatePlan, TICK_HZ, World, tick_duration};
 
 use crate::config::ServerConfig;
-use crate::error::ServerError;
+use crate::error::{SendMessageError, ServerError};
 use crate::measure::{Latency, wire_micros};
 use crate::wire::{EVENTS, STATE};
 use admission::DoorGate;
+use messages::Typed;
 use players::{Message, Players, Verdict};
 use schedule::{Due, SendSchedule};
 
 pub use admission::MalformedCounts;
+pub use messages::{MessageContext, MessageStats, ServerMessages};
 pub use players::{PlayerStats, ReliableCounts};
 pub use snapshot::{EntityRow, InterestRow, SessionRow, StatsSnapshot, WorldSnapshot};
 
@@ -130,6 +134,8 @@ pub struct Server {
     world: World,
     encodings: CellEncodings,
     players: Players,
+    /// Typed messages of the application, if it has any.
+    typed: Option<Typed>,
     filter: Filter,
     schedule: SendSchedule,
     plan: StatePlan,
@@ -207,6 +213,7 @@ impl Server {
             world,
             encodings: CellEncodings::new(),
             players: Players::new(&config),
+            typed: None,
             filter,
             schedule: SendSchedule::new(tick_duration()),
             plan,
@@ -222,6 +229,47 @@ impl Server {
             tick_recent: Latency::default(),
             config,
         })
+    }
+
+    /// Gives the server typed messages of the application.
+    pub fn set_messages(&mut self, messages: ServerMessages) {
+        let mut typed = Typed::new(messages);
+        for (session, user, _, _) in self.players.rows() {
+            typed.join(user, session);
+        }
+        self.typed = Some(typed);
+    }
+
+    /// Sends a typed message to the player that is `user`.
+    ///
+    /// # Errors
+    /// [`SendMessageError`] when it cannot be sent; it is promised nothing then.
+    pub fn send_message<T: TypedMessage>(
+        &mut self,
+        now: Timestamp,
+        user: UserId,
+        message: &T,
+    ) -> Result<(), SendMessageError> {
+        let typed = self.typed.as_mut().ok_or(SendMessageError::NoRegistry)?;
+        typed.send(now, user, message, &mut self.endpoint)
+    }
+
+    /// Sends a typed message to all players; whose queue is full is left out and counted.
+    ///
+    /// # Errors
+    /// [`SendMessageError`] when it can be sent to nobody.
+    pub fn send_message_to_all<T: TypedMessage>(
+        &mut self,
+        now: Timestamp,
+        message: &T,
+    ) -> Result<(), SendMessageError> {
+        let typed = self.typed.as_mut().ok_or(SendMessageError::NoRegistry)?;
+        typed.send_all(now, message, &mut self.endpoint)
+    }
+
+    /// What was counted of typed messages so far.
+    pub fn message_stats(&self) -> MessageStats {
+        self.typed.as_ref().map(|typed| *typed.stats()).unwrap_or_default()
     }
 
     /// What was counted so far.
@@ -313,7 +361,7 @@ impl Server {
         now: Timestamp,
         work: impl FnOnce(&mut Endpoint, &mut DoorGate<'_>, &mut dyn FnMut(EndpointEvent<'_>)),
     ) {
-        let Self { endpoint, players, world, schedule, phase, filter, .. } = self;
+        let Self { endpoint, players, typed, world, schedule, phase, filter, .. } = self;
         let (door, judge) = filter.split();
         work(endpoint, &mut DoorGate(door), &mut |event| match event {
             EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
@@ -322,15 +370,22 @@ impl Server {
             EndpointEvent::Established { session, user, cipher, .. } => {
                 let has_joined = players.join(session, user, cipher, world);
                 if has_joined {
+                    if let Some(typed) = typed {
+                        typed.join(user, session);
+                    }
                     schedule.add(now, session);
                 }
             }
             EndpointEvent::Message { session, channel, bytes } => {
                 let message = Message { channel, bytes };
-                players.handle_message(now, session, message, world, judge);
+                let judges = (&mut *judge, typed.as_mut());
+                players.handle_message(now, session, message, world, judges);
             }
             EndpointEvent::Closed { session, reason } => {
                 schedule.remove(session);
+                if let (Some(typed), Some(user)) = (typed.as_mut(), players.user_of(session)) {
+                    typed.leave(user, session);
+                }
                 players.leave(session, reason, world);
             }
             // Every state is a keyframe: which of them arrived does not change the next one.
@@ -363,6 +418,9 @@ impl Server {
             } else {
                 self.players.count_sent(session);
             }
+        }
+        if let Some(typed) = &mut self.typed {
+            typed.flush(now, &mut self.endpoint);
         }
         while let Some(Verdict { session, reason, ban }) = self.players.next_verdict() {
             if let Some((user, length)) = ban {

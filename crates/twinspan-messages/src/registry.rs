@@ -236,6 +236,11 @@ impl Registry {
         self.entries.iter().find(|entry| entry.type_id == type_id)
     }
 
+    /// The place of a Rust type among the types by number, as [`Incoming::type_index`] has it.
+    pub fn index_of(&self, type_id: TypeId) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.type_id == type_id)
+    }
+
     /// The number of type `T`.
     pub fn id_of<T: Message>(&self) -> Option<MessageId> {
         self.of_type::<T>().map(|entry| entry.id)

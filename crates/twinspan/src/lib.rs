@@ -19,6 +19,17 @@ pub mod game {
     pub use twinspan_world as world;
 }
 
+/// Typed messages of the application: FlatBuffers, verified on read; see the example `trade`.
+#[cfg(feature = "game")]
+pub mod messages {
+    pub use twinspan_messages::*;
+
+    /// What messages travel on.
+    pub mod channel {
+        pub use twinspan_reliable::{Channel, Delivery, StreamId};
+    }
+}
+
 /// Compiles and runs what the README shows.
 #[cfg(all(doctest, feature = "game"))]
 #[doc = include_str!("../../../README.md")]

@@ -8,20 +8,27 @@ use std::time::{Duration, Instant};
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
+use twinspan_messages::{Encoded, Encoder, Message, MessageBuf, Registry};
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{
     BindError, Machine, NetworkProvider, RandomProvider, UdpError, UdpOptions, drive,
 };
-use twinspan_session::{CloseReason, ConnectToken, CryptoSuite};
+use twinspan_reliable::{Channel, Delivery, SendError as QueueError};
+use twinspan_session::{CloseReason, ConnectToken, CryptoSuite, Endpoint, SendError};
 use twinspan_world::{EntityId, EntityState};
 
 use super::server::lock;
 use crate::client::{Client, Intent, Notice};
 use crate::config::ClientConfig;
-use crate::error::ClientError;
+use crate::error::{ClientError, SendMessageError};
 
 /// Actions that wait for the client's thread; more are refused.
 const ACTIONS_WAITING_MAX: usize = 64;
+/// Typed messages that wait, each way: for the client's thread, which refuses more, and for the
+/// application, beyond which they wait in the client.
+const MESSAGES_WAITING_MAX: usize = 64;
+/// How often a wait for a message looks whether the client has ended.
+const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Packet buffers of one client: a window of states and a few inputs.
 const POOL_PACKETS: usize = 128;
 
@@ -65,6 +72,7 @@ pub struct View {
 struct Commands {
     intent: Option<Intent>,
     actions: VecDeque<EntityId>,
+    messages: VecDeque<(Channel, Vec<u8>)>,
     leave: bool,
 }
 
@@ -73,12 +81,15 @@ struct Shared {
     commands: Mutex<Commands>,
     view: Mutex<View>,
     notices: Mutex<VecDeque<Notice>>,
+    messages: Mutex<VecDeque<MessageBuf>>,
+    arrived: Condvar,
     changed: Condvar,
 }
 
 /// A connected client. Dropping it leaves the world.
 pub struct ClientHandle {
     shared: Arc<Shared>,
+    registry: Option<Arc<Registry>>,
     thread: Option<JoinHandle<Result<(), UdpError>>>,
 }
 
@@ -87,19 +98,31 @@ pub struct ClientHandle {
 /// # Errors
 /// [`ConnectError`] says what is wrong with the token, the socket or the server.
 pub fn connect(token: &ConnectToken) -> Result<ClientHandle, ConnectError> {
+    connect_with(token, ClientConfig::default())
+}
+
+/// The same with other settings than the usual ones, types of messages among them.
+///
+/// # Errors
+/// [`ConnectError`] says what is wrong with the token, the settings, the socket or the server.
+pub fn connect_with(
+    token: &ConnectToken,
+    config: ClientConfig,
+) -> Result<ClientHandle, ConnectError> {
+    let registry = config.messages.clone();
     let shared = Arc::new(Shared::default());
     let (started_tx, started_rx) = mpsc::sync_channel(1);
     let server = token.server_addr();
     let thread = thread::Builder::new().name("twinspan-client".into()).spawn({
         let shared = Arc::clone(&shared);
         let token = token.clone();
-        move || run(&token, shared, &started_tx)
+        move || run(&token, config, shared, &started_tx)
     })?;
     match started_rx.recv() {
         Ok(started) => started?,
         Err(_) => return Err(ConnectError::Os(std::io::Error::other("the thread ended at once"))),
     }
-    let handle = ClientHandle { shared, thread: Some(thread) };
+    let handle = ClientHandle { shared, registry, thread: Some(thread) };
     // The session itself gives up after its handshake time-out, so this wait ends.
     let view = handle.wait(None, |view| view.own.is_some() || view.closed.is_some());
     match view.closed {
@@ -110,6 +133,7 @@ pub fn connect(token: &ConnectToken) -> Result<ClientHandle, ConnectError> {
 
 fn run(
     token: &ConnectToken,
+    config: ClientConfig,
     shared: Arc<Shared>,
     started: &mpsc::SyncSender<Result<(), ConnectError>>,
 ) -> Result<(), UdpError> {
@@ -122,7 +146,7 @@ fn run(
         }
     };
     env.clone().block_on(async {
-        match start(&env, token).await {
+        match start(&env, token, config).await {
             Ok((client, mut socket)) => {
                 let _ = started.send(Ok(()));
                 let mut tap = Tap { client, shared };
@@ -141,6 +165,7 @@ fn run(
 async fn start(
     env: &ReactorEnv,
     token: &ConnectToken,
+    config: ClientConfig,
 ) -> Result<(Client, <ReactorEnv as NetworkProvider>::Udp), ConnectError> {
     let server = token.server_addr();
     let local: SocketAddr = match server {
@@ -150,7 +175,7 @@ async fn start(
     let options = UdpOptions { pool_packets: POOL_PACKETS, ..UdpOptions::default() };
     let socket = env.bind_udp(local, &options).await?;
     let client = Client::new(
-        ClientConfig::default(),
+        config,
         Arc::new(CryptoSuite::detect()),
         token,
         server,
@@ -180,6 +205,52 @@ impl ClientHandle {
             commands.actions.push_back(target);
         }
         room
+    }
+
+    /// Sends a typed message on the channel of its type. It leaves with the next input, in order
+    /// with the others of its channel.
+    ///
+    /// # Errors
+    /// [`SendMessageError`] when it cannot be, or too many wait already.
+    pub fn send_message<T: Message>(&self, message: &T) -> Result<(), SendMessageError> {
+        let registry = self.registry.as_ref().ok_or(SendMessageError::NoRegistry)?;
+        let mut encoder = Encoder::new();
+        let Encoded { channel, bytes } = registry.encode(message, &mut encoder)?;
+        let is_one_packet = matches!(channel.delivery, Delivery::Unreliable);
+        if is_one_packet && bytes.len() > Endpoint::message_room() {
+            return Err(SendMessageError::Session(SendError::NoRoom));
+        }
+        let mut commands = lock(&self.shared.commands);
+        if commands.messages.len() == MESSAGES_WAITING_MAX {
+            return Err(SendMessageError::Full);
+        }
+        commands.messages.push_back((channel, bytes.to_vec()));
+        Ok(())
+    }
+
+    /// The oldest typed message that was not read yet.
+    pub fn poll_message(&self) -> Option<MessageBuf> {
+        lock(&self.shared.messages).pop_front()
+    }
+
+    /// Waits for a typed message, `time_max` at most or until the session has ended.
+    pub fn wait_message(&self, time_max: Duration) -> Option<MessageBuf> {
+        // A time that no clock reaches is no limit.
+        let until = Instant::now().checked_add(time_max);
+        let mut messages = lock(&self.shared.messages);
+        loop {
+            if let Some(message) = messages.pop_front() {
+                return Some(message);
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let is_over = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+            if is_over || left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            let wait = left.unwrap_or(END_CHECK_INTERVAL).min(END_CHECK_INTERVAL);
+            let waited = self.shared.arrived.wait_timeout(messages, wait);
+            messages = waited.map_or_else(|poisoned| poisoned.into_inner().0, |waited| waited.0);
+        }
     }
 
     /// The newest view.
@@ -258,12 +329,31 @@ impl Tap {
                 break;
             }
         }
+        while let Some((channel, bytes)) = commands.messages.pop_front() {
+            match self.client.send_encoded(now, channel, &bytes) {
+                Ok(()) => {}
+                // The session's queue is full, or not there yet: try again at the next input.
+                Err(SendError::NotConnected | SendError::Queue(QueueError::Full { .. })) => {
+                    commands.messages.push_front((channel, bytes));
+                    break;
+                }
+                // The session is over, and counted it.
+                Err(_) => {}
+            }
+        }
         if commands.leave {
             self.client.close(now);
         }
     }
 
     fn publish(&mut self) {
+        let mut message = MessageBuf::default();
+        while lock(&self.shared.messages).len() < MESSAGES_WAITING_MAX
+            && self.client.poll_message(&mut message)
+        {
+            lock(&self.shared.messages).push_back(core::mem::take(&mut message));
+            self.shared.arrived.notify_all();
+        }
         while let Some(notice) = self.client.poll_notice() {
             let mut notices = lock(&self.shared.notices);
             if notices.len() == ClientConfig::default().notices_max {

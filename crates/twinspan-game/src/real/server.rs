@@ -21,7 +21,7 @@ use twinspan_session::{
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
-use crate::server::{Server, ServerKeys, StatsSnapshot, WorldSnapshot};
+use crate::server::{Server, ServerKeys, ServerMessages, StatsSnapshot, WorldSnapshot};
 
 /// Time between two publications of the world.
 const WORLD_INTERVAL: Duration = Duration::from_millis(100);
@@ -113,11 +113,31 @@ pub struct ServerHandle {
 /// # Errors
 /// [`ServeError`] names the setting or the address that cannot be.
 pub fn serve(address: SocketAddr, config: ServerConfig) -> Result<ServerHandle, ServeError> {
+    begin(address, config, None)
+}
+
+/// The same with typed messages of the application; their handlers run on the server's thread.
+///
+/// # Errors
+/// [`ServeError`] names the setting or the address that cannot be.
+pub fn serve_with_messages(
+    address: SocketAddr,
+    config: ServerConfig,
+    messages: ServerMessages,
+) -> Result<ServerHandle, ServeError> {
+    begin(address, config, Some(messages))
+}
+
+fn begin(
+    address: SocketAddr,
+    config: ServerConfig,
+    messages: Option<ServerMessages>,
+) -> Result<ServerHandle, ServeError> {
     let shared = Arc::new(Shared::default());
     let (started_tx, started_rx) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("twinspan-world".into()).spawn({
         let shared = Arc::clone(&shared);
-        move || run(address, config, shared, &started_tx)
+        move || run(address, (config, messages), shared, &started_tx)
     })?;
     let started = match started_rx.recv() {
         Ok(started) => started?,
@@ -139,7 +159,7 @@ pub fn serve(address: SocketAddr, config: ServerConfig) -> Result<ServerHandle, 
 /// The server's thread.
 fn run(
     address: SocketAddr,
-    config: ServerConfig,
+    (config, messages): (ServerConfig, Option<ServerMessages>),
     shared: Arc<Shared>,
     started: &mpsc::SyncSender<Result<Started, ServeError>>,
 ) -> Result<(), UdpError> {
@@ -154,8 +174,11 @@ fn run(
     };
     env.clone().block_on(async {
         match start(&env, epoch_nanos, address, config).await {
-            Ok((server, mut socket, facts)) => {
+            Ok((mut server, mut socket, facts)) => {
                 let _ = started.send(Ok(facts));
+                if let Some(messages) = messages {
+                    server.set_messages(messages);
+                }
                 let mut tap = Tap::new(server, shared);
                 drive(&env, &mut socket, &mut tap).await
             }

@@ -7,6 +7,7 @@ use twinspan_admission::{Conduct, Judge, Ruling, Signal};
 use twinspan_core::aead::Cipher;
 use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
+use twinspan_messages::Registry;
 use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
@@ -16,6 +17,7 @@ use twinspan_world::{
 };
 
 use super::admission::{Fault, MalformedCounts, reason_of};
+use super::messages::{From, Typed, Used};
 use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
 use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
@@ -127,6 +129,8 @@ struct Player {
     subscriptions: Subscriptions,
     /// What it owes the filter's rules, and what is held against it.
     conduct: Conduct,
+    /// What it used up of the rate of typed messages.
+    used: Used,
     /// Number of the last action taken; actions are numbered from 1.
     last_action: u32,
     /// Number of the newest input heard of.
@@ -250,6 +254,11 @@ impl Players {
         (player.session == session).then_some(player)
     }
 
+    /// Whose session it is.
+    pub(super) fn user_of(&self, session: SessionKey) -> Option<UserId> {
+        self.player(session).map(|player| player.user)
+    }
+
     pub(super) fn subscriptions(&self, session: SessionKey) -> Option<&Subscriptions> {
         self.player(session).map(|player| &player.subscriptions)
     }
@@ -294,6 +303,7 @@ impl Players {
                 entity,
                 subscriptions,
                 conduct: Conduct::default(),
+                used: Used::default(),
                 last_action: 0,
                 newest_input: 0,
                 reliable: ReliableCounts::default(),
@@ -343,12 +353,12 @@ impl Players {
         session: SessionKey,
         message: Message<'_>,
         world: &mut World,
-        judge: &mut Judge,
+        (judge, typed): (&mut Judge, Option<&mut Typed>),
     ) {
         let taken = match message.channel {
             INPUT => self.handle_input(now, session, message, world, judge),
             EVENTS => self.handle_event(now, session, message, world, judge),
-            _ => Err(Fault::Channel),
+            _ => self.handle_typed(now, session, message, world, (judge, typed)),
         };
         if let Err(fault) = taken {
             self.stats.malformed += 1;
@@ -432,6 +442,40 @@ impl Players {
             self.hold_against(now, session, Signal::Action, judge);
         }
         Ok(())
+    }
+
+    /// A message that is the application's; bad ones cost themselves and an offence (messages 5).
+    fn handle_typed(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        message: Message<'_>,
+        world: &World,
+        (judge, typed): (&mut Judge, Option<&mut Typed>),
+    ) -> Result<(), Fault> {
+        let is_users = Registry::is_user_stream(message.channel.stream);
+        let typed = typed.filter(|_| is_users).ok_or(Fault::Channel)?;
+        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
+        let kind = message.bytes.first().copied().unwrap_or(0);
+        match message.judged(now, kind, &mut player.conduct, judge) {
+            Ruling::Pass => {}
+            // It has an effect on others or none at all.
+            Ruling::Shadow => {
+                typed.count_shadowed();
+                return Ok(());
+            }
+            ruling => {
+                typed.count_flooding();
+                self.obey(session, ruling);
+                return Ok(());
+            }
+        }
+        if !typed.allows(now, &mut player.used, message.bytes.len()) {
+            self.hold_against(now, session, Signal::Flooding, judge);
+            return Ok(());
+        }
+        let from = From { session, user: player.user, entity: player.entity };
+        typed.receive(now, from, (message.channel, message.bytes), world)
     }
 
     fn act(&mut self, world: &mut World, actor: EntityId, target: EntityId) -> ActionOutcome {

@@ -11,6 +11,8 @@ mod fleet;
 #[cfg(test)]
 mod late;
 #[cfg(test)]
+mod messages;
+#[cfg(test)]
 mod players;
 #[cfg(test)]
 mod real;
