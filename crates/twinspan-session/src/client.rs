@@ -17,12 +17,13 @@ use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::header::{Form, Header, parse};
 use crate::identity::KeyPair;
+use crate::keys::Keys;
 use crate::messages::{
     Accept, HELLO_BYTES, HelloBytes, HelloParts, PROLOGUE_BYTES, PublicMacs, VERSION,
     hello_prologue, kind, parse_accept, parse_refuse, parse_retry,
 };
 use crate::noise::{Initiator, MESSAGE_1_BYTES};
-use crate::protection::{Keys, Role};
+use crate::protection::Role;
 use crate::reason::{CloseReason, RefuseReason};
 use crate::stats::{ClientStats, DropCause, DropCounts};
 use crate::token::ConnectToken;
@@ -284,7 +285,7 @@ impl ClientSession {
             .filter(|cipher| self.common.suites.ciphers().contains(cipher))
             .filter(|_| accept.version == VERSION && accept.connection != 0)
             .ok_or(DropCause::AnswerBad)?;
-        let keys = Keys::new(self.common.suites.as_ref(), cipher, &split, Role::Client);
+        let keys = Keys::new(now, self.common.means(), cipher, &split, Role::Client);
         let keys = keys.ok_or(DropCause::AnswerBad)?;
         let mut seed = [0; 8];
         self.secrets.fill(&mut seed);
@@ -327,12 +328,17 @@ impl ClientSession {
                 *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
             });
         });
-        self.after();
+        self.after(now);
         Ok(())
     }
 
     /// After anything was done to the connection.
-    fn after(&mut self) {
+    fn after(&mut self, now: Timestamp) {
+        if let State::Connected(connected) = &mut self.state
+            && connected.connection.wants_exchange(now)
+        {
+            connected.connection.exchange(now, self.secrets.as_mut());
+        }
         if let State::Connected(connected) = &self.state
             && connected.connection.is_closed()
             && let Some(reason) = connected.connection.close_reason()
@@ -370,7 +376,7 @@ impl ClientSession {
                 connected.connection.handle_timeout(now, &mut |notice| {
                     tell(notice, on_event, |_| {});
                 });
-                self.after();
+                self.after(now);
             }
             State::Closed { reason, told } => {
                 *told = true;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
+use crate::key_config::KeyConfig;
+use crate::keys::Means;
 use twinspan_core::aead::{AeadSuite, TAG_BYTES};
 use twinspan_core::steer::Steering;
 
@@ -50,6 +52,8 @@ pub struct SessionConfig {
     pub steering: Option<(Steering, u16)>,
     /// Whether packet numbers are skipped at random, so that acks of what never arrived show.
     pub skip_numbers: bool,
+    /// When packet keys change.
+    pub keys: KeyConfig,
 }
 
 impl Default for SessionConfig {
@@ -71,6 +75,7 @@ impl Default for SessionConfig {
             close_linger_max: Duration::from_secs(3),
             steering: None,
             skip_numbers: true,
+            keys: KeyConfig::default(),
         }
     }
 }
@@ -86,6 +91,7 @@ impl SessionConfig {
     /// [`ConfigError`] names the first field that is out of range and the range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.reliable.check()?;
+        self.keys.check()?;
         let fragment = self.reliable.fragment_bytes_max;
         count("reliable.fragment_bytes_max", fragment, 1..=FRAGMENT_BYTES_MAX, "1 to 1163")?;
         count("sessions_max", self.sessions_max, 1..=1 << 20, "1 to 1048576")?;
@@ -149,6 +155,11 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// What keys are made with.
+    pub(crate) fn means(&self) -> Means<'_> {
+        Means { suite: self.suites.as_ref(), config: &self.config.keys }
+    }
+
     pub(crate) fn new(mut config: SessionConfig, suites: Arc<dyn AeadSuite>) -> Arc<Self> {
         config.reliable.frame_head_bytes = FRAME_HEAD_BYTES_MAX;
         Arc::new(Self { config, suites })

@@ -13,17 +13,20 @@ use twinspan_reliable::{Ack, AckClock, Channel, Delivery, InFrame, StreamId};
 use crate::config::Common;
 use crate::coverage::Coverage;
 use crate::error::SendError;
+use crate::exchange::Rekey;
 use crate::frames::{
     ACK_BLOCK_BYTES_MAX, AckBlock, Built, CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, Text,
     Violation,
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
-use crate::protection::{Keys, Role};
+use crate::keys::Keys;
+use crate::protection::Role;
 use crate::reason::CloseReason;
 use crate::stats::{DropCause, PathStats};
 
 mod closing;
 mod engine;
+mod rekey;
 
 use closing::Closing;
 use engine::{Desk, PARK_AFTER};
@@ -33,8 +36,6 @@ pub const fn message_room() -> usize {
     PACKET_BYTES_MAX - HEADER_BYTES - TAG_BYTES - ACK_BLOCK_BYTES_MAX - 2
 }
 
-/// Packets sent under one key at most; far below what any of the ciphers bears.
-const NUMBER_MAX: u64 = 1 << 28;
 /// After how many packets a number is skipped: this many and up to [`SKIP_SPREAD`] - 1 more.
 const SKIP_LEAST: u64 = 16;
 const SKIP_SPREAD: u64 = 256;
@@ -91,6 +92,7 @@ struct Heard {
     close: Option<u8>,
     credit: Option<u64>,
     time: Option<u64>,
+    rekey: Option<Rekey>,
     violation: bool,
     /// Whether the reliability engine took a frame.
     engaged: bool,
@@ -106,6 +108,9 @@ impl Heard {
                 self.urgency = Urgency::Soon;
                 self.time = Some(nanos);
             }
+            // One packet has no reason to carry two steps of one exchange.
+            Ok(Control::Rekey(_)) if self.rekey.is_some() => self.violation = true,
+            Ok(Control::Rekey(rekey)) => self.rekey = Some(rekey),
             Err(Violation) => self.violation = true,
         }
     }
@@ -206,12 +211,12 @@ impl Connection {
 
     /// Wishes for the memory that a packet from the peer needs, beside this value itself.
     pub(crate) fn prefetch_to_open(&self) {
-        self.keys.open.prefetch();
+        self.keys.prefetch_to_open();
     }
 
     /// Wishes for the memory that a packet to the peer needs, beside this value itself.
     pub(crate) fn prefetch_to_seal(&self) {
-        self.keys.seal.prefetch();
+        self.keys.prefetch_to_seal();
         self.desk.prefetch();
     }
 
@@ -231,7 +236,8 @@ impl Connection {
             Sighting::TooOld => return Err(DropCause::TooOld),
         }
         let bytes = packet.len() as u64;
-        let text = self.keys.open.open(header.number, packet).ok_or(DropCause::NotAuthentic)?;
+        let (means, desk) = (self.common.means(), &self.desk);
+        let text = self.keys.open(means, now, || desk.smoothed_rtt(), header, packet)?;
         self.on_authentic(now, header, bytes);
         if let Phase::Closing(closing) = self.phase {
             self.hear_while_closing(now, closing, bytes, (header, text));
@@ -259,7 +265,8 @@ impl Connection {
         text: &[u8],
         sink: &mut dyn FnMut(Notice<'_>),
     ) -> Stir {
-        let waiting = self.lazy_ack_at != Timestamp::NEVER;
+        // A phase that was opened may end a time-out or make the own phase due.
+        let waiting = self.lazy_ack_at != Timestamp::NEVER && !self.keys.take_moved();
         match self.try_process(now, header, text, sink) {
             Ok(Heard { close: Some(reason), .. }) => {
                 let reason = CloseReason::from_wire(reason);
@@ -268,7 +275,8 @@ impl Connection {
             }
             Ok(heard) => {
                 self.on_heard(now, header, &heard, sink);
-                if waiting && header.flags == 0 && heard.urgency == Urgency::Lazy {
+                let plain = header.flags & !flag::PHASE == 0;
+                if waiting && plain && heard.urgency == Urgency::Lazy {
                     return Stir::Nothing;
                 }
             }
@@ -325,6 +333,9 @@ impl Connection {
                 return Err(CloseReason::ProtocolViolation);
             }
         }
+        if let Some(rekey) = heard.rekey {
+            self.keys.on_rekey(rekey)?;
+        }
         Ok(heard)
     }
 
@@ -347,6 +358,7 @@ impl Connection {
                 return Err(CloseReason::AckOfUnsent);
             }
             coverage.on_quiet_ack(&ack);
+            self.keys.on_acked(largest);
             return Ok(());
         };
         engine
@@ -359,6 +371,7 @@ impl Connection {
             })
             .map_err(|_| CloseReason::AckOfUnsent)?;
         coverage.on_ack_done(largest);
+        self.keys.on_acked(largest);
         Ok(())
     }
 
@@ -488,6 +501,7 @@ impl Connection {
         match self.close_reason() {
             Some(reason) => Err(SendError::Closed(reason)),
             None if channel.stream == StreamId::CONTROL => Err(SendError::ControlStream),
+            None if self.keys.is_worn() => Err(SendError::Closed(CloseReason::KeyWornOut)),
             None => Ok(()),
         }
     }
@@ -497,7 +511,8 @@ impl Connection {
         match self.phase {
             Phase::Open => {
                 let wants = |sender: &twinspan_reliable::Sender| sender.wants_to_send(now);
-                self.ready || self.ping_due || self.desk.sender().is_some_and(wants)
+                let due = self.ready || self.ping_due || self.desk.sender().is_some_and(wants);
+                due && !self.keys.is_worn()
             }
             Phase::Closing(_) => self.ready,
             Phase::Closed(_) => false,
@@ -591,18 +606,15 @@ impl Connection {
     fn seal(&mut self, now: Timestamp, built: Built, sealing: Sealing, room: &mut [u8]) -> usize {
         let number = self.take_number();
         let Built { len, channel, flags, has_frames } = built;
-        let flags = flags | sealing.flags;
+        let phase = self.keys.advance(self.common.means(), now, number);
+        let flags = flags | sealing.flags | phase;
         let header = Header { connection: self.peer_id, channel, flags, number };
         let len = len + TAG_BYTES;
         let packet = room.get_mut(..len).unwrap_or_default();
         if let Some(place) = packet.first_chunk_mut() {
             *place = header.to_bytes();
         }
-        match self.keys.seal.awake(self.common.suites.as_ref()) {
-            Some(key) => key.seal(number, packet),
-            // Nothing readable may leave; what is zeroed fails at the peer.
-            None => packet.fill(0),
-        }
+        self.keys.seal(self.common.means(), number, packet);
         let eliciting = has_frames && matches!(self.phase, Phase::Open);
         if eliciting || sealing.tag != 0 {
             let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
@@ -626,6 +638,9 @@ impl Connection {
         if !self.probe || flags & flag::PROBE != 0 {
             self.ping_due = false;
             self.probe = false;
+        }
+        if self.keys.take_ask() {
+            self.probe();
         }
         self.spoke_at = now;
         self.traffic.packets_out += 1;
@@ -657,6 +672,7 @@ impl Connection {
             Phase::Closed(_) => return Timestamp::NEVER,
         }
         let mut at = self.heard_at.after(self.common.config.idle_timeout).min(self.rest_at());
+        at = at.min(self.keys.deadline());
         if !self.ping_due {
             at = at.min(self.spoke_at.after(self.keepalive_wait));
         }
@@ -689,8 +705,8 @@ impl Connection {
             }
         }
         self.rest(now);
-        if self.next_number >= NUMBER_MAX {
-            return self.fail(now, CloseReason::KeyWornOut, sink);
+        if self.keys_timed_out(now, sink) {
+            return;
         }
         self.ready |= self.ack_is_due(now);
         if now >= self.spoke_at.after(self.keepalive_wait) {
@@ -702,13 +718,13 @@ impl Connection {
     /// Gives back the memory that an idle session has no use for.
     fn rest(&mut self, now: Timestamp) {
         if self.desk.rest(now) && now >= self.spoke_at.after(PARK_AFTER) {
-            self.keys.seal.rest();
+            self.keys.rest();
         }
     }
 
     /// When [`rest`](Self::rest) has something to do.
     fn rest_at(&self) -> Timestamp {
-        let idle = self.desk.is_parked() && self.keys.seal.is_awake();
+        let idle = self.desk.is_parked() && self.keys.is_awake();
         if idle { self.spoke_at.after(PARK_AFTER) } else { Timestamp::NEVER }
     }
 }

@@ -19,9 +19,10 @@ use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
-use crate::header::{Form, Header, parse};
+use crate::header::{Form, Header, flag, parse};
 use crate::identity::{ServerIdentity, TokenKey, UserId};
-use crate::protection::{DirectionKey, Keys, Role, SealKey};
+use crate::keys::Keys;
+use crate::protection::{DirectionKey, Role};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::stats::{DropCause, EndpointStats, SessionStats};
 use crate::timers::Timers;
@@ -334,23 +335,28 @@ impl Endpoint {
         if half_open.peer != peer {
             return Err(DropCause::OtherAddress);
         }
-        let (suites, cipher) = (self.common.suites.as_ref(), half_open.cipher);
+        if header.flags & flag::PHASE != 0 {
+            return Err(DropCause::NotAuthentic);
+        }
+        let common = Arc::clone(&self.common);
+        let (suites, cipher) = (common.suites.as_ref(), half_open.cipher);
         let len = bytes.len() as u64;
         // Only the key for this direction, before it is known that the packet is worth more.
         let open = DirectionKey::new(suites, cipher, &half_open.split.client_to_server);
         let open = open.ok_or(DropCause::NotAuthentic)?;
         let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
-        let seal = SealKey::new(suites, cipher, &half_open.split.server_to_client);
-        let mut seal = seal.ok_or(DropCause::NotAuthentic)?;
         let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
         self.targets.remove(&half_open.server_id);
         if let Err(reason) = self.check_place(now, &half_open.token_id) {
             self.count_refusal(reason);
-            let seal = seal.awake(self.common.suites.as_ref()).ok_or(DropCause::NotAuthentic)?;
-            return self.answer(Answer::unborn(&half_open, seal, reason));
+            let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
+            let seal = seal.ok_or(DropCause::NotAuthentic)?;
+            return self.answer(Answer::unborn(&half_open, &seal, reason));
         }
         self.door.spent.spend(half_open.token_id, half_open.token_expires_at_unix_s);
-        let key = self.establish(now, &half_open, Keys { seal, open });
+        let (means, split) = (common.means(), &half_open.split);
+        let keys = Keys::with_open(now, means, cipher, split, Role::Server, open);
+        let key = self.establish(now, &half_open, keys);
         if let Some((_, session)) = self.at(key.slot()) {
             session.connection.on_authentic(now, header, len);
         }
@@ -434,6 +440,9 @@ impl Endpoint {
         };
         if session.connection.is_closed() {
             return self.free(slot);
+        }
+        if session.connection.wants_exchange(now) {
+            session.connection.exchange(now, self.door.secrets.as_mut());
         }
         self.timers.arm(slot, session.connection.deadline());
         if !session.queued && session.connection.wants_transmit(now) {

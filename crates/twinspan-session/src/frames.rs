@@ -6,6 +6,7 @@ use twinspan_core::aead::TAG_BYTES;
 use twinspan_core::bytes::{NoRoom, ReadError, Reader, Writer, varint_len};
 use twinspan_reliable::{Ack, Channel, Delivery, Fragment, StreamId};
 
+use crate::exchange::Rekey;
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 
 /// Most bytes before a frame's payload: length, channel, message number, fragment.
@@ -22,10 +23,13 @@ pub(crate) const ACK_BLOCK_BYTES_MAX: usize = ACK_HEAD_BYTES + BITMAP_BYTES_MAX;
 const TEXT_END_MAX: usize = PACKET_BYTES_MAX - TAG_BYTES;
 /// The unit of an ack's delay.
 const DELAY_UNIT_US: u128 = 16;
+/// The steps of REKEY.
+const REKEY_OFFER: u8 = 1;
+const REKEY_ANSWER: u8 = 2;
 
 /// Control messages that are sent once: PING, CLOSE, TIME.
 pub(crate) const CONTROL_ONCE: Channel = Channel::new(Delivery::Unreliable, StreamId::CONTROL);
-/// Control messages that must arrive: CREDIT.
+/// Control messages that must arrive: CREDIT, REKEY.
 pub(crate) const CONTROL_SURE: Channel = Channel::new(Delivery::Unordered, StreamId::CONTROL);
 
 /// An authentic packet does not say what the specification allows: the peer is at fault.
@@ -340,16 +344,28 @@ pub(crate) enum Control {
     Close { reason: u8 },
     Credit { total: u64 },
     Time { nanos: u64 },
+    Rekey(Rekey),
 }
+
+/// Bytes of the longest control message.
+const CONTROL_BYTES_MAX: usize = 34;
 
 /// A control message's bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ControlBytes {
-    bytes: [u8; 9],
+    bytes: [u8; CONTROL_BYTES_MAX],
     len: usize,
 }
 
 impl ControlBytes {
+    /// A body longer than [`CONTROL_BYTES_MAX`] - 1 is cut.
+    fn new(kind: u8, body: &[u8]) -> Self {
+        let mut bytes = [0; CONTROL_BYTES_MAX];
+        let parts = core::iter::once(&kind).chain(body);
+        bytes.iter_mut().zip(parts).for_each(|(out, byte)| *out = *byte);
+        Self { bytes, len: CONTROL_BYTES_MAX.min(1 + body.len()) }
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
@@ -357,15 +373,20 @@ impl ControlBytes {
 
 impl Control {
     pub(crate) fn to_bytes(self) -> ControlBytes {
-        let word = |kind: u8, value: u64| {
-            let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
-            ControlBytes { bytes: [kind, a, b, c, d, e, f, g, h], len: 9 }
-        };
         match self {
-            Self::Ping => ControlBytes { len: 1, ..word(1, 0) },
-            Self::Close { reason } => ControlBytes { len: 2, ..word(2, u64::from(reason)) },
-            Self::Credit { total } => word(3, total),
-            Self::Time { nanos } => word(4, nanos),
+            Self::Ping => ControlBytes::new(1, &[]),
+            Self::Close { reason } => ControlBytes::new(2, &[reason]),
+            Self::Credit { total } => ControlBytes::new(3, &total.to_le_bytes()),
+            Self::Time { nanos } => ControlBytes::new(4, &nanos.to_le_bytes()),
+            Self::Rekey(rekey) => {
+                let (step, public) = match rekey {
+                    Rekey::Offer(public) => (REKEY_OFFER, public),
+                    Rekey::Answer(public) => (REKEY_ANSWER, public),
+                };
+                let mut body = [step; 33];
+                body.iter_mut().skip(1).zip(public).for_each(|(out, byte)| *out = byte);
+                ControlBytes::new(9, &body)
+            }
         }
     }
 
@@ -377,6 +398,11 @@ impl Control {
             (2, CONTROL_ONCE) => Self::Close { reason: reader.u8()? },
             (3, CONTROL_SURE) => Self::Credit { total: reader.u64()? },
             (4, CONTROL_ONCE) => Self::Time { nanos: reader.u64()? },
+            (9, CONTROL_SURE) => Self::Rekey(match reader.u8()? {
+                REKEY_OFFER => Rekey::Offer(reader.array()?),
+                REKEY_ANSWER => Rekey::Answer(reader.array()?),
+                _ => return Err(Violation),
+            }),
             _ => return Err(Violation),
         };
         if reader.is_empty() { Ok(control) } else { Err(Violation) }

@@ -28,7 +28,7 @@ pub(crate) mod flag {
     /// Not given a meaning yet.
     pub(crate) const RESERVED: u8 = 0x80;
     /// What version 1 neither sends nor takes.
-    pub(crate) const LATER: u8 = PHASE | LZ4 | RESERVED;
+    pub(crate) const LATER: u8 = LZ4 | RESERVED;
 }
 
 /// The header of a sealed packet.
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn flags_of_later_versions_are_dropped() {
-        for later in [flag::PHASE, flag::LZ4, flag::RESERVED] {
+        for later in [flag::LZ4, flag::RESERVED] {
             let mut bytes = GOLDEN;
             bytes[5] |= later;
             assert_eq!(parse(&bytes), Err(DropCause::UnsupportedFlag));

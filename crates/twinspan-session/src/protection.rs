@@ -1,10 +1,10 @@
 //! Packet protection: keys of one direction, and how a packet is sealed and opened with them.
 
-use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use twinspan_core::aead::{AeadSuite, Cipher, NONCE_BYTES, PacketKey, TAG_BYTES};
 
 use crate::header::HEADER_BYTES;
-use crate::noise::{OutputLen, Secret, Split};
+use crate::noise::{OutputLen, Secret};
 
 /// The keys of one direction and phase, session 5.2.
 pub(crate) struct DirectionKey {
@@ -47,78 +47,11 @@ impl DirectionKey {
     }
 }
 
-/// A key to seal with that can rest: what a cipher expands a key to takes some 600 bytes, half of
-/// what an idle session costs, and is made again in less than a microsecond.
-pub(crate) struct SealKey {
-    awake: Option<DirectionKey>,
-    cipher: Cipher,
-    key: Secret,
-    iv: [u8; NONCE_BYTES],
-}
-
-impl SealKey {
-    /// `None` when the suite has no such cipher.
-    pub(crate) fn new(suite: &dyn AeadSuite, cipher: Cipher, secret: &Secret) -> Option<Self> {
-        let (key, iv) = key_and_iv(cipher, secret)?;
-        let awake = Some(DirectionKey { key: suite.key(cipher, &key)?, iv });
-        Some(Self { awake, cipher, key, iv })
-    }
-
-    /// The key at work. A suite that had the cipher before has it now: were that wrong, there is
-    /// `None` and nothing may leave.
-    pub(crate) fn awake(&mut self, suite: &dyn AeadSuite) -> Option<&DirectionKey> {
-        if self.awake.is_none() {
-            let key = suite.key(self.cipher, &self.key)?;
-            self.awake = Some(DirectionKey { key, iv: self.iv });
-        }
-        self.awake.as_ref()
-    }
-
-    /// See [`PacketKey::prefetch`].
-    pub(crate) fn prefetch(&self) {
-        if let Some(key) = &self.awake {
-            key.prefetch();
-        }
-    }
-
-    /// Gives the memory back until it is needed again.
-    pub(crate) fn rest(&mut self) {
-        self.awake = None;
-    }
-
-    pub(crate) const fn is_awake(&self) -> bool {
-        self.awake.is_some()
-    }
-}
-
-/// The keys of both directions as one end sees them.
-pub(crate) struct Keys {
-    pub(crate) open: DirectionKey,
-    pub(crate) seal: SealKey,
-}
-
 /// Which end of the session this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Client,
     Server,
-}
-
-impl Keys {
-    pub(crate) fn new(
-        suite: &dyn AeadSuite,
-        cipher: Cipher,
-        split: &Split,
-        role: Role,
-    ) -> Option<Self> {
-        let (up, down) = (&split.client_to_server, &split.server_to_client);
-        let (seal, open) = match role {
-            Role::Client => (up, down),
-            Role::Server => (down, up),
-        };
-        let seal = SealKey::new(suite, cipher, seal)?;
-        Some(Self { seal, open: DirectionKey::new(suite, cipher, open)? })
-    }
 }
 
 fn key_and_iv(cipher: Cipher, secret: &Secret) -> Option<(Secret, [u8; NONCE_BYTES])> {
@@ -127,6 +60,28 @@ fn key_and_iv(cipher: Cipher, secret: &Secret) -> Option<(Secret, [u8; NONCE_BYT
     expand(secret, b"twinspan v1 key", cipher, key.as_mut_slice())?;
     expand(secret, b"twinspan v1 iv", cipher, &mut iv)?;
     Some((key, iv))
+}
+
+/// The secret of the phase after the one of `secret`, session 5.2.
+pub(crate) fn next_secret(cipher: Cipher, secret: &Secret) -> Option<Secret> {
+    let mut next = Secret::new([0; 32]);
+    expand(secret, b"twinspan v1 next", cipher, next.as_mut_slice())?;
+    Some(next)
+}
+
+/// The next phase's secret with an exchange mixed into it, session 5.8.
+pub(crate) fn mixed_secret(
+    cipher: Cipher,
+    next: &Secret,
+    shared: &Secret,
+    offer: &[u8; 32],
+    answer: &[u8; 32],
+) -> Option<Secret> {
+    let prk = Salt::new(HKDF_SHA256, next.as_slice()).extract(shared.as_slice());
+    let mut mixed = Secret::new([0; 32]);
+    let info = [&b"twinspan v1 mix"[..], &[cipher as u8], offer, answer];
+    prk.expand(&info, OutputLen(32)).ok()?.fill(mixed.as_mut_slice()).ok()?;
+    Some(mixed)
 }
 
 /// HKDF-Expand with the secret as PRK and info = label ‖ suite.
@@ -170,18 +125,6 @@ mod tests {
             let text = key(cipher).open(0x0102_0304_0506_0708, &mut packet);
             assert_eq!(text, Some(&b"\x07\x00state"[..]));
         }
-    }
-
-    #[test]
-    fn a_key_that_rested_seals_as_before() {
-        let suite = CryptoSuite::AES_FIRST;
-        let mut seal = SealKey::new(&suite, Cipher::Aes128Gcm, &Secret::new([9; 32])).unwrap();
-        seal.rest();
-        assert!(!seal.is_awake());
-        let mut packet = [7; HEADER_BYTES + 5 + TAG_BYTES];
-        seal.awake(&suite).unwrap().seal(3, &mut packet);
-        let text = key(Cipher::Aes128Gcm).open(3, &mut packet);
-        assert_eq!(text, Some(&[7; 5][..]));
     }
 
     #[test]

@@ -68,6 +68,8 @@ drop_causes! {
     TooOld, too_old;
     /// The tag does not verify.
     NotAuthentic, not_authentic;
+    /// Of a key phase that is over.
+    OldPhase, old_phase;
     /// The session is closing and takes nothing.
     Closing, closing;
     /// An answer that found no place in the bounded queue.

@@ -6,4 +6,5 @@ mod handshake;
 mod hostile;
 mod latency;
 mod life;
+mod rekey;
 mod rig;

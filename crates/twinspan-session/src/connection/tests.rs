@@ -12,14 +12,12 @@ const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
 fn end(role: Role) -> Connection {
     let split =
         Split { client_to_server: Secret::new([1; 32]), server_to_client: Secret::new([2; 32]) };
-    let keys = Keys::new(&CryptoSuite::AES_FIRST, Cipher::Aes128Gcm, &split, role).unwrap();
+    let common = Common::new(SessionConfig::default(), Arc::new(CryptoSuite::AES_FIRST));
+    let (start, cipher) = (Timestamp::START, Cipher::Aes128Gcm);
+    let keys = Keys::new(start, common.means(), cipher, &split, role).unwrap();
     let (jitter, skips) = (Stream::new(1, "jitter", 0), Stream::new(1, "skips", 0));
     let parts = ConnectionParts { role, keys, peer_id: 7, jitter, skips };
-    Connection::new(
-        Timestamp::START,
-        &Common::new(SessionConfig::default(), Arc::new(CryptoSuite::AES_FIRST)),
-        parts,
-    )
+    Connection::new(start, &common, parts)
 }
 
 fn at(millis: u64) -> Timestamp {
@@ -79,7 +77,12 @@ fn a_one_time_message_is_acknowledged_within_100_ms() {
 #[test]
 fn a_worn_out_key_ends_the_session() {
     let (mut client, mut server) = (end(Role::Client), end(Role::Server));
-    client.set_number(NUMBER_MAX);
+    client.set_number(1 << 24);
+    client.send(at(0), EVENTS, b"event").unwrap();
+    carry(at(0), &mut client, &mut server);
+    assert_eq!(client.deadline(), Timestamp::START);
+    let closed = SendError::Closed(CloseReason::KeyWornOut);
+    assert_eq!(client.send(at(0), EVENTS, b"event"), Err(closed));
     let mut closed = None;
     client.handle_timeout(at(1), &mut |notice| {
         if let Notice::Closed { reason } = notice {

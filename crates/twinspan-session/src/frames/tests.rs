@@ -99,8 +99,12 @@ fn a_bundle_with_acks_has_its_golden_bytes() {
 
 #[test]
 fn control_messages_have_their_golden_bytes() {
+    let offer = [&[9, 1][..], &[7; 32]].concat();
+    let answer = [&[9, 2][..], &[8; 32]].concat();
     for (control, channel, bytes) in [
-        (Control::Ping, CONTROL_ONCE, &[1][..]),
+        (Control::Rekey(Rekey::Offer([7; 32])), CONTROL_SURE, &offer[..]),
+        (Control::Rekey(Rekey::Answer([8; 32])), CONTROL_SURE, &answer),
+        (Control::Ping, CONTROL_ONCE, &[1]),
         (Control::Close { reason: 33 }, CONTROL_ONCE, &[2, 33]),
         (Control::Credit { total: 0x0102 }, CONTROL_SURE, &[3, 2, 1, 0, 0, 0, 0, 0, 0]),
         (Control::Time { nanos: 0x0304 }, CONTROL_ONCE, &[4, 4, 3, 0, 0, 0, 0, 0, 0]),
