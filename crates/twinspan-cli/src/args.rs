@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod service;
+
+pub use service::{BotsArgs, KeysArgs, KeysCommand, ServeArgs, TokenArgs};
+
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;
 
@@ -22,9 +26,14 @@ pub struct Cli {
 pub enum Command {
     /// Run a world server with bots and a live page on this machine
     Demo(DemoArgs),
-    /// Run bots against a server; reads its plan from standard input, as `demo` writes it
-    #[command(hide = true)]
-    Bots,
+    /// Run a world server until it is told to stop
+    Serve(ServeArgs),
+    /// Let bots play on a server
+    Bots(BotsArgs),
+    /// Print a connect token that lets a user in at a server
+    Token(TokenArgs),
+    /// Make and look at key files
+    Keys(KeysArgs),
     /// Run the same server and clients in the deterministic simulator
     Sim(SimArgs),
 }
@@ -134,6 +143,13 @@ impl DemoArgs {
 }
 
 /// Reads an address with a port.
+///
+/// # Errors
+/// What to write, with an example.
+pub fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
+    address(text)
+}
+
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "give an address and a port, as in 127.0.0.1:7777 or [::1]:7777")
 }
@@ -168,6 +184,8 @@ fn one_line(error: &clap::Error) -> String {
     if matches!(error.kind(), DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand) {
         return if text.contains("Usage: twinspan sim") {
             "twinspan: no command given after `sim`; try `twinspan sim run`\n".into()
+        } else if text.contains("Usage: twinspan keys") {
+            "twinspan: no command given after `keys`; try `twinspan keys new`\n".into()
         } else {
             "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into()
         };
@@ -201,6 +219,13 @@ mod tests {
             &["twinspan", "sim"],
             &["twinspan", "sim", "run", "--scenario", "moon"],
             &["twinspan", "sim", "run", "--seed", "-1"],
+            &["twinspan", "keys"],
+            &["twinspan", "token"],
+            &["twinspan", "token", "--server", "127.0.0.1:1", "--user", "bob"],
+            &["twinspan", "serve"],
+            &["twinspan", "bots", "--server", "127.0.0.1:1"],
+            &["twinspan", "bots", "--bots", "5"],
+            &["twinspan", "bots", "--token-file", "a", "--keys", "b", "--server", "127.0.0.1:1"],
         ] {
             let refusal = refused(args);
             assert_eq!(refusal.status, 2, "{args:?}");

@@ -1,4 +1,6 @@
-//! `twinspan bots`: the bots of a demo, in a process of their own.
+//! `twinspan bots`: the bots of a demo, in a process of their own, or visitors of a server.
+
+mod visit;
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -19,7 +21,7 @@ use twinspan_provider::{
 };
 use twinspan_session::{CloseReason, ConnectToken, CryptoSuite};
 
-use crate::args::BOTS_MAX;
+use crate::args::{BOTS_MAX, BotsArgs};
 use crate::error::CommandError;
 use crate::plan::{Network, Order, Plan, Report, read_line};
 
@@ -43,10 +45,14 @@ type SharedFleet = Rc<RefCell<Fleet>>;
 /// Runs the bots and returns the exit status.
 ///
 /// # Errors
-/// [`CommandError`] when the plan cannot be used or nothing can be reported.
-pub fn run() -> Result<u8, CommandError> {
+/// [`CommandError`] when the plan or the tokens cannot be used or nothing can be reported.
+pub fn run(args: &BotsArgs) -> Result<u8, CommandError> {
+    if args.is_visit() {
+        return visit::run(args);
+    }
     if io::stdin().is_terminal() {
-        return Err(CommandError::Plan("a terminal is no plan".into()));
+        let hint = "a terminal is no plan, give --keys and --server or --token-file";
+        return Err(CommandError::Plan(hint.into()));
     }
     let mut input = BufReader::new(io::stdin());
     let plan = read_plan(&mut input)?;
@@ -54,16 +60,22 @@ pub fn run() -> Result<u8, CommandError> {
     let reactor = ReactorEnv::with_epoch(None, plan.epoch_nanos).map_err(CommandError::Bots)?;
     reactor.clone().block_on(async move {
         let began = reactor.now();
-        let mut fleets = Vec::new();
-        for (index, tokens) in plan.tokens.chunks(BOTS_PER_SOCKET).enumerate() {
-            let env = ConditionedEnv::new(reactor.clone(), LinkControl::new());
-            set_network(env.control(), plan.conditions, tokens.len());
-            let bots = Rc::new(RefCell::new(muster(&env, &plan, index, tokens)?));
-            let task = launch(&env, plan.server, Rc::clone(&bots)).await?;
-            fleets.push(Afloat { bots, link: env.control().clone(), _task: task });
-        }
+        let fleets = assemble(&reactor, &plan).await?;
         attend(&reactor, began, &fleets, &orders).await
     })
+}
+
+/// Puts all bots of a plan to work.
+async fn assemble(reactor: &ReactorEnv, plan: &Plan) -> Result<Vec<Afloat>, CommandError> {
+    let mut fleets = Vec::new();
+    for (index, tokens) in plan.tokens.chunks(BOTS_PER_SOCKET).enumerate() {
+        let env = ConditionedEnv::new(reactor.clone(), LinkControl::new());
+        set_network(env.control(), plan.conditions, tokens.len());
+        let bots = Rc::new(RefCell::new(muster(&env, plan, index, tokens)?));
+        let task = launch(&env, plan.server, Rc::clone(&bots)).await?;
+        fleets.push(Afloat { bots, link: env.control().clone(), _task: task });
+    }
+    Ok(fleets)
 }
 
 /// A fleet at work.

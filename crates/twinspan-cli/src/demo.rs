@@ -8,12 +8,9 @@ mod summary;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use twinspan_core::link::Conditions;
 use twinspan_game::{ServerConfig, ServerHandle, serve};
 use twinspan_session::UserId;
@@ -23,6 +20,7 @@ use crate::error::CommandError;
 use crate::http::{Board, HttpServer};
 use crate::plan::{Network, Order, Plan};
 use crate::process;
+use crate::signals::Signals;
 use console::{Beginning, Console};
 use crew::{Crew, Orders};
 use show::Show;
@@ -214,27 +212,5 @@ impl Demo {
     fn is_settled(&self) -> bool {
         let report = self.crew.latest().report;
         report.resting && report.settled >= report.connected.saturating_sub(report.ended)
-    }
-}
-
-/// Interrupts: the first one asks for a drain, a second one ends the program at once.
-struct Signals {
-    caught: Arc<AtomicBool>,
-}
-
-impl Signals {
-    fn catch() -> Result<Self, CommandError> {
-        let caught = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // The order matters: the second registration sets what the first one looks at.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&caught))
-                .and_then(|_| flag::register(signal, Arc::clone(&caught)))
-                .map_err(CommandError::Signals)?;
-        }
-        Ok(Self { caught })
-    }
-
-    fn caught(&self) -> bool {
-        self.caught.load(Ordering::Relaxed)
     }
 }

@@ -18,6 +18,9 @@ pub enum CommandError {
     /// The world server could not start.
     #[error("{0}{advice}", advice = serve_advice(.0))]
     Serve(ServeError),
+    /// The configured world server could not start.
+    #[error("{0}{advice}", advice = start_advice(.0))]
+    Start(ServeError),
     /// The page could not be served.
     #[error("{0}; {advice}serve no page with --no-http", advice = http_advice(.0))]
     Http(HttpError),
@@ -30,6 +33,23 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    /// A key file cannot be used.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeysError),
+    /// A server's configuration cannot be used.
+    #[error(transparent)]
+    Configuration(#[from] crate::serve::ConfigError),
+    /// The server's figures cannot be served.
+    #[error("{0}; choose another address for `metrics` in the configuration, or leave it out")]
+    Metrics(HttpError),
+    /// Tokens for bots cannot be used.
+    #[error("{file}: {what}")]
+    Tokens {
+        /// Where they were read from.
+        file: String,
+        /// What is wrong with them.
+        what: String,
+    },
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
@@ -44,6 +64,16 @@ const fn serve_advice(error: &ServeError) -> &'static str {
         ServeError::Bind(BindError::Os { .. }) => "; choose another address with --listen",
         // These end with what to choose.
         ServeError::Bind(_) => " with --listen",
+        _ => "",
+    }
+}
+
+/// The same about one whose address is in a file.
+const fn start_advice(error: &ServeError) -> &'static str {
+    match error {
+        ServeError::Bind(BindError::Os { .. }) => "; choose another `listen` in the configuration",
+        // These end with what to choose.
+        ServeError::Bind(_) => " as `listen` in the configuration",
         _ => "",
     }
 }
@@ -71,8 +101,14 @@ impl CommandError {
     /// the signal for it had ended the program, when nobody reads standard output any more.
     pub fn status(&self) -> u8 {
         match self {
-            Self::Serve(ServeError::Os(_)) | Self::Http(HttpError::Thread { .. }) => 1,
-            Self::Serve(_) | Self::Http(_) | Self::Plan(_) | Self::Scenario(_) => 2,
+            Self::Serve(ServeError::Os(_))
+            | Self::Start(ServeError::Os(_))
+            | Self::Http(HttpError::Thread { .. })
+            | Self::Metrics(HttpError::Thread { .. }) => 1,
+            Self::Serve(_) | Self::Start(_) | Self::Http(_) | Self::Plan(_) | Self::Scenario(_) => {
+                2
+            }
+            Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
             Self::Bots(_) | Self::Output(_) | Self::Signals(_) => 1,
         }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use twinspan_cli::args::{Command, SimCommand, parse};
-use twinspan_cli::{bots, demo, sim};
+use twinspan_cli::{bots, demo, keys, serve, sim};
 
 fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     };
     let ended = match &cli.command {
         Command::Demo(args) => demo::run(args),
-        Command::Bots => bots::run(),
+        Command::Serve(args) => serve::run(args),
+        Command::Bots(args) => bots::run(args),
+        Command::Token(args) => keys::token(args),
+        Command::Keys(args) => keys::run(args),
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),
         },

@@ -16,6 +16,11 @@ pub(crate) fn resident_bytes_max() -> Option<u64> {
     field_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
+/// Memory of this process that is resident now, in bytes; `None` where the kernel does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    field_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
 /// The number behind `name` in a table of kibibytes, in bytes.
 fn field_kib(table: &str, name: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(name))?;

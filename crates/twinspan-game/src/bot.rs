@@ -101,6 +101,9 @@ impl Bot {
 
     fn think(&mut self, now: Timestamp) {
         while let Some(notice) = self.client.poll_notice() {
+            if notice == Notice::Draining {
+                self.rest();
+            }
             if matches!(notice, Notice::Entered { .. }) {
                 self.connected_at = Some(now);
                 self.turn_at = now;

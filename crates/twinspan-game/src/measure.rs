@@ -62,6 +62,21 @@ impl Latency {
         self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
+    /// How many of the durations were no longer than `most`, as near as three digits tell.
+    pub fn count_up_to(&self, most: Duration) -> u64 {
+        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        self.histogram.as_ref().map_or(0, |histogram| histogram.count_between(0, nanos))
+    }
+
+    /// The sum of all durations, as near as three digits tell.
+    pub fn sum(&self) -> Duration {
+        let nanos = self.histogram.as_ref().map_or(0.0, |histogram| {
+            if histogram.is_empty() { 0.0 } else { histogram.mean() * histogram.len() as f64 }
+        });
+        // A float cast saturates.
+        Duration::from_nanos(nanos as u64)
+    }
+
     /// Adds all that `other` recorded.
     pub fn add(&mut self, other: &Self) {
         if let (Some(histogram), Some(other)) = (&mut self.histogram, &other.histogram) {
@@ -126,6 +141,17 @@ mod tests {
         assert!((seen.p50_ms - 500.0).abs() < 1.0, "{seen:?}");
         assert!((seen.p99_ms - 990.0).abs() < 2.0, "{seen:?}");
         assert!((seen.p999_ms - 999.0).abs() < 2.0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_histogram_counts_up_to_a_bound_and_sums() {
+        let mut latency = Latency::default();
+        assert_eq!((latency.count_up_to(Duration::MAX), latency.sum()), (0, Duration::ZERO));
+        [1, 2, 3, 100].into_iter().for_each(|ms| latency.record(Duration::from_millis(ms)));
+        assert_eq!(latency.count_up_to(Duration::from_millis(3)), 3);
+        assert_eq!(latency.count_up_to(Duration::from_micros(10)), 0);
+        assert_eq!(latency.count_up_to(Duration::from_secs(3_600)), 4);
+        assert!((latency.sum().as_secs_f64() - 0.106).abs() < 0.000_2, "{:?}", latency.sum());
     }
 
     #[test]

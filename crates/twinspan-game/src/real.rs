@@ -4,4 +4,6 @@ mod client;
 mod server;
 
 pub use client::{ClientHandle, ConnectError, View, connect, connect_with};
-pub use server::{ServeError, ServerHandle, Traffic, serve, serve_with_messages};
+pub use server::{
+    ServeError, ServeOptions, ServerFigures, ServerHandle, Traffic, serve, serve_with,
+};

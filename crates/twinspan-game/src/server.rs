@@ -6,6 +6,7 @@ mod players;
 mod schedule;
 mod snapshot;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ const CATCH_UP_TICKS_MAX: u32 = 4;
 /// The tick at which a server drains by itself, after 828 days: ticks have 32 bits on the wire, and
 /// a quarter of an hour is enough to say good-bye.
 const TICK_LAST: u32 = u32::MAX - 15 * 60 * TICK_HZ;
+/// A drain ends when all was acknowledged and clients sent nothing reliable for so long: what one of
+/// them had under way, and must send again, is not cut off.
+const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// Ticks between two samples of the world's invariants.
 const INVARIANT_TICKS: u32 = 600;
 /// Late ticks whose moment is kept for whoever asks why.
@@ -77,6 +81,8 @@ pub struct ServerStats {
     pub visible_samples: u64,
     /// Sampled checks of the world that failed; a defect of ours if ever above zero.
     pub invariants_broken: u64,
+    /// Reliable messages that nobody had acknowledged when a drain closed the sessions.
+    pub undelivered_at_end: u64,
 }
 
 impl Clone for ServerStats {
@@ -95,6 +101,7 @@ impl Clone for ServerStats {
         let Self { ticks, late_ticks, skipped_ticks, states_scheduled, states_unsent, .. } =
             *source;
         let Self { visible_entities, visible_samples, invariants_broken, .. } = *source;
+        let undelivered_at_end = source.undelivered_at_end;
         *self = Self {
             ticks,
             late_ticks,
@@ -106,6 +113,7 @@ impl Clone for ServerStats {
             visible_entities,
             visible_samples,
             invariants_broken,
+            undelivered_at_end,
         };
     }
 }
@@ -114,9 +122,12 @@ impl Clone for ServerStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// Clients were told; waiting for their acknowledgements until the deadline.
+    /// Clients were told; waiting for their acknowledgements until the deadline, and for what they
+    /// had under way themselves.
     Draining {
         until: Timestamp,
+        quiet_at: Timestamp,
+        received: u64,
     },
     /// Sessions are being closed.
     Closing {
@@ -316,11 +327,15 @@ impl Server {
             .sum()
     }
 
-    /// Begins the end: lets nobody in any more, tells every client, waits for what is unacknowledged,
-    /// closes, and is done.
+    /// Begins the end: lets nobody in any more, tells every client, waits for what is unacknowledged
+    /// and for what clients have under way, closes, and is done.
     pub fn drain(&mut self, now: Timestamp) {
         if self.phase == Phase::Serving {
-            self.phase = Phase::Draining { until: now.after(self.config.drain_time_max) };
+            self.phase = Phase::Draining {
+                until: now.after(self.config.drain_time_max),
+                quiet_at: now.after(DRAIN_QUIET),
+                received: self.players.stats().reliable_received,
+            };
             self.players.tell_all_draining();
             self.send_events(now);
         }
@@ -329,6 +344,7 @@ impl Server {
     /// Ends without waiting for what is unacknowledged: closes every session, and is done.
     pub fn stop(&mut self, now: Timestamp) {
         if matches!(self.phase, Phase::Serving | Phase::Draining { .. }) {
+            self.stats.undelivered_at_end = self.unacknowledged() as u64;
             self.endpoint.close_all(now, CloseReason::ServerDraining);
             self.phase = Phase::Closing { until: now.after(self.config.drain_time_max) };
         }
@@ -496,8 +512,17 @@ impl Server {
 
     fn advance_phase(&mut self, now: Timestamp) {
         match self.phase {
-            Phase::Draining { until } if now >= until || self.unacknowledged() == 0 => {
+            Phase::Draining { until, .. } if now >= until || self.players.len() == 0 => {
                 self.stop(now);
+            }
+            Phase::Draining { until, quiet_at, received } => {
+                let newest = self.players.stats().reliable_received;
+                if newest != received || self.unacknowledged() > 0 {
+                    let quiet_at = now.after(DRAIN_QUIET);
+                    self.phase = Phase::Draining { until, quiet_at, received: newest };
+                } else if now >= quiet_at {
+                    self.stop(now);
+                }
             }
             Phase::Closing { until } if now >= until || self.endpoint.is_empty() => {
                 self.phase = Phase::Ended;

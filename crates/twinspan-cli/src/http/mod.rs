@@ -23,6 +23,7 @@
 mod board;
 mod conditions;
 mod events;
+mod metrics;
 mod page;
 mod patience;
 mod routes;
@@ -33,5 +34,6 @@ mod tests;
 pub use board::{Board, EntityDot, InterestRow, MetricsFrame, SessionRow, WorldFrame};
 pub use board::{INTEREST_SPAN, METRICS_SECONDS_MAX};
 pub use events::EVENT_READERS_MAX;
+pub use metrics::Figures;
 pub use routes::BODY_BYTES_MAX;
 pub use server::{CONNECTIONS_MAX, HttpError, HttpServer};

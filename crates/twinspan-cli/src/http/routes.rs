@@ -29,13 +29,21 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What every handler shares.
 struct Shared {
-    addr: SocketAddr,
     board: Arc<Board>,
     on_conditions: Box<dyn Fn(Conditions) + Send + Sync>,
     stopped: watch::Receiver<bool>,
     rendered: Arc<Rendered>,
     readers: Arc<Semaphore>,
-    policy: HeaderValue,
+}
+
+/// Who may ask, and what every reply is marked with.
+pub(super) struct Guard {
+    /// Where the server listens.
+    pub(super) bound: IpAddr,
+    /// Further names that mean this server.
+    pub(super) hosts: Vec<String>,
+    /// What a browser may do with the replies.
+    pub(super) policy: HeaderValue,
 }
 
 /// The routes for a server that listens on `addr`.
@@ -48,14 +56,13 @@ pub(super) fn router(
     // The policy is plain ASCII; should it ever not be, nothing at all is allowed.
     let policy = HeaderValue::from_str(&page::policy())
         .unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    let keeper = Arc::new(Guard { bound: addr.ip(), hosts: Vec::new(), policy });
     let shared = Arc::new(Shared {
-        addr,
         board,
         on_conditions,
         stopped,
         rendered: Arc::default(),
         readers: Arc::new(Semaphore::new(EVENT_READERS_MAX)),
-        policy,
     });
     Router::new()
         .route("/", get(document))
@@ -68,18 +75,22 @@ pub(super) fn router(
         .method_not_allowed_fallback(async || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
+        .layer(middleware::from_fn_with_state(keeper, guard))
         .with_state(shared)
 }
 
 /// Turns foreign requests away and puts the protective headers on every reply.
-async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let mut response = match admit(&request, shared.addr.ip()) {
+pub(super) async fn guard(
+    State(keeper): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = match admit(&request, &keeper) {
         Ok(()) => next.run(request).await,
         Err((status, reason)) => refuse(status, &reason),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, shared.policy.clone());
+    headers.insert(header::CONTENT_SECURITY_POLICY, keeper.policy.clone());
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -98,12 +109,12 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
 /// A page elsewhere can point its own name at this machine (DNS rebinding) and would then be of
 /// one origin with this server; the name in `Host` gives it away. A port is not compared: a
 /// tunnel may change it, and no attacker gains by it.
-fn admit(request: &Request, bound: IpAddr) -> Result<(), (StatusCode, String)> {
+fn admit(request: &Request, keeper: &Guard) -> Result<(), (StatusCode, String)> {
     let headers = request.headers();
     let Some(host) = single(headers, &header::HOST) else {
         return Err((StatusCode::BAD_REQUEST, "send exactly one host header".to_owned()));
     };
-    if !is_own_name(host, bound) {
+    if !is_own_name(host, keeper) {
         return Err((
             StatusCode::FORBIDDEN,
             "this host name is not served here: use localhost or the address itself".to_owned(),
@@ -129,7 +140,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Whether `host` (a name or address, with or without a port) means this server.
-fn is_own_name(host: &str, bound: IpAddr) -> bool {
+fn is_own_name(host: &str, keeper: &Guard) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };
@@ -137,7 +148,8 @@ fn is_own_name(host: &str, bound: IpAddr) -> bool {
         return false;
     }
     let name = authority.host();
-    if name.eq_ignore_ascii_case("localhost") {
+    let is_name = |known: &String| name.eq_ignore_ascii_case(known);
+    if name.eq_ignore_ascii_case("localhost") || keeper.hosts.iter().any(is_name) {
         return true;
     }
     let Ok(ip) = name.trim_matches(['[', ']']).parse::<IpAddr>() else {
@@ -145,10 +157,10 @@ fn is_own_name(host: &str, bound: IpAddr) -> bool {
     };
     // On "any address" the machine's own addresses are all right, and an address, unlike a name,
     // cannot be pointed elsewhere.
-    ip == bound || ip.is_loopback() || bound.is_unspecified()
+    ip == keeper.bound || ip.is_loopback() || keeper.bound.is_unspecified()
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response {
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
     reply(status, &json!({ "error": reason }))
 }
 
@@ -271,11 +283,27 @@ async fn read(body: Body) -> Result<Bytes, (StatusCode, String)> {
 mod tests {
     use super::*;
 
+    fn keeper(bound: &str, hosts: &[&str]) -> Guard {
+        Guard {
+            bound: bound.parse().unwrap(),
+            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            policy: HeaderValue::from_static(""),
+        }
+    }
+
+    #[test]
+    fn configured_names_are_own_and_no_others() {
+        let keeper = keeper("0.0.0.0", &["game-1.internal"]);
+        assert!(is_own_name("game-1.internal:9100", &keeper));
+        assert!(is_own_name("GAME-1.internal", &keeper));
+        assert!(!is_own_name("game-2.internal", &keeper));
+    }
+
     #[test]
     fn own_names_are_the_address_and_the_loopback() {
-        let bound: IpAddr = "127.0.0.1".parse().unwrap();
+        let keeper = keeper("127.0.0.1", &[]);
         for host in ["127.0.0.1", "127.0.0.1:7777", "localhost", "LocalHost:80", "[::1]:7777"] {
-            assert!(is_own_name(host, bound), "{host}");
+            assert!(is_own_name(host, &keeper), "{host}");
         }
         for host in [
             "",
@@ -289,15 +317,15 @@ mod tests {
             "::1",
             "localhost/",
         ] {
-            assert!(!is_own_name(host, bound), "{host}");
+            assert!(!is_own_name(host, &keeper), "{host}");
         }
     }
 
     #[test]
     fn on_any_address_every_literal_address_is_own() {
-        let bound: IpAddr = "0.0.0.0".parse().unwrap();
-        assert!(is_own_name("192.0.2.1:7777", bound));
-        assert!(!is_own_name("evil.example", bound));
+        let keeper = keeper("0.0.0.0", &[]);
+        assert!(is_own_name("192.0.2.1:7777", &keeper));
+        assert!(!is_own_name("evil.example", &keeper));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use twinspan_core::link::Conditions;
 
 use super::board::Board;
+use super::metrics::{self, Figures};
 use super::patience::Patience;
 use super::routes;
 
@@ -113,6 +114,29 @@ impl HttpServer {
         board: Arc<Board>,
         on_conditions: Box<dyn Fn(Conditions) + Send + Sync>,
     ) -> Result<Self, HttpError> {
+        Self::listen(addr, |bound, stopped| routes::router(bound, board, on_conditions, stopped))
+    }
+
+    /// Listens on `addr` and serves a server's figures at `/metrics`, made by `figures` on a thread
+    /// of its own each time somebody asks. `hosts` are names under which they may be asked for,
+    /// besides addresses and `localhost`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] says why the address or the thread could not be had.
+    pub fn start_metrics(
+        addr: SocketAddr,
+        hosts: Vec<String>,
+        figures: Figures,
+    ) -> Result<Self, HttpError> {
+        Self::listen(addr, |bound, _| metrics::router(bound, hosts, figures))
+    }
+
+    /// Listens on `addr` and serves what `routes` makes of the address that was bound.
+    fn listen(
+        addr: SocketAddr,
+        routes: impl FnOnce(SocketAddr, watch::Receiver<bool>) -> Router,
+    ) -> Result<Self, HttpError> {
         let listener = TcpListener::bind(addr).map_err(|source| HttpError::listen(addr, source))?;
         let bound = listener.local_addr().map_err(|source| HttpError::listen(addr, source))?;
         listener.set_nonblocking(true).map_err(|source| HttpError::listen(addr, source))?;
@@ -127,7 +151,7 @@ impl HttpServer {
                 .map_err(|source| HttpError::listen(addr, source))?
         };
         let (stop, stopped) = watch::channel(false);
-        let router = routes::router(bound, board, on_conditions, stopped.clone());
+        let router = routes(bound, stopped.clone());
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || runtime.block_on(serve(listener, router, stopped)))

@@ -11,5 +11,6 @@ mod demo;
 mod input;
 mod page;
 mod real_page;
+mod serve;
 mod sim;
 mod webdriver;

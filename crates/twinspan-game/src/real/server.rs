@@ -86,6 +86,37 @@ struct Shared {
     stats: Mutex<StatsSnapshot>,
 }
 
+impl Shared {
+    fn traffic(&self) -> Traffic {
+        let traffic = &self.traffic;
+        Traffic {
+            packets_in: traffic.packets_in.load(Ordering::Relaxed),
+            packets_out: traffic.packets_out.load(Ordering::Relaxed),
+            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
+            bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A server's figures, to be read on any thread.
+#[derive(Clone, Debug)]
+pub struct ServerFigures {
+    shared: Arc<Shared>,
+}
+
+impl ServerFigures {
+    /// Runs `read` on the counters as last published, at most a second old; final after the end. The
+    /// server never waits for it.
+    pub fn with_stats<T>(&self, read: impl FnOnce(&StatsSnapshot) -> T) -> T {
+        read(&lock(&self.shared.stats))
+    }
+
+    /// What went through the socket so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.traffic()
+    }
+}
+
 /// What the thread tells once it stands.
 struct Started {
     address: SocketAddr,
@@ -108,36 +139,45 @@ pub struct ServerHandle {
     thread: Option<JoinHandle<Result<(), UdpError>>>,
 }
 
-/// Starts a server at `address` on a thread of its own; port 0 picks a free one.
+/// What a server on a thread of its own is given.
+pub struct ServeOptions {
+    /// Where it listens; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// How it is set up; `unix_at_start_s` is taken from the clock.
+    pub config: ServerConfig,
+    /// What it proves itself with and lets users in by; without them it makes fresh ones, and
+    /// [`ServerHandle::token`] is the only way to its tokens.
+    pub keys: Option<ServerKeys>,
+    /// Typed messages of the application; their handlers run on the server's thread.
+    pub messages: Option<ServerMessages>,
+}
+
+impl ServeOptions {
+    /// A server with keys of its own and without messages of the application.
+    pub const fn new(address: SocketAddr, config: ServerConfig) -> Self {
+        Self { address, config, keys: None, messages: None }
+    }
+}
+
+/// Starts a server at `address` with keys of its own on a thread of its own; port 0 picks a free
+/// one.
 ///
 /// # Errors
 /// [`ServeError`] names the setting or the address that cannot be.
 pub fn serve(address: SocketAddr, config: ServerConfig) -> Result<ServerHandle, ServeError> {
-    begin(address, config, None)
+    serve_with(ServeOptions::new(address, config))
 }
 
-/// The same with typed messages of the application; their handlers run on the server's thread.
+/// Starts a server on a thread of its own.
 ///
 /// # Errors
 /// [`ServeError`] names the setting or the address that cannot be.
-pub fn serve_with_messages(
-    address: SocketAddr,
-    config: ServerConfig,
-    messages: ServerMessages,
-) -> Result<ServerHandle, ServeError> {
-    begin(address, config, Some(messages))
-}
-
-fn begin(
-    address: SocketAddr,
-    config: ServerConfig,
-    messages: Option<ServerMessages>,
-) -> Result<ServerHandle, ServeError> {
+pub fn serve_with(options: ServeOptions) -> Result<ServerHandle, ServeError> {
     let shared = Arc::new(Shared::default());
     let (started_tx, started_rx) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("twinspan-world".into()).spawn({
         let shared = Arc::clone(&shared);
-        move || run(address, (config, messages), shared, &started_tx)
+        move || run(options, shared, &started_tx)
     })?;
     let started = match started_rx.recv() {
         Ok(started) => started?,
@@ -158,8 +198,7 @@ fn begin(
 
 /// The server's thread.
 fn run(
-    address: SocketAddr,
-    (config, messages): (ServerConfig, Option<ServerMessages>),
+    options: ServeOptions,
     shared: Arc<Shared>,
     started: &mpsc::SyncSender<Result<Started, ServeError>>,
 ) -> Result<(), UdpError> {
@@ -173,12 +212,9 @@ fn run(
         }
     };
     env.clone().block_on(async {
-        match start(&env, epoch_nanos, address, config).await {
-            Ok((mut server, mut socket, facts)) => {
+        match start(&env, epoch_nanos, options).await {
+            Ok((server, mut socket, facts)) => {
                 let _ = started.send(Ok(facts));
-                if let Some(messages) = messages {
-                    server.set_messages(messages);
-                }
                 let mut tap = Tap::new(server, shared);
                 drive(&env, &mut socket, &mut tap).await
             }
@@ -193,18 +229,20 @@ fn run(
 async fn start(
     env: &ReactorEnv,
     epoch_nanos: u64,
-    address: SocketAddr,
-    mut config: ServerConfig,
+    options: ServeOptions,
 ) -> Result<(Server, <ReactorEnv as NetworkProvider>::Udp, Started), ServeError> {
+    let ServeOptions { address, mut config, keys, messages } = options;
     let socket = env.bind_udp(address, &UdpOptions::default()).await?;
     let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     config.unix_at_start_s =
         unix_now.as_secs().saturating_sub(env.now().as_nanos() / 1_000_000_000);
     let mut secrets = env.secrets();
-    let identity = ServerIdentity::new(secrets.as_mut());
-    let tokens = TokenKey::new(secrets.as_mut());
-    let public_key = identity.public_key();
-    let issuer = TokenIssuer::new(tokens.clone(), public_key);
+    let keys = keys.unwrap_or_else(|| ServerKeys {
+        identity: ServerIdentity::new(secrets.as_mut()),
+        tokens: TokenKey::new(secrets.as_mut()),
+    });
+    let public_key = keys.identity.public_key();
+    let issuer = TokenIssuer::new(keys.tokens.clone(), public_key);
     let facts = Started {
         address: socket.local_addr(),
         report: socket.report(),
@@ -213,13 +251,11 @@ async fn start(
         secrets: env.secrets(),
         epoch_nanos,
     };
-    let server = Server::new(
-        config,
-        Arc::new(CryptoSuite::detect()),
-        ServerKeys { identity, tokens },
-        secrets,
-        &mut |name| env.stream(name, 0),
-    )?;
+    let suites = Arc::new(CryptoSuite::detect());
+    let mut server = Server::new(config, suites, keys, secrets, &mut |name| env.stream(name, 0))?;
+    if let Some(messages) = messages {
+        server.set_messages(messages);
+    }
     Ok((server, socket, facts))
 }
 
@@ -265,13 +301,12 @@ impl ServerHandle {
 
     /// What went through the socket so far.
     pub fn traffic(&self) -> Traffic {
-        let traffic = &self.shared.traffic;
-        Traffic {
-            packets_in: traffic.packets_in.load(Ordering::Relaxed),
-            packets_out: traffic.packets_out.load(Ordering::Relaxed),
-            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
-            bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
-        }
+        self.shared.traffic()
+    }
+
+    /// The figures alone, for whoever shows them: it may outlive the server.
+    pub fn figures(&self) -> ServerFigures {
+        ServerFigures { shared: Arc::clone(&self.shared) }
     }
 
     /// Whether the server's thread has ended.

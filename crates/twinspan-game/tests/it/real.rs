@@ -255,3 +255,20 @@ fn handles_may_be_used_from_other_threads() {
         });
     });
 }
+
+/// Somebody reads figures and does not let go of them: the world goes on.
+#[test]
+fn a_slow_reader_of_figures_holds_up_no_tick() {
+    let server = start();
+    let figures = server.figures();
+    figures.with_stats(|_| {
+        let tick = || server.with_world(|world| world.tick);
+        let before = tick();
+        while tick() < before + 120 {
+            thread::yield_now();
+        }
+    });
+    server.drain().unwrap();
+    // The last word was published when the reader was gone.
+    assert!(figures.with_stats(|stats| stats.stats.ticks) >= 120);
+}

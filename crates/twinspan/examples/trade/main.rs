@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan::game::{
-    ClientConfig, ServerConfig, ServerMessages, UserId, connect_with, serve_with_messages,
+    ClientConfig, ServeOptions, ServerConfig, ServerMessages, UserId, connect_with, serve_with,
 };
 use twinspan::messages::channel::{Channel, Delivery, StreamId};
 use twinspan::messages::{Limits, MessageId, Registry};
@@ -66,11 +66,10 @@ fn handlers(registry: Arc<Registry>) -> Result<ServerMessages, Box<dyn std::erro
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let registry = registry()?;
-    let server = serve_with_messages(
-        "127.0.0.1:0".parse()?,
-        ServerConfig::for_players(2),
-        handlers(Arc::clone(&registry))?,
-    )?;
+    let server = serve_with(ServeOptions {
+        messages: Some(handlers(Arc::clone(&registry))?),
+        ..ServeOptions::new("127.0.0.1:0".parse()?, ServerConfig::for_players(2))
+    })?;
     let config = ClientConfig { messages: Some(registry), ..ClientConfig::default() };
     let alice = connect_with(&server.token(UserId(1)), config.clone())?;
     let bob = connect_with(&server.token(UserId(2)), config)?;

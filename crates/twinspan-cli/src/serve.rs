@@ -1,0 +1,168 @@
+//! `twinspan serve`: a world server until it is told to stop.
+
+mod config;
+mod metrics;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use twinspan_game::{ServeError, ServeOptions, ServerFigures, ServerHandle, serve_with};
+
+use crate::args::ServeArgs;
+use crate::error::CommandError;
+use crate::http::HttpServer;
+use crate::keys::KeyFile;
+use crate::process;
+use crate::signals::{Reloads, Signals};
+use metrics::ProcessFigures;
+
+pub use config::{Config, ConfigError};
+
+/// How often signals are looked at.
+const TURN: Duration = Duration::from_millis(50);
+
+/// What the thread that serves figures reads beside the server's own.
+#[derive(Debug, Default)]
+struct Mood {
+    draining: AtomicBool,
+    reloads_failed: AtomicU64,
+}
+
+/// Runs a server and returns the exit status.
+///
+/// # Errors
+/// [`CommandError`] when it cannot start, or cannot say that it has.
+pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
+    let config = Config::read(&args.config)?;
+    let rules = config.read_rules()?;
+    if args.print_config {
+        let text = config.to_text();
+        return io::stdout().write_all(text.as_bytes()).map_err(CommandError::Output).map(|()| 0);
+    }
+    let keys = KeyFile::read(&config.keys)?;
+    let names = keys.names();
+    let (signals, reloads) = (Signals::catch()?, Reloads::catch()?);
+    let options = ServeOptions {
+        keys: Some(keys.server_keys(&config.keys)?),
+        ..ServeOptions::new(config.listen, config.server(rules))
+    };
+    let mut server = serve_with(options).map_err(|error| failed(args, error))?;
+    let mood = Arc::new(Mood::default());
+    let figures = match config.metrics {
+        Some(address) => Some(
+            start_metrics(address, &config.metrics_hosts, server.figures(), &mood)
+                .map_err(CommandError::Metrics)?,
+        ),
+        None => None,
+    };
+    let mut ready = format!("serving {} with {names}", server.address());
+    if let Some(figures) = &figures {
+        ready += &format!(", figures at http://{}/metrics", figures.local_addr());
+    }
+    say(&ready)?;
+    let asked = serve_until(&config, &server, &signals, &reloads, &mood)?;
+    let ended = end(&mut server, asked, &mood);
+    if let Some(figures) = figures {
+        figures.stop();
+    }
+    ended
+}
+
+fn failed(args: &ServeArgs, error: ServeError) -> CommandError {
+    match error {
+        ServeError::Config(source) => {
+            ConfigError::Setting { path: args.config.clone(), source }.into()
+        }
+        other => CommandError::Start(other),
+    }
+}
+
+fn start_metrics(
+    address: std::net::SocketAddr,
+    hosts: &[String],
+    server: ServerFigures,
+    mood: &Arc<Mood>,
+) -> Result<HttpServer, crate::http::HttpError> {
+    let mood = Arc::clone(mood);
+    let render = move || {
+        let process = ProcessFigures {
+            resident_bytes: process::resident_bytes(),
+            cpu: process::cpu_time(),
+            draining: mood.draining.load(Ordering::Relaxed),
+            reloads_failed: mood.reloads_failed.load(Ordering::Relaxed),
+        };
+        // The server's thread never waits for this lock: it publishes a turn later.
+        server.with_stats(|stats| metrics::render(stats, server.traffic(), process))
+    };
+    HttpServer::start_metrics(address, hosts.to_vec(), Box::new(render))
+}
+
+/// Serves until somebody asks for the end or the server ends by itself; true when asked.
+fn serve_until(
+    config: &Config,
+    server: &ServerHandle,
+    signals: &Signals,
+    reloads: &Reloads,
+    mood: &Mood,
+) -> Result<bool, CommandError> {
+    loop {
+        if signals.caught() {
+            return Ok(true);
+        }
+        if server.has_ended() {
+            return Ok(false);
+        }
+        if reloads.take() {
+            reload(config, server, mood)?;
+        }
+        thread::sleep(TURN);
+    }
+}
+
+/// Reads the rules again; rules that cannot be used leave the ones in force as they are.
+fn reload(config: &Config, server: &ServerHandle, mood: &Mood) -> Result<(), CommandError> {
+    match (&config.rules, config.read_rules()) {
+        (None, _) => say("no rules file is configured: the default rules stay"),
+        (Some(path), Ok(rules)) => {
+            server.replace_rules(rules);
+            say(&format!("rules of {} are in force", path.display()))
+        }
+        (Some(_), Err(error)) => {
+            mood.reloads_failed.fetch_add(1, Ordering::Relaxed);
+            // With standard error closed the figures still tell.
+            let _ = writeln!(io::stderr(), "twinspan: the rules in force stay: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// Drains, or finds out why there is nothing to drain.
+fn end(server: &mut ServerHandle, asked: bool, mood: &Mood) -> Result<u8, CommandError> {
+    if asked {
+        mood.draining.store(true, Ordering::Relaxed);
+        let players = server.with_stats(|stats| stats.sessions.len());
+        say(&format!("draining {players} players; a second signal ends at once"))?;
+        server.begin_drain();
+    }
+    let outcome = server.join();
+    let (players, late) =
+        server.with_stats(|stats| (stats.players.clone(), stats.stats.undelivered_at_end));
+    say(&format!(
+        "ended: {} players came, {} reliable messages sent, {} received, {late} not acknowledged",
+        players.joined, players.reliable_sent, players.reliable_received
+    ))?;
+    if let Err(error) = outcome {
+        // With standard error closed the exit status still tells.
+        let _ = writeln!(io::stderr(), "twinspan: the server's socket failed: {error}");
+        return Ok(1);
+    }
+    Ok(u8::from(!asked))
+}
+
+fn say(line: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Output)
+}
