@@ -27,6 +27,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-grid", 5),
     ("twinspan-game", 5),
     ("twinspan", 6),
+    ("twinspan-fuzz", 6),
     ("twinspan-cli", 7),
 ];
 

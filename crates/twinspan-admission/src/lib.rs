@@ -14,6 +14,8 @@
 
 mod bans;
 mod filter;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gauge;
 mod judge;
 mod rules;

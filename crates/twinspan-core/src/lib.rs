@@ -4,6 +4,8 @@
 
 pub mod aead;
 pub mod bytes;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod link;
 pub mod number;
 pub mod packet;

@@ -52,6 +52,8 @@ mod congestion;
 mod duplicate;
 mod error;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod receiver;
 mod rtt;
 mod sender;

@@ -43,6 +43,8 @@ mod endpoint;
 mod error;
 mod exchange;
 mod frames;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gate;
 mod handshakes;
 mod header;

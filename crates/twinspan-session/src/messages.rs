@@ -181,7 +181,7 @@ impl<'a> Hello<'a> {
         Ok(hello)
     }
 
-    fn read(bytes: &'a [u8]) -> Result<Option<Self>, ReadError> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Option<Self>, ReadError> {
         let mut reader = Reader::new(bytes);
         let prologue = Reader::new(bytes).take(PROLOGUE_BYTES)?;
         reader.take(HEADER_BYTES)?;

@@ -48,6 +48,8 @@ mod config;
 mod encode;
 mod entity;
 pub mod event;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod grid;
 mod id;
 mod input;

@@ -1,0 +1,44 @@
+//! Every fuzz body in one table; tests replay the seeds at every alignment, and mutations of them.
+//!
+//! The bodies stand in the libraries, behind their features `fuzz`. The programs that libFuzzer
+//! runs are five lines each, in the workspace `fuzz/`; the seeds are in `fuzz/seeds`, a folder for
+//! each target. `cargo fuzz run session-frames fuzz/corpus/session-frames fuzz/seeds/session-frames`
+//! goes on from them, on a nightly compiler.
+#![forbid(unsafe_code)]
+
+use twinspan_core::fuzz::{Body, digest};
+use twinspan_relay::{Direction, TrunkKey, TrunkTags};
+
+/// The key whose tags the seeds of the relay's frames have.
+pub const TRUNK_KEY: [u8; 32] = [7; 32];
+
+const RELAY: &[(&str, Body)] = &[("relay-frame", fuzz_relay_frame)];
+
+/// Every target by its name.
+pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
+    [
+        twinspan_session::fuzz::TARGETS,
+        twinspan_reliable::fuzz::TARGETS,
+        twinspan_world::fuzz::TARGETS,
+        twinspan_messages::fuzz::TARGETS,
+        twinspan_admission::fuzz::TARGETS,
+        twinspan_record::fuzz::TARGETS,
+        RELAY,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// Runs the body of one target; an unknown name runs none and returns `None`.
+pub fn run(name: &str, data: &[u8]) -> Option<u64> {
+    let (_, body) = targets().find(|(target, _)| *target == name)?;
+    Some(body(data))
+}
+
+/// Any bytes are a datagram of the trunk or name a reason; one that was read is written the same.
+fn fuzz_relay_frame(data: &[u8]) -> u64 {
+    twinspan_relay::fuzz(data);
+    let tags = TrunkTags::new(&TrunkKey::from_bytes(TRUNK_KEY), None, Direction::ToServer);
+    digest(&twinspan_relay::decode(data, &tags))
+}

@@ -1,0 +1,6 @@
+//! The fuzz bodies over committed seeds and over mutations of them.
+
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod seeds;
