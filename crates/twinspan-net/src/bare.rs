@@ -118,7 +118,7 @@ impl BareSocket {
     /// # Errors
     /// What the operating system says.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        if self.port.holds_back() {
+        if self.port.must_not_wait() {
             return Ok(true);
         }
         let timeout = timeout.map(rustix::event::Timespec::try_from).and_then(Result::ok);

@@ -4,6 +4,11 @@
 //! sockets, which move datagrams in batches. Elsewhere the same names stand for tokio's side of the
 //! seam, and [`PLAIN_PATH_REASON`] says why.
 //!
+//! A socket's path is one of a ladder ([`IoPath`](twinspan_provider::IoPath)): plain calls, batches,
+//! a completion ring; `UdpOptions` ask, and the report tells. On Linux alone there are also groups
+//! of sockets that the kernel steers to their cores, a bare socket for floors and benchmarks, and
+//! the places of threads. [`lane`](lane()) carries values between the reactors of a node.
+//!
 //! ```
 //! use std::future::poll_fn;
 //! use twinspan_core::packet::{Datagram, DatagramBatch};

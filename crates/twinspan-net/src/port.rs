@@ -182,12 +182,16 @@ impl Port {
         matches!(self.way, Way::Ring(_))
     }
 
-    /// Whether datagrams that have left the kernel wait here for room in a batch.
-    pub(crate) fn holds_back(&mut self) -> bool {
+    /// Whether a wait on [`wait_fd`](Self::wait_fd) would be in vain: there may be something to
+    /// receive that it does not tell of.
+    pub(crate) fn must_not_wait(&mut self) -> bool {
         match &mut self.way {
             Way::Plain | Way::Batch => false,
-            Way::Ring(ring) => ring.has_completions(),
             Way::Coalesced(runs) => !runs.is_empty(),
+            Way::Ring(ring) => {
+                ring.quiet();
+                !ring.is_drained()
+            }
         }
     }
 

@@ -250,6 +250,33 @@ fn what_waits_long_comes_in_order_on_every_path() {
     }
 }
 
+/// Who waits is woken by what arrives: two threads that each wait for the other.
+#[test]
+fn a_wait_ends_when_something_arrives_on_every_path() {
+    for options in paths() {
+        let bounce = |mut socket: BareSocket, peer: SocketAddr, begins: bool| {
+            let mut batch =
+                if begins { batch_of(&socket, peer, &[3]) } else { DatagramBatch::new(1) };
+            for _ in 0..300 {
+                socket.send(&mut batch).unwrap();
+                receive_into(&mut socket, &mut batch);
+            }
+            // The last one home ends the other's last wait.
+            socket.send(&mut batch).unwrap();
+        };
+        let left = bind(options);
+        let address = left.local_addr();
+        let (told, hears) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            let right = bind(options);
+            told.send(right.local_addr()).unwrap();
+            bounce(right, address, false);
+        });
+        bounce(left, hears.recv().unwrap(), true);
+        other.join().unwrap();
+    }
+}
+
 /// Datagrams that are longer than a buffer, and news that nobody listens, end no path.
 #[test]
 fn troubles_pass_on_every_path() {

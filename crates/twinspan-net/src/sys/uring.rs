@@ -4,13 +4,14 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::{BufRingEntry, CancelBuilder, Fixed};
 use io_uring::{IoUring, cqueue, opcode};
+use rustix::event::EventfdFlags;
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
 use super::{NAME_BYTES, Name, Received};
@@ -74,6 +75,9 @@ struct Lent {
 /// is not disturbed by what arrives.
 pub(crate) struct Ring {
     ring: IoUring,
+    /// Written by the kernel when something arrives that waits to be completed. The ring's own
+    /// descriptor does not do: a ring that completes on demand wakes nobody who polls it.
+    bell: OwnedFd,
     lent: mem::ManuallyDrop<Lent>,
     /// Buffers given to the kernel so far, modulo 2^16.
     tail: u16,
@@ -93,6 +97,8 @@ impl Ring {
             .setup_taskrun_flag()
             .build(4)?;
         ring.submitter().register_files(&[socket.as_raw_fd()])?;
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let entries_bytes = usize::from(BUFFERS) * mem::size_of::<BufRingEntry>();
         // SAFETY: `msghdr` is a plain C struct of integers and pointers; all zeroes is a value of
         // it.
@@ -110,7 +116,7 @@ impl Ring {
             ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)?;
         }
         let lent = mem::ManuallyDrop::new(lent);
-        let mut ring = Self { ring, lent, tail: 0, armed: false, first: None };
+        let mut ring = Self { ring, bell, lent, tail: 0, armed: false, first: None };
         for buffer in 0..BUFFERS {
             ring.give(buffer);
         }
@@ -132,10 +138,17 @@ impl Ring {
         Some(completion)
     }
 
-    /// What becomes readable when there is something to fetch.
+    /// What becomes readable when there may be something to fetch, and stays so until
+    /// [`quiet`](Self::quiet).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is the ring's and stays open as long as `self`, which is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+        self.bell.as_fd()
+    }
+
+    /// Takes the news away that [`fd`](Self::fd) holds. Who waits for more looks at
+    /// [`is_drained`](Self::is_drained) after it and before the wait.
+    pub(crate) fn quiet(&self) {
+        // A failure says that there is no news.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 
     /// Whether there is nothing to take and nothing to fetch. What arrives from now on makes

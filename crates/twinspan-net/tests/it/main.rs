@@ -6,6 +6,8 @@
 )]
 
 #[cfg(target_os = "linux")]
+mod allocations;
+#[cfg(target_os = "linux")]
 mod group;
 #[cfg(target_os = "linux")]
 mod paths;
