@@ -23,6 +23,10 @@ pub struct ServerConfig {
     pub projectiles: u32,
     /// Who may come in, how much a client may send, and what follows from misconduct.
     pub admission: FilterConfig,
+    /// Bytes of state that one client is sent per second, packets' headers and all, until
+    /// [`Server::set_budget`](crate::Server::set_budget) says otherwise. What does not fit waits and
+    /// grows in importance as it does.
+    pub state_bytes_per_second: u32,
     /// How long a drain waits for reliable messages to be acknowledged.
     pub drain_time_max: Duration,
     /// Seconds since the Unix epoch at the start of the run's clock: tokens expire by it.
@@ -38,6 +42,7 @@ impl Default for ServerConfig {
             npcs: 20,
             projectiles: 20,
             admission: FilterConfig::default(),
+            state_bytes_per_second: 64 * 1_024,
             drain_time_max: Duration::from_secs(5),
             unix_at_start_s: 0,
         }

@@ -4,6 +4,7 @@ mod admission;
 mod messages;
 mod players;
 mod schedule;
+mod sight;
 mod snapshot;
 
 use core::time::Duration;
@@ -21,7 +22,7 @@ use twinspan_session::{
     CloseReason, Endpoint, EndpointEvent, EndpointStats, RefuseReason, ServerIdentity, SessionKey,
     TokenKey, UserId,
 };
-use twinspan_world::{CellEncodings, Kind, StatePlan, TICK_HZ, World, tick_duration};
+use twinspan_world::{CellEncodings, Kind, PlanInput, StatePlan, TICK_HZ, World, tick_duration};
 
 use crate::config::ServerConfig;
 use crate::error::{SendMessageError, ServerError};
@@ -31,6 +32,7 @@ use admission::DoorGate;
 use messages::Typed;
 use players::{Message, Players, Verdict};
 use schedule::{Due, SendSchedule};
+use sight::Sight;
 
 pub use admission::MalformedCounts;
 pub use messages::{MessageContext, MessageStats, ServerMessages};
@@ -48,6 +50,8 @@ const TICK_LAST: u32 = u32::MAX - 15 * 60 * TICK_HZ;
 const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// Ticks between two samples of the world's invariants.
 const INVARIANT_TICKS: u32 = 600;
+/// What a packet adds to a state's bytes: header, tag, acknowledgements, frame, IP and UDP.
+const PACKET_OVERHEAD_BYTES: usize = 30 + 16 + 28;
 /// Late ticks whose moment is kept for whoever asks why.
 const LATE_TICKS_KEPT: usize = 1_024;
 
@@ -221,8 +225,8 @@ impl Server {
         let plan = StatePlan::new(Endpoint::message_room());
         Ok(Self {
             endpoint,
+            encodings: CellEncodings::new(&world),
             world,
-            encodings: CellEncodings::new(),
             players: Players::new(&config),
             typed: None,
             filter,
@@ -350,6 +354,12 @@ impl Server {
         }
     }
 
+    /// Sets how many bytes of state a client is sent a second, packets' headers and all; false when
+    /// there is no such client.
+    pub fn set_budget(&mut self, session: SessionKey, bytes_per_second: u32) -> bool {
+        self.players.set_budget(session, bytes_per_second)
+    }
+
     /// Closes one session.
     pub fn kick(&mut self, now: Timestamp, session: SessionKey) {
         self.endpoint.close(now, session, CloseReason::Kicked);
@@ -404,7 +414,7 @@ impl Server {
                 }
                 players.leave(session, reason, world);
             }
-            // Every state is a keyframe: which of them arrived does not change the next one.
+            EndpointEvent::Acked { session, tag, .. } => players.on_acked(session, tag),
             _ => {}
         });
         self.send_events(now);
@@ -496,7 +506,7 @@ impl Server {
     fn run_tick(&mut self, now: Timestamp, scheduled: Timestamp) {
         self.world.step();
         self.players.after_step(&self.world, self.filter.split().1);
-        self.encodings.encode_all(&self.world);
+        self.encodings.update(&self.world);
         self.made_at = now;
         self.stats.ticks += 1;
         if let Some(part) = self.part.take() {
@@ -539,14 +549,14 @@ impl Server {
                 self.part = Some(part);
                 return;
             };
-            let Self { endpoint, plan, encodings, .. } = self;
+            let Self { endpoint, plan, .. } = self;
             let written = endpoint.write_packet(
                 now,
                 part.due.session,
                 STATE,
-                part.index as u32,
+                plan.tag(part.index),
                 &mut packet,
-                &mut |out| plan.write_part(part.index, encodings, out),
+                &mut |out| plan.write_part(part.index, out),
             );
             let sent = written.is_ok_and(|peer| {
                 // There is room: the loop's condition says so.
@@ -563,12 +573,17 @@ impl Server {
     /// Plans the next due client's state.
     fn begin_state(&mut self, now: Timestamp) -> Option<Part> {
         while let Some(due) = self.schedule.next_due(now) {
-            let Some(header) = self.players.state_header(due.session, &self.world) else {
+            let Self { players, world, encodings, plan, made_at, .. } = self;
+            let times = (wire_micros(*made_at), wire_micros(due.slot_at));
+            let is_planned = players.plan_state(due.session, world, |state| {
+                let header = state.header.with_times(times.0, times.1);
+                let Sight { subscriptions, baselines, budget, .. } = state;
+                plan.plan(PlanInput { header, subscriptions, baselines, encodings, world, budget });
+                plan.len() + plan.parts() * PACKET_OVERHEAD_BYTES
+            });
+            if !is_planned {
                 continue;
-            };
-            let header = header.with_times(wire_micros(self.made_at), wire_micros(due.slot_at));
-            let Some(subscriptions) = self.players.subscriptions(due.session) else { continue };
-            self.plan.plan(header, subscriptions, &self.encodings);
+            }
             self.stats.states_scheduled += self.plan.parts() as u64;
             self.stats.visible_entities += self.plan.entities().saturating_sub(1) as u64;
             self.stats.visible_samples += 1;

@@ -2,8 +2,8 @@
 
 use crate::id::EntityId;
 
-/// Cells along one side of the largest world: every cell is encoded each state tick, empty or not.
-pub const CELLS_PER_AXIS_MAX: u32 = 512;
+/// Cells along one side of the largest world; only those that somebody is in take memory.
+pub const CELLS_PER_AXIS_MAX: u32 = 1 << 20;
 /// The smallest side of a cell, in metres.
 pub const CELL_METRES_MIN: u8 = 8;
 /// The largest side of a cell, in metres: a 16-bit step of it stays under a millimetre.
@@ -81,8 +81,8 @@ impl WorldConfig {
     }
 
     /// The side of the world as the wire carries it; exact after [`WorldConfig::check`].
-    pub(crate) fn side_metres(&self) -> u16 {
-        self.side as u16
+    pub(crate) fn side_metres(&self) -> u32 {
+        self.side as u32
     }
 
     /// The side of a cell as the wire carries it; exact after [`WorldConfig::check`].
@@ -149,11 +149,11 @@ mod tests {
         assert_eq!(with(|c| c.cell = f64::NAN), "cell of NaN m: choose whole metres from 8 to 64");
         assert_eq!(
             with(|c| c.side = 31.0),
-            "world side of 31 m: choose whole metres from 32 to 16384"
+            "world side of 31 m: choose whole metres from 32 to 33554432"
         );
         assert_eq!(
             with(|c| c.side = f64::NAN),
-            "world side of NaN m: choose whole metres from 32 to 16384"
+            "world side of NaN m: choose whole metres from 32 to 33554432"
         );
         assert_eq!(with(|c| c.entities_max = 0), "0 entities: choose 1 to 1048576");
         assert_eq!(with(|c| c.effect_ticks = 0), "effect of 0 ticks: choose at least 1");

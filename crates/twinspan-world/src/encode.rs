@@ -1,156 +1,410 @@
-//! Every cell of a world encoded once, to be copied to all who see it.
+//! Every cell of a world encoded once a tick, to be copied to all who see it.
+//!
+//! The server follows the same paths as its clients and notes when an entity leaves its path. What
+//! a cell's record holds is then a question of who changed since which keyframe: most entities did
+//! not, and take a single bit.
 
-use twinspan_core::bytes::{ReadError, Reader, zigzag};
-
-use crate::grid::CellId;
+use crate::bits::{BitWriter, Packed};
+use crate::content::{
+    Content, PATH_TICKS_MAX, POSITION_ERROR, bare_slip_bits, id_bits, is_slip, slip_bits,
+};
+use crate::entity::{EntityState, Flags, HEALTH_FULL, Kind, Velocity};
+use crate::grid::{Grid, NO_CELL};
 use crate::id::EntityId;
-use crate::quantise::{self, ENTITY_BYTES};
-use crate::state::StateError;
-use crate::store::state_of;
+use crate::movement::{Body, TICK_SECONDS};
+use crate::roam;
+use crate::store::{Traits, state_of};
 use crate::world::World;
 
-/// The most entities in one record; a cell with more is split into several.
-pub const ENTITIES_PER_RECORD_MAX: usize = 40;
-/// Bytes of the longest record.
-pub const RECORD_BYTES_MAX: usize = RECORD_HEAD_BYTES_MAX + ENTITIES_PER_RECORD_MAX * ENTITY_BYTES;
-/// The most records of one cell; entities beyond them are left out and counted.
-pub const RECORDS_PER_CELL_MAX: usize = 256;
+/// The most entities of a cell that keyframes list; a cell with more is a crowd, whose entities are
+/// told one by one as the budget allows.
+pub const MEMBERS_MAX: usize = 40;
+/// Bytes of the longest record of a cell; what would be longer is told as a crowd is.
+pub const RECORD_BYTES_MAX: usize = 640;
+/// Ticks between two keyframes of a cell in which something changes.
+pub const KEYFRAME_TICKS: u32 = 30;
 
-/// Two varints of 32 bits, span, first id, last id, variant, count.
-const RECORD_HEAD_BYTES_MAX: usize = 5 + 5 + 1 + 4 + 4 + 1 + 1;
-/// The variant that lists every entity whole.
-const KEYFRAME: u8 = 0;
-/// Span bit: the record begins at an id that follows.
-const SPAN_FIRST: u8 = 1;
-/// Span bit: the record ends with an id that follows.
-const SPAN_LAST: u8 = 2;
+/// Bits of the longest entity that is told whole: marks, id, traits, path, slip.
+pub(crate) const WHOLE_BITS_MAX: usize = 2 + 33 + 13 + 128 + 5;
+/// Variants of one cell's record.
+const VARIANTS: usize = 4;
+/// How much of the promised error the server leaves to rounding, along each axis, in metres.
+const DEVIATION_MAX: f64 = POSITION_ERROR / 2.0;
+/// The same for heights: the rounding of the rise adds up.
+const RISE_DEVIATION_MAX: f64 = POSITION_ERROR * 0.75;
+/// How far a shown rise can be off before it is told anew, in metres per second.
+const RISE_SPEED_DEVIATION_MAX: f64 = 0.05;
+/// A variant that is too long for a record.
+const TOO_LONG: u16 = u16::MAX;
 
-/// Where a record lies in the arena.
+/// When an entity last changed, by slot; what records are made by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stamp {
+    /// The entity's id; 0 when nobody is there whom all may see.
+    id: u32,
+    /// Its cell: the number and which use of it.
+    number: u32,
+    serial: u32,
+    /// The tick at which it came into the cell.
+    entered: u32,
+    /// The tick at which anything about it changed.
+    since: u32,
+}
+
+/// What the server compares an entity with each tick, by slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Track {
+    x: f64,
+    z: f64,
+    y: f64,
+    rate_x: f64,
+    rate_z: f64,
+    rise: f64,
+    /// The tick at which it would have been there, its slip included.
+    base: u32,
+    renew_at: u32,
+    is_in_air: bool,
+    /// What it looked like when it was compared last.
+    velocity: Velocity,
+    yaw: f32,
+    pitch: f32,
+    look: Look,
+}
+
+/// What rarely changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    kind: Kind,
+    flags: Flags,
+    health: u8,
+}
+
+/// What is told of an entity, packed, by slot.
 #[derive(Clone, Copy, Debug)]
-struct RecordAt {
-    offset: u32,
-    bytes: u16,
-    entities: u8,
+struct Told {
+    content: Content,
+    path: Packed,
+    traits: Packed,
+    path_since: u32,
+    traits_since: u32,
+    digest: u32,
 }
 
-/// One record for a client: its bytes and how many entities they hold.
+/// What every record of a cell needs to know, by cell number.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    serial: u32,
+    /// The tick at which anything in the cell changed.
+    changed: u32,
+    /// Entities that all may see.
+    shared: u32,
+    /// Which of the two keyframes is the newer one.
+    newer: u8,
+    /// The ticks of the keyframes; 0 is none.
+    keys: [u32; 2],
+    /// The variants that were encoded at `made`.
+    made: [u32; VARIANTS],
+    offsets: [u32; VARIANTS],
+    lens: [u16; VARIANTS],
+    digest_at: u32,
+    digest: u32,
+}
+
+/// Whom a keyframe lists.
+#[derive(Clone, Copy, Debug)]
+struct Members {
+    len: u8,
+    /// How many of them, at the front, the keyframe before lists too.
+    survivors: u8,
+    ids: [u32; MEMBERS_MAX],
+}
+
+const NOBODY: Members = Members { len: 0, survivors: 0, ids: [0; MEMBERS_MAX] };
+
+/// A variant of a cell's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) entities: usize,
+#[repr(u8)]
+pub(crate) enum Variant {
+    /// What changed since the newer keyframe.
+    Delta = 0,
+    /// What changed since the older one.
+    OldDelta = 1,
+    /// The same, and which of it the newer keyframe is.
+    Establish = 2,
+    /// The newer keyframe whole, and what changed since.
+    Full = 3,
 }
 
-/// Every cell of one world at one tick, as bytes.
+/// What a record is, on the wire.
+pub(crate) const FORM_DELTA: u8 = 0;
+pub(crate) const FORM_ESTABLISH: u8 = 1;
+pub(crate) const FORM_FULL: u8 = 2;
+/// Bits of the form below a record's length.
+pub(crate) const FORM_BITS: u32 = 2;
+/// Bits of the number of entities in a full record.
+pub(crate) const COUNT_BITS: u32 = 6;
+const _: () = assert!(MEMBERS_MAX < 1 << COUNT_BITS);
+
+/// What a cell is at this tick, for one client to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CellState {
+    /// Nobody is in it whom all may see.
+    Empty,
+    /// More than keyframes list.
+    Crowd,
+    /// Records can be had.
+    Keyed {
+        /// The tick of the last change.
+        changed: u32,
+        /// The tick of the newer keyframe.
+        newer: u32,
+        /// The tick of the older one; 0 is none.
+        older: u32,
+    },
+}
+
+/// Every cell of one world at one tick, as bytes that are made when first asked for.
 ///
-/// A record says everything about the entities of one cell whose ids are in one span: those that it
-/// does not list are not in the cell. A cell with few entities has one record, an empty cell one
-/// without entities. In bytes, little-endian: cell x and z as zigzag varints; span u8; the first id
-/// of the span u32 if span bit 0 is set, else it begins at 0; the last id u32 if span bit 1 is set,
-/// else it ends at 2^32 - 1; variant u8, 0; count u8; the entities by ascending id, see
-/// [`ENTITY_BYTES`].
-#[derive(Clone, Debug, Default)]
+/// [`CellEncodings::update`] once a tick, after [`World::step`]; then [`StatePlan::plan`] for each
+/// client whose state is due. Nothing is allocated after [`CellEncodings::new`].
+///
+/// [`StatePlan::plan`]: crate::StatePlan::plan
+#[derive(Clone, Debug)]
 pub struct CellEncodings {
     tick: u32,
     cell_m: u8,
-    per_axis: u32,
+    slot_bits: u32,
+    stamps: Vec<Stamp>,
+    tracks: Vec<Track>,
+    told: Vec<Told>,
+    heads: Vec<Head>,
+    members: Vec<[Members; 2]>,
     arena: Vec<u8>,
-    records: Vec<RecordAt>,
-    /// Where each cell's records begin in `records`; one more at the end.
-    firsts: Vec<u32>,
-    left_out: usize,
+    arena_max: usize,
+    refused: u64,
 }
 
 impl CellEncodings {
-    /// No cells yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Encodes every cell of `world` in place of what was there. The first call takes the room that
-    /// the fullest state of this world needs, later ones none.
-    pub fn encode_all(&mut self, world: &World) {
-        self.reserve(world);
-        self.tick = world.tick();
-        self.cell_m = world.config().cell_metres();
-        self.per_axis = world.grid().cells_per_axis();
-        self.left_out = 0;
-        self.arena.clear();
-        self.records.clear();
-        self.firsts.clear();
-        for cell in world.grid().cells() {
-            self.firsts.push(self.records.len() as u32);
-            self.encode_cell(world, cell);
-        }
-        self.firsts.push(self.records.len() as u32);
-    }
-
-    fn reserve(&mut self, world: &World) {
-        let cells = (world.grid().cells_per_axis() as usize).pow(2);
+    /// Takes the room that any state of this world needs.
+    pub fn new(world: &World) -> Self {
         let entities = world.config().entities_max;
-        let records = cells + entities / ENTITIES_PER_RECORD_MAX;
-        let bytes = records * RECORD_HEAD_BYTES_MAX + entities * ENTITY_BYTES;
+        let numbers = world.grid().numbers_max();
+        // Each entity in each variant, at half of its greatest length, and each record's head.
+        let arena_max = entities * VARIANTS * WHOLE_BITS_MAX / 16 + entities.min(numbers) * 16;
+        let arena_max = arena_max + RECORD_BYTES_MAX * VARIANTS;
+        let nothing = Content::of(&nobody(), world.grid().id_of(NO_CELL), 32, 0);
+        let told = Told {
+            content: nothing,
+            path: Packed::default(),
+            traits: Packed::default(),
+            path_since: 0,
+            traits_since: 0,
+            digest: 0,
+        };
+        Self {
+            tick: 0,
+            cell_m: world.config().cell_metres(),
+            slot_bits: slot_bits(entities),
+            stamps: vec![Stamp::default(); entities],
+            tracks: vec![Track::default(); entities],
+            told: vec![told; entities],
+            heads: vec![Head::default(); numbers],
+            members: vec![[NOBODY; 2]; numbers],
+            arena: Vec::with_capacity(arena_max),
+            arena_max,
+            refused: 0,
+        }
+    }
+
+    /// Follows `world` to its present tick: compares every entity with its path and forgets the
+    /// records of earlier ticks.
+    pub fn update(&mut self, world: &World) {
+        self.tick = world.tick();
         self.arena.clear();
-        self.records.clear();
-        self.firsts.clear();
-        self.arena.reserve_exact(bytes);
-        self.records.reserve_exact(records);
-        self.firsts.reserve_exact(cells + 1);
-    }
-
-    fn encode_cell(&mut self, world: &World, cell: CellId) {
-        let all = world.grid().cell(cell);
-        let listed = all.len().min(RECORDS_PER_CELL_MAX * ENTITIES_PER_RECORD_MAX);
-        self.left_out += all.len() - listed;
-        let ids = all.get(..listed).unwrap_or_default();
-        if ids.is_empty() {
-            return self.encode_record(world, cell, None, None, ids);
-        }
-        let mut first = None;
-        let mut chunks = ids.chunks(ENTITIES_PER_RECORD_MAX).peekable();
-        while let Some(chunk) = chunks.next() {
-            let next = chunks.peek().and_then(|chunk| chunk.first()).map(|id| id.to_bits());
-            self.encode_record(world, cell, first, next.map(|next| next - 1), chunk);
-            first = next;
+        let (store, grid) = (world.store(), world.grid());
+        let entities = store.ids.iter().zip(&store.bodies).zip(&store.traits).enumerate();
+        for (slot, ((id, body), traits)) in entities {
+            let Some(id) = id.filter(|_| !traits.is_hidden()) else {
+                self.leave(slot);
+                continue;
+            };
+            let number = grid.number_at(id);
+            if number == NO_CELL {
+                // It was spawned since the last step and is not in the grid yet.
+                self.leave(slot);
+            } else if !self.is_on_path(slot, id, number, grid, body, traits) {
+                self.note_change(slot, id, number, grid, state_of(id, body, traits), traits);
+            }
         }
     }
 
-    /// Encodes the entities of `cell` with ids from `first` to `last`.
-    fn encode_record(
+    /// Whether clients who follow its path see the entity as it is. It may be said to slip.
+    #[inline]
+    fn is_on_path(
         &mut self,
-        world: &World,
-        cell: CellId,
-        first: Option<u32>,
-        last: Option<u32>,
-        ids: &[EntityId],
-    ) {
-        let start = self.arena.len();
-        push_varint(&mut self.arena, zigzag(i64::from(cell.x)));
-        push_varint(&mut self.arena, zigzag(i64::from(cell.z)));
-        let span = if first.is_some() { SPAN_FIRST } else { 0 };
-        self.arena.push(span | if last.is_some() { SPAN_LAST } else { 0 });
-        for bound in first.into_iter().chain(last) {
-            self.arena.extend_from_slice(&bound.to_le_bytes());
+        slot: usize,
+        id: EntityId,
+        number: u32,
+        grid: &Grid,
+        body: &Body,
+        traits: &Traits,
+    ) -> bool {
+        let (Some(stamp), Some(track)) = (self.stamps.get_mut(slot), self.tracks.get_mut(slot))
+        else {
+            return false;
+        };
+        if stamp.id != id.to_bits()
+            || stamp.number != number
+            || track.look != Look::of(traits)
+            || (track.velocity.x, track.velocity.z) != (body.velocity.x, body.velocity.z)
+            || (track.yaw, track.pitch) != (body.yaw, body.pitch)
+            || stamp.serial != grid.serial(number)
+        {
+            return false;
         }
-        let count_at = self.arena.len() + 1;
-        self.arena.extend_from_slice(&[KEYFRAME, 0]);
-        let store = world.store();
-        let mut entities = 0;
-        for id in ids {
-            // The grid is as old as the last step: who was despawned since is passed over.
-            let Some(traits) = store.traits(*id) else { continue };
-            let Some(body) = store.bodies.get(id.index()) else { continue };
-            let entity = state_of(*id, body, traits);
-            self.arena.extend_from_slice(&quantise::encode(&entity, cell, self.cell_m));
-            entities += 1;
+        let ticks = f64::from(self.tick.wrapping_sub(track.base) as i32);
+        let off_x = (body.position.x - track.x - track.rate_x * ticks).abs();
+        let off_z = (body.position.z - track.z - track.rate_z * ticks).abs();
+        if track.is_in_air {
+            return off_x <= DEVIATION_MAX
+                && off_z <= DEVIATION_MAX
+                && self.tick < track.renew_at
+                && is_falling_along(track, ticks, body);
         }
-        if let Some(count) = self.arena.get_mut(count_at) {
-            *count = entities;
+        let is_level = (body.position.y - track.y).abs() <= DEVIATION_MAX && body.velocity.y == 0.0;
+        if !is_level || self.tick >= track.renew_at {
+            return false;
         }
-        let bytes = (self.arena.len() - start) as u16;
-        self.records.push(RecordAt { offset: start as u32, bytes, entities });
+        if off_x <= DEVIATION_MAX && off_z <= DEVIATION_MAX {
+            return true;
+        }
+        self.slips(slot, body)
     }
 
-    /// The tick of the world that was encoded.
+    /// Whether the entity is where it would be some ticks earlier or later, as players are whose
+    /// inputs come unevenly; it is then noted how many.
+    fn slips(&mut self, slot: usize, body: &Body) -> bool {
+        let Some(track) = self.tracks.get_mut(slot) else { return false };
+        let (Some(told), Some(stamp)) = (self.told.get_mut(slot), self.stamps.get_mut(slot)) else {
+            return false;
+        };
+        let (x, z) = (body.position.x - track.x, body.position.z - track.z);
+        let length = track.rate_x * track.rate_x + track.rate_z * track.rate_z;
+        if length == 0.0 {
+            return false;
+        }
+        let steps = libm::round((x * track.rate_x + z * track.rate_z) / length);
+        let began = told.content.path.began;
+        let slip = i64::from(self.tick.wrapping_sub(began) as i32) - steps as i64;
+        let is_there = (x - track.rate_x * steps).abs() <= DEVIATION_MAX
+            && (z - track.rate_z * steps).abs() <= DEVIATION_MAX;
+        if !is_there || !is_slip(slip) {
+            return false;
+        }
+        told.content.slip = slip as i8;
+        told.digest =
+            told.content.digest(EntityId::from_bits(stamp.id).unwrap_or(FIRST), self.cell_m);
+        track.base = began.wrapping_add(slip as u32);
+        stamp.since = self.tick;
+        if let Some(head) = self.heads.get_mut(stamp.number as usize) {
+            head.changed = self.tick;
+        }
+        true
+    }
+
+    /// Sets the entity on a new path, or on its old one when nothing is to be seen of the change.
+    fn note_change(
+        &mut self,
+        slot: usize,
+        id: EntityId,
+        number: u32,
+        grid: &Grid,
+        mut entity: EntityState,
+        traits: &Traits,
+    ) {
+        let (cell, serial) = (grid.id_of(number), grid.serial(number));
+        if traits.has_private_health {
+            entity.health = HEALTH_FULL;
+        }
+        let stamp = self.stamps.get(slot).copied().unwrap_or_default();
+        let stays = (stamp.id, stamp.number, stamp.serial) == (id.to_bits(), number, serial);
+        if !stays {
+            self.leave(slot);
+            self.enter(slot, id, number, serial);
+        }
+        let tick = self.tick;
+        let mut content = Content::of(&entity, cell, self.cell_m, tick);
+        let (Some(told), Some(stamp)) = (self.told.get_mut(slot), self.stamps.get_mut(slot)) else {
+            return;
+        };
+        let Some(track) = self.tracks.get_mut(slot) else { return };
+        let motion = content.motion(cell, self.cell_m, tick);
+        let is_same = stays && content == told.content;
+        *track = Track {
+            x: motion.position.x,
+            z: motion.position.z,
+            y: motion.position.y,
+            rate_x: motion.rate_x * TICK_SECONDS,
+            rate_z: motion.rate_z * TICK_SECONDS,
+            rise: f64::from(motion.velocity.y),
+            base: tick,
+            renew_at: if content.path.course.is_still() {
+                u32::MAX
+            } else {
+                tick.saturating_add(PATH_TICKS_MAX)
+            },
+            is_in_air: matches!(content.path.course, crate::content::Course::Air { .. }),
+            velocity: entity.velocity,
+            yaw: entity.yaw,
+            pitch: entity.pitch,
+            look: Look::of(traits),
+        };
+        if is_same {
+            return;
+        }
+        content.slip = 0;
+        let has_new_traits = !stays
+            || (content.kind, content.flags, content.health)
+                != (told.content.kind, told.content.flags, told.content.health);
+        *told = Told {
+            path: content.path_bits(self.cell_m),
+            traits: content.trait_bits(),
+            path_since: tick,
+            traits_since: if has_new_traits { tick } else { told.traits_since },
+            digest: content.digest(id, self.cell_m),
+            content,
+        };
+        stamp.since = tick;
+        if let Some(head) = self.heads.get_mut(number as usize) {
+            head.changed = tick;
+        }
+    }
+
+    fn enter(&mut self, slot: usize, id: EntityId, number: u32, serial: u32) {
+        let Some(head) = self.heads.get_mut(number as usize) else { return };
+        if head.serial != serial {
+            *head = Head { serial, ..Head::default() };
+        }
+        head.changed = self.tick;
+        head.shared += 1;
+        if let Some(stamp) = self.stamps.get_mut(slot) {
+            let (entered, since) = (self.tick, self.tick);
+            *stamp = Stamp { id: id.to_bits(), number, serial, entered, since };
+        }
+    }
+
+    fn leave(&mut self, slot: usize) {
+        let Some(stamp) = self.stamps.get_mut(slot).filter(|stamp| stamp.id != 0) else { return };
+        stamp.id = 0;
+        let serial = stamp.serial;
+        let head = self.heads.get_mut(stamp.number as usize);
+        if let Some(head) = head.filter(|head| head.serial == serial) {
+            head.changed = self.tick;
+            head.shared = head.shared.saturating_sub(1);
+        }
+    }
+
+    /// The tick of the world that was followed to.
     pub const fn tick(&self) -> u32 {
         self.tick
     }
@@ -160,165 +414,430 @@ impl CellEncodings {
         self.cell_m
     }
 
-    /// Entities that were left out because their cell held too many.
-    pub const fn left_out(&self) -> usize {
-        self.left_out
+    /// Entities in the cell with this number that all may see.
+    pub(crate) fn shared(&self, number: u32) -> usize {
+        self.heads.get(number as usize).map_or(0, |head| head.shared as usize)
     }
 
-    /// All records of a cell, one after another; empty for a cell that the world has not.
-    pub fn cell(&self, cell: CellId) -> &[u8] {
-        let records = self.records_of(cell);
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return &[] };
-        let end = last.offset as usize + usize::from(last.bytes);
-        self.arena.get(first.offset as usize..end).unwrap_or_default()
+    /// Bits of an entity's slot.
+    pub(crate) const fn slot_bits(&self) -> u32 {
+        self.slot_bits
     }
 
-    /// The records of a cell, each at most [`RECORD_BYTES_MAX`] long.
-    pub fn cell_parts(&self, cell: CellId) -> impl Iterator<Item = &[u8]> {
-        self.cell_records(cell).map(|record| record.bytes)
+    /// Records that found no room in the memory for one tick; their cells waited for the next.
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
 
-    pub(crate) fn cell_records(&self, cell: CellId) -> impl Iterator<Item = Record<'_>> {
-        self.records_of(cell).iter().filter_map(|at| {
-            let start = at.offset as usize;
-            let bytes = self.arena.get(start..start + usize::from(at.bytes))?;
-            Some(Record { bytes, entities: usize::from(at.entities) })
-        })
-    }
-
-    fn records_of(&self, cell: CellId) -> &[RecordAt] {
-        let (x, z) = (cell.x as u32, cell.z as u32);
-        if x >= self.per_axis || z >= self.per_axis {
-            return &[];
+    /// What the cell with this number is; makes a keyframe when one is due.
+    #[inline]
+    pub(crate) fn cell_state(&mut self, number: u32, grid: &Grid) -> CellState {
+        let tick = self.tick;
+        let Some(head) = self.heads.get(number as usize) else { return CellState::Empty };
+        if head.shared == 0 || head.serial != grid.serial(number) {
+            return CellState::Empty;
         }
-        let number = (z * self.per_axis + x) as usize;
-        let bounds = (self.firsts.get(number), self.firsts.get(number + 1));
-        let (Some(first), Some(end)) = bounds else { return &[] };
-        self.records.get(*first as usize..*end as usize).unwrap_or_default()
+        if head.shared as usize > MEMBERS_MAX {
+            return CellState::Crowd;
+        }
+        let [newer, older] = newer_first(head);
+        // Cells take turns, so that no tick makes all keyframes.
+        let turn =
+            |tick: u32| (u64::from(tick) + u64::from(number) * 7) / u64::from(KEYFRAME_TICKS);
+        if newer == 0 || (head.changed > newer && turn(tick) > turn(newer)) {
+            return self.make_keyframe(number, grid);
+        }
+        CellState::Keyed { changed: head.changed, newer, older }
+    }
+
+    /// Lists who is in the cell: first those whom the last keyframe lists too, then the others.
+    fn make_keyframe(&mut self, number: u32, grid: &Grid) -> CellState {
+        let Self { heads, members, stamps, tick, .. } = self;
+        let (Some(head), Some(both)) =
+            (heads.get_mut(number as usize), members.get_mut(number as usize))
+        else {
+            return CellState::Empty;
+        };
+        let [last_tick, _] = newer_first(head);
+        let [first, second] = both;
+        let (last, next) =
+            if head.newer == 0 { (&*first, &mut *second) } else { (&*second, &mut *first) };
+        let mut made = NOBODY;
+        let mut push = |id: u32| {
+            if let Some(place) = made.ids.get_mut(usize::from(made.len)) {
+                *place = id;
+                made.len += 1;
+            }
+        };
+        if last_tick > 0 {
+            for id in last.ids.iter().take(usize::from(last.len)) {
+                if stamp_of(stamps, *id, head.serial).is_some_and(|at| at.entered <= last_tick) {
+                    push(*id);
+                }
+            }
+        }
+        let survivors = made.len;
+        for id in grid.listed(number) {
+            let bits = id.to_bits();
+            let stamp = stamp_of(stamps, bits, head.serial);
+            if stamp.is_some_and(|at| at.entered > last_tick || last_tick == 0)
+                && let Some(place) = made.ids.get_mut(usize::from(made.len))
+            {
+                *place = bits;
+                made.len += 1;
+            }
+        }
+        *next = Members { survivors, ..made };
+        head.newer = 1 - head.newer;
+        if let Some(key) = head.keys.get_mut(usize::from(head.newer)) {
+            *key = *tick;
+        }
+        head.made = [0; VARIANTS];
+        CellState::Keyed { changed: head.changed, newer: *tick, older: last_tick }
+    }
+
+    /// One variant of the record of a keyed cell; `None` when it is too long.
+    #[inline]
+    pub(crate) fn record(&mut self, number: u32, variant: Variant, grid: &Grid) -> Option<Span> {
+        let which = variant as usize;
+        let head = self.heads.get(number as usize)?;
+        if head.made.get(which) != Some(&self.tick) {
+            self.encode(number, variant, grid);
+        }
+        let head = self.heads.get(number as usize)?;
+        let (offset, len) = (*head.offsets.get(which)?, *head.lens.get(which)?);
+        (len != TOO_LONG).then_some(Span { offset, len })
+    }
+
+    /// The bytes of a record.
+    #[inline]
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        let start = span.offset as usize;
+        self.arena.get(start..start + usize::from(span.len)).unwrap_or_default()
+    }
+
+    fn encode(&mut self, number: u32, variant: Variant, grid: &Grid) {
+        let which = variant as usize;
+        let start = self.arena.len();
+        let mut len = TOO_LONG;
+        if let Some(head) = self.heads.get(number as usize).copied()
+            && let Some(members) = self.members.get(number as usize)
+        {
+            let newer = usize::from(head.newer);
+            let key = |which: usize| head.keys.get(which).copied().unwrap_or(0);
+            let older = 1 - newer;
+            let (new, old) = (members.get(newer), members.get(older));
+            let (new, old) = (new.unwrap_or(&NOBODY), old.unwrap_or(&NOBODY));
+            let worst = (head.shared as usize + 2 * MEMBERS_MAX) * WHOLE_BITS_MAX / 8;
+            if start + worst > self.arena_max {
+                self.refused += 1;
+            } else {
+                let mut scribe = Scribe {
+                    stamps: &self.stamps,
+                    told: &self.told,
+                    slot_bits: self.slot_bits,
+                    serial: head.serial,
+                    out: BitWriter::new(&mut self.arena),
+                };
+                let listed = grid.listed(number);
+                match variant {
+                    Variant::Delta => scribe.delta(new, key(newer), listed),
+                    Variant::OldDelta => scribe.delta(old, key(older), listed),
+                    Variant::Establish => {
+                        scribe.establish([old, new], [key(older), key(newer)], listed)
+                    }
+                    Variant::Full => scribe.full(new, key(newer), listed),
+                }
+                scribe.out.finish();
+                len = self.put_head(start, variant, [key(newer), key(older)]);
+            }
+        }
+        let tick = self.tick;
+        let Some(head) = self.heads.get_mut(number as usize) else { return };
+        let places =
+            (head.made.get_mut(which), head.offsets.get_mut(which), head.lens.get_mut(which));
+        if let (Some(made), Some(offset), Some(place)) = places {
+            (*made, *offset, *place) = (tick, start as u32, len);
+        }
+    }
+
+    /// Puts form, length and ages before the bits that begin at `start`; returns the whole length.
+    fn put_head(&mut self, start: usize, variant: Variant, [newer, older]: [u32; 2]) -> u16 {
+        let bits = self.arena.len() - start;
+        let mut head = [0_u8; 16];
+        let mut len = 0;
+        let mut put = |mut value: u64| {
+            while let Some(place) = head.get_mut(len) {
+                len += 1;
+                *place = value as u8 & 0x7f;
+                value >>= 7;
+                if value == 0 {
+                    break;
+                }
+                *place |= 0x80;
+            }
+        };
+        let form = match variant {
+            Variant::Delta | Variant::OldDelta => FORM_DELTA,
+            Variant::Establish => FORM_ESTABLISH,
+            Variant::Full => FORM_FULL,
+        };
+        put((bits as u64) << FORM_BITS | u64::from(form));
+        let base = if variant == Variant::OldDelta { older } else { newer };
+        put(u64::from(self.tick.wrapping_sub(base)));
+        if variant == Variant::Establish {
+            put(u64::from(newer.wrapping_sub(older)));
+        }
+        if bits + len > RECORD_BYTES_MAX {
+            self.arena.truncate(start);
+            return TOO_LONG;
+        }
+        let head = head.get(..len).unwrap_or_default();
+        self.arena.extend_from_slice(head);
+        if let Some(record) = self.arena.get_mut(start..) {
+            record.rotate_right(len);
+        }
+        (bits + len) as u16
+    }
+
+    /// A number for what all may see in the cell; see [`Content::digest`].
+    pub(crate) fn digest(&mut self, number: u32, grid: &Grid) -> u32 {
+        let Self { heads, stamps, told, tick, .. } = self;
+        let Some(head) = heads.get_mut(number as usize) else { return 0 };
+        if head.digest_at != *tick {
+            let listed = grid.listed(number).iter();
+            let shared = listed.filter(|id| stamp_of(stamps, id.to_bits(), head.serial).is_some());
+            head.digest = shared.fold(0, |sum: u32, id| {
+                sum.wrapping_add(told.get(id.index()).map_or(0, |told| told.digest))
+            });
+            head.digest_at = *tick;
+        }
+        head.digest
+    }
+
+    /// Appends an entity that all may see, whole; false when it is not in the cell.
+    pub(crate) fn push_whole(&self, out: &mut BitWriter<'_>, id: EntityId, number: u32) -> bool {
+        let serial = self.heads.get(number as usize).map_or(0, |head| head.serial);
+        let Some(_) = stamp_of(&self.stamps, id.to_bits(), serial) else { return false };
+        let Some(told) = self.told.get(id.index()) else { return false };
+        push_packed(out, id_bits(id, self.slot_bits));
+        push_told(out, told);
+        true
+    }
+
+    /// Bits that [`CellEncodings::push_whole`] appends; 0 when it appends none.
+    pub(crate) fn whole_bits(&self, id: EntityId, number: u32) -> usize {
+        let serial = self.heads.get(number as usize).map_or(0, |head| head.serial);
+        let told = self.told.get(id.index());
+        match (stamp_of(&self.stamps, id.to_bits(), serial), told) {
+            (Some(_), Some(told)) => {
+                let id = id_bits(id, self.slot_bits).count;
+                (id + told.path.count + told.traits.count + slip_bits(told.content.slip).count)
+                    as usize
+            }
+            _ => 0,
+        }
+    }
+
+    /// The bytes that are shared about one cell at this tick, every variant, for tests.
+    #[doc(hidden)]
+    pub fn shared_bytes(&mut self, cell: crate::CellId, grid: &Grid) -> Vec<Vec<u8>> {
+        let Some(number) = grid.number(cell) else { return Vec::new() };
+        let CellState::Keyed { .. } = self.cell_state(number, grid) else { return Vec::new() };
+        let mut all = Vec::new();
+        for variant in [Variant::Delta, Variant::OldDelta, Variant::Establish, Variant::Full] {
+            let span = self.record(number, variant, grid);
+            all.extend(span.map(|span| self.bytes(span).to_vec()));
+        }
+        all
     }
 }
 
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// The head of a record: of which cell and which ids it says everything.
+/// Where a record lies in the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RecordHead {
-    pub(crate) cell: CellId,
-    pub(crate) first: u32,
-    pub(crate) last: u32,
-    pub(crate) count: u8,
+pub(crate) struct Span {
+    pub(crate) offset: u32,
+    pub(crate) len: u16,
 }
 
-impl RecordHead {
-    /// Reads a head; `count` entities follow it.
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, StateError> {
-        let cell = CellId { x: read_coordinate(reader)?, z: read_coordinate(reader)? };
-        let span = reader.u8()?;
-        if span & !(SPAN_FIRST | SPAN_LAST) != 0 {
-            return Err(StateError::Span);
+/// Writes the bits of one record.
+struct Scribe<'a> {
+    stamps: &'a [Stamp],
+    told: &'a [Told],
+    slot_bits: u32,
+    serial: u32,
+    out: BitWriter<'a>,
+}
+
+impl Scribe<'_> {
+    /// What became of `members` since `key`, and who came.
+    fn delta(&mut self, members: &Members, key: u32, listed: &[EntityId]) {
+        for id in members.ids.iter().take(usize::from(members.len)) {
+            match self.stamp(*id).filter(|stamp| stamp.entered <= key) {
+                Some(stamp) if stamp.since <= key => self.out.push(0, 1),
+                Some(_) => self.change(*id, key),
+                None => self.out.push(0b1111, 4),
+            }
         }
-        let first = if span & SPAN_FIRST == 0 { 0 } else { reader.u32()? };
-        let last = if span & SPAN_LAST == 0 { u32::MAX } else { reader.u32()? };
-        if first > last {
-            return Err(StateError::Span);
+        for id in listed {
+            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > key) {
+                self.out.push(1, 1);
+                self.whole(id.to_bits());
+            }
         }
-        let variant = reader.u8()?;
-        if variant != KEYFRAME {
-            return Err(StateError::Variant { number: variant });
+        self.out.push(0, 1);
+    }
+
+    /// The same since the older key, with what the newer keyframe lists.
+    fn establish(&mut self, [old, new]: [&Members; 2], keys: [u32; 2], listed: &[EntityId]) {
+        let [old_key, new_key] = keys;
+        let mut survivors = new.ids.iter().take(usize::from(new.survivors)).peekable();
+        for id in old.ids.iter().take(usize::from(old.len)) {
+            let is_in_new = survivors.next_if_eq(&id).is_some();
+            match self.stamp(*id).filter(|stamp| stamp.entered <= old_key) {
+                Some(stamp) if stamp.since <= old_key => self.out.push(0, 1),
+                Some(_) => self.change(*id, old_key),
+                None => self.out.push(0b1111 | u64::from(is_in_new) << 4, 5),
+            }
         }
-        let count = reader.u8()?;
-        if usize::from(count) > ENTITIES_PER_RECORD_MAX {
-            return Err(StateError::Count { count });
+        let fresh = new.ids.iter().take(usize::from(new.len)).skip(usize::from(new.survivors));
+        for id in fresh {
+            let is_here = self.stamp(*id).is_some_and(|stamp| stamp.entered <= new_key);
+            self.out.push(0b11 | u64::from(is_here) << 2, 3);
+            if is_here {
+                self.whole(*id);
+            } else {
+                self.id(*id);
+            }
         }
-        Ok(Self { cell, first, last, count })
+        for id in listed {
+            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > new_key) {
+                self.out.push(0b01, 2);
+                self.whole(id.to_bits());
+            }
+        }
+        self.out.push(0, 1);
+    }
+
+    /// `members` whole as they are now, and who came since.
+    fn full(&mut self, members: &Members, key: u32, listed: &[EntityId]) {
+        self.out.push(u64::from(members.len), COUNT_BITS);
+        for id in members.ids.iter().take(usize::from(members.len)) {
+            let is_here = self.stamp(*id).is_some_and(|stamp| stamp.entered <= key);
+            self.out.push(u64::from(is_here), 1);
+            if is_here {
+                self.whole(*id);
+            } else {
+                self.id(*id);
+            }
+        }
+        for id in listed {
+            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > key) {
+                self.out.push(1, 1);
+                self.whole(id.to_bits());
+            }
+        }
+        self.out.push(0, 1);
+    }
+
+    #[inline]
+    fn stamp(&self, id: u32) -> Option<Stamp> {
+        stamp_of(self.stamps, id, self.serial)
+    }
+
+    fn change(&mut self, id: u32, key: u32) {
+        let Some(told) = self.told.get(slot_of(id)) else { return };
+        if told.traits_since > key {
+            self.out.push(0b0111, 4);
+            push_told(&mut self.out, told);
+        } else if told.path_since > key {
+            self.out.push(0b01, 2);
+            push_packed(&mut self.out, told.path);
+            push_packed(&mut self.out, slip_bits(told.content.slip));
+        } else {
+            self.out.push(0b011, 3);
+            let (slip, bits) = bare_slip_bits(told.content.slip);
+            self.out.push(slip, bits);
+        }
+    }
+
+    fn id(&mut self, id: u32) {
+        if let Some(id) = EntityId::from_bits(id) {
+            push_packed(&mut self.out, id_bits(id, self.slot_bits));
+        }
+    }
+
+    fn whole(&mut self, id: u32) {
+        self.id(id);
+        if let Some(told) = self.told.get(slot_of(id)) {
+            push_told(&mut self.out, told);
+        }
     }
 }
 
-fn read_coordinate(reader: &mut Reader<'_>) -> Result<i32, StateError> {
-    let value = twinspan_core::bytes::unzigzag(reader.varint()?);
-    i32::try_from(value).map_err(|_| StateError::Short(ReadError::VarintTooLong))
+fn push_packed(out: &mut BitWriter<'_>, packed: Packed) {
+    out.push_wide(packed.bits, packed.count);
+}
+
+fn push_told(out: &mut BitWriter<'_>, told: &Told) {
+    push_packed(out, told.traits);
+    push_packed(out, told.path);
+    push_packed(out, slip_bits(told.content.slip));
+}
+
+/// The stamp of an entity that all may see and that is in the cell.
+#[inline]
+fn stamp_of(stamps: &[Stamp], id: u32, serial: u32) -> Option<Stamp> {
+    stamps.get(slot_of(id)).filter(|stamp| stamp.id == id && stamp.serial == serial).copied()
+}
+
+fn slot_of(id: u32) -> usize {
+    EntityId::from_bits(id).map_or(usize::MAX, EntityId::index)
+}
+
+fn newer_first(head: &Head) -> [u32; 2] {
+    let [first, second] = head.keys;
+    if head.newer == 0 { [first, second] } else { [second, first] }
+}
+
+/// Bits that name any of `entities` slots.
+pub(crate) const fn slot_bits(entities: usize) -> u32 {
+    entities.next_power_of_two().trailing_zeros()
+}
+
+/// Whether an entity in the air is where its path has it after so many ticks.
+fn is_falling_along(track: &Track, ticks: f64, body: &Body) -> bool {
+    let time = ticks * TICK_SECONDS;
+    let fallen = 0.5 * roam::GRAVITY * time * (time - TICK_SECONDS);
+    let y = crate::movement::cut(track.y + track.rise * time - fallen, crate::movement::HEIGHT_MAX);
+    let rise = track.rise - roam::GRAVITY * time;
+    (body.position.y - y).abs() <= RISE_DEVIATION_MAX
+        && (f64::from(body.velocity.y) - rise).abs() <= RISE_SPEED_DEVIATION_MAX
+}
+
+impl Look {
+    fn of(traits: &Traits) -> Self {
+        let health = if traits.has_private_health { HEALTH_FULL } else { traits.health };
+        Self { kind: traits.kind, flags: traits.flags, health }
+    }
+}
+
+/// The first id of all.
+const FIRST: EntityId = EntityId::FIRST;
+
+/// Stands in the slots that nobody was in yet.
+fn nobody() -> EntityState {
+    EntityState {
+        id: FIRST,
+        kind: Kind::Player,
+        position: crate::Position::default(),
+        velocity: Velocity::ZERO,
+        yaw: 0.0,
+        pitch: 0.0,
+        flags: Flags::NONE,
+        health: HEALTH_FULL,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use twinspan_core::random::Stream;
-
-    use super::*;
-    use crate::config::WorldConfig;
-    use crate::entity::{Kind, Position};
-
-    fn world(entities_max: usize) -> World {
-        let config = WorldConfig { side: 64.0, entities_max, ..WorldConfig::default() };
-        World::new(config, Stream::new(1, "world", 0)).unwrap()
-    }
-
-    #[test]
-    fn cells_have_these_bytes() {
-        let mut world = world(10);
-        let id = world.spawn(Kind::Player, Position::ground(48.0, 16.25)).unwrap();
-        world.step();
-        let mut encodings = CellEncodings::new();
-        encodings.encode_all(&world);
-        assert_eq!((encodings.tick(), encodings.cell_metres()), (1, 32));
-        assert_eq!(encodings.cell(CellId { x: 0, z: 1 }), [0, 2, 0, 0, 0]);
-        let mut golden = vec![2, 0, 0, 0, 1, 0x01, 0x00, 0x00, 0x00, 0x00];
-        golden.extend([0x00, 0x80, 0x00, 0x82, 0, 0, 0, 0, 0, 0, 0, 100]);
-        assert_eq!(encodings.cell(CellId { x: 1, z: 0 }), golden);
-        assert_eq!(encodings.cell(CellId { x: 2, z: 0 }), [] as [u8; 0]);
-        // Who is gone since the last step is not told.
-        assert!(world.despawn(id));
-        encodings.encode_all(&world);
-        assert_eq!(encodings.cell(CellId { x: 1, z: 0 }), [2, 0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_crowd_is_split_into_spans_without_a_gap() {
-        let mut world = world(100);
-        let ids: Vec<_> = (0..100)
-            .map(|_| world.spawn(Kind::Npc, Position::ground(10.0, 10.0)).unwrap().to_bits())
-            .collect();
-        world.step();
-        let mut encodings = CellEncodings::new();
-        encodings.encode_all(&world);
-        let heads: Vec<_> = encodings
-            .cell_parts(CellId { x: 0, z: 0 })
-            .map(|bytes| {
-                assert!(bytes.len() <= RECORD_BYTES_MAX);
-                RecordHead::decode(&mut Reader::new(bytes)).unwrap()
-            })
-            .collect();
-        let spans: Vec<_> = heads.iter().map(|head| (head.first, head.last, head.count)).collect();
-        let expected = [(0, ids[40] - 1, 40), (ids[40], ids[80] - 1, 40), (ids[80], u32::MAX, 20)];
-        assert_eq!(spans, expected);
-    }
-
-    #[test]
-    fn heads_that_say_nothing_are_named() {
-        let head = |bytes: &[u8]| RecordHead::decode(&mut Reader::new(bytes)).unwrap_err();
-        assert_eq!(head(&[0, 0, 4, 0, 0]), StateError::Span);
-        assert_eq!(head(&[0, 0, 3, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0]), StateError::Span);
-        assert_eq!(head(&[0, 0, 0, 1, 0]), StateError::Variant { number: 1 });
-        assert_eq!(head(&[0, 0, 0, 0, 41]), StateError::Count { count: 41 });
-        let far = [0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0];
-        assert_eq!(head(&far), StateError::Short(ReadError::VarintTooLong));
-        assert!(matches!(head(&[0, 0, 0, 0]), StateError::Short(ReadError::Short { .. })));
-    }
-
-    #[test]
-    fn a_full_world_fits_the_room_taken_at_first() {
-        let mut world = world(2_000);
-        let mut encodings = CellEncodings::new();
-        encodings.encode_all(&world);
-        let room = encodings.arena.capacity();
-        (0..2_000).for_each(|_| assert!(world.spawn_anywhere(Kind::Npc).is_ok()));
-        world.step();
-        encodings.encode_all(&world);
-        assert_eq!(encodings.arena.capacity(), room);
-    }
-}
+mod tests;

@@ -17,6 +17,8 @@ const GENERATION_MAX: u16 = (1 << GENERATION_BITS) - 1;
 pub struct EntityId(NonZeroU32);
 
 impl EntityId {
+    /// The first use of the first slot.
+    pub(crate) const FIRST: Self = Self(NonZeroU32::MIN);
     /// Slots that ids can tell apart.
     pub const INDEX_LIMIT: usize = 1 << (32 - GENERATION_BITS);
 

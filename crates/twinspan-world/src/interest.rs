@@ -9,7 +9,7 @@ pub const WINDOW_SPAN: i32 = 7;
 /// Cells of the window; bits of its mask.
 pub const WINDOW_CELLS: usize = (WINDOW_SPAN * WINDOW_SPAN) as usize;
 /// Cells from the window's corner to its middle, where the player is.
-const WINDOW_HALF: i32 = WINDOW_SPAN / 2;
+pub(crate) const WINDOW_HALF: i32 = WINDOW_SPAN / 2;
 
 /// When cells come into and go out of a client's sight.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,11 +20,17 @@ pub struct InterestConfig {
     pub leave: f64,
     /// A cell is kept for at least so many ticks.
     pub dwell_ticks: u32,
+    /// How many states pass from one word about a cell to the next, by its distance from the
+    /// player's cell in cells, 0 to 3; at least 1 and at most [`RATE_STATES_MAX`].
+    pub rates: [u8; 4],
 }
+
+/// The most that [`InterestConfig::rates`] can be.
+pub const RATE_STATES_MAX: u8 = 20;
 
 impl Default for InterestConfig {
     fn default() -> Self {
-        Self { enter: 32.0, leave: 48.0, dwell_ticks: TICK_HZ / 2 }
+        Self { enter: 32.0, leave: 48.0, dwell_ticks: TICK_HZ / 2, rates: [1, 1, 2, 5] }
     }
 }
 
@@ -43,6 +49,9 @@ impl InterestConfig {
         if leave > reach {
             return Err(InterestError::Reach { leave, reach });
         }
+        if !self.rates.iter().all(|rate| (1..=RATE_STATES_MAX).contains(rate)) {
+            return Err(InterestError::Rates { rates: self.rates });
+        }
         Ok(())
     }
 }
@@ -58,6 +67,12 @@ pub enum InterestError {
         enter: f64,
         /// What was asked for.
         leave: f64,
+    },
+    /// A ring would be told never, or hardly ever.
+    #[error("rates {rates:?}: choose 1 to {RATE_STATES_MAX} states for each ring")]
+    Rates {
+        /// What was asked for.
+        rates: [u8; 4],
     },
     /// The window of cells is smaller than the radius.
     #[error("leave radius {leave} m: choose at most {reach} m, or larger cells")]
@@ -145,6 +160,11 @@ impl Subscriptions {
         self.base = base;
     }
 
+    /// How often each ring of cells is told.
+    pub(crate) const fn rates(&self) -> Rates {
+        Rates(self.config.rates)
+    }
+
     /// The subscribed cells, row by row.
     pub fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
         window_cells(self.base, self.mask)
@@ -182,6 +202,30 @@ impl Subscriptions {
     }
 }
 
+/// How often the rings of cells around a player are told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates([u8; 4]);
+
+impl Rates {
+    /// The distance from the window's middle, in cells.
+    const fn ring(bit: u32) -> usize {
+        let x = (bit as i32 % WINDOW_SPAN - WINDOW_HALF).unsigned_abs();
+        let z = (bit as i32 / WINDOW_SPAN - WINDOW_HALF).unsigned_abs();
+        (if x > z { x } else { z }) as usize
+    }
+
+    /// States from one word about the cell to the next.
+    #[inline]
+    pub(crate) fn of_bit(self, bit: u32) -> u32 {
+        self.0.get(Self::ring(bit)).copied().map_or(1, u32::from)
+    }
+
+    /// How much a state of waiting counts.
+    pub(crate) fn weight_of_bit(self, bit: u32) -> u32 {
+        [8, 4, 2, 1].get(Self::ring(bit)).copied().unwrap_or(1)
+    }
+}
+
 /// The cells of a window whose bits are set, row by row.
 pub(crate) fn window_cells(base: CellId, mask: u64) -> impl Iterator<Item = CellId> {
     let mut rest = mask;
@@ -201,11 +245,11 @@ pub(crate) fn window_contains(base: CellId, mask: u64, cell: CellId) -> bool {
     bit_at(offset).is_some_and(|bit| mask >> bit & 1 != 0)
 }
 
-const fn cell_at(base: CellId, index: usize) -> CellId {
+pub(crate) const fn cell_at(base: CellId, index: usize) -> CellId {
     CellId { x: base.x + index as i32 % WINDOW_SPAN, z: base.z + index as i32 / WINDOW_SPAN }
 }
 
-const fn bit_at(offset: CellId) -> Option<usize> {
+pub(crate) const fn bit_at(offset: CellId) -> Option<usize> {
     let inside = 0 <= offset.x && offset.x < WINDOW_SPAN && 0 <= offset.z && offset.z < WINDOW_SPAN;
     if inside { Some((offset.z * WINDOW_SPAN + offset.x) as usize) } else { None }
 }

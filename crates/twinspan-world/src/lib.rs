@@ -8,8 +8,8 @@
 //! use twinspan_core::bytes::Writer;
 //! use twinspan_core::random::Stream;
 //! use twinspan_world::{
-//!     CellEncodings, InterestConfig, Kind, Replica, STATE_ROOM_MIN, StateHeader, StatePlan,
-//!     Subscriptions, World, WorldConfig,
+//!     Baselines, CellEncodings, InterestConfig, Kind, PlanInput, Replica, STATE_ROOM_MIN,
+//!     StateHeader, StatePlan, Subscriptions, World, WorldConfig,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,8 +18,8 @@
 //! world.step();
 //!
 //! // Once per state tick, for all clients together:
-//! let mut encodings = CellEncodings::new();
-//! encodings.encode_all(&world);
+//! let mut encodings = CellEncodings::new(&world);
+//! encodings.update(&world);
 //!
 //! // Per client; the plan is reused:
 //! let mut plan = StatePlan::new(STATE_ROOM_MIN);
@@ -27,15 +27,25 @@
 //! let at = world.entity(player).ok_or("the player is gone")?.position;
 //! subscriptions.update(world.tick(), at, world.grid());
 //! let header = StateHeader::of(&world, player, &subscriptions).ok_or("the player is gone")?;
-//! plan.plan(header, &subscriptions, &encodings);
+//! let mut baselines = Baselines::new();
+//! plan.plan(PlanInput {
+//!     header,
+//!     subscriptions: &subscriptions,
+//!     baselines: &mut baselines,
+//!     encodings: &mut encodings,
+//!     world: &world,
+//!     budget: usize::MAX,
+//! });
 //!
 //! // At the other end:
 //! let mut replica = Replica::new();
 //! for part in 0..plan.parts() {
 //!     let mut packet = [0; STATE_ROOM_MIN];
 //!     let mut out = Writer::new(&mut packet);
-//!     plan.write_part(part, &encodings, &mut out)?;
+//!     plan.write_part(part, &mut out)?;
 //!     replica.apply(out.written())?;
+//!     // When the packet was acknowledged, the next states may build on it:
+//!     baselines.on_acked(plan.tag(part));
 //! }
 //! assert_eq!(replica.len(), 1);
 //! # Ok(())
@@ -44,19 +54,23 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod baselines;
+mod bits;
 mod config;
+mod content;
+mod crowd;
 mod encode;
 mod entity;
 pub mod event;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod grid;
+mod header;
 mod id;
 mod input;
 mod interest;
 pub mod movement;
 mod prediction;
-mod quantise;
 mod replica;
 mod roam;
 mod state;
@@ -66,27 +80,31 @@ mod world;
 pub use authority::{
     CATCH_UP_PER_TICK_MAX, INPUT_CREDIT_MAX, INPUT_WINDOW, Standing, SubmitError, Verdict,
 };
+pub use baselines::{Baselines, STATE_PARTS_MAX};
 pub use config::{
     CELL_METRES_MAX, CELL_METRES_MIN, CELLS_PER_AXIS_MAX, ConfigError, ENTITIES_LIMIT, WorldConfig,
 };
-pub use encode::{CellEncodings, ENTITIES_PER_RECORD_MAX, RECORD_BYTES_MAX, RECORDS_PER_CELL_MAX};
+pub use content::POSITION_ERROR;
+pub use crowd::{NEAR_MAX, NEAR_METRES, PRIVATE_MAX};
+pub use encode::{CellEncodings, KEYFRAME_TICKS, MEMBERS_MAX, RECORD_BYTES_MAX};
 pub use entity::{EntityState, Flags, HEALTH_FULL, Kind, Position, Velocity, wrap_degrees};
 pub use event::{ActionRefused, EffectApplied};
 pub use grid::{CellId, Grid};
+pub use header::{
+    Digest, OwnState, STATE_HEADER_BYTES_MAX, StateHeader, TICKS_PER_STATE, TICKS_PER_STATE_MAX,
+};
 pub use id::EntityId;
 pub use input::{
     ClaimedPosition, INPUT_BUNDLE_BYTES_MAX, INPUT_BYTES, INPUTS_PER_BUNDLE_MAX, Input,
     InputBundle, InputError, angle_from_degrees, pitch_from_degrees,
 };
-pub use interest::{InterestConfig, InterestError, Subscriptions, WINDOW_CELLS, WINDOW_SPAN};
-pub use prediction::{INPUTS_PENDING_MAX, Prediction};
-pub use quantise::ENTITY_BYTES;
-pub use replica::{Applied, REPLICA_ENTITIES_MAX, Replica, ReplicaError};
-pub use state::{
-    OwnState, STATE_HEADER_BYTES, STATE_PARTS_MAX, STATE_ROOM_MIN, StateError, StateHeader,
-    StatePlan,
+pub use interest::{
+    InterestConfig, InterestError, RATE_STATES_MAX, Subscriptions, WINDOW_CELLS, WINDOW_SPAN,
 };
-pub use world::{InvariantBroken, World, WorldFull};
+pub use prediction::{INPUTS_PENDING_MAX, Prediction};
+pub use replica::{Applied, EDGE_LAG_TICKS, REPLICA_ENTITIES_MAX, Replica, ReplicaError};
+pub use state::{DIGEST_TICKS, PlanInput, STATE_ROOM_MIN, StateBytes, StateError, StatePlan};
+pub use world::{HealthPrivacy, InvariantBroken, Stealth, World, WorldFull};
 
 use core::time::Duration;
 

@@ -11,7 +11,11 @@ pub const HASTE_FACTOR: f64 = 1.5;
 /// The time of one step in seconds.
 pub const TICK_SECONDS: f64 = 1.0 / TICK_HZ as f64;
 /// How near the far edges of the world a position can come, in metres.
-pub const EDGE: f64 = 0.001;
+pub const EDGE: f64 = 1.0 / 1_024.0;
+
+/// Players stand at multiples of this fraction of a metre, as a power of two: their places then
+/// travel exactly in a few bytes.
+pub const PLACES_PER_METRE_BITS: u32 = 20;
 
 /// How high anything can be, in metres: the wire's centimetres reach 327.67.
 pub const HEIGHT_MAX: f64 = 300.0;
@@ -48,9 +52,9 @@ pub fn step(body: Body, input: &Input, flags: Flags, side: f64) -> Body {
         z: ((forward * cos - strafe * sin) * scale) as f32,
     };
     let position = Position {
-        x: inside(body.position.x + f64::from(velocity.x) * TICK_SECONDS, side),
+        x: inside(on_place(body.position.x + f64::from(velocity.x) * TICK_SECONDS), side),
         y: 0.0,
-        z: inside(body.position.z + f64::from(velocity.z) * TICK_SECONDS, side),
+        z: inside(on_place(body.position.z + f64::from(velocity.z) * TICK_SECONDS), side),
     };
     Body { position, velocity, yaw, pitch: input.pitch_degrees() }
 }
@@ -58,6 +62,12 @@ pub fn step(body: Body, input: &Input, flags: Flags, side: f64) -> Body {
 /// Full walking speed under `flags`, in metres per second.
 pub const fn speed(flags: Flags) -> f64 {
     if flags.contains(Flags::HASTE) { WALK_SPEED * HASTE_FACTOR } else { WALK_SPEED }
+}
+
+/// The place nearest to `coordinate`, exact up to thousands of kilometres.
+pub(crate) fn on_place(coordinate: f64) -> f64 {
+    const PLACES: f64 = (1_u32 << PLACES_PER_METRE_BITS) as f64;
+    (coordinate * PLACES).round() / PLACES
 }
 
 /// `coordinate` cut to a world of `side` metres; 0 when it is no number.
@@ -120,5 +130,5 @@ mod tests {
         let bits = [end.position.x.to_bits(), end.position.z.to_bits()];
         assert_eq!(bits, PINNED);
     }
-    const PINNED: [u64; 2] = [4653172397715902513, 4651993459946728256];
+    const PINNED: [u64; 2] = [4653172397531201536, 4651993460230848512];
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use crate::entity::{Flags, Position};
+use crate::header::OwnState;
 use crate::input::{ClaimedPosition, Input};
 use crate::movement::{self, Body};
-use crate::state::OwnState;
 
 /// Inputs kept until the server has answered them: two seconds.
 pub const INPUTS_PENDING_MAX: usize = 128;
@@ -89,11 +89,12 @@ impl Prediction {
         while self.pending.front().is_some_and(|input| input.sequence <= last_input) {
             self.pending.pop_front();
         }
-        let OwnState { position, velocity, yaw, pitch, flags, side_m, .. } = own;
+        let OwnState { position, flags, side_m, .. } = own;
         self.side = f64::from(side_m);
         self.flags = flags;
         self.is_placed = true;
-        let start = Body { position, velocity, yaw, pitch };
+        // How it moves and where it faces is its inputs' doing, and the last one is its own.
+        let start = Body { position, ..self.body };
         let body = self
             .pending
             .iter()
@@ -137,20 +138,10 @@ impl Prediction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::Velocity;
     use crate::id::EntityId;
 
     fn own(position: Position, flags: Flags) -> OwnState {
-        OwnState {
-            id: EntityId::from_bits(1).unwrap(),
-            position,
-            velocity: Velocity::ZERO,
-            yaw: 0.0,
-            pitch: 0.0,
-            flags,
-            health: 100,
-            side_m: 100,
-        }
+        OwnState { id: EntityId::from_bits(1).unwrap(), position, flags, health: 100, side_m: 100 }
     }
 
     fn placed(at: Position) -> Prediction {

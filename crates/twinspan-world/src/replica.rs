@@ -1,26 +1,30 @@
 //! What a client knows of the world: the entities of the cells that it sees.
 
 mod coverage;
+mod parse;
+mod view;
 
-use twinspan_core::bytes::Reader;
-
-use crate::encode::RecordHead;
+use crate::content::Content;
 use crate::entity::EntityState;
 use crate::grid::CellId;
+use crate::header::{Context, OwnState, StateHeader, TICKS_PER_STATE};
 use crate::id::EntityId;
-use crate::interest::window_contains;
-use crate::quantise;
-use crate::state::{OwnState, StateError, StateHeader};
-use coverage::Coverage;
+use crate::interest::{cell_at, window_contains};
+use crate::state::StateError;
+use coverage::{Coverage, Scope};
+use parse::{Scratch, Word};
+use view::Views;
 
 /// The most entities that a replica holds.
 pub const REPLICA_ENTITIES_MAX: usize = 16_384;
+/// Ticks by which a word about a cell at the edge of sight may be older than the newest state.
+pub const EDGE_LAG_TICKS: u32 = 15;
 
 /// The entities that a client sees, kept up to date by state messages in any order.
 ///
-/// Every record says all about one span of ids in one cell at one tick. Newer words replace older
-/// ones, per span; an entity is where the newest word puts it; who is no longer listed where it was
-/// is gone. Messages may be lost, doubled and late: when the newest record of every subscribed
+/// A record says all about one cell, or about one span of ids in it, at one tick. Newer words
+/// replace older ones; an entity is where the newest word puts it; who is no longer listed where it
+/// was is gone. Messages may be lost, doubled and late: when the newest record of every subscribed
 /// cell has come, the replica is the server's truth for those cells.
 ///
 /// A message is checked whole before anything changes.
@@ -31,10 +35,18 @@ pub struct Replica {
     /// Entities of one record that were not known, before they are sorted in.
     fresh: Vec<Entry>,
     coverage: Coverage,
+    views: Views,
+    scratch: Scratch,
+    context: Option<Context>,
     /// The header with the newest tick.
     newest: Option<StateHeader>,
     /// Numbers records, to tell whom the present one lists.
     stamp: u32,
+    /// The tick of the newest private list.
+    private_at: u32,
+    unreadable: u64,
+    mismatches: u64,
+    wants_keyframes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +58,8 @@ struct Entry {
     tick: u32,
     /// The number of that record.
     stamp: u32,
+    /// Whether a private list told of it last.
+    is_private: bool,
 }
 
 /// What became of a state message.
@@ -80,16 +94,16 @@ pub enum ReplicaError {
     /// It is no state.
     #[error(transparent)]
     Malformed(#[from] StateError),
-    /// A record is about a cell that the header does not list.
-    #[error("record of cell {x}, {z}, which the client does not see")]
+    /// A section is about a cell that the header does not list.
+    #[error("entities of cell {x}, {z}, which the client does not see")]
     Unsubscribed {
         /// The cell's column.
         x: i32,
         /// The cell's row.
         z: i32,
     },
-    /// A record's ids do not ascend or leave its span.
-    #[error("record lists entity {id} out of order or out of its span")]
+    /// An entity is listed twice, or outside its span.
+    #[error("entity {id} is listed twice or out of its span")]
     Order {
         /// The first such entity.
         id: EntityId,
@@ -110,50 +124,44 @@ impl Replica {
     /// # Errors
     /// The [`ReplicaError`] that names what is wrong; the replica is then as before.
     pub fn apply(&mut self, message: &[u8]) -> Result<Applied, ReplicaError> {
-        let mut reader = Reader::new(message);
-        let header = StateHeader::decode(&mut reader)?;
-        self.check_records(&header, reader.rest())?;
-        let is_newest = self.newest.is_none_or(|newest| header.tick > newest.tick);
-        if is_newest {
-            self.move_window(&header);
-        }
-        let told = self.apply_records(&header, reader.rest());
-        Ok(if is_newest || told { Applied::New { header } } else { Applied::Stale { header } })
+        let (header, statuses, context, rest) = StateHeader::decode(message, self.context)?;
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let parsed = scratch.parse(&header, &context, statuses, rest, &self.views);
+        let fits = parsed.and_then(|()| self.check_room(&scratch));
+        let told = fits.map(|()| self.commit(&header, context, &scratch));
+        self.scratch = scratch;
+        Ok(if told? { Applied::New { header } } else { Applied::Stale { header } })
     }
 
-    /// Reads all records without changing anything.
-    fn check_records(&self, header: &StateHeader, records: &[u8]) -> Result<(), ReplicaError> {
-        let mut listed = 0;
-        for record in Records::new(records, header) {
-            let (head, entities) = record?;
-            let CellId { x, z } = head.cell;
-            if !window_contains(header.base, header.mask, head.cell) {
-                return Err(ReplicaError::Unsubscribed { x, z });
-            }
-            // After the largest id of all nothing may follow.
-            let mut next = Some(head.first);
-            for entity in entities {
-                let id = entity?.id;
-                let bits = id.to_bits();
-                if bits > head.last || next.is_none_or(|next| bits < next) {
-                    return Err(ReplicaError::Order { id });
-                }
-                next = bits.checked_add(1);
-                listed += 1;
-            }
-        }
+    fn check_room(&self, scratch: &Scratch) -> Result<(), ReplicaError> {
         // Counting who is new costs a search per entity: only near the limit.
-        let fits = self.entities.len() + listed <= REPLICA_ENTITIES_MAX
-            || self.entities.len() + self.count_unknown(header, records) <= REPLICA_ENTITIES_MAX;
+        let listed = scratch.entities.len();
+        let unknown = || scratch.entities.iter().filter(|told| self.find(told.id).is_err()).count();
+        let known = self.entities.len();
+        let fits =
+            known + listed <= REPLICA_ENTITIES_MAX || known + unknown() <= REPLICA_ENTITIES_MAX;
         if fits { Ok(()) } else { Err(ReplicaError::TooManyEntities) }
     }
 
-    fn count_unknown(&self, header: &StateHeader, records: &[u8]) -> usize {
-        Records::new(records, header)
-            .flatten()
-            .flat_map(|(_, entities)| entities.flatten())
-            .filter(|entity| self.find(entity.id).is_err())
-            .count()
+    /// Applies what was checked; true when it told something.
+    fn commit(&mut self, header: &StateHeader, context: Context, scratch: &Scratch) -> bool {
+        let is_newest = self.newest.is_none_or(|newest| header.tick > newest.tick);
+        if is_newest || self.context.is_none() {
+            self.context = Some(context);
+        }
+        if is_newest {
+            self.move_window(header);
+        }
+        self.unreadable += scratch.unreadable;
+        let mut told = is_newest;
+        for word in &scratch.words {
+            told |= self.take_word(word, header, scratch);
+        }
+        if header.part == 0 {
+            self.end_private(header.tick, scratch.has_private);
+        }
+        self.check_digest(header);
+        told
     }
 
     /// Makes `header` the newest: forgets the cells that it does not list.
@@ -163,39 +171,87 @@ impl Replica {
         });
         if !same {
             self.coverage.move_window(header);
+            self.views.move_window(header, self.newest.map(|newest| newest.cell_m));
             self.entities.retain(|entry| window_contains(header.base, header.mask, entry.cell));
         }
         self.newest = Some(*header);
     }
 
-    /// Applies records that were checked; true when one of them told something.
-    fn apply_records(&mut self, header: &StateHeader, records: &[u8]) -> bool {
+    fn take_word(&mut self, word: &Word, header: &StateHeader, scratch: &Scratch) -> bool {
         let tick = header.tick;
-        let mut told = false;
-        for (head, entities) in Records::new(records, header).flatten() {
-            if !self.coverage.is_open(&head, tick) {
-                continue;
+        match word {
+            Word::Cell { cell, present, baseline } => {
+                let listed = scratch.entities.get(present.clone()).unwrap_or_default();
+                if let Some((tick, members)) = baseline {
+                    let members = scratch.members.get(members.clone()).unwrap_or_default();
+                    self.views.store(*cell, *tick, members);
+                }
+                let scope = Scope::whole(*cell);
+                if !self.coverage.is_open(&scope, tick) {
+                    return false;
+                }
+                self.take_list(&scope, header, listed);
+                self.views.show(*cell, tick, listed);
+                true
             }
-            told = true;
-            self.stamp = self.stamp.wrapping_add(1);
-            entities.flatten().for_each(|state| self.put(state, head.cell, tick));
-            self.remove_unlisted(&head, tick);
-            if !self.fresh.is_empty() {
-                self.entities.append(&mut self.fresh);
-                self.entities.sort_unstable_by_key(|entry| entry.state.id);
+            Word::Span { scope, present } => {
+                let listed = scratch.entities.get(present.clone()).unwrap_or_default();
+                if !self.coverage.is_open(scope, tick) {
+                    return false;
+                }
+                self.take_list(scope, header, listed);
+                true
             }
-            self.coverage.close(&head, tick);
+            Word::Near { cell, at } => {
+                let Some(told) = scratch.entities.get(*at) else { return false };
+                let is_news = self.coverage.is_open_at(*cell, told.id.to_bits(), tick)
+                    && self.get_entry(told.id).is_none_or(|known| known.tick < tick);
+                if is_news {
+                    self.put(told.id, &told.content, *cell, header, false);
+                    self.sort_in();
+                }
+                is_news
+            }
+            Word::Private { cell, at } => {
+                if tick < self.private_at {
+                    return false;
+                }
+                let Some(told) = scratch.entities.get(*at) else { return false };
+                self.private_at = tick;
+                self.put(told.id, &told.content, *cell, header, true);
+                self.sort_in();
+                true
+            }
         }
-        told
+    }
+
+    /// Takes in a list of everybody in `scope`.
+    fn take_list(&mut self, scope: &Scope, header: &StateHeader, listed: &[parse::Told]) {
+        let tick = header.tick;
+        self.stamp = self.stamp.wrapping_add(1);
+        for told in listed {
+            if self.coverage.is_open_at(scope.cell, told.id.to_bits(), tick) {
+                self.put(told.id, &told.content, scope.cell, header, false);
+            }
+        }
+        self.remove_unlisted(scope, tick);
+        self.sort_in();
+        self.coverage.close(scope, tick);
     }
 
     /// Takes in what a record of `cell` says about one entity.
-    fn put(&mut self, state: EntityState, cell: CellId, tick: u32) {
-        if !self.coverage.is_open_at(cell, state.id.to_bits(), tick) {
-            return;
-        }
-        let entry = Entry { state, cell, tick, stamp: self.stamp };
-        match self.find(state.id) {
+    fn put(
+        &mut self,
+        id: EntityId,
+        content: &Content,
+        cell: CellId,
+        header: &StateHeader,
+        is_private: bool,
+    ) {
+        let tick = header.tick;
+        let state = content.show(id, cell, header.cell_m, tick);
+        let entry = Entry { state, cell, tick, stamp: self.stamp, is_private };
+        match self.find(id) {
             Ok(index) => {
                 if let Some(known) = self.entities.get_mut(index).filter(|known| known.tick <= tick)
                 {
@@ -206,21 +262,87 @@ impl Replica {
         }
     }
 
+    fn sort_in(&mut self) {
+        if !self.fresh.is_empty() {
+            self.entities.append(&mut self.fresh);
+            self.entities.sort_unstable_by_key(|entry| entry.state.id);
+        }
+    }
+
     /// Removes who was last seen in the record's cell and span and is not in the record.
-    fn remove_unlisted(&mut self, head: &RecordHead, tick: u32) {
+    fn remove_unlisted(&mut self, scope: &Scope, tick: u32) {
         let Self { entities, coverage, stamp, .. } = self;
         entities.retain(|entry| {
             let id = entry.state.id.to_bits();
-            entry.cell != head.cell
+            entry.cell != scope.cell
+                || entry.is_private
                 || entry.stamp == *stamp
                 || entry.tick >= tick
-                || !(head.first..=head.last).contains(&id)
-                || !coverage.is_open_at(head.cell, id, tick)
+                || !(scope.first..=scope.last).contains(&id)
+                || !coverage.is_open_at(scope.cell, id, tick)
         });
+    }
+
+    /// Removes whom no private list tells of any more.
+    fn end_private(&mut self, tick: u32, was_told: bool) {
+        if !was_told && tick < self.private_at {
+            return;
+        }
+        self.private_at = self.private_at.max(tick);
+        let private_at = self.private_at;
+        self.entities.retain(|entry| !entry.is_private || entry.tick >= private_at);
+    }
+
+    /// Compares what is held with what the server believes.
+    fn check_digest(&mut self, header: &StateHeader) {
+        let Some(digest) = header.digest else { return };
+        let mut sum = 0_u32;
+        for bit in (0..u64::BITS).filter(|bit| digest.cells >> bit & 1 != 0) {
+            let cell = cell_at(header.base, bit as usize);
+            match self.views.digest(cell, header.cell_m) {
+                Some((tick, _)) if tick > header.tick => return,
+                Some((tick, more)) if tick == header.tick => sum = sum.wrapping_add(more),
+                _ => sum = !digest.sum,
+            }
+            if sum == !digest.sum {
+                break;
+            }
+        }
+        if sum != digest.sum {
+            self.mismatches += 1;
+            self.wants_keyframes = true;
+        }
+    }
+
+    /// Whether the replica was found to be wrong since the last call: the server must be asked for
+    /// everything anew.
+    pub const fn take_keyframe_wish(&mut self) -> bool {
+        core::mem::replace(&mut self.wants_keyframes, false)
+    }
+
+    /// States after which the replica was not what the server believed.
+    pub const fn mismatches(&self) -> u64 {
+        self.mismatches
+    }
+
+    /// Records that could not be read because the keyframe that they build on has not come.
+    pub const fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Spoils what the replica holds of one cell, so that tests see it repaired; false when it
+    /// holds nothing that could be spoilt.
+    #[doc(hidden)]
+    pub fn spoil(&mut self) -> bool {
+        self.views.spoil()
     }
 
     fn find(&self, id: EntityId) -> Result<usize, usize> {
         self.entities.binary_search_by_key(&id, |entry| entry.state.id)
+    }
+
+    fn get_entry(&self, id: EntityId) -> Option<&Entry> {
+        self.entities.get(self.find(id).ok()?)
     }
 
     /// The entities in sight, by ascending id, the own player among them.
@@ -235,8 +357,7 @@ impl Replica {
 
     /// One entity, while it is in sight.
     pub fn get(&self, id: EntityId) -> Option<EntityState> {
-        let index = self.find(id).ok()?;
-        self.entities.get(index).map(|entry| entry.state)
+        self.get_entry(id).map(|entry| entry.state)
     }
 
     /// Entities in sight.
@@ -269,62 +390,20 @@ impl Replica {
         self.newest.into_iter().flat_map(|newest| newest.cells())
     }
 
-    /// Whether every part of the newest state has come, so that the replica is the server's truth
-    /// of that tick for the cells in sight.
+    /// The cells in sight, each with the tick of the oldest word about anybody in it; `None` for
+    /// one that was not told whole yet.
+    pub fn cells_with_ticks(&self) -> impl Iterator<Item = (CellId, Option<u32>)> {
+        self.cells().map(|cell| (cell, self.coverage.told_at(cell)))
+    }
+
+    /// Whether the newest word about every cell in sight has come, so that the replica is the
+    /// server's truth for them; at the edge of sight that of [`EDGE_LAG_TICKS`] ago.
     pub fn is_complete(&self) -> bool {
-        self.newest.is_some_and(|newest| self.coverage.is_told_at(newest.tick))
-    }
-}
-
-/// The records of a message, up to the first malformed one.
-struct Records<'a> {
-    reader: Reader<'a>,
-    cell_m: u8,
-    is_malformed: bool,
-}
-
-impl<'a> Records<'a> {
-    const fn new(bytes: &'a [u8], header: &StateHeader) -> Self {
-        Self { reader: Reader::new(bytes), cell_m: header.cell_m, is_malformed: false }
-    }
-
-    fn read(&mut self) -> Result<(RecordHead, Entities<'a>), StateError> {
-        let head = RecordHead::decode(&mut self.reader)?;
-        let bytes = self.reader.take(usize::from(head.count) * quantise::ENTITY_BYTES)?;
-        let entities =
-            Entities { reader: Reader::new(bytes), cell: head.cell, cell_m: self.cell_m };
-        Ok((head, entities))
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<(RecordHead, Entities<'a>), StateError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.is_malformed || self.reader.is_empty() {
-            return None;
-        }
-        let record = self.read();
-        self.is_malformed = record.is_err();
-        Some(record)
-    }
-}
-
-/// The entities of one record.
-struct Entities<'a> {
-    reader: Reader<'a>,
-    cell: CellId,
-    cell_m: u8,
-}
-
-impl Iterator for Entities<'_> {
-    type Item = Result<EntityState, StateError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.reader.is_empty() {
-            return None;
-        }
-        Some(quantise::decode(&mut self.reader, self.cell, self.cell_m))
+        self.newest.is_some_and(|newest| {
+            let pace = u32::from(newest.ticks_per_state.max(TICKS_PER_STATE));
+            let lag = EDGE_LAG_TICKS * pace / u32::from(TICKS_PER_STATE);
+            self.coverage.is_told_since(newest.tick.saturating_sub(lag))
+        })
     }
 }
 

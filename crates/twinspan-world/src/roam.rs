@@ -13,7 +13,7 @@ pub(crate) const PROJECTILE_SPEED: f64 = 20.0;
 /// Upward speed of a projectile when it leaves the ground, in metres per second.
 const BOUNCE_SPEED: f32 = 12.0;
 /// What pulls projectiles down, in metres per second squared.
-const GRAVITY: f64 = 9.81;
+pub(crate) const GRAVITY: f64 = 9.81;
 /// Mean time between two turns of an NPC, in ticks.
 const TURN_TICKS: u32 = 2 * TICK_HZ;
 

@@ -1,199 +1,23 @@
 //! The state message: what each client is told twenty times a second, in self-contained parts.
 
-use twinspan_core::bytes::{NoRoom, ReadError, Reader, Writer};
+use twinspan_core::bytes::{NoRoom, ReadError, Writer};
 
-use crate::config::{CELL_METRES_MAX, CELL_METRES_MIN, CELLS_PER_AXIS_MAX};
-use crate::encode::{CellEncodings, RECORD_BYTES_MAX};
-use crate::entity::{Flags, Position, Velocity};
-use crate::grid::CellId;
-use crate::id::EntityId;
-use crate::interest::{Subscriptions, WINDOW_CELLS, window_cells};
+use crate::baselines::{Baselines, STATE_PARTS_MAX};
+use crate::crowd::{Crowd, Section};
+use crate::encode::{CellEncodings, CellState, RECORD_BYTES_MAX, Span, Variant};
+use crate::header::{Digest, STATE_HEADER_BYTES_MAX, StateHeader, Status, Statuses};
+use crate::interest::{Subscriptions, WINDOW_CELLS, cell_at};
 use crate::world::World;
 
-/// Bytes of an encoded [`StateHeader`].
-pub const STATE_HEADER_BYTES: usize = 88;
 /// The smallest room for a part: a header and the longest record.
-pub const STATE_ROOM_MIN: usize = STATE_HEADER_BYTES + RECORD_BYTES_MAX;
-/// The most parts of one state; records beyond them are left out and counted.
-pub const STATE_PARTS_MAX: usize = 255;
+pub const STATE_ROOM_MIN: usize = STATE_HEADER_BYTES_MAX + RECORD_BYTES_MAX + SECTION_HEAD_BYTES;
+/// Ticks between two digests for one client.
+pub const DIGEST_TICKS: u32 = 60;
 
-/// The version of the state message, its first byte.
-const VERSION: u8 = 1;
-/// Farther from the origin than this is no place, in metres.
-const COORDINATE_MAX: f64 = 1e9;
-
-/// What a client is told about its own player, exactly, so that its prediction starts from the
-/// server's very bits.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OwnState {
-    /// The player's entity.
-    pub id: EntityId,
-    /// Where it is.
-    pub position: Position,
-    /// How it moves.
-    pub velocity: Velocity,
-    /// Where it faces, degrees in `[0, 360)`.
-    pub yaw: f32,
-    /// How far up it looks, degrees in `[-90, 90]`.
-    pub pitch: f32,
-    /// What holds for it.
-    pub flags: Flags,
-    /// 0 to 255.
-    pub health: u8,
-    /// The side of the world, in metres: where walking ends.
-    pub side_m: u16,
-}
-
-/// What stands before the records in each part of a state.
-///
-/// On the wire, little-endian: version u8, 1; tick u32; made u32; slot u32; last input u32; own id
-/// u32; own position 3 f64; velocity 3 f32; yaw f32; pitch f32; flags u8; health u8; world side u16
-/// in metres; cell side u8 in metres; base x and z i32; mask u64; part u8; parts u8.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StateHeader {
-    /// The tick that made this state.
-    pub tick: u32,
-    /// The low 32 bits of the microsecond at which that tick was made.
-    pub made_us: u32,
-    /// The low 32 bits of the microsecond for which the send was scheduled.
-    pub slot_us: u32,
-    /// The sequence of the last input that this state includes; 0 before the first.
-    pub last_input: u32,
-    /// The client's own player.
-    pub own: OwnState,
-    /// The side of a cell, in metres.
-    pub cell_m: u8,
-    /// South-western cell of the window of 7 by 7 cells in which the client's cells lie.
-    pub base: CellId,
-    /// Which cells of the window the client sees: bit `row * 7 + column`.
-    pub mask: u64,
-    /// Which part of the state this is, from 0.
-    pub part: u8,
-    /// How many parts the state has.
-    pub parts: u8,
-}
-
-impl StateHeader {
-    /// The header of a state for the client of `player`; `None` when the player is gone. Times are
-    /// left to [`StateHeader::with_times`], parts to a [`StatePlan`].
-    pub fn of(world: &World, player: EntityId, subscriptions: &Subscriptions) -> Option<Self> {
-        let own = world.own_state(player)?;
-        let (base, mask) = subscriptions.base_and_mask();
-        Some(Self {
-            tick: world.tick(),
-            made_us: 0,
-            slot_us: 0,
-            last_input: world.standing(player).map_or(0, |standing| standing.last_input),
-            own,
-            cell_m: world.config().cell_metres(),
-            base,
-            mask,
-            part: 0,
-            parts: 1,
-        })
-    }
-
-    /// This header with the low 32 bits of the microseconds at which the state was made and for
-    /// which its send was scheduled.
-    #[must_use]
-    pub const fn with_times(self, made_us: u32, slot_us: u32) -> Self {
-        Self { made_us, slot_us, ..self }
-    }
-
-    /// The cells that the client sees, row by row.
-    pub fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
-        window_cells(self.base, self.mask)
-    }
-
-    /// Appends the header.
-    ///
-    /// # Errors
-    /// [`NoRoom`] when fewer than [`STATE_HEADER_BYTES`] are left.
-    pub fn encode(&self, out: &mut Writer<'_>) -> Result<(), NoRoom> {
-        let OwnState { id, position, velocity, yaw, pitch, flags, health, side_m } = self.own;
-        out.u8(VERSION)?;
-        for number in [self.tick, self.made_us, self.slot_us, self.last_input, id.to_bits()] {
-            out.u32(number)?;
-        }
-        for coordinate in [position.x, position.y, position.z] {
-            out.u64(coordinate.to_bits())?;
-        }
-        for component in [velocity.x, velocity.y, velocity.z, yaw, pitch] {
-            out.u32(component.to_bits())?;
-        }
-        out.u8(flags.bits())?;
-        out.u8(health)?;
-        out.u16(side_m)?;
-        out.u8(self.cell_m)?;
-        out.put(&self.base.x.to_le_bytes())?;
-        out.put(&self.base.z.to_le_bytes())?;
-        out.u64(self.mask)?;
-        out.u8(self.part)?;
-        out.u8(self.parts)
-    }
-
-    /// Reads a header from the front of `reader`.
-    ///
-    /// # Errors
-    /// The [`StateError`] that names what is wrong.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, StateError> {
-        let version = reader.u8()?;
-        if version != VERSION {
-            return Err(StateError::Version { version });
-        }
-        let (tick, made_us, slot_us) = (reader.u32()?, reader.u32()?, reader.u32()?);
-        let last_input = reader.u32()?;
-        let own = OwnState::decode(reader)?;
-        let cell_m = reader.u8()?;
-        if !(CELL_METRES_MIN..=CELL_METRES_MAX).contains(&cell_m) {
-            return Err(StateError::CellSide { metres: cell_m });
-        }
-        let x = i32::from_le_bytes(reader.array()?);
-        let z = i32::from_le_bytes(reader.array()?);
-        let mask = reader.u64()?;
-        // A window's corner may lie three cells outside a world.
-        let corner = -8..=CELLS_PER_AXIS_MAX as i32;
-        if !(corner.contains(&x) && corner.contains(&z)) || mask >> WINDOW_CELLS != 0 {
-            return Err(StateError::Window);
-        }
-        let (part, parts) = (reader.u8()?, reader.u8()?);
-        if part >= parts {
-            return Err(StateError::Part { part, parts });
-        }
-        let base = CellId { x, z };
-        Ok(Self { tick, made_us, slot_us, last_input, own, cell_m, base, mask, part, parts })
-    }
-}
-
-impl OwnState {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, StateError> {
-        let bits = reader.u32()?;
-        let id = EntityId::from_bits(bits).ok_or(StateError::EntityId { bits })?;
-        let mut coordinate = || reader.u64().map(f64::from_bits);
-        let (x, y, z) = (coordinate()?, coordinate()?, coordinate()?);
-        // False for what is no number, too.
-        if ![x, y, z].iter().all(|coordinate| coordinate.abs() <= COORDINATE_MAX) {
-            return Err(StateError::OwnPosition);
-        }
-        let position = Position { x, y, z };
-        let mut component = || reader.u32().map(f32::from_bits);
-        let velocity = Velocity { x: component()?, y: component()?, z: component()? };
-        if !velocity.is_finite() {
-            return Err(StateError::OwnVelocity);
-        }
-        let (yaw, pitch) = (component()?, component()?);
-        if !(0.0..360.0).contains(&yaw) || !(-90.0..=90.0).contains(&pitch) {
-            return Err(StateError::Angle);
-        }
-        let wire_flags = reader.u8()?;
-        let flags = Flags::from_bits(wire_flags).ok_or(StateError::Flags { bits: wire_flags })?;
-        let (health, side_m) = (reader.u8()?, reader.u16()?);
-        if side_m == 0 {
-            return Err(StateError::WorldSide);
-        }
-        Ok(Self { id, position, velocity, yaw, pitch, flags, health, side_m })
-    }
-}
+/// Kind and length of a section.
+pub(crate) const SECTION_HEAD_BYTES: usize = 4;
+/// Bytes of sections that one state can hold.
+const SECTION_BYTES_MAX: usize = STATE_PARTS_MAX * RECORD_BYTES_MAX;
 
 /// Why bytes are no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -202,17 +26,26 @@ pub enum StateError {
     /// The bytes end too soon, or a number is too large.
     #[error("state cut short: {0}")]
     Short(#[from] ReadError),
-    /// The first byte is another version's.
-    #[error("state version {version}: this end reads version {VERSION}")]
+    /// The first byte is another version's, or has a bit without meaning.
+    #[error("state version byte {version:#x}: this end reads version 2")]
     Version {
         /// The first byte.
         version: u8,
     },
+    /// The header leaves out what no header before it told.
+    #[error("state without context: none came before it that had it")]
+    NoContext,
     /// An id has generation 0.
     #[error("entity id {bits:#x} has no generation")]
     EntityId {
         /// The id.
         bits: u32,
+    },
+    /// Ids have more bits than there are.
+    #[error("entity slots of {bits} bits are too wide")]
+    SlotBits {
+        /// What it says.
+        bits: u8,
     },
     /// No kind has this number.
     #[error("entity kind {number} is unknown")]
@@ -226,14 +59,8 @@ pub enum StateError {
         /// All flags.
         bits: u8,
     },
-    /// The own position is no place.
-    #[error("own position is not finite or too far away")]
-    OwnPosition,
-    /// The own velocity is infinite or no number.
-    #[error("own velocity is not finite")]
-    OwnVelocity,
-    /// A yaw or pitch is out of range.
-    #[error("yaw or pitch is out of range")]
+    /// A pitch is out of range.
+    #[error("pitch is out of range")]
     Angle,
     /// The world has no extent.
     #[error("world side is zero")]
@@ -244,7 +71,16 @@ pub enum StateError {
         /// What it says.
         metres: u8,
     },
-    /// The window lies outside every world, or a bit beyond its cells is set.
+    /// The slot lies too far from the tick.
+    #[error("send slot is out of range")]
+    Slot,
+    /// The pace is out of range.
+    #[error("a state every {ticks_per_state} ticks is out of range")]
+    Pace {
+        /// What it says.
+        ticks_per_state: u8,
+    },
+    /// The window lies outside every world.
     #[error("window of cells is out of range")]
     Window,
     /// The part's number is not below the number of parts.
@@ -255,144 +91,432 @@ pub enum StateError {
         /// Of how many.
         parts: u8,
     },
-    /// A record's ids are no span, or an unknown span bit is set.
-    #[error("record's span of ids is malformed")]
+    /// A record's ids are no span.
+    #[error("span of ids is malformed")]
     Span,
-    /// No variant of records has this number.
-    #[error("record variant {number} is unknown")]
-    Variant {
+    /// A keyframe would be older than the world.
+    #[error("keyframe's age is out of range")]
+    Age,
+    /// No form of records has this number.
+    #[error("record form {number} is unknown")]
+    Form {
         /// The number.
         number: u8,
     },
-    /// A record holds too many entities.
+    /// No section has this number.
+    #[error("section {number} is unknown")]
+    Section {
+        /// The number.
+        number: u8,
+    },
+    /// A record or section holds too many entities.
     #[error("record of {count} entities is too long")]
     Count {
         /// How many.
-        count: u8,
+        count: usize,
     },
 }
 
-/// Where the records of one part begin.
+/// Something that a part holds: a cell's status, record included, or a section.
 #[derive(Clone, Copy, Debug)]
-struct Cursor {
-    /// The cells that are not done yet, as bits of the window.
-    cells: u64,
-    /// Records of the first of these cells that are done.
-    records: usize,
+enum Item {
+    Status { bit: u32, status: Status },
+    Record { bit: u32, index: u32, span: Span, keyframe: u32 },
+    Section { start: u32, len: u32 },
 }
 
-/// How one client's state is spread over packets. Reused from client to client: it does not
-/// allocate.
+/// One cell that was chosen to be told.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    bit: u32,
+    index: u32,
+    bytes: u32,
+    priority: u32,
+}
+
+/// Where a part's items begin, and where its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    items: u32,
+    bytes: u32,
+    has_keyframe: bool,
+}
+
+/// How many of a state's bytes are what, for whoever measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateBytes {
+    /// Headers of all parts.
+    pub headers: u64,
+    /// Records that say what changed.
+    pub deltas: u64,
+    /// Records that bring a keyframe.
+    pub keyframes: u64,
+    /// Entities one by one: crowds, private ones.
+    pub sections: u64,
+}
+
+/// One client's state, made whole and cut into packets. Reused from client to client: it does not
+/// allocate after [`StatePlan::new`].
 ///
-/// Call [`StatePlan::plan`], then [`StatePlan::write_part`] for each of [`StatePlan::parts`], all
-/// with the same encodings.
+/// Call [`StatePlan::plan`], then [`StatePlan::write_part`] for each of [`StatePlan::parts`].
 #[derive(Clone, Debug)]
 pub struct StatePlan {
     room: usize,
-    header: Option<StateHeader>,
-    /// Where each part begins.
-    starts: Vec<Cursor>,
+    items: Vec<Item>,
+    parts: Vec<Part>,
+    /// The parts, one after another.
+    bytes: Vec<u8>,
+    crowd: Crowd,
+    tag_base: u32,
     entities: usize,
     left_out: usize,
+    shares: StateBytes,
+}
+
+/// What [`StatePlan::plan`] makes a state of.
+#[derive(Debug)]
+pub struct PlanInput<'a> {
+    /// Tick, times and the client's own player.
+    pub header: StateHeader,
+    /// What the client sees; updated at this tick.
+    pub subscriptions: &'a Subscriptions,
+    /// What the client holds.
+    pub baselines: &'a mut Baselines,
+    /// The cells, updated at this tick.
+    pub encodings: &'a mut CellEncodings,
+    /// The world at this tick.
+    pub world: &'a World,
+    /// Bytes that the state may have, all parts with their headers together. What does not fit
+    /// waits, and grows in importance as it does; the header itself always goes.
+    pub budget: usize,
 }
 
 impl StatePlan {
     /// A plan for packets with `room` bytes each, at least [`STATE_ROOM_MIN`].
     pub fn new(room: usize) -> Self {
+        let room = room.max(STATE_ROOM_MIN);
         Self {
-            room: room.max(STATE_ROOM_MIN),
-            header: None,
-            starts: Vec::with_capacity(STATE_PARTS_MAX),
+            room,
+            items: Vec::with_capacity(2 * WINDOW_CELLS + STATE_PARTS_MAX * 8),
+            parts: Vec::with_capacity(STATE_PARTS_MAX),
+            bytes: Vec::with_capacity(STATE_PARTS_MAX * room),
+            crowd: Crowd::new(SECTION_BYTES_MAX),
+            tag_base: 0,
             entities: 0,
             left_out: 0,
+            shares: StateBytes::default(),
         }
     }
 
-    /// Spreads the records of all cells that `subscriptions` has over parts. The header's tick,
-    /// window and parts are set from `encodings` and `subscriptions`.
-    pub fn plan(
-        &mut self,
-        header: StateHeader,
-        subscriptions: &Subscriptions,
-        encodings: &CellEncodings,
-    ) {
-        let (base, mask) = subscriptions.base_and_mask();
-        self.starts.clear();
-        self.starts.push(Cursor { cells: mask, records: 0 });
-        self.entities = 0;
-        self.left_out = 0;
-        let mut used = STATE_HEADER_BYTES;
+    /// Makes the state that `input` calls for.
+    pub fn plan(&mut self, mut input: PlanInput<'_>) {
+        self.items.clear();
+        self.parts.clear();
+        self.bytes.clear();
+        self.crowd.clear();
+        (self.entities, self.left_out) = (0, 0);
+        let (base, mask) = input.subscriptions.base_and_mask();
+        input.baselines.begin(base, mask);
+        self.tag_base = input.baselines.tag(0);
+        input.header.digest = None;
+        let mut digest = Digest { cells: 0, sum: 0 };
+        let budget = input.budget;
+        // Each further packet has a header.
+        let further = budget / (self.room - STATE_HEADER_BYTES_MAX);
+        if budget < usize::MAX / 2 {
+            input.budget = budget.saturating_sub(further * STATE_HEADER_BYTES_MAX);
+        }
+        let used = self.choose(&mut input, &mut digest);
+        self.crowd.fill(&mut input, used);
+        self.entities += self.crowd.entities();
+        self.left_out += self.crowd.left_out();
+        let sections = self.crowd.sections().iter();
+        let room = self.items.capacity() - self.items.len();
+        self.items.extend(
+            sections
+                .take(room)
+                .map(|Section { start, len }| Item::Section { start: *start, len: *len }),
+        );
+        input.header.digest = Some(digest).filter(|digest| digest.cells != 0);
+        input.budget = budget;
+        self.pack(&mut input);
+    }
+
+    /// Chooses the cells that this state tells, and of each how. Returns the bytes that they take,
+    /// a header included.
+    fn choose(&mut self, input: &mut PlanInput<'_>, digest: &mut Digest) -> usize {
+        let (base, mask) = input.subscriptions.base_and_mask();
+        let tick = input.header.tick;
+        let wants_digest = tick.wrapping_sub(input.baselines.digest_at) >= DIGEST_TICKS;
+        let grid = input.world.grid();
+        let rates = input.subscriptions.rates();
+        let count = input.baselines.count();
+        let mut used = STATE_HEADER_BYTES_MAX;
+        let mut spent = false;
         let mut rest = mask;
-        for cell in window_cells(base, mask) {
-            for (index, record) in encodings.cell_records(cell).enumerate() {
-                if used + record.bytes.len() > self.room {
-                    if self.starts.len() == STATE_PARTS_MAX {
-                        // The last part is full: nothing more may join it, however short.
-                        used = self.room;
-                        self.left_out += 1;
+        let mut index = 0;
+        while rest != 0 {
+            let bit = rest.trailing_zeros();
+            rest &= rest - 1;
+            let cell = cell_at(base, bit as usize);
+            let at = index;
+            index += 1;
+            let told = input.baselines.entry_mut(at).map_or(0, |entry| entry.told);
+            let is_new = told == 0;
+            let rate = rates.of_bit(bit);
+            // Cells of a ring take turns, so that a client's states are of even length.
+            let turn = count.wrapping_add(cell.x as u32).wrapping_add(cell.z as u32);
+            if !is_new && !turn.is_multiple_of(rate) {
+                continue;
+            }
+            let number = grid.number(cell);
+            let state =
+                number.map_or(CellState::Empty, |number| input.encodings.cell_state(number, grid));
+            let number = number.unwrap_or_default();
+            let mut is_record = false;
+            match state {
+                CellState::Empty => {
+                    self.items.push(Item::Status { bit, status: Status::Empty });
+                }
+                CellState::Crowd => {
+                    self.crowd.note(bit, cell, number);
+                    continue;
+                }
+                CellState::Keyed { changed, newer, older } => {
+                    let Some(entry) = input.baselines.entry_mut(at) else { continue };
+                    let held = entry.held;
+                    let holds = held != 0 && (held == newer || held == older);
+                    if holds && changed <= held {
+                        self.items.push(Item::Status { bit, status: Status::Same });
+                    } else {
+                        let (variant, keyframe) = if held == newer {
+                            (Variant::Delta, 0)
+                        } else if !entry.is_due(newer, count) {
+                            (if holds { Variant::OldDelta } else { Variant::Delta }, 0)
+                        } else {
+                            (if holds { Variant::Establish } else { Variant::Full }, newer)
+                        };
+                        let Some(span) = input.encodings.record(number, variant, grid) else {
+                            self.crowd.note(bit, cell, number);
+                            continue;
+                        };
+                        let bytes = usize::from(span.len);
+                        if used + bytes > input.budget {
+                            spent = true;
+                        }
+                        used += bytes;
+                        self.items.push(Item::Record { bit, index: at as u32, span, keyframe });
+                        is_record = true;
+                    }
+                    if wants_digest && holds {
+                        digest.cells |= 1 << bit;
+                        let sum = input.encodings.digest(number, grid);
+                        digest.sum = digest.sum.wrapping_add(sum);
+                    }
+                    self.entities += input.encodings.shared(number);
+                }
+            }
+            if !is_record && let Some(entry) = input.baselines.entry_mut(at) {
+                entry.told = count;
+            }
+        }
+        if spent {
+            return self.cut_to_budget(input, digest);
+        }
+        for item in &self.items {
+            if let Item::Record { index, .. } = *item
+                && let Some(entry) = input.baselines.entry_mut(index as usize)
+            {
+                entry.told = count;
+            }
+        }
+        used
+    }
+
+    /// Leaves out the records that matter least until the rest fits the budget.
+    fn cut_to_budget(&mut self, input: &mut PlanInput<'_>, digest: &mut Digest) -> usize {
+        const NONE: Choice = Choice { bit: 0, index: 0, bytes: 0, priority: 0 };
+        let mut choices = [NONE; WINDOW_CELLS];
+        let mut len = 0;
+        for item in &self.items {
+            let Item::Record { bit, index, span, .. } = *item else { continue };
+            let Some(entry) = input.baselines.entry_mut(index as usize).copied() else { continue };
+            let waited = if entry.told == 0 {
+                u32::from(u16::MAX)
+            } else {
+                input.baselines.states_since(entry.told).min(u32::from(u16::MAX))
+            };
+            let weight = input.subscriptions.rates().weight_of_bit(bit);
+            if let Some(place) = choices.get_mut(len) {
+                let priority = waited.saturating_mul(weight);
+                *place = Choice { bit, index, bytes: u32::from(span.len), priority };
+                len += 1;
+            }
+        }
+        let choices = choices.get_mut(..len).unwrap_or_default();
+        choices.sort_unstable_by_key(|choice| (core::cmp::Reverse(choice.priority), choice.bit));
+        let mut used = STATE_HEADER_BYTES_MAX;
+        let mut cut = 0_u64;
+        for choice in choices {
+            if used + choice.bytes as usize > input.budget {
+                cut |= 1 << choice.bit;
+                self.left_out += 1;
+                continue;
+            }
+            used += choice.bytes as usize;
+            let count = input.baselines.count();
+            if let Some(entry) = input.baselines.entry_mut(choice.index as usize) {
+                entry.told = count;
+            }
+        }
+        self.items.retain(|item| !matches!(item, Item::Record { bit, .. } if cut >> bit & 1 != 0));
+        // A digest covers what is told.
+        *digest = Digest { cells: 0, sum: 0 };
+        used
+    }
+
+    /// Spreads the items over parts and writes them.
+    fn pack(&mut self, input: &mut PlanInput<'_>) {
+        let mut used = STATE_HEADER_BYTES_MAX;
+        let mut before = 0;
+        self.parts.push(Part { items: 0, bytes: 0, has_keyframe: false });
+        for at in 0..self.items.len() {
+            let Some(item) = self.items.get(at) else { break };
+            let bytes = match item {
+                Item::Status { .. } => 0,
+                Item::Record { span, .. } => usize::from(span.len),
+                Item::Section { len, .. } => *len as usize,
+            };
+            if used + bytes > self.room {
+                before += used;
+                let is_over = before + STATE_HEADER_BYTES_MAX + bytes > input.budget;
+                if is_over || self.parts.len() == STATE_PARTS_MAX {
+                    self.left_out += self.items.len() - at;
+                    self.items.truncate(at);
+                    break;
+                }
+                self.parts.push(Part { items: at as u32, bytes: 0, has_keyframe: false });
+                used = STATE_HEADER_BYTES_MAX;
+            }
+            used += bytes;
+        }
+        self.shares = StateBytes::default();
+        for index in 0..self.parts.len() {
+            self.write(index, input);
+        }
+    }
+
+    fn write(&mut self, index: usize, input: &mut PlanInput<'_>) {
+        let Self { items, parts, bytes, room, shares, crowd, .. } = self;
+        let end = parts.get(index + 1).map_or(items.len(), |next| next.items as usize);
+        let count = parts.len() as u8;
+        let Some(part) = parts.get_mut(index) else { return };
+        let items = items.get(part.items as usize..end).unwrap_or_default();
+        let start = bytes.len();
+        part.bytes = start as u32;
+        let mut statuses = Statuses::default();
+        for item in items {
+            match *item {
+                Item::Status { bit, status } => statuses.set(bit, status),
+                Item::Record { bit, .. } => statuses.set(bit, Status::Record),
+                Item::Section { .. } => {}
+            }
+        }
+        let digest = input.header.digest.filter(|_| count == 1);
+        if digest.is_some() {
+            input.baselines.digest_at = input.header.tick;
+        }
+        let header = StateHeader { part: index as u8, parts: count, digest, ..input.header };
+        let has_context = input.baselines.has_context;
+        let slot_bits = (!has_context).then_some(input.encodings.slot_bits());
+        header.encode(slot_bits, statuses, bytes);
+        shares.headers += (bytes.len() - start) as u64;
+        let tag = input.baselines.tag(index);
+        for item in items {
+            let more: &[u8] = match *item {
+                Item::Status { .. } => continue,
+                Item::Record { index, span, keyframe, .. } => {
+                    let record = input.encodings.bytes(span);
+                    if bytes.len() - start + record.len() > *room {
                         continue;
                     }
-                    self.starts.push(Cursor { cells: rest, records: index });
-                    used = STATE_HEADER_BYTES;
+                    if keyframe == 0 {
+                        shares.deltas += record.len() as u64;
+                    } else {
+                        shares.keyframes += record.len() as u64;
+                        part.has_keyframe = true;
+                        if let Some(entry) = input.baselines.entry_mut(index as usize) {
+                            entry.on_sent(keyframe, tag);
+                        }
+                    }
+                    record
                 }
-                used += record.bytes.len();
-                self.entities += record.entities;
+                Item::Section { start, len } => {
+                    shares.sections += u64::from(len);
+                    crowd.bytes(start, len)
+                }
+            };
+            if bytes.len() - start + more.len() <= *room {
+                bytes.extend_from_slice(more);
             }
-            rest &= rest.wrapping_sub(1);
         }
-        let parts = self.starts.len() as u8;
-        let (tick, cell_m) = (encodings.tick(), encodings.cell_metres());
-        self.header = Some(StateHeader { tick, cell_m, base, mask, part: 0, parts, ..header });
+        // Who has no context yet must acknowledge any packet.
+        part.has_keyframe |= !has_context;
     }
 
     /// Packets that the state needs; 0 before the first plan.
-    pub fn parts(&self) -> usize {
-        self.header.map_or(0, |header| usize::from(header.parts))
+    pub const fn parts(&self) -> usize {
+        self.parts.len()
     }
 
-    /// Entities in all parts together.
+    /// The tag of a part, for [`Baselines::on_acked`] once the client has it; 0 when it makes no
+    /// difference whether it does.
+    pub fn tag(&self, index: usize) -> u32 {
+        let part = self.parts.get(index).filter(|part| part.has_keyframe);
+        part.map_or(0, |_| self.tag_base + index as u32)
+    }
+
+    /// Entities in the cells that the state tells of.
     pub const fn entities(&self) -> usize {
         self.entities
     }
 
-    /// Records that no part had room for.
+    /// Records and entities that no part or no budget had room for.
     pub const fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// Writes one part: its header and its records.
+    /// What the bytes of the state are.
+    pub const fn shares(&self) -> StateBytes {
+        self.shares
+    }
+
+    /// Bytes of all parts together.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was planned yet.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes one part.
     ///
     /// # Errors
-    /// [`NoRoom`] when `out` has less room than was planned for, when there is no such part, or
-    /// when `encodings` are no longer those of the plan: `out` then holds no message.
-    pub fn write_part(
-        &self,
-        index: usize,
-        encodings: &CellEncodings,
-        out: &mut Writer<'_>,
-    ) -> Result<(), NoRoom> {
-        let header = self.header.filter(|header| header.tick == encodings.tick()).ok_or(NoRoom)?;
-        let start = *self.starts.get(index).ok_or(NoRoom)?;
-        let end = self.starts.get(index + 1).copied();
-        StateHeader { part: index as u8, ..header }.encode(out)?;
-        let mut used = STATE_HEADER_BYTES;
-        let mut rest = start.cells;
-        for cell in window_cells(header.base, start.cells) {
-            let done = if rest == start.cells { start.records } else { 0 };
-            for (index, record) in encodings.cell_records(cell).enumerate().skip(done) {
-                if end.is_some_and(|end| end.cells == rest && end.records == index)
-                    || used + record.bytes.len() > self.room
-                {
-                    return Ok(());
-                }
-                out.put(record.bytes)?;
-                used += record.bytes.len();
-            }
-            rest &= rest.wrapping_sub(1);
-        }
-        Ok(())
+    /// [`NoRoom`] when `out` has less room than was planned for, or when there is no such part:
+    /// `out` then holds no message.
+    pub fn write_part(&self, index: usize, out: &mut Writer<'_>) -> Result<(), NoRoom> {
+        out.put(self.part(index).ok_or(NoRoom)?)
+    }
+
+    /// The bytes of one part.
+    pub fn part(&self, index: usize) -> Option<&[u8]> {
+        let start = self.parts.get(index)?.bytes as usize;
+        let end = self.parts.get(index + 1).map_or(self.bytes.len(), |next| next.bytes as usize);
+        self.bytes.get(start..end)
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,24 @@ pub(crate) struct Traits {
     pub(crate) effect_until: u32,
     /// The first tick at which this entity may act again.
     pub(crate) ready_at: u32,
+    /// Whose side it is on; 0 is nobody's.
+    pub(crate) team: u8,
+    /// Only itself and its team see it.
+    pub(crate) is_stealthy: bool,
+    /// Only itself and its team know its health.
+    pub(crate) has_private_health: bool,
+}
+
+impl Traits {
+    /// Whether it is left out of what all are told.
+    pub(crate) const fn is_hidden(&self) -> bool {
+        self.is_stealthy
+    }
+
+    /// Whether some are told more of it than others.
+    pub(crate) const fn has_rule(&self) -> bool {
+        self.is_stealthy || self.has_private_health
+    }
 }
 
 /// All entities, one array per group of fields that are used together; a slot's index is the same

@@ -8,11 +8,11 @@ use crate::config::{ConfigError, WorldConfig};
 use crate::entity::{EntityState, Flags, Kind, Position};
 use crate::event::{ActionRefused, EffectApplied};
 use crate::grid::Grid;
+use crate::header::OwnState;
 use crate::id::EntityId;
 use crate::input::Input;
 use crate::movement::{self, Body};
 use crate::roam;
-use crate::state::OwnState;
 use crate::store::{Store, state_of};
 
 /// All entities and the rules that move them.
@@ -31,6 +31,26 @@ pub struct World {
     grid: Grid,
     /// Whether the grid lists exactly the entities that live.
     grid_is_exact: bool,
+    /// Entities of which some are told more than others.
+    rules_count: usize,
+}
+
+/// Who sees an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stealth {
+    /// Everybody in range.
+    Visible,
+    /// Itself and its team alone.
+    Hidden,
+}
+
+/// Who knows an entity's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthPrivacy {
+    /// Everybody who sees it.
+    Public,
+    /// Itself and its team alone.
+    Private,
 }
 
 impl World {
@@ -51,6 +71,7 @@ impl World {
             controls: Vec::with_capacity(config.entities_max),
             grid: Grid::new(&config),
             grid_is_exact: true,
+            rules_count: 0,
             config,
         })
     }
@@ -105,6 +126,8 @@ impl World {
 
     /// Ends an entity; false when it was gone already.
     pub fn despawn(&mut self, id: EntityId) -> bool {
+        let has_rule = self.store.traits(id).is_some_and(crate::store::Traits::has_rule);
+        self.rules_count -= usize::from(has_rule);
         let removed = self.store.remove(id);
         self.grid_is_exact &= !removed;
         removed
@@ -151,6 +174,48 @@ impl World {
         })
     }
 
+    /// Puts an entity on a side; 0 is nobody's. False when it is gone.
+    pub fn set_team(&mut self, id: EntityId, team: u8) -> bool {
+        self.store.traits_mut(id).is_some_and(|traits| {
+            traits.team = team;
+            true
+        })
+    }
+
+    /// The side that an entity is on; 0 when it is on nobody's or is gone.
+    pub fn team(&self, id: EntityId) -> u8 {
+        self.store.traits(id).map_or(0, |traits| traits.team)
+    }
+
+    /// Hides an entity from all but itself and its team, or shows it again; false when it is gone.
+    pub fn set_stealth(&mut self, id: EntityId, stealth: Stealth) -> bool {
+        self.set_rule(id, |traits| traits.is_stealthy = stealth == Stealth::Hidden)
+    }
+
+    /// Keeps an entity's health from all but itself and its team, who see it as unhurt, or tells it
+    /// again; false when it is gone.
+    pub fn set_health_privacy(&mut self, id: EntityId, privacy: HealthPrivacy) -> bool {
+        let is_private = privacy == HealthPrivacy::Private;
+        self.set_rule(id, |traits| traits.has_private_health = is_private)
+    }
+
+    fn set_rule(&mut self, id: EntityId, change: impl FnOnce(&mut crate::store::Traits)) -> bool {
+        let Some(traits) = self.store.traits_mut(id) else { return false };
+        let had_rule = traits.has_rule();
+        change(traits);
+        match (had_rule, traits.has_rule()) {
+            (false, true) => self.rules_count += 1,
+            (true, false) => self.rules_count -= 1,
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether some are told more of anybody than others are.
+    pub(crate) const fn has_rules(&self) -> bool {
+        self.rules_count > 0
+    }
+
     /// Takes an input for a player; of a bundle, the oldest first. It is applied by a later step;
     /// what comes back on success is what the last step showed, see [`World::verdict`].
     ///
@@ -180,10 +245,9 @@ impl World {
 
     /// What a player is told about itself, exactly.
     pub fn own_state(&self, id: EntityId) -> Option<OwnState> {
-        let EntityState { id, kind: _, position, velocity, yaw, pitch, flags, health } =
-            self.entity(id)?;
+        let EntityState { id, position, flags, health, .. } = self.entity(id)?;
         let side_m = self.config.side_metres();
-        Some(OwnState { id, position, velocity, yaw, pitch, flags, health, side_m })
+        Some(OwnState { id, position, flags, health, side_m })
     }
 
     /// Puts [`Flags::HASTE`] on `target` for the configured time, or prolongs it.
@@ -255,7 +319,7 @@ impl World {
             return Err(InvariantBroken::Slots);
         }
         for (id, body, _) in self.store.iter() {
-            if body.position != self.inside(body.position) || !body.velocity.is_finite() {
+            if body.position != self.cut(body.position) || !body.velocity.is_finite() {
                 return Err(InvariantBroken::Outside { id });
             }
         }
@@ -298,12 +362,22 @@ impl World {
         self.controls.get_mut(id.index()).filter(|_| is_player)
     }
 
-    fn inside(&self, at: Position) -> Position {
+    fn cut(&self, at: Position) -> Position {
         let side = self.config.side;
         Position {
             x: movement::inside(at.x, side),
             y: movement::cut(at.y, movement::HEIGHT_MAX),
             z: movement::inside(at.z, side),
+        }
+    }
+
+    /// `at` cut to the world, on the nearest place that a player can stand at.
+    fn inside(&self, at: Position) -> Position {
+        let side = self.config.side;
+        Position {
+            x: movement::inside(movement::on_place(at.x), side),
+            y: movement::cut(movement::on_place(at.y), movement::HEIGHT_MAX),
+            z: movement::inside(movement::on_place(at.z), side),
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What the server's world was, tick by tick, and what replicas make of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use twinspan_world::{CellId, EntityId, EntityState, InterestConfig, Replica, World};
+use twinspan_world::{
+    CellId, EntityId, EntityState, InterestConfig, POSITION_ERROR, Replica, World,
+};
 
 /// Ticks that are remembered; replicas under faults lag by less.
 const TICKS_MAX: usize = 600;
 /// How many ticks a replica may lag that is to be complete: ten states.
 const LAG_TICKS_MAX: u32 = 30;
-/// The promised error of positions, in metres.
-const POSITION_ERROR_MAX: f64 = 0.01;
 /// The promised error of angles, in degrees.
 const ANGLE_ERROR_MAX: f32 = 1.0;
 
@@ -88,7 +88,8 @@ impl Truth {
     }
 
     /// Checks that the replica is up to date and that it holds exactly what the server had in its
-    /// cells, everybody as near as the default interest promises, and its own player to the bit.
+    /// cells, each at the tick of the newest word about it, everybody as near as the default
+    /// interest promises, and its own player to the bit.
     ///
     /// # Errors
     /// A line that says what is old, or who is missing or too many.
@@ -98,33 +99,46 @@ impl Truth {
         let Some(moment) = self.at(tick).filter(|_| newest - tick <= LAG_TICKS_MAX) else {
             return Err(format!("its newest state is of tick {tick}, the world's of {newest}"));
         };
-        if let Some((old, at)) = replica.entities_with_ticks().find(|(_, at)| *at != tick) {
-            return Err(format!("it has {:?} as of tick {at}, its newest is {tick}", old.id));
-        }
         if !replica.is_complete() {
-            return Err(format!("parts of its newest state, of tick {tick}, are missing"));
+            return Err(format!("cells of its newest state, of tick {tick}, were not told"));
         }
-        let seen: BTreeSet<_> = replica.entities().map(|entity| entity.id).collect();
-        let cells: BTreeSet<_> = replica.cells().collect();
-        let Some(own) = replica.own().filter(|own| seen.contains(&own.id)) else {
+        let seen: BTreeMap<_, _> =
+            replica.entities_with_ticks().map(|(seen, at)| (seen.id, at)).collect();
+        let Some(own) = replica.own().filter(|own| seen.contains_key(&own.id)) else {
             return Err("it does not see its own player".into());
         };
         if moment.entities.get(&own.id).is_none_or(|(real, _)| real.position != own.position) {
             return Err(format!("its own player is not where the world had it at tick {tick}"));
         }
+        let cells: BTreeMap<_, _> = replica.cells_with_ticks().collect();
+        for (cell, told) in &cells {
+            let Some(moment) = told.and_then(|told| self.at(told)) else {
+                return Err(format!("{cell:?} was told at {told:?}"));
+            };
+            let here = moment.entities.values().filter(|(_, at)| at == cell);
+            // A newer word may have put somebody elsewhere since, or told of his end.
+            let missing = here.map(|(real, _)| real.id).find(|id| {
+                let now = self.at(tick).and_then(|moment| moment.entities.get(id));
+                !seen.contains_key(id) && now.is_some_and(|(_, now)| now == cell)
+            });
+            if let Some(id) = missing {
+                return Err(format!("{id:?} is in the world alone at {told:?}"));
+            }
+        }
+        for (id, at) in &seen {
+            let real = self.at(*at).and_then(|moment| moment.entities.get(id));
+            if real.is_none_or(|(_, cell)| !cells.contains_key(cell)) {
+                return Err(format!("{id:?} is in its replica alone at tick {at}"));
+            }
+        }
         let InterestConfig { enter, .. } = InterestConfig::default();
         for (real, cell) in moment.entities.values() {
             let is_near = real.position.ground_distance_squared(own.position) <= enter * enter;
-            let is_wanted = cells.contains(cell) || is_near;
-            if is_wanted != seen.contains(&real.id) {
-                let whose = if is_wanted { "the world alone" } else { "its replica alone" };
-                return Err(format!("{:?} is in {whose} at tick {tick}", real.id));
+            if is_near && !cells.contains_key(cell) {
+                return Err(format!("{:?} is in the world alone at tick {tick}", real.id));
             }
         }
-        match seen.iter().find(|id| !moment.entities.contains_key(id)) {
-            None => Ok(()),
-            Some(id) => Err(format!("{id:?} is in its replica alone at tick {tick}")),
-        }
+        Ok(())
     }
 }
 
@@ -135,7 +149,7 @@ fn compare(seen: &EntityState, real: &EntityState) -> Result<(), String> {
         ("z", seen.position.z - real.position.z),
     ];
     for (axis, error) in position {
-        if error.abs() > POSITION_ERROR_MAX {
+        if error.abs() > POSITION_ERROR {
             return Err(format!("{axis} is off by {error} m"));
         }
     }
@@ -161,10 +175,10 @@ fn compare(seen: &EntityState, real: &EntityState) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use twinspan_core::bytes::Writer;
     use twinspan_core::random::Stream;
     use twinspan_world::{
-        CellEncodings, Kind, STATE_ROOM_MIN, StateHeader, StatePlan, Subscriptions, WorldConfig,
+        Baselines, CellEncodings, Kind, PlanInput, STATE_ROOM_MIN, StateHeader, StatePlan,
+        Subscriptions, WorldConfig,
     };
 
     use super::*;
@@ -181,23 +195,23 @@ mod tests {
 
     /// What a client of `own` makes of the world, seeing as far as `interest` says.
     fn replica((world, own): &(World, EntityId), interest: InterestConfig) -> Replica {
-        let mut encodings = CellEncodings::new();
-        encodings.encode_all(world);
+        let mut encodings = CellEncodings::new(world);
+        encodings.update(world);
         let mut subscriptions = Subscriptions::new(interest);
         let at = world.entity(*own).unwrap().position;
         subscriptions.update(world.tick(), at, world.grid());
         let mut plan = StatePlan::new(STATE_ROOM_MIN);
-        plan.plan(
-            StateHeader::of(world, *own, &subscriptions).unwrap(),
-            &subscriptions,
-            &encodings,
-        );
+        plan.plan(PlanInput {
+            header: StateHeader::of(world, *own, &subscriptions).unwrap(),
+            subscriptions: &subscriptions,
+            baselines: &mut Baselines::new(),
+            encodings: &mut encodings,
+            world,
+            budget: usize::MAX,
+        });
         let mut replica = Replica::new();
         for part in 0..plan.parts() {
-            let mut packet = [0; STATE_ROOM_MIN];
-            let mut out = Writer::new(&mut packet);
-            plan.write_part(part, &encodings, &mut out).unwrap();
-            replica.apply(out.written()).unwrap();
+            replica.apply(plan.part(part).unwrap()).unwrap();
         }
         replica
     }

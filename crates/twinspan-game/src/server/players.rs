@@ -12,7 +12,7 @@ use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ,
+    Baselines, EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ,
     Verdict as WorldVerdict, World,
 };
 
@@ -21,6 +21,8 @@ use super::messages::{From, Typed, Used};
 use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
 use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
+
+use super::sight::{Allowance, Sight};
 
 /// Ticks in which every player's movement is looked at once, whatever the world says of it.
 const STANDING_TICKS: usize = TICK_HZ as usize;
@@ -127,6 +129,8 @@ struct Player {
     user: UserId,
     entity: EntityId,
     subscriptions: Subscriptions,
+    baselines: Baselines,
+    allowance: Allowance,
     /// What it owes the filter's rules, and what is held against it.
     conduct: Conduct,
     /// What it used up of the rate of typed messages.
@@ -191,6 +195,7 @@ pub(super) struct Players {
     world_side: f64,
     world_cell: f64,
     effect_ticks: u32,
+    state_bytes_per_second: u32,
     events: VecDeque<(SessionKey, ServerEvent)>,
     encoded: [u8; EVENT_BYTES_MAX],
     verdicts: VecDeque<Verdict>,
@@ -210,6 +215,7 @@ impl Players {
             world_side: config.world.side,
             world_cell: config.world.cell,
             effect_ticks: config.world.effect_ticks,
+            state_bytes_per_second: config.state_bytes_per_second,
             events: VecDeque::new(),
             encoded: [0; EVENT_BYTES_MAX],
             verdicts: VecDeque::new(),
@@ -259,10 +265,6 @@ impl Players {
         self.player(session).map(|player| player.user)
     }
 
-    pub(super) fn subscriptions(&self, session: SessionKey) -> Option<&Subscriptions> {
-        self.player(session).map(|player| &player.subscriptions)
-    }
-
     /// Every player's session, user, entity and subscriptions, in slot order.
     pub(super) fn rows(
         &self,
@@ -302,6 +304,8 @@ impl Players {
                 user,
                 entity,
                 subscriptions,
+                baselines: Baselines::new(),
+                allowance: Allowance::new(self.state_bytes_per_second),
                 conduct: Conduct::default(),
                 used: Used::default(),
                 last_action: 0,
@@ -552,13 +556,11 @@ impl Players {
         }
     }
 
-    /// After a tick: who sees what now, and who lied in it.
+    /// After a tick: who lied in it.
     pub(super) fn after_step(&mut self, world: &World, judge: &mut Judge) {
         let turn = world.tick() as usize % STANDING_TICKS;
         for (slot, player) in self.slots.iter_mut().enumerate() {
             let Some(player) = player else { continue };
-            let Some(state) = world.entity(player.entity) else { continue };
-            player.subscriptions.update(world.tick(), state.position, world.grid());
             let verdict = world.verdict(player.entity);
             self.stats.corrected += u64::from(verdict == WorldVerdict::Corrected);
             if verdict == WorldVerdict::Honest && slot % STANDING_TICKS != turn {
@@ -571,9 +573,37 @@ impl Players {
         }
     }
 
-    pub(super) fn state_header(&self, session: SessionKey, world: &World) -> Option<StateHeader> {
-        let player = self.player(session)?;
-        StateHeader::of(world, player.entity, &player.subscriptions)
+    /// Lets `plan` make a state for a session out of what its player sees now, and charges it the
+    /// bytes that `plan` returns; false when there is nobody to make it for.
+    pub(super) fn plan_state(
+        &mut self,
+        session: SessionKey,
+        world: &World,
+        plan: impl FnOnce(Sight<'_>) -> usize,
+    ) -> bool {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return false };
+        let Some(state) = world.entity(player.entity) else { return false };
+        let Player { entity, subscriptions, baselines, allowance, .. } = player;
+        subscriptions.update(world.tick(), state.position, world.grid());
+        let Some(header) = StateHeader::of(world, *entity, subscriptions) else { return false };
+        let budget = allowance.at(world.tick());
+        let spent = plan(Sight { header, subscriptions, baselines, budget });
+        player.allowance.spend(spent);
+        true
+    }
+
+    /// The client has the packet that was sent with this tag.
+    pub(super) fn on_acked(&mut self, session: SessionKey, tag: u32) {
+        if let Some(player) = slot_mut(&mut self.slots, session) {
+            player.baselines.on_acked(tag);
+        }
+    }
+
+    pub(super) fn set_budget(&mut self, session: SessionKey, bytes_per_second: u32) -> bool {
+        slot_mut(&mut self.slots, session).is_some_and(|player| {
+            player.allowance.per_second = bytes_per_second;
+            true
+        })
     }
 
     /// The next event to be sent, encoded.

@@ -1,12 +1,26 @@
 //! How new the word is that a replica has about each span of ids in each cell.
 
-use crate::encode::RecordHead;
 use crate::grid::CellId;
-use crate::state::StateHeader;
+use crate::header::StateHeader;
 
 /// The most pieces over all cells. Beyond them each cell's pieces are joined, which refuses some
 /// late records that could have been used and costs nothing else.
 const PIECES_MAX: usize = 1_024;
+
+/// Of which ids of a cell a word says everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    pub(super) cell: CellId,
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+impl Scope {
+    /// All of a cell.
+    pub(super) const fn whole(cell: CellId) -> Self {
+        Self { cell, first: 0, last: u32::MAX }
+    }
+}
 
 /// Of ids from `first` up to the next piece of the cell, words of tick `open` and later are news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +28,8 @@ struct Piece {
     cell: CellId,
     first: u32,
     open: u32,
+    /// Whether there ever was a word.
+    is_told: bool,
 }
 
 /// For each subscribed cell, which tick a record must have to be news, per span of ids.
@@ -33,7 +49,7 @@ impl Coverage {
         for cell in header.cells() {
             let run = run(&self.pieces, cell);
             if run.is_empty() {
-                self.spare.push(Piece { cell, first: 0, open: header.tick });
+                self.spare.push(Piece { cell, first: 0, open: header.tick, is_told: false });
             } else {
                 self.spare.extend_from_slice(run);
             }
@@ -42,7 +58,7 @@ impl Coverage {
     }
 
     /// Whether a record with this head is news anywhere in its span.
-    pub(super) fn is_open(&self, head: &RecordHead, tick: u32) -> bool {
+    pub(super) fn is_open(&self, head: &Scope, tick: u32) -> bool {
         spans(run(&self.pieces, head.cell)).any(|(piece, last)| {
             piece.open <= tick && piece.first <= head.last && head.first <= last
         })
@@ -55,13 +71,20 @@ impl Coverage {
         after.checked_sub(1).and_then(|at| run.get(at)).is_some_and(|piece| piece.open <= tick)
     }
 
-    /// Whether every cell was told in full by words of `tick`, the newest there is.
-    pub(super) fn is_told_at(&self, tick: u32) -> bool {
-        self.pieces.iter().all(|piece| piece.open > tick)
+    /// Whether every cell was told in full by words of `tick` or newer ones.
+    pub(super) fn is_told_since(&self, tick: u32) -> bool {
+        self.pieces.iter().all(|piece| piece.is_told && piece.open > tick)
+    }
+
+    /// The tick of the oldest word about the cell; `None` when part of it was told never.
+    pub(super) fn told_at(&self, cell: CellId) -> Option<u32> {
+        let run = run(&self.pieces, cell);
+        let is_told = !run.is_empty() && run.iter().all(|piece| piece.is_told);
+        run.iter().map(|piece| piece.open - 1).min().filter(|_| is_told)
     }
 
     /// Notes that a record with this head was taken in.
-    pub(super) fn close(&mut self, head: &RecordHead, tick: u32) {
+    pub(super) fn close(&mut self, head: &Scope, tick: u32) {
         let open = tick.saturating_add(1);
         let (start, end) = run_bounds(&self.pieces, head.cell);
         // Nearly always a cell has one piece and a record tells it whole.
@@ -70,13 +93,13 @@ impl Coverage {
             && end == start + 1
             && let Some(piece) = self.pieces.get_mut(start)
         {
-            piece.open = piece.open.max(open);
+            *piece = Piece { open: piece.open.max(open), is_told: true, ..*piece };
             return;
         }
         self.spare.clear();
         self.spare.extend_from_slice(self.pieces.get(..start).unwrap_or_default());
         for (piece, last) in spans(self.pieces.get(start..end).unwrap_or_default()) {
-            let closed = Piece { open: piece.open.max(open), ..piece };
+            let closed = Piece { open: piece.open.max(open), is_told: true, ..piece };
             if last < head.first || head.last < piece.first {
                 push_joined(&mut self.spare, piece);
                 continue;
@@ -102,6 +125,7 @@ impl Coverage {
             let same = piece.cell == kept.cell;
             if same {
                 kept.open = kept.open.max(piece.open);
+                kept.is_told &= piece.is_told;
             }
             same
         });
@@ -110,7 +134,9 @@ impl Coverage {
 
 /// Appends a piece unless it continues the last one.
 fn push_joined(pieces: &mut Vec<Piece>, piece: Piece) {
-    let continues = |last: &Piece| (last.cell, last.open) == (piece.cell, piece.open);
+    let continues = |last: &Piece| {
+        (last.cell, last.open, last.is_told) == (piece.cell, piece.open, piece.is_told)
+    };
     if !pieces.last().is_some_and(continues) {
         pieces.push(piece);
     }
@@ -142,13 +168,13 @@ mod tests {
 
     const CELL: CellId = CellId { x: 4, z: 5 };
 
-    fn head(first: u32, last: u32) -> RecordHead {
-        RecordHead { cell: CELL, first, last, count: 0 }
+    fn head(first: u32, last: u32) -> Scope {
+        Scope { cell: CELL, first, last }
     }
 
     fn coverage() -> Coverage {
         let other = CellId { x: 5, z: 5 };
-        let piece = |cell| Piece { cell, first: 0, open: 10 };
+        let piece = |cell| Piece { cell, first: 0, open: 10, is_told: false };
         Coverage { pieces: vec![piece(CELL), piece(other)], spare: Vec::new() }
     }
 
@@ -159,7 +185,10 @@ mod tests {
         coverage.close(&head(200, u32::MAX), 20);
         assert_eq!(run(&coverage.pieces, CELL).len(), 3);
         coverage.close(&head(100, 199), 20);
-        assert_eq!(run(&coverage.pieces, CELL), [Piece { cell: CELL, first: 0, open: 21 }]);
+        assert_eq!(
+            run(&coverage.pieces, CELL),
+            [Piece { cell: CELL, first: 0, open: 21, is_told: true }]
+        );
     }
 
     #[test]

@@ -1,194 +1,215 @@
-use proptest::prelude::*;
 use twinspan_core::random::Stream;
 
 use super::*;
 use crate::config::WorldConfig;
-use crate::encode::RecordHead;
-use crate::entity::Kind;
+use crate::entity::{Kind, Position};
+use crate::id::EntityId;
 use crate::interest::InterestConfig;
-use crate::quantise::ENTITY_BYTES;
+use crate::replica::Replica;
+use crate::world::{HealthPrivacy, Stealth};
 
-pub(crate) fn header() -> StateHeader {
-    StateHeader {
-        tick: 0x0102_0304,
-        made_us: 5,
-        slot_us: 6,
-        last_input: 7,
-        own: OwnState {
-            id: EntityId::from_bits(0x1001).unwrap(),
-            position: Position { x: 1.0, y: 0.0, z: -2.0 },
-            velocity: Velocity { x: 1.0, y: 0.0, z: -2.0 },
-            yaw: 90.0,
-            pitch: -90.0,
-            flags: Flags::HASTE,
-            health: 100,
-            side_m: 512,
-        },
-        cell_m: 32,
-        base: CellId { x: -3, z: 2 },
-        mask: 1 << 48 | 1,
-        part: 1,
-        parts: 2,
+/// A crowd around one player, and what makes its states.
+struct Scene {
+    world: World,
+    encodings: CellEncodings,
+    subscriptions: Subscriptions,
+    baselines: Baselines,
+    player: EntityId,
+}
+
+impl Scene {
+    fn new(entities: usize) -> Self {
+        let config = WorldConfig { side: 256.0, entities_max: 40_000, ..WorldConfig::default() };
+        let mut world = World::new(config, Stream::new(5, "world", 0)).unwrap();
+        let player = world.spawn(Kind::Player, Position::ground(128.0, 128.0)).unwrap();
+        for index in 1..entities {
+            let spread = index as f64 % 60.0;
+            world.spawn(Kind::Npc, Position::ground(100.0 + spread, 150.0 - spread)).unwrap();
+        }
+        let encodings = CellEncodings::new(&world);
+        let subscriptions = Subscriptions::new(InterestConfig::default());
+        Self { world, encodings, subscriptions, baselines: Baselines::new(), player }
+    }
+
+    fn tick(&mut self) {
+        self.world.step();
+        self.encodings.update(&self.world);
+    }
+
+    fn plan(&mut self, plan: &mut StatePlan, budget: usize) {
+        let Self { world, encodings, subscriptions, baselines, player } = self;
+        let at = world.entity(*player).unwrap().position;
+        subscriptions.update(world.tick(), at, world.grid());
+        let header = StateHeader::of(world, *player, subscriptions).unwrap().with_times(8, 9);
+        plan.plan(PlanInput { header, subscriptions, baselines, encodings, world, budget });
     }
 }
 
-fn encoded(header: &StateHeader) -> Vec<u8> {
-    let mut bytes = [0; STATE_HEADER_BYTES];
-    let mut out = Writer::new(&mut bytes);
-    header.encode(&mut out).unwrap();
-    assert_eq!(out.room(), 0);
-    bytes.to_vec()
-}
-
-fn decode(bytes: &[u8]) -> Result<StateHeader, StateError> {
-    StateHeader::decode(&mut Reader::new(bytes))
-}
-
-#[test]
-fn a_header_has_these_bytes() {
-    let mut golden = vec![1, 4, 3, 2, 1, 5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0, 1, 0x10, 0, 0];
-    golden.extend([0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0]);
-    golden.extend([0, 0, 0, 0, 0, 0, 0, 0xc0]);
-    golden
-        .extend([0, 0, 0x80, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0, 0xb4, 0x42, 0, 0, 0xb4, 0xc2]);
-    golden.extend([1, 100, 0, 2, 32, 0xfd, 0xff, 0xff, 0xff, 2, 0, 0, 0]);
-    golden.extend([1, 0, 0, 0, 0, 0, 1, 0, 1, 2]);
-    assert_eq!(encoded(&header()), golden);
-    assert_eq!(decode(&golden), Ok(header()));
-}
-
-#[test]
-fn what_is_no_header_is_named() {
-    let change = |offset: usize, bytes: &[u8]| {
-        let mut header = encoded(&header());
-        header[offset..offset + bytes.len()].copy_from_slice(bytes);
-        decode(&header).unwrap_err()
-    };
-    assert_eq!(change(0, &[2]), StateError::Version { version: 2 });
-    assert_eq!(change(17, &[0, 0x10]), StateError::EntityId { bits: 0x1000 });
-    assert_eq!(change(21, &f64::NAN.to_le_bytes()), StateError::OwnPosition);
-    assert_eq!(change(29, &2e9_f64.to_le_bytes()), StateError::OwnPosition);
-    assert_eq!(change(45, &f32::INFINITY.to_le_bytes()), StateError::OwnVelocity);
-    assert_eq!(change(57, &360_f32.to_le_bytes()), StateError::Angle);
-    assert_eq!(change(61, &f32::NAN.to_le_bytes()), StateError::Angle);
-    assert_eq!(change(65, &[4]), StateError::Flags { bits: 4 });
-    assert_eq!(change(67, &[0, 0]), StateError::WorldSide);
-    assert_eq!(change(69, &[7]), StateError::CellSide { metres: 7 });
-    assert_eq!(change(70, &i32::MIN.to_le_bytes()), StateError::Window);
-    assert_eq!(change(84, &[2]), StateError::Window);
-    assert_eq!(change(86, &[2]), StateError::Part { part: 2, parts: 2 });
-    assert!(matches!(decode(&encoded(&header())[..87]), Err(StateError::Short(_))));
-}
-
-/// A crowd around one player, and its subscriptions.
-fn crowd(entities: usize) -> (World, EntityId, Subscriptions) {
-    let config = WorldConfig { side: 256.0, entities_max: 40_000, ..WorldConfig::default() };
-    let mut world = World::new(config, Stream::new(5, "world", 0)).unwrap();
-    let at = Position::ground(128.0, 128.0);
-    let player = world.spawn(Kind::Player, at).unwrap();
-    for index in 1..entities {
-        let spread = index as f64 % 60.0;
-        world.spawn(Kind::Npc, Position::ground(100.0 + spread, 150.0 - spread)).unwrap();
+fn apply(replica: &mut Replica, plan: &StatePlan) {
+    for part in 0..plan.parts() {
+        replica.apply(plan.part(part).unwrap()).unwrap();
     }
-    world.step();
-    let mut subscriptions = Subscriptions::new(InterestConfig::default());
-    subscriptions.update(world.tick(), at, world.grid());
-    (world, player, subscriptions)
 }
 
 #[test]
-fn parts_hold_every_record_once_and_in_order() {
+fn parts_hold_everybody_and_fit_their_packets() {
     for (entities, room) in [(1, 0), (100, 1_150), (1_000, 789), (3_000, 1_400)] {
-        let (world, player, subscriptions) = crowd(entities);
-        let mut encodings = CellEncodings::new();
-        encodings.encode_all(&world);
+        let mut scene = Scene::new(entities);
+        scene.tick();
         let mut plan = StatePlan::new(room);
         assert_eq!(plan.parts(), 0);
-        let header = StateHeader::of(&world, player, &subscriptions).unwrap().with_times(8, 9);
-        plan.plan(header, &subscriptions, &encodings);
-        let mut written = Vec::new();
-        for index in 0..plan.parts() {
-            let mut packet = vec![0; room.max(STATE_ROOM_MIN)];
-            let mut out = Writer::new(&mut packet);
-            plan.write_part(index, &encodings, &mut out).unwrap();
-            let mut reader = Reader::new(out.written());
-            let read = StateHeader::decode(&mut reader).unwrap();
-            let (part, parts) = (index as u8, plan.parts() as u8);
-            assert_eq!(read, StateHeader { part, parts, ..header });
-            assert!(index == 0 || !reader.is_empty(), "no part is sent for nothing");
-            written.extend_from_slice(reader.rest());
-        }
-        let expected: Vec<u8> =
-            subscriptions.cells().flat_map(|cell| encodings.cell(cell).to_vec()).collect();
-        assert!(written == expected, "{entities} entities in {room} bytes");
+        scene.plan(&mut plan, usize::MAX);
+        assert_eq!((plan.left_out(), plan.entities()), (0, entities));
+        let room = room.max(STATE_ROOM_MIN);
+        assert!((0..plan.parts()).all(|part| plan.part(part).unwrap().len() <= room));
+        let mut replica = Replica::new();
+        apply(&mut replica, &plan);
+        assert!(replica.is_complete());
+        assert_eq!(replica.len(), entities);
+        let newest = replica.newest().unwrap();
+        assert_eq!((newest.made_us, newest.slot_us), (8, 9));
         let mut out = [0; 2_000];
-        assert_eq!(
-            plan.write_part(plan.parts(), &encodings, &mut Writer::new(&mut out)),
-            Err(NoRoom)
-        );
-        assert_eq!(plan.left_out(), 0);
-        assert_eq!(plan.entities(), entities);
+        assert_eq!(plan.write_part(plan.parts(), &mut Writer::new(&mut out)), Err(NoRoom));
+        let mut short = [0; 10];
+        assert_eq!(plan.write_part(0, &mut Writer::new(&mut short)), Err(NoRoom));
     }
-}
-
-#[test]
-fn a_plan_is_good_for_its_own_encodings_only() {
-    let (mut world, player, subscriptions) = crowd(10);
-    let mut encodings = CellEncodings::new();
-    encodings.encode_all(&world);
-    let mut plan = StatePlan::new(STATE_ROOM_MIN);
-    let header = StateHeader::of(&world, player, &subscriptions).unwrap();
-    plan.plan(header, &subscriptions, &encodings);
-    let mut packet = [0; 2_000];
-    assert_eq!(plan.write_part(0, &encodings, &mut Writer::new(&mut packet)), Ok(()));
-    world.step();
-    encodings.encode_all(&world);
-    assert_eq!(plan.write_part(0, &encodings, &mut Writer::new(&mut packet)), Err(NoRoom));
 }
 
 #[test]
 fn what_exceeds_the_parts_is_left_out_and_counted() {
-    let (world, player, subscriptions) = crowd(20_000);
-    let mut encodings = CellEncodings::new();
-    encodings.encode_all(&world);
+    let mut scene = Scene::new(15_000);
+    scene.tick();
     let mut plan = StatePlan::new(STATE_ROOM_MIN);
-    let header = StateHeader::of(&world, player, &subscriptions).unwrap();
-    plan.plan(header, &subscriptions, &encodings);
+    scene.plan(&mut plan, usize::MAX);
     assert_eq!(plan.parts(), STATE_PARTS_MAX);
     assert!(plan.left_out() > 0);
-    let mut entities = 0;
-    for index in 0..plan.parts() {
-        let mut packet = [0; STATE_ROOM_MIN];
-        let mut out = Writer::new(&mut packet);
-        plan.write_part(index, &encodings, &mut out).unwrap();
-        let mut reader = Reader::new(out.written());
-        StateHeader::decode(&mut reader).unwrap();
-        while !reader.is_empty() {
-            let head = RecordHead::decode(&mut reader).unwrap();
-            reader.take(usize::from(head.count) * ENTITY_BYTES).unwrap();
-            entities += usize::from(head.count);
-        }
+    let mut replica = Replica::new();
+    for _ in 0..40 {
+        scene.tick();
+        scene.plan(&mut plan, usize::MAX);
+        apply(&mut replica, &plan);
     }
-    assert_eq!(entities, plan.entities());
+    // Rounds go on where they were broken off.
+    assert!(replica.len() > 14_000, "{}", replica.len());
 }
 
-proptest! {
-    #[test]
-    fn any_bytes_are_a_header_or_name_a_reason(
-        bytes in proptest::collection::vec(any::<u8>(), 0..120),
-    ) {
-        // The outcome is the value; that there is one is the property.
-        let _ = decode(&bytes);
-    }
-
-    #[test]
-    fn a_header_with_any_byte_changed_is_a_header_or_names_a_reason(
-        offset in 0..STATE_HEADER_BYTES, value: u8,
-    ) {
-        let mut bytes = encoded(&header());
-        bytes[offset] = value;
-        if let Ok(header) = decode(&bytes) {
-            prop_assert_eq!(encoded(&header), bytes);
+#[test]
+fn the_context_travels_until_a_packet_with_it_is_acknowledged() {
+    let mut scene = Scene::new(1);
+    let mut plan = StatePlan::new(0);
+    let mut lens = Vec::new();
+    let mut tag = 0;
+    for state in 0..4 {
+        scene.tick();
+        scene.plan(&mut plan, usize::MAX);
+        lens.push(plan.shares().headers);
+        if state == 1 {
+            tag = plan.tag(0);
+        }
+        if state == 2 {
+            scene.baselines.on_acked(tag);
         }
     }
+    assert_eq!((lens[1], lens[2]), (lens[0], lens[0]));
+    assert_eq!(lens[3] + 14, lens[0]);
+    assert!(tag != 0);
+}
+
+#[test]
+fn a_cell_that_rests_takes_two_bits() {
+    let mut scene = Scene::new(1);
+    for x in 0..30 {
+        let at = Position::ground(110.0 + f64::from(x), 120.0);
+        scene.world.spawn(Kind::Player, at).unwrap();
+    }
+    let mut plan = StatePlan::new(0);
+    for _ in 0..10 {
+        scene.tick();
+        scene.plan(&mut plan, usize::MAX);
+        scene.baselines.on_acked(plan.tag(0));
+    }
+    assert_eq!(plan.entities(), 31);
+    let shares = plan.shares();
+    assert_eq!((shares.deltas, shares.keyframes, shares.sections), (0, 0, 0));
+    assert!(shares.headers <= 34, "{} bytes", shares.headers);
+}
+
+#[test]
+fn a_budget_bounds_the_bytes_and_the_nearest_come_first() {
+    // Two thousand in a block of three by three cells, and a client in its middle.
+    let mut scene = Scene::new(1);
+    let mut random = Stream::new(9, "crowd", 0);
+    for _ in 0..2_000 {
+        let at = Position::ground(random.between(80.0, 176.0), random.between(80.0, 176.0));
+        scene.world.spawn(Kind::Npc, at).unwrap();
+    }
+    let mut plan = StatePlan::new(1_100);
+    let mut replica = Replica::new();
+    let budget = 64 * 1_024 / 20;
+    let own = Position::ground(128.0, 128.0);
+    let mut compared = 0;
+    for state in 0..100 {
+        (0..3).for_each(|_| scene.tick());
+        scene.plan(&mut plan, budget);
+        assert!(plan.len() <= budget, "{} bytes", plan.len());
+        for part in 0..plan.parts() {
+            replica.apply(plan.part(part).unwrap()).unwrap();
+            scene.baselines.on_acked(plan.tag(part));
+        }
+        if state < 20 {
+            continue;
+        }
+        let (now, world) = (scene.world.tick(), &scene.world);
+        let near =
+            |entity: &crate::EntityState| entity.position.ground_distance_squared(own) <= 64.0;
+        for real in world.entities().filter(near) {
+            let seen = replica.entities_with_ticks().find(|(seen, _)| seen.id == real.id);
+            let age = seen.map(|(_, tick)| now - tick);
+            assert!(age.is_some_and(|age| age <= 6), "{:?} is {age:?} ticks old", real.id);
+            compared += 1;
+        }
+        // The rest comes round: nobody is older than two seconds.
+        assert!(replica.entities_with_ticks().all(|(_, tick)| now - tick <= 120));
+        // Who crosses to a cell whose turn was just over is missing until it comes again.
+        assert!(replica.len() > 1_700, "{} in sight", replica.len());
+    }
+    assert!(compared > 1_000, "{compared}");
+}
+
+#[test]
+fn who_is_hidden_is_told_to_its_team_alone() {
+    let mut scene = Scene::new(1);
+    let own = scene.player;
+    let at = Position::ground(130.0, 130.0);
+    let [friend, foe] = [0; 2].map(|_| scene.world.spawn(Kind::Player, at).unwrap());
+    let wounded = scene.world.spawn(Kind::Player, at).unwrap();
+    for id in [own, friend, wounded] {
+        assert!(scene.world.set_team(id, 1));
+    }
+    assert!(scene.world.set_team(foe, 2));
+    for id in [own, friend, foe] {
+        assert!(scene.world.set_stealth(id, Stealth::Hidden));
+    }
+    assert!(scene.world.set_health(wounded, 5));
+    assert!(scene.world.set_health_privacy(wounded, HealthPrivacy::Private));
+    let mut plan = StatePlan::new(0);
+    let mut replica = Replica::new();
+    let mut look = |scene: &mut Scene| {
+        scene.tick();
+        scene.plan(&mut plan, usize::MAX);
+        apply(&mut replica, &plan);
+        replica.entities().map(|entity| (entity.id, entity.health)).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        assert_eq!(look(&mut scene), [(own, 100), (friend, 100), (wounded, 5)]);
+    }
+    // Now it is the foe's client that looks.
+    scene.player = foe;
+    scene.baselines.forget();
+    let mut replica = Replica::new();
+    scene.tick();
+    scene.plan(&mut plan, usize::MAX);
+    apply(&mut replica, &plan);
+    let seen: Vec<_> = replica.entities().map(|entity| (entity.id, entity.health)).collect();
+    assert_eq!(seen, [(foe, 100), (wounded, 100)]);
 }

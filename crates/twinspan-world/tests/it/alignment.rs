@@ -2,12 +2,14 @@
 
 use core::fmt::Debug;
 
-use twinspan_core::bytes::{Reader, Writer};
+use twinspan_core::bytes::Writer;
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    EntityId, INPUT_BUNDLE_BYTES_MAX, INPUT_BYTES, Input, InputBundle, InterestConfig, Kind,
-    STATE_HEADER_BYTES, StateHeader, Subscriptions, World, WorldConfig,
+    CellEncodings, EntityId, INPUT_BUNDLE_BYTES_MAX, INPUT_BYTES, Input, InputBundle,
+    InterestConfig, Kind, Replica, World, WorldConfig,
 };
+
+use crate::feed::Feed;
 
 fn reads_alike<T: Debug>(bytes: &[u8], decode: impl Fn(&[u8]) -> T) {
     let expected = format!("{:?}", decode(bytes));
@@ -51,9 +53,22 @@ fn decoders_read_the_same_at_sixteen_alignments() {
     let config = WorldConfig::default();
     let mut world = World::new(config, twinspan_core::random::Stream::new(1, "w", 0)).unwrap();
     let player = world.spawn_anywhere(Kind::Player).unwrap();
-    let subscriptions = Subscriptions::new(InterestConfig::default());
-    let mut bytes = [0; STATE_HEADER_BYTES];
-    let header = StateHeader::of(&world, player, &subscriptions).unwrap();
-    header.encode(&mut Writer::new(&mut bytes)).unwrap();
-    reads_alike(&bytes, |bytes| StateHeader::decode(&mut Reader::new(bytes)));
+    (0..200).for_each(|_| assert!(world.spawn_anywhere(Kind::Projectile).is_ok()));
+    let mut encodings = CellEncodings::new(&world);
+    let mut feed = Feed::new(player, InterestConfig::default());
+    let mut replica = Replica::new();
+    for _ in 0..100 {
+        world.step();
+        encodings.update(&world);
+        for (bytes, tag) in feed.packets(&world, &mut encodings) {
+            let known = &replica;
+            reads_alike(&bytes, |bytes| {
+                let mut replica = known.clone();
+                let applied = replica.apply(bytes);
+                applied.map(|applied| (applied, replica.entities().collect::<Vec<_>>()))
+            });
+            replica.apply(&bytes).unwrap();
+            feed.baselines.on_acked(tag);
+        }
+    }
 }

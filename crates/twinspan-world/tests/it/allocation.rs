@@ -6,10 +6,11 @@ use std::cell::Cell;
 use twinspan_core::bytes::Writer;
 use twinspan_core::random::Stream;
 use twinspan_world::{
-    CellEncodings, EntityId, INPUT_BUNDLE_BYTES_MAX, Input, InputBundle, InterestConfig, Kind,
-    Position, Prediction, Replica, STATE_ROOM_MIN, StateHeader, StatePlan, Subscriptions, World,
-    WorldConfig,
+    CellEncodings, INPUT_BUNDLE_BYTES_MAX, Input, InputBundle, InterestConfig, Kind, Position,
+    Prediction, Replica, STATE_ROOM_MIN, World, WorldConfig,
 };
+
+use crate::feed::Feed;
 
 thread_local! {
     /// Allocations of this thread: other tests run beside this one.
@@ -43,8 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 struct Player {
-    id: EntityId,
-    subscriptions: Subscriptions,
+    feed: Feed,
     prediction: Prediction,
     replica: Replica,
 }
@@ -52,7 +52,6 @@ struct Player {
 struct Scene {
     world: World,
     encodings: CellEncodings,
-    plan: StatePlan,
     players: Vec<Player>,
     random: Stream,
 }
@@ -63,8 +62,10 @@ impl Scene {
         let mut world = World::new(config, Stream::new(4, "world", 0)).unwrap();
         let players = (0..100)
             .map(|_| Player {
-                id: world.spawn_anywhere(Kind::Player).unwrap(),
-                subscriptions: Subscriptions::new(InterestConfig::default()),
+                feed: Feed::new(
+                    world.spawn_anywhere(Kind::Player).unwrap(),
+                    InterestConfig::default(),
+                ),
                 prediction: Prediction::new(),
                 replica: Replica::new(),
             })
@@ -73,16 +74,15 @@ impl Scene {
             world.spawn_anywhere(kind).unwrap();
         }
         Self {
+            encodings: CellEncodings::new(&world),
             world,
-            encodings: CellEncodings::new(),
-            plan: StatePlan::new(STATE_ROOM_MIN),
             players,
             random: Stream::new(4, "scene", 0),
         }
     }
 
     fn turn(&mut self) {
-        let Self { world, encodings, plan, players, random } = self;
+        let Self { world, encodings, players, random } = self;
         for player in &mut *players {
             let yaw = random.between(0.0, 360.0) as f32;
             player.prediction.predict(Input::toward(1.0, 0.0, yaw, 0.0));
@@ -91,30 +91,28 @@ impl Scene {
             let mut out = Writer::new(&mut bytes);
             bundle.encode(&mut out).unwrap();
             for input in InputBundle::decode(out.written()).unwrap().inputs() {
-                let _ = world.submit(player.id, *input);
+                let _ = world.submit(player.feed.player, *input);
             }
         }
         // Comings and goings, and effects where they reach.
-        let (actor, target) = (players[0].id, players[1].id);
+        let (actor, target) = (players[0].feed.player, players[1].feed.player);
         let _ = world.apply_effect(actor, target);
         let gone = world.spawn(Kind::Npc, Position::ground(10.0, 10.0)).unwrap();
         world.step();
         world.despawn(gone);
-        encodings.encode_all(world);
+        encodings.update(world);
         for player in &mut *players {
-            let at = world.entity(player.id).unwrap().position;
-            player.subscriptions.update(world.tick(), at, world.grid());
-            let header = StateHeader::of(world, player.id, &player.subscriptions).unwrap();
-            plan.plan(header, &player.subscriptions, encodings);
-            for part in 0..plan.parts() {
+            player.feed.plan(world, encodings);
+            for part in 0..player.feed.plan.parts() {
                 let mut packet = [0; STATE_ROOM_MIN];
                 let mut out = Writer::new(&mut packet);
-                plan.write_part(part, encodings, &mut out).unwrap();
+                player.feed.plan.write_part(part, &mut out).unwrap();
                 // Every fifth message is lost.
                 if random.chance(0.8) {
                     let applied = player.replica.apply(out.written()).unwrap();
                     let header = applied.header();
                     player.prediction.reconcile(header.last_input, header.own);
+                    player.feed.baselines.on_acked(player.feed.plan.tag(part));
                 }
             }
         }
@@ -136,24 +134,22 @@ fn the_server_never_allocates_after_its_first_turn() {
         player.replica = Replica::new();
     }
     let server_turn = |scene: &mut Scene| {
-        let Scene { world, encodings, plan, players, .. } = scene;
+        let Scene { world, encodings, players, .. } = scene;
         for player in &*players {
             let input = Input { sequence: world.tick() + 1, ..Input::toward(1.0, 0.0, 45.0, 0.0) };
-            let _ = world.submit(player.id, input);
+            let _ = world.submit(player.feed.player, input);
         }
         let gone = world.spawn(Kind::Npc, Position::ground(10.0, 10.0)).unwrap();
         world.step();
         world.despawn(gone);
         world.check_invariants().unwrap();
-        encodings.encode_all(world);
+        encodings.update(world);
         for player in players {
-            let at = world.entity(player.id).unwrap().position;
-            player.subscriptions.update(world.tick(), at, world.grid());
-            let header = StateHeader::of(world, player.id, &player.subscriptions).unwrap();
-            plan.plan(header, &player.subscriptions, encodings);
-            for part in 0..plan.parts() {
+            player.feed.plan(world, encodings);
+            for part in 0..player.feed.plan.parts() {
                 let mut packet = [0; STATE_ROOM_MIN];
-                plan.write_part(part, encodings, &mut Writer::new(&mut packet)).unwrap();
+                player.feed.plan.write_part(part, &mut Writer::new(&mut packet)).unwrap();
+                player.feed.baselines.on_acked(player.feed.plan.tag(part));
             }
         }
     };

@@ -4,6 +4,7 @@
 mod alignment;
 mod allocation;
 mod convergence;
+mod feed;
 mod link;
 mod quantisation;
 mod walkers;

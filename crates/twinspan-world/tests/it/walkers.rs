@@ -4,10 +4,10 @@ use twinspan_core::bytes::Writer;
 use twinspan_core::random::Stream;
 use twinspan_world::{
     CellEncodings, EntityId, INPUT_BUNDLE_BYTES_MAX, Input, InputBundle, InterestConfig, Kind,
-    Position, Prediction, Replica, STATE_ROOM_MIN, Standing, StateHeader, StatePlan, Subscriptions,
-    Verdict, World, WorldConfig,
+    Position, Prediction, Replica, Standing, Verdict, World, WorldConfig,
 };
 
+use crate::feed::{Feed, Packet};
 use crate::link::{Conditions, Link};
 
 const TICK_US: u64 = 16_667;
@@ -28,11 +28,10 @@ struct Scene {
     other: EntityId,
     prediction: Prediction,
     replica: Replica,
-    subscriptions: Subscriptions,
     encodings: CellEncodings,
-    plan: StatePlan,
+    feed: Feed,
     up: Link<Vec<u8>>,
-    down: Link<Vec<u8>>,
+    down: Link<Packet>,
     order: Order,
     newest_bundle: u32,
     random: Stream,
@@ -46,15 +45,15 @@ impl Scene {
         let mut world = World::new(config, Stream::new(seed, "world", 0)).unwrap();
         let player = world.spawn_anywhere(Kind::Player).unwrap();
         let other = world.spawn_anywhere(Kind::Player).unwrap();
+        let encodings = CellEncodings::new(&world);
         Self {
             world,
             player,
             other,
             prediction: Prediction::new(),
             replica: Replica::new(),
-            subscriptions: Subscriptions::new(InterestConfig::default()),
-            encodings: CellEncodings::new(),
-            plan: StatePlan::new(STATE_ROOM_MIN),
+            encodings,
+            feed: Feed::new(player, InterestConfig::default()),
             up: Link::new(conditions, Stream::new(seed, "up", 0)),
             down: Link::new(conditions, Stream::new(seed, "down", 0)),
             order,
@@ -67,8 +66,9 @@ impl Scene {
 
     /// The client's half of a tick: hear, walk, send.
     fn client(&mut self, tick: u32, lie: Option<Lie>) {
-        while let Some(message) = self.down.receive(self.now_us) {
+        while let Some((message, tag)) = self.down.receive(self.now_us) {
             let applied = self.replica.apply(&message).unwrap();
+            self.feed.baselines.on_acked(tag);
             let header = applied.header();
             self.prediction.reconcile(header.last_input, header.own);
         }
@@ -114,8 +114,7 @@ impl Scene {
             self.world.apply_effect(self.other, self.player).unwrap();
         }
         self.world.step();
-        let at = self.world.entity(self.player).unwrap().position;
-        self.subscriptions.update(self.world.tick(), at, self.world.grid());
+        self.encodings.update(&self.world);
         if tick.is_multiple_of(3) {
             self.send_state();
         }
@@ -123,14 +122,8 @@ impl Scene {
     }
 
     fn send_state(&mut self) {
-        self.encodings.encode_all(&self.world);
-        let header = StateHeader::of(&self.world, self.player, &self.subscriptions).unwrap();
-        self.plan.plan(header, &self.subscriptions, &self.encodings);
-        for part in 0..self.plan.parts() {
-            let mut packet = [0; STATE_ROOM_MIN];
-            let mut out = Writer::new(&mut packet);
-            self.plan.write_part(part, &self.encodings, &mut out).unwrap();
-            self.down.send(self.now_us, &out.written().to_vec());
+        for packet in self.feed.packets(&self.world, &mut self.encodings) {
+            self.down.send(self.now_us, &packet);
         }
     }
 

@@ -1,0 +1,53 @@
+//! What one client's state is made of, and how many bytes it may have.
+
+use twinspan_world::{Baselines, StateHeader, Subscriptions, TICK_HZ};
+
+use super::PACKET_OVERHEAD_BYTES;
+
+/// What a state for one player is made of.
+pub(super) struct Sight<'a> {
+    pub(super) header: StateHeader,
+    pub(super) subscriptions: &'a Subscriptions,
+    pub(super) baselines: &'a mut Baselines,
+    /// Bytes that the state may have.
+    pub(super) budget: usize,
+}
+
+/// Bytes of state that a client may be sent: so many a second, a quarter of a second's worth at
+/// once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    pub(super) per_second: u32,
+    /// In bytes; below zero after a header went that was not earned.
+    left: i64,
+    /// The tick up to which bytes were earned.
+    earned_at: u32,
+}
+
+/// A quarter of a second.
+const ALLOWANCE_TICKS: u32 = TICK_HZ / 4;
+
+impl Allowance {
+    pub(super) const fn new(per_second: u32) -> Self {
+        Self { per_second, left: per_second as i64 / 4, earned_at: 0 }
+    }
+
+    /// The bytes that a state of `tick` may have, less what its packet adds.
+    pub(super) fn at(&mut self, tick: u32) -> usize {
+        let ticks = tick.saturating_sub(self.earned_at).min(ALLOWANCE_TICKS);
+        self.earned_at = tick;
+        let most = i64::from(self.per_second) * i64::from(ALLOWANCE_TICKS) / i64::from(TICK_HZ);
+        // Small rates earn whole bytes over a state's three ticks or more.
+        let earned = i64::from(self.per_second) * i64::from(ticks) / i64::from(TICK_HZ);
+        self.left = (self.left + earned).min(most);
+        let packets = 1 + self.left.max(0) as usize / PACKET_BYTES;
+        (self.left.max(0) as usize).saturating_sub(packets * PACKET_OVERHEAD_BYTES)
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.left -= bytes as i64;
+    }
+}
+
+/// Bytes of state in a full packet.
+const PACKET_BYTES: usize = 700;

@@ -1,0 +1,141 @@
+//! What a replica keeps of each cell in sight: the keyframes that later records build on.
+
+use super::parse::Told;
+use crate::content::Content;
+use crate::grid::CellId;
+use crate::header::StateHeader;
+use crate::id::EntityId;
+use crate::interest::window_contains;
+
+/// Keyframes kept of one cell: the server builds on its last two, and one may be under way.
+const KEYFRAMES_MAX: usize = 3;
+
+/// Somebody whom a keyframe lists; without content when he was gone as it came.
+pub(super) type Member = Option<(EntityId, Content)>;
+
+/// One keyframe.
+#[derive(Clone, Debug, Default)]
+struct Keyframe {
+    tick: u32,
+    members: Vec<Member>,
+}
+
+/// One cell in sight.
+#[derive(Clone, Debug, Default)]
+struct View {
+    cell: CellId,
+    keyframes: Vec<Keyframe>,
+    /// Keyframes to be used again.
+    spare: Vec<Keyframe>,
+    /// The tick of the newest record.
+    shown_at: u32,
+    /// Whom it listed.
+    shown: Vec<Told>,
+}
+
+/// The cells in sight of which anything was told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Views {
+    views: Vec<View>,
+    /// Cells that went out of sight, whose memory is used again.
+    spare: Vec<View>,
+}
+
+impl Views {
+    /// Keeps the cells that `header` lists.
+    pub(super) fn move_window(&mut self, header: &StateHeader, cell_m: Option<u8>) {
+        let keeps_any = cell_m == Some(header.cell_m);
+        let mut at = 0;
+        while let Some(view) = self.views.get(at) {
+            if keeps_any && window_contains(header.base, header.mask, view.cell) {
+                at += 1;
+            } else {
+                let mut view = self.views.swap_remove(at);
+                view.spare.append(&mut view.keyframes);
+                view.shown.clear();
+                view.shown_at = 0;
+                self.spare.push(view);
+            }
+        }
+    }
+
+    fn find(&self, cell: CellId) -> Option<&View> {
+        self.views.iter().find(|view| view.cell == cell)
+    }
+
+    fn find_or_add(&mut self, cell: CellId) -> Option<&mut View> {
+        let index = match self.views.iter().position(|view| view.cell == cell) {
+            Some(index) => index,
+            None => {
+                let view = self.spare.pop().unwrap_or_default();
+                self.views.push(View { cell, ..view });
+                self.views.len() - 1
+            }
+        };
+        self.views.get_mut(index)
+    }
+
+    /// Whom the keyframe of `tick` lists.
+    pub(super) fn keyframe(&self, cell: CellId, tick: u32) -> Option<&[Member]> {
+        let keyframes = &self.find(cell)?.keyframes;
+        let found = keyframes.iter().find(|keyframe| keyframe.tick == tick)?;
+        Some(&found.members)
+    }
+
+    /// Whom the newest keyframe up to `tick` lists.
+    pub(super) fn newest_keyframe(&self, cell: CellId, tick: u32) -> Option<&[Member]> {
+        let keyframes = self.find(cell)?.keyframes.iter();
+        let newest =
+            keyframes.filter(|keyframe| keyframe.tick <= tick).max_by_key(|key| key.tick)?;
+        Some(&newest.members)
+    }
+
+    /// Keeps a keyframe in place of the oldest, unless it is kept already.
+    pub(super) fn store(&mut self, cell: CellId, tick: u32, members: &[Member]) {
+        let Some(view) = self.find_or_add(cell) else { return };
+        if view.keyframes.iter().any(|keyframe| keyframe.tick == tick) {
+            return;
+        }
+        let mut keyframe = if view.keyframes.len() < KEYFRAMES_MAX {
+            view.spare.pop().unwrap_or_default()
+        } else {
+            let keyframes = view.keyframes.iter().enumerate();
+            let oldest = keyframes.min_by_key(|(_, keyframe)| keyframe.tick);
+            match oldest.map(|(index, keyframe)| (index, keyframe.tick)) {
+                Some((index, oldest)) if oldest < tick => view.keyframes.swap_remove(index),
+                _ => return,
+            }
+        };
+        keyframe.tick = tick;
+        keyframe.members.clear();
+        keyframe.members.extend_from_slice(members);
+        view.keyframes.push(keyframe);
+    }
+
+    /// Notes whom the newest record lists.
+    pub(super) fn show(&mut self, cell: CellId, tick: u32, listed: &[Told]) {
+        let Some(view) = self.find_or_add(cell) else { return };
+        view.shown_at = tick;
+        view.shown.clear();
+        view.shown.extend_from_slice(listed);
+    }
+
+    /// The tick of the cell's newest record, and the sum over whom it listed.
+    pub(super) fn digest(&self, cell: CellId, cell_m: u8) -> Option<(u32, u32)> {
+        let view = self.find(cell)?;
+        let sum = view
+            .shown
+            .iter()
+            .fold(0_u32, |sum, told| sum.wrapping_add(told.content.digest(told.id, cell_m)));
+        Some((view.shown_at, sum))
+    }
+
+    /// Changes something that is not told again until the entity moves.
+    pub(super) fn spoil(&mut self) -> bool {
+        let members = self.views.iter_mut().flat_map(|view| &mut view.keyframes);
+        let mut members = members.flat_map(|keyframe| &mut keyframe.members).flatten().peekable();
+        let any = members.peek().is_some();
+        members.for_each(|(_, content)| content.path.x ^= 0x400);
+        any
+    }
+}
