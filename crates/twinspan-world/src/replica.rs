@@ -182,9 +182,9 @@ impl Replica {
         match word {
             Word::Cell { cell, present, baseline } => {
                 let listed = scratch.entities.get(present.clone()).unwrap_or_default();
-                if let Some((tick, members)) = baseline {
-                    let members = scratch.members.get(members.clone()).unwrap_or_default();
-                    self.views.store(*cell, *tick, members);
+                if let Some(key) = baseline {
+                    let members = scratch.members.get(key.members.clone()).unwrap_or_default();
+                    self.views.store(*cell, key, members);
                 }
                 let scope = Scope::whole(*cell);
                 if !self.coverage.is_open(&scope, tick) {
@@ -295,12 +295,13 @@ impl Replica {
 
     /// Compares what is held with what the server believes.
     fn check_digest(&mut self, header: &StateHeader) {
-        let Some(digest) = header.digest else { return };
+        // A late word is about what was replaced since.
+        let is_newest = self.newest.is_some_and(|newest| newest.tick == header.tick);
+        let Some(digest) = header.digest.filter(|_| is_newest) else { return };
         let mut sum = 0_u32;
         for bit in (0..u64::BITS).filter(|bit| digest.cells >> bit & 1 != 0) {
             let cell = cell_at(header.base, bit as usize);
             match self.views.digest(cell, header.cell_m) {
-                Some((tick, _)) if tick > header.tick => return,
                 Some((tick, more)) if tick == header.tick => sum = sum.wrapping_add(more),
                 _ => sum = !digest.sum,
             }

@@ -301,6 +301,11 @@ impl StatePlan {
                             continue;
                         };
                         let bytes = usize::from(span.len);
+                        if STATE_HEADER_BYTES_MAX + bytes > input.budget {
+                            // It would never fit: its entities go one by one.
+                            self.crowd.note(bit, cell, number);
+                            continue;
+                        }
                         if used + bytes > input.budget {
                             spent = true;
                         }

@@ -208,7 +208,7 @@ fn a_setting_that_cannot_be_is_named() {
     config.world.side = 1.0;
     let error = serve(loopback(), config).map(drop).unwrap_err();
     assert!(matches!(error, ServeError::Config(_)));
-    assert_eq!(error.to_string(), "world side of 1 m: choose whole metres from 32 to 16384");
+    assert_eq!(error.to_string(), "world side of 1 m: choose whole metres from 32 to 33554432");
 }
 
 #[test]

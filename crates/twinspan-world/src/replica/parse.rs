@@ -27,11 +27,20 @@ pub(super) struct Told {
     pub(super) content: Content,
 }
 
+/// A keyframe to keep.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    pub(super) tick: u32,
+    pub(super) members: Range<usize>,
+    /// Whether it was told whole: it then replaces what is kept of it.
+    pub(super) is_whole: bool,
+}
+
 /// One thing that a message says; ranges are of [`Scratch::entities`] and [`Scratch::members`].
 #[derive(Clone, Debug)]
 pub(super) enum Word {
     /// Everybody in a cell, and a keyframe to keep.
-    Cell { cell: CellId, present: Range<usize>, baseline: Option<(u32, Range<usize>)> },
+    Cell { cell: CellId, present: Range<usize>, baseline: Option<Key> },
     /// Everybody in a span.
     Span { scope: Scope, present: Range<usize> },
     /// One entity.
@@ -104,7 +113,7 @@ impl Scratch {
         &mut self,
         cell: CellId,
         from: usize,
-        baseline: Option<(u32, Range<usize>)>,
+        baseline: Option<Key>,
     ) -> Result<(), ReplicaError> {
         let present = from..self.entities.len();
         self.check_twice(present.clone())?;
@@ -162,7 +171,12 @@ impl Scratch {
                     self.unreadable += 1;
                     return Ok(());
                 };
-                self.changes(members, form, &mut bits, scale)?;
+                if !self.changes(members, form, &mut bits, scale)? {
+                    self.entities.truncate(from);
+                    self.members.truncate(members_from);
+                    self.unreadable += 1;
+                    return Ok(());
+                }
             }
             FORM_FULL => self.full(&mut bits, scale)?,
             number => return Err(StateError::Form { number }.into()),
@@ -175,47 +189,47 @@ impl Scratch {
         if members.len() > MEMBERS_LIMIT {
             return Err(StateError::Count { count: members.len() }.into());
         }
-        let baseline = (form != FORM_DELTA).then_some((key, members));
+        let is_whole = form == FORM_FULL;
+        let baseline = (form != FORM_DELTA).then_some(Key { tick: key, members, is_whole });
         self.say_cell(cell, from, baseline)
     }
 
-    /// What became of the members of a keyframe.
+    /// What became of the members of a keyframe. False when it builds on somebody of whom nothing is
+    /// known: a late record, older than the keyframe that it came after.
     fn changes(
         &mut self,
         members: &[Member],
         form: u8,
         bits: &mut BitReader<'_>,
         scale: Scale,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let establishes = form == FORM_ESTABLISH;
         let Scale { tick, cell_m, .. } = scale;
         for member in members {
-            let content = if !bits.flag()? {
-                member.map(|(_, content)| content)
-            } else if !bits.flag()? {
-                let (_, content) = member.ok_or(StateError::Form { number: form })?;
-                Some(content.with_path(bits, cell_m, tick)?)
-            } else if !bits.flag()? {
-                let (_, content) = member.ok_or(StateError::Form { number: form })?;
-                Some(content.with_slip(bits)?)
-            } else if !bits.flag()? {
-                member.ok_or(StateError::Form { number: form })?;
-                Some(Content::read(bits, cell_m, tick)?)
-            } else {
+            // Changes in groups: 0 none, 10 path, 110 slip, 1110 everything, 1111 gone.
+            let mut marks = 0;
+            while marks < 4 && bits.flag()? {
+                marks += 1;
+            }
+            if marks == 4 {
                 if establishes && bits.flag()? {
                     self.members.push(None);
                 }
                 continue;
-            };
-            let told = member.map(|(id, _)| id).zip(content);
-            if let Some((id, content)) = told {
-                self.entities.push(Told { id, content });
             }
+            let Some((id, known)) = *member else { return Ok(false) };
+            let content = match marks {
+                0 => known,
+                1 => known.with_path(bits, cell_m, tick)?,
+                2 => known.with_slip(bits)?,
+                _ => Content::read(bits, cell_m, tick)?,
+            };
+            self.entities.push(Told { id, content });
             if establishes {
-                self.members.push(told);
+                self.members.push(Some((id, content)));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A keyframe whole.

@@ -1,12 +1,14 @@
 //! What a replica keeps of each cell in sight: the keyframes that later records build on.
 
-use super::parse::Told;
+use super::parse::{Key, Told};
 use crate::content::Content;
 use crate::grid::CellId;
 use crate::header::StateHeader;
 use crate::id::EntityId;
 use crate::interest::window_contains;
 
+/// Lists take memory for so many entities at a time.
+const ROOM_STEP: usize = 16;
 /// Keyframes kept of one cell: the server builds on its last two, and one may be under way.
 const KEYFRAMES_MAX: usize = 3;
 
@@ -31,6 +33,14 @@ struct View {
     shown_at: u32,
     /// Whom it listed.
     shown: Vec<Told>,
+}
+
+fn copy<T: Clone>(to: &mut Vec<T>, from: &[T]) {
+    to.clear();
+    if to.capacity() < from.len() {
+        to.reserve_exact(from.len().next_multiple_of(ROOM_STEP));
+    }
+    to.extend_from_slice(from);
 }
 
 /// The cells in sight of which anything was told.
@@ -91,9 +101,13 @@ impl Views {
     }
 
     /// Keeps a keyframe in place of the oldest, unless it is kept already.
-    pub(super) fn store(&mut self, cell: CellId, tick: u32, members: &[Member]) {
+    pub(super) fn store(&mut self, cell: CellId, key: &Key, members: &[Member]) {
+        let tick = key.tick;
         let Some(view) = self.find_or_add(cell) else { return };
-        if view.keyframes.iter().any(|keyframe| keyframe.tick == tick) {
+        if let Some(known) = view.keyframes.iter_mut().find(|keyframe| keyframe.tick == tick) {
+            if key.is_whole {
+                copy(&mut known.members, members);
+            }
             return;
         }
         let mut keyframe = if view.keyframes.len() < KEYFRAMES_MAX {
@@ -107,8 +121,7 @@ impl Views {
             }
         };
         keyframe.tick = tick;
-        keyframe.members.clear();
-        keyframe.members.extend_from_slice(members);
+        copy(&mut keyframe.members, members);
         view.keyframes.push(keyframe);
     }
 
@@ -116,8 +129,7 @@ impl Views {
     pub(super) fn show(&mut self, cell: CellId, tick: u32, listed: &[Told]) {
         let Some(view) = self.find_or_add(cell) else { return };
         view.shown_at = tick;
-        view.shown.clear();
-        view.shown.extend_from_slice(listed);
+        copy(&mut view.shown, listed);
     }
 
     /// The tick of the cell's newest record, and the sum over whom it listed.

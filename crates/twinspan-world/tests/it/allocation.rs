@@ -162,6 +162,6 @@ fn a_replica_stops_allocating_when_it_has_seen_its_fullest_view() {
     let warm_up = allocations(|| (0..600).for_each(|_| scene.turn()));
     assert!(warm_up > 0, "allocations are counted");
     let later = allocations(|| (0..600).for_each(|_| scene.turn()));
-    // 60,000 states on; a view fuller than any before may still double a vector, once.
-    assert!(later <= 100, "{later} allocations");
+    // 60,000 states on; a cell fuller than any before may still grow one of its lists.
+    assert!(later <= 400, "{later} allocations");
 }
