@@ -4,6 +4,8 @@
 //! a cell's record holds is then a question of who changed since which keyframe: most entities did
 //! not, and take a single bit.
 
+mod scribe;
+
 use crate::bits::{BitWriter, Packed};
 use crate::content::{
     Content, PATH_TICKS_MAX, POSITION_ERROR, bare_slip_bits, id_bits, is_slip, slip_bits,
@@ -15,6 +17,7 @@ use crate::movement::{Body, TICK_SECONDS};
 use crate::roam;
 use crate::store::{Traits, state_of};
 use crate::world::World;
+use scribe::{Scribe, push_packed, push_told, stamp_of};
 
 /// The most entities of a cell that keyframes list; a cell with more is a crowd, whose entities are
 /// told one by one as the budget allows.
@@ -544,7 +547,7 @@ impl CellEncodings {
                     Variant::Delta => scribe.delta(new, key(newer), listed),
                     Variant::OldDelta => scribe.delta(old, key(older), listed),
                     Variant::Establish => {
-                        scribe.establish([old, new], [key(older), key(newer)], listed)
+                        scribe.establish([old, new], [key(older), key(newer)], listed);
                     }
                     Variant::Full => scribe.full(new, key(newer), listed),
                 }
@@ -658,141 +661,6 @@ impl CellEncodings {
 pub(crate) struct Span {
     pub(crate) offset: u32,
     pub(crate) len: u16,
-}
-
-/// Writes the bits of one record.
-struct Scribe<'a> {
-    stamps: &'a [Stamp],
-    told: &'a [Told],
-    slot_bits: u32,
-    serial: u32,
-    out: BitWriter<'a>,
-}
-
-impl Scribe<'_> {
-    /// What became of `members` since `key`, and who came.
-    fn delta(&mut self, members: &Members, key: u32, listed: &[EntityId]) {
-        for id in members.ids.iter().take(usize::from(members.len)) {
-            match self.stamp(*id).filter(|stamp| stamp.entered <= key) {
-                Some(stamp) if stamp.since <= key => self.out.push(0, 1),
-                Some(_) => self.change(*id, key),
-                None => self.out.push(0b1111, 4),
-            }
-        }
-        for id in listed {
-            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > key) {
-                self.out.push(1, 1);
-                self.whole(id.to_bits());
-            }
-        }
-        self.out.push(0, 1);
-    }
-
-    /// The same since the older key, with what the newer keyframe lists.
-    fn establish(&mut self, [old, new]: [&Members; 2], keys: [u32; 2], listed: &[EntityId]) {
-        let [old_key, new_key] = keys;
-        let mut survivors = new.ids.iter().take(usize::from(new.survivors)).peekable();
-        for id in old.ids.iter().take(usize::from(old.len)) {
-            let is_in_new = survivors.next_if_eq(&id).is_some();
-            match self.stamp(*id).filter(|stamp| stamp.entered <= old_key) {
-                Some(stamp) if stamp.since <= old_key => self.out.push(0, 1),
-                Some(_) => self.change(*id, old_key),
-                None => self.out.push(0b1111 | u64::from(is_in_new) << 4, 5),
-            }
-        }
-        let fresh = new.ids.iter().take(usize::from(new.len)).skip(usize::from(new.survivors));
-        for id in fresh {
-            let is_here = self.stamp(*id).is_some_and(|stamp| stamp.entered <= new_key);
-            self.out.push(0b11 | u64::from(is_here) << 2, 3);
-            if is_here {
-                self.whole(*id);
-            } else {
-                self.id(*id);
-            }
-        }
-        for id in listed {
-            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > new_key) {
-                self.out.push(0b01, 2);
-                self.whole(id.to_bits());
-            }
-        }
-        self.out.push(0, 1);
-    }
-
-    /// `members` whole as they are now, and who came since.
-    fn full(&mut self, members: &Members, key: u32, listed: &[EntityId]) {
-        self.out.push(u64::from(members.len), COUNT_BITS);
-        for id in members.ids.iter().take(usize::from(members.len)) {
-            let is_here = self.stamp(*id).is_some_and(|stamp| stamp.entered <= key);
-            self.out.push(u64::from(is_here), 1);
-            if is_here {
-                self.whole(*id);
-            } else {
-                self.id(*id);
-            }
-        }
-        for id in listed {
-            if self.stamp(id.to_bits()).is_some_and(|stamp| stamp.entered > key) {
-                self.out.push(1, 1);
-                self.whole(id.to_bits());
-            }
-        }
-        self.out.push(0, 1);
-    }
-
-    #[inline]
-    fn stamp(&self, id: u32) -> Option<Stamp> {
-        stamp_of(self.stamps, id, self.serial)
-    }
-
-    fn change(&mut self, id: u32, key: u32) {
-        let Some(told) = self.told.get(slot_of(id)) else { return };
-        if told.traits_since > key {
-            self.out.push(0b0111, 4);
-            push_told(&mut self.out, told);
-        } else if told.path_since > key {
-            self.out.push(0b01, 2);
-            push_packed(&mut self.out, told.path);
-            push_packed(&mut self.out, slip_bits(told.content.slip));
-        } else {
-            self.out.push(0b011, 3);
-            let (slip, bits) = bare_slip_bits(told.content.slip);
-            self.out.push(slip, bits);
-        }
-    }
-
-    fn id(&mut self, id: u32) {
-        if let Some(id) = EntityId::from_bits(id) {
-            push_packed(&mut self.out, id_bits(id, self.slot_bits));
-        }
-    }
-
-    fn whole(&mut self, id: u32) {
-        self.id(id);
-        if let Some(told) = self.told.get(slot_of(id)) {
-            push_told(&mut self.out, told);
-        }
-    }
-}
-
-fn push_packed(out: &mut BitWriter<'_>, packed: Packed) {
-    out.push_wide(packed.bits, packed.count);
-}
-
-fn push_told(out: &mut BitWriter<'_>, told: &Told) {
-    push_packed(out, told.traits);
-    push_packed(out, told.path);
-    push_packed(out, slip_bits(told.content.slip));
-}
-
-/// The stamp of an entity that all may see and that is in the cell.
-#[inline]
-fn stamp_of(stamps: &[Stamp], id: u32, serial: u32) -> Option<Stamp> {
-    stamps.get(slot_of(id)).filter(|stamp| stamp.id == id && stamp.serial == serial).copied()
-}
-
-fn slot_of(id: u32) -> usize {
-    EntityId::from_bits(id).map_or(usize::MAX, EntityId::index)
 }
 
 fn newer_first(head: &Head) -> [u32; 2] {

@@ -253,10 +253,10 @@ impl StateHeader {
     ///
     /// # Errors
     /// The [`StateError`] that names what is wrong.
-    pub(crate) fn decode<'a>(
-        bytes: &'a [u8],
+    pub(crate) fn decode(
+        bytes: &[u8],
         known: Option<Context>,
-    ) -> Result<(Self, Statuses, Context, &'a [u8]), StateError> {
+    ) -> Result<(Self, Statuses, Context, &[u8]), StateError> {
         let mut reader = Reader::new(bytes);
         let first = reader.u8()?;
         let version = first & ((1 << VERSION_BITS) - 1);
