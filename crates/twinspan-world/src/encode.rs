@@ -7,9 +7,7 @@
 mod scribe;
 
 use crate::bits::{BitWriter, Packed};
-use crate::content::{
-    Content, PATH_TICKS_MAX, POSITION_ERROR, bare_slip_bits, id_bits, is_slip, slip_bits,
-};
+use crate::content::{Content, PATH_TICKS_MAX, POSITION_ERROR, id_bits, is_slip, slip_bits};
 use crate::entity::{EntityState, Flags, HEALTH_FULL, Kind, Velocity};
 use crate::grid::{Grid, NO_CELL};
 use crate::id::EntityId;
