@@ -19,8 +19,8 @@ use twinspan_session::{
 };
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    CellEncodings, EntityId, Input, InputBundle, InterestConfig, Kind, Prediction, StateHeader,
-    StatePlan, Subscriptions, World, WorldConfig,
+    Baselines, CellEncodings, EntityId, Input, InputBundle, InterestConfig, Kind, PlanInput,
+    Prediction, StateHeader, StatePlan, Subscriptions, World, WorldConfig,
 };
 
 /// The seeds of one target; none for a target that this file does not know.
@@ -153,21 +153,30 @@ fn states() -> Vec<Vec<u8>> {
             world.spawn_anywhere(kind).unwrap();
         }
     }
-    let mut encodings = CellEncodings::new();
+    let mut encodings = CellEncodings::new(&world);
+    let mut baselines = Baselines::new();
     let mut subscriptions = Subscriptions::new(InterestConfig::default());
     let mut plan = StatePlan::new(Endpoint::message_room());
     let mut seeds = Vec::new();
-    for _ in 0..3 {
-        world.step();
+    for _ in 0..4 {
+        (0..20).for_each(|_| world.step());
         let position = world.entity(player).unwrap().position;
         subscriptions.update(world.tick(), position, world.grid());
-        encodings.encode_all(&world);
+        encodings.update(&world);
         let header = StateHeader::of(&world, player, &subscriptions).unwrap().with_times(7, 9);
-        plan.plan(header, &subscriptions, &encodings);
+        plan.plan(PlanInput {
+            header,
+            subscriptions: &subscriptions,
+            baselines: &mut baselines,
+            encodings: &mut encodings,
+            world: &world,
+            budget: usize::MAX,
+        });
         for part in 0..plan.parts() {
             let mut bytes = [0; 1_200];
             let mut writer = Writer::new(&mut bytes);
-            plan.write_part(part, &encodings, &mut writer).unwrap();
+            plan.write_part(part, &mut writer).unwrap();
+            baselines.on_acked(plan.tag(part));
             seeds.push(writer.written().to_vec());
         }
     }
