@@ -28,6 +28,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-game", 5),
     ("twinspan", 6),
     ("twinspan-fuzz", 6),
+    ("twinspan-bench", 6),
     ("twinspan-cli", 7),
 ];
 

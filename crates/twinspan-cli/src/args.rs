@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use twinspan_core::aead::Cipher;
 
 mod service;
 
@@ -36,6 +37,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Run the same server and clients in the deterministic simulator
     Sim(SimArgs),
+    /// Measure
+    Bench(BenchArgs),
 }
 
 /// `twinspan demo`.
@@ -131,6 +134,78 @@ pub enum ScenarioName {
     World,
 }
 
+/// `twinspan bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// What can be measured.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// The world server on one core under open-loop load from another, beside a bare floor
+    World(BenchWorldArgs),
+    /// The server's process; its parent speaks to it
+    #[command(hide = true)]
+    WorldServer,
+    /// The generator's process; its parent speaks to it
+    #[command(hide = true)]
+    WorldGenerator,
+    /// The floor's process; its parent speaks to it
+    #[command(hide = true)]
+    WorldFloor,
+}
+
+/// `twinspan bench world`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchWorldArgs {
+    /// Players, each with a connection and keys of its own
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
+    pub players: u32,
+    /// Seconds to measure, after all players are in and a warm-up
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Sockets that the players share
+    #[arg(long, value_name = "F", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub flows: u32,
+    /// The one cipher that players offer; without it their own order
+    #[arg(long, value_enum, value_name = "C")]
+    pub cipher: Option<CipherName>,
+    /// Do not measure the floor
+    #[arg(long)]
+    pub no_floor: bool,
+    /// Do not ask for real-time scheduling
+    #[arg(long)]
+    pub no_realtime: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Ciphers by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CipherName {
+    /// AES-128-GCM
+    Aes128,
+    /// AES-256-GCM
+    Aes256,
+    /// ChaCha20-Poly1305
+    Chacha20,
+}
+
+impl CipherName {
+    /// The cipher.
+    pub const fn cipher(self) -> Cipher {
+        match self {
+            Self::Aes128 => Cipher::Aes128Gcm,
+            Self::Aes256 => Cipher::Aes256Gcm,
+            Self::Chacha20 => Cipher::ChaCha20Poly1305,
+        }
+    }
+}
+
 impl DemoArgs {
     /// How long to run: `None` until somebody says so.
     pub fn run_time(&self, on_terminal: bool) -> Option<Duration> {
@@ -186,6 +261,8 @@ fn one_line(error: &clap::Error) -> String {
             "twinspan: no command given after `sim`; try `twinspan sim run`\n".into()
         } else if text.contains("Usage: twinspan keys") {
             "twinspan: no command given after `keys`; try `twinspan keys new`\n".into()
+        } else if text.contains("Usage: twinspan bench") {
+            "twinspan: no command given after `bench`; try `twinspan bench world`\n".into()
         } else {
             "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into()
         };
@@ -226,6 +303,9 @@ mod tests {
             &["twinspan", "bots", "--server", "127.0.0.1:1"],
             &["twinspan", "bots", "--bots", "5"],
             &["twinspan", "bots", "--token-file", "a", "--keys", "b", "--server", "127.0.0.1:1"],
+            &["twinspan", "bench"],
+            &["twinspan", "bench", "world", "--players", "0"],
+            &["twinspan", "bench", "world", "--cipher", "rot13"],
         ] {
             let refusal = refused(args);
             assert_eq!(refusal.status, 2, "{args:?}");
@@ -240,6 +320,7 @@ mod tests {
         );
         assert!(refused(&["twinspan"]).text.contains("twinspan demo"));
         assert!(refused(&["twinspan", "sim"]).text.contains("twinspan sim run"));
+        assert!(refused(&["twinspan", "bench"]).text.contains("twinspan bench world"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 mod console;
 mod crew;
 mod show;
-mod stolen;
 mod summary;
 
 use std::io::{self, IsTerminal, Write};
@@ -19,13 +18,13 @@ use crate::args::DemoArgs;
 use crate::error::CommandError;
 use crate::http::{Board, HttpServer};
 use crate::plan::{Network, Order, Plan};
-use crate::process;
 use crate::signals::Signals;
 use console::{Beginning, Console};
 use crew::{Crew, Orders};
 use show::Show;
-use stolen::StolenLog;
 use summary::{Facts, Summary};
+use twinspan_bench::process;
+use twinspan_bench::stolen::StolenLog;
 
 pub use summary::{LATE_TICKS_RATIO_MAX, Summary as DemoSummary};
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use twinspan_bench::BenchError;
 use twinspan_game::ServeError;
 use twinspan_game::scenario::ScenarioError;
 use twinspan_provider::BindError;
@@ -56,6 +57,9 @@ pub enum CommandError {
     /// A scenario cannot be run.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    /// A measurement cannot be made.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
 }
 
 /// What to do about a server that could not start.
@@ -110,7 +114,8 @@ impl CommandError {
             }
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
-            Self::Bots(_) | Self::Output(_) | Self::Signals(_) => 1,
+            Self::Bench(BenchError::Plan(_)) => 2,
+            Self::Bots(_) | Self::Output(_) | Self::Signals(_) | Self::Bench(_) => 1,
         }
     }
 

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod bench;
 pub mod bots;
 pub mod demo;
 pub mod error;
 pub mod http;
 pub mod keys;
 pub mod plan;
-mod process;
 pub mod serve;
 mod signals;
 pub mod sim;

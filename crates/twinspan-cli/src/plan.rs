@@ -1,33 +1,12 @@
 //! What `demo` and its bots' process say to each other: one JSON object a line.
 
-use std::io::{self, BufRead, Read};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use twinspan_core::link::Conditions;
 
-/// The longest line that either side reads, in bytes: the plan with its tokens is the longest.
-pub const LINE_BYTES_MAX: u64 = 64 << 20;
-
-/// Reads the next line into `line`, which loses what it held; false at the end of the input.
-///
-/// # Errors
-/// What the operating system says, or `InvalidData` for a line that is no text, is longer than
-/// [`LINE_BYTES_MAX`] or breaks off before its end.
-pub fn read_line(input: &mut impl BufRead, line: &mut String) -> io::Result<bool> {
-    line.clear();
-    let bytes = input.take(LINE_BYTES_MAX).read_line(line)?;
-    if bytes == 0 || line.ends_with('\n') {
-        return Ok(bytes > 0);
-    }
-    let reason = if bytes as u64 == LINE_BYTES_MAX {
-        format!("its line is longer than {} MiB", LINE_BYTES_MAX >> 20)
-    } else {
-        format!("its line breaks off after {bytes} bytes")
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
-}
+pub use twinspan_bench::lines::{LINE_BYTES_MAX, read_line};
 
 /// The first line to the bots: whom to connect to, and as whom.
 #[derive(Debug, Serialize, Deserialize)]
@@ -168,32 +147,6 @@ impl From<twinspan_game::Percentiles> for Quantiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_whole_or_refused() {
-        let mut input = &b"one\ntwo\nthr"[..];
-        let mut line = String::new();
-        assert!(read_line(&mut input, &mut line).unwrap());
-        assert_eq!(line, "one\n");
-        assert!(read_line(&mut input, &mut line).unwrap());
-        assert_eq!(line, "two\n");
-        let error = read_line(&mut input, &mut line).unwrap_err();
-        assert_eq!(error.to_string(), "its line breaks off after 3 bytes");
-        assert!(!read_line(&mut input, &mut line).unwrap());
-    }
-
-    #[test]
-    fn a_line_that_is_no_text_is_refused() {
-        let error = read_line(&mut &b"\xff\n"[..], &mut String::new()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    }
-
-    #[test]
-    fn a_line_without_end_is_refused_at_the_limit() {
-        let mut endless = io::BufReader::new(io::repeat(b'x'));
-        let error = read_line(&mut endless, &mut String::new()).unwrap_err();
-        assert_eq!(error.to_string(), "its line is longer than 64 MiB");
-    }
 
     #[test]
     fn a_network_survives_the_way_there() {

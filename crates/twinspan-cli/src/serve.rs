@@ -15,9 +15,9 @@ use crate::args::ServeArgs;
 use crate::error::CommandError;
 use crate::http::HttpServer;
 use crate::keys::KeyFile;
-use crate::process;
 use crate::signals::{Reloads, Signals};
 use metrics::ProcessFigures;
+use twinspan_bench::process;
 
 pub use config::{Config, ConfigError};
 

@@ -9,7 +9,7 @@ use twinspan_game::scenario::{WorldReport, WorldScenario};
 
 use crate::args::{ScenarioName, SimRunArgs};
 use crate::error::CommandError;
-use crate::process;
+use twinspan_bench::process;
 
 /// What a run prints.
 #[derive(Debug, Serialize)]

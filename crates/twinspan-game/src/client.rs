@@ -19,7 +19,8 @@ use twinspan_session::{
 };
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    Applied, EntityId, Input, InputBundle, Prediction, Replica, StateHeader, tick_duration,
+    Applied, EntityId, INPUTS_PER_BUNDLE_MAX, Input, InputBundle, Prediction, Replica, StateHeader,
+    tick_duration,
 };
 
 use crate::config::ClientConfig;
@@ -101,6 +102,8 @@ pub struct ClientStats {
     pub states_expected: u64,
     /// State messages that could not be decoded.
     pub states_malformed: u64,
+    /// Bytes of all state messages received, their own headers included.
+    pub state_bytes: u64,
     /// Reliable messages handed to the session.
     pub reliable_sent: u64,
     /// Reliable messages received.
@@ -141,6 +144,7 @@ pub struct Client {
     due: VecDeque<Timestamp>,
     /// How far into the tick this client's slots lie, so that clients do not send all at once.
     phase: Duration,
+    inputs_per_message: usize,
     last_action: u32,
     last_result: u32,
     notices: VecDeque<Notice>,
@@ -175,6 +179,7 @@ impl Client {
             next_input_at: None,
             due: VecDeque::with_capacity(INPUT_SLOTS_MAX),
             phase,
+            inputs_per_message: config.inputs_per_message.clamp(1, INPUTS_PER_BUNDLE_MAX),
             last_action: 0,
             last_result: 0,
             notices: VecDeque::new(),
@@ -184,6 +189,21 @@ impl Client {
             typed: config.messages.map(Typed::new),
             stats: ClientStats::default(),
         })
+    }
+
+    /// Makes the server address this client by `id`, see [`ClientSession::with_connection_id`].
+    #[must_use]
+    pub fn with_connection_id(mut self, id: u32) -> Self {
+        self.session = self.session.with_connection_id(id);
+        self
+    }
+
+    /// Moves the schedule of inputs, once it has begun, so that the next one is at `at`; for whoever
+    /// runs many clients in step.
+    pub const fn align_inputs(&mut self, at: Timestamp) {
+        if self.next_input_at.is_some() {
+            self.next_input_at = Some(at);
+        }
     }
 
     /// What the player does from the next input on.
@@ -358,6 +378,7 @@ impl Client {
         // After a stall the older slots' inputs travel with the newest: it repeats the last few.
         let behind = self.due.len();
         let bundle = InputBundle::of(&self.prediction, behind, wire_micros(slot_at))?;
+        let bundle = bundle.newest_only(self.inputs_per_message);
         let written =
             self.session.write_packet(now, INPUT, 0, &mut packet, &mut |out| bundle.encode(out));
         written.ok()?;
@@ -471,6 +492,7 @@ impl Listener<'_> {
     }
 
     fn on_state(&mut self, bytes: &[u8]) {
+        self.stats.state_bytes += bytes.len() as u64;
         let newest = self.replica.newest().map(|newest| (newest.tick, newest.parts));
         let applied = self.replica.apply(bytes);
         if let Ok(applied) = &applied {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use twinspan_admission::FilterConfig;
 use twinspan_messages::Registry;
 use twinspan_session::SessionConfig;
-use twinspan_world::{InterestConfig, WorldConfig};
+use twinspan_world::{INPUTS_PER_BUNDLE_MAX, InterestConfig, WorldConfig};
 
 /// How a world server is set up.
 #[derive(Clone, Debug)]
@@ -96,10 +96,18 @@ pub struct ClientConfig {
     pub notices_max: usize,
     /// The types of messages that the application sends and receives, if any.
     pub messages: Option<Arc<Registry>>,
+    /// Inputs in one message, 1 to 8: the newest and the few before it, so that a lost message loses
+    /// none.
+    pub inputs_per_message: usize,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { session: session_defaults(), notices_max: 1_024, messages: None }
+        Self {
+            session: session_defaults(),
+            notices_max: 1_024,
+            messages: None,
+            inputs_per_message: INPUTS_PER_BUNDLE_MAX,
+        }
     }
 }

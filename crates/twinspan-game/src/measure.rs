@@ -85,6 +85,14 @@ impl Latency {
         }
     }
 
+    /// Takes away all that `earlier`, a copy of this one from before, recorded.
+    pub fn subtract(&mut self, earlier: &Self) {
+        if let (Some(histogram), Some(earlier)) = (&mut self.histogram, &earlier.histogram) {
+            // Refused where `earlier` has samples that this one lacks: it was no copy.
+            let _ = histogram.subtract(earlier);
+        }
+    }
+
     /// Forgets all samples.
     pub fn clear(&mut self) {
         if let Some(histogram) = &mut self.histogram {
@@ -152,6 +160,17 @@ mod tests {
         assert_eq!(latency.count_up_to(Duration::from_micros(10)), 0);
         assert_eq!(latency.count_up_to(Duration::from_secs(3_600)), 4);
         assert!((latency.sum().as_secs_f64() - 0.106).abs() < 0.000_2, "{:?}", latency.sum());
+    }
+
+    #[test]
+    fn what_came_since_a_copy_is_what_is_left() {
+        let mut latency = Latency::default();
+        latency.record(Duration::from_millis(900));
+        let earlier = latency.clone();
+        (0..100).for_each(|_| latency.record(Duration::from_millis(2)));
+        latency.subtract(&earlier);
+        assert_eq!(latency.count(), 100);
+        assert!(latency.percentiles().p999_ms < 2.1);
     }
 
     #[test]

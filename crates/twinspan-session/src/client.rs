@@ -555,6 +555,22 @@ impl ClientSession {
         self.connection_mut().unwrap()
     }
 
+    /// What a [`LoadClient`](crate::LoadClient) goes on with; the session itself while it is not
+    /// connected.
+    #[cfg(feature = "load")]
+    pub(crate) fn into_load_parts(mut self) -> Result<crate::connection::LoadParts, Box<Self>> {
+        let ended = State::Closed { reason: CloseReason::Normal, told: true };
+        match core::mem::replace(&mut self.state, ended) {
+            State::Connected(connected) if connected.confirm_at.is_none() => {
+                Ok(connected.connection.into_load_parts())
+            }
+            state => {
+                self.state = state;
+                Err(Box::new(self))
+            }
+        }
+    }
+
     /// What the connection counted outlives it.
     fn keep_traffic(&mut self) {
         self.stats = self.stats();

@@ -37,8 +37,8 @@ pub const fn message_room() -> usize {
 }
 
 /// After how many packets a number is skipped: this many and up to [`SKIP_SPREAD`] - 1 more.
-const SKIP_LEAST: u64 = 16;
-const SKIP_SPREAD: u64 = 256;
+pub(crate) const SKIP_LEAST: u64 = 16;
+pub(crate) const SKIP_SPREAD: u64 = 256;
 /// Packets for each number that is skipped, on average.
 const SKIP_MEAN: u64 = SKIP_LEAST + SKIP_SPREAD / 2;
 
@@ -175,7 +175,27 @@ pub(crate) struct ConnectionParts {
     pub(crate) skips: Stream,
 }
 
+/// What a [`LoadClient`](crate::LoadClient) goes on with.
+#[cfg(feature = "load")]
+pub(crate) struct LoadParts {
+    pub(crate) common: Arc<Common>,
+    pub(crate) keys: Keys,
+    pub(crate) peer_id: u32,
+    pub(crate) next_number: u64,
+    pub(crate) skip_at: u64,
+    pub(crate) skips: Option<Stream>,
+    pub(crate) replay: ReplayWindow,
+}
+
 impl Connection {
+    /// Gives up all but the keys and the numbers.
+    #[cfg(feature = "load")]
+    pub(crate) fn into_load_parts(self) -> LoadParts {
+        let Self { common, keys, peer_id, next_number, skip_at, skips, replay, .. } = self;
+        let skips = common.config.skip_numbers.then_some(skips);
+        LoadParts { common, keys, peer_id, next_number, skip_at, skips, replay }
+    }
+
     pub(crate) fn new(now: Timestamp, common: &Arc<Common>, parts: ConnectionParts) -> Self {
         let config = &common.config;
         let ConnectionParts { role, keys, peer_id, mut jitter, mut skips } = parts;

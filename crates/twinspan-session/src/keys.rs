@@ -327,6 +327,14 @@ impl Keys {
         self.sealing.key.is_some()
     }
 
+    /// Whether a packet with these flags, which has an ack or a new phase, must be opened lest the
+    /// phases stand still.
+    #[cfg(feature = "load")]
+    pub(crate) const fn wants_open(&self, flags: u8) -> bool {
+        let unconfirmed = !self.sealing.confirmed && flags & flag::ACK != 0;
+        unconfirmed || (flags & flag::PHASE != 0) != self.opening.odd
+    }
+
     /// The phases of sealing and opening by their bits, and whether an exchange is under way.
     #[cfg(test)]
     pub(crate) const fn phases(&self) -> (bool, bool, bool) {

@@ -51,6 +51,8 @@ mod header;
 mod identity;
 mod key_config;
 mod keys;
+#[cfg(feature = "load")]
+mod load;
 mod messages;
 mod noise;
 mod protection;
@@ -72,6 +74,8 @@ pub use gate::{Gate, HandshakeFault, OpenGate};
 pub use header::{HEADER_BYTES, PACKET_BYTES_MAX};
 pub use identity::{PublicKey, ServerIdentity, TokenKey, UserId};
 pub use key_config::KeyConfig;
+#[cfg(feature = "load")]
+pub use load::{BareConnection, LOAD_OVERHEAD_BYTES, LoadClient, LoadNote};
 pub use messages::{connection_id, handshake_nonce};
 pub use reason::{CloseReason, RefuseReason};
 pub use stats::{ClientStats, CloseCounts, DropCounts, EndpointStats, PathStats, SessionStats};

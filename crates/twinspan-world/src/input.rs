@@ -199,6 +199,15 @@ impl InputBundle {
         Self::new(slot_us, pending.take(take))
     }
 
+    /// The bundle with the `most` newest of its inputs, one at least.
+    #[must_use]
+    pub fn newest_only(mut self, most: usize) -> Self {
+        let kept = self.count.min(most.max(1));
+        self.inputs.rotate_left(self.count - kept);
+        self.count = kept;
+        self
+    }
+
     /// The inputs, oldest first.
     pub fn inputs(&self) -> &[Input] {
         self.inputs.get(..self.count).unwrap_or_default()
@@ -339,6 +348,15 @@ mod tests {
         assert_eq!(sequences(&[0, 1]), Some(vec![1]));
         let all: Vec<u32> = (1..=20).collect();
         assert_eq!(sequences(&all), Some((13..=20).collect()));
+    }
+
+    #[test]
+    fn a_shorter_bundle_has_the_newest_inputs() {
+        let walk = |sequence| Input { sequence, ..WALK };
+        let bundle = InputBundle::new(9, (1..=5).map(walk)).unwrap();
+        assert_eq!(bundle.newest_only(2).inputs(), [walk(4), walk(5)]);
+        assert_eq!(bundle.newest_only(0).inputs(), [walk(5)]);
+        assert_eq!(bundle.newest_only(8), bundle);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use serde::Serialize;
 use twinspan_core::aead::Cipher;
 use twinspan_game::ServerHandle;
 
-use super::stolen::StolenLog;
 use crate::plan::Report;
-use crate::process;
+use twinspan_bench::process;
+use twinspan_bench::stolen::StolenLog;
 
 /// Share of late ticks, beyond those hit by stolen time, above which a demo warns.
 pub const LATE_TICKS_RATIO_MAX: f64 = 0.01;

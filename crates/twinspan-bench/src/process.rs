@@ -4,21 +4,30 @@ use std::fs;
 use std::time::Duration;
 
 /// Processor time that this process has used, all threads, in user and kernel mode.
-pub(crate) fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+pub fn cpu_time() -> Duration {
+    clock(rustix::time::ClockId::ProcessCPUTime)
+}
+
+fn clock(id: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(id);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Most memory that this process has had resident so far, in bytes; `None` where the kernel does
 /// not say.
-pub(crate) fn resident_bytes_max() -> Option<u64> {
+pub fn resident_bytes_max() -> Option<u64> {
     field_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Memory of this process that is resident now, in bytes; `None` where the kernel does not say.
-pub(crate) fn resident_bytes() -> Option<u64> {
+/// Memory that this process has resident now, in bytes; `None` where the kernel does not say.
+pub fn resident_bytes() -> Option<u64> {
     field_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// Processor time that the calling thread has used, in user and kernel mode.
+pub fn thread_cpu_time() -> Duration {
+    clock(rustix::time::ClockId::ThreadCPUTime)
 }
 
 /// The number behind `name` in a table of kibibytes, in bytes.
@@ -29,7 +38,7 @@ fn field_kib(table: &str, name: &str) -> Option<u64> {
 
 /// Time that the machine's processors were ready to run but the host ran somebody else; `None`
 /// where the kernel does not say. Counts in steps of 10 ms.
-pub(crate) fn stolen_time() -> Option<Duration> {
+pub fn stolen_time() -> Option<Duration> {
     stolen(&fs::read_to_string("/proc/stat").ok()?)
 }
 

@@ -14,7 +14,8 @@ const SPANS_MAX: usize = 4_096;
 const MARGIN: Duration = Duration::from_millis(50);
 
 /// Spans of time in which the host stole processor time.
-pub(super) struct StolenLog {
+#[derive(Debug)]
+pub struct StolenLog {
     /// Where the server's clock starts, in nanoseconds of the monotonic clock.
     epoch_nanos: u64,
     first: Option<Duration>,
@@ -24,7 +25,8 @@ pub(super) struct StolenLog {
 }
 
 impl StolenLog {
-    pub(super) fn new(epoch_nanos: u64) -> Self {
+    /// A log by the clock that starts at this moment of the machine's monotonic clock.
+    pub fn new(epoch_nanos: u64) -> Self {
         let stolen = process::stolen_time();
         let mut log = Self {
             epoch_nanos,
@@ -43,7 +45,7 @@ impl StolenLog {
     }
 
     /// Looks whether time was stolen since the last call.
-    pub(super) fn sample(&mut self) {
+    pub fn sample(&mut self) {
         let now = self.now();
         let stolen = process::stolen_time();
         if stolen > self.last {
@@ -57,13 +59,13 @@ impl StolenLog {
     }
 
     /// All time stolen since the start, in milliseconds, on all processors together.
-    pub(super) fn total_ms(&self) -> u64 {
+    pub fn total_ms(&self) -> u64 {
         let stolen = self.last.unwrap_or_default().saturating_sub(self.first.unwrap_or_default());
         u64::try_from(stolen.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether `at` lies in a span in which time was stolen.
-    pub(super) fn covers(&self, at: Timestamp) -> bool {
+    pub fn covers(&self, at: Timestamp) -> bool {
         self.spans.iter().any(|(from, to)| (*from..=*to).contains(&at))
     }
 }

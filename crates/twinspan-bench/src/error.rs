@@ -1,0 +1,51 @@
+//! Why a measurement could not be made.
+
+use std::io;
+
+use twinspan_game::{ClientError, ServeError};
+use twinspan_provider::BindError;
+use twinspan_session::TokenError;
+
+/// Why a measurement could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// A process of the measurement could not be started or spoken to.
+    #[error("cannot run the {name} process: {error}")]
+    Child {
+        /// Which one.
+        name: &'static str,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// A process of the measurement ended without its report; it said why on standard error.
+    #[error("the {name} process ended without its report")]
+    Ended {
+        /// Which one.
+        name: &'static str,
+    },
+    /// A process of the measurement was given something that it cannot read.
+    #[error("what came on standard input cannot be used: {0}; `twinspan bench` writes it")]
+    Plan(String),
+    /// The server could not start.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A token cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Nobody came in.
+    #[error("no player could log in to the server")]
+    NoLogin,
+    /// The cipher is not one of this machine's.
+    #[error("this machine has no cipher {0}; choose another with --cipher")]
+    Cipher(String),
+    /// The operating system refused something else.
+    #[error("cannot measure: {0}")]
+    Os(#[from] io::Error),
+}

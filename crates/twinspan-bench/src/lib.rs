@@ -1,0 +1,22 @@
+//! The ruler: real servers under open-loop load, beside a floor that is as bare as can be.
+//!
+//! [`world::run`] starts three processes one after the other or side by side, each a hidden command
+//! of the program that calls it: the server as users run it, a load generator, and the floor.
+#![forbid(unsafe_code)]
+
+pub mod child;
+pub mod clock;
+pub mod error;
+pub mod floor;
+pub mod generator;
+pub mod lines;
+pub mod plan;
+pub mod process;
+pub mod server;
+pub mod stolen;
+pub mod summary;
+pub mod world;
+
+pub use error::BenchError;
+pub use summary::Summary;
+pub use world::Options;
