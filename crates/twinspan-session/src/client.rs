@@ -14,7 +14,8 @@ use twinspan_reliable::{Backoff, Channel};
 
 use crate::config::{Common, SessionConfig};
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
-use crate::error::{ConfigError, SendError};
+use crate::error::{ConfigError, MigrateError, SendError};
+use crate::frames::SPARE_IDS;
 use crate::header::{Form, Header, parse};
 use crate::identity::KeyPair;
 use crate::keys::Keys;
@@ -98,6 +99,8 @@ struct Connected {
     cipher: Cipher,
     /// When the next PING for confirmation is due; `None` once the server was heard.
     confirm_at: Option<Timestamp>,
+    /// Ids to go on under from another address; 0 for none.
+    spare: [u32; SPARE_IDS],
 }
 
 enum State {
@@ -301,7 +304,12 @@ impl ClientSession {
         self.backoff.reset();
         let confirm_at = Some(now.after(self.backoff.next_delay(&mut self.jitter)));
         self.clocks = Some((accept.server_time, now));
-        self.state = State::Connected(Box::new(Connected { connection, cipher, confirm_at }));
+        self.state = State::Connected(Box::new(Connected {
+            connection,
+            cipher,
+            confirm_at,
+            spare: [0; SPARE_IDS],
+        }));
         on_event(ClientEvent::Connected { cipher, server_time: accept.server_time });
         Ok(())
     }
@@ -323,7 +331,11 @@ impl ClientSession {
         connected.confirm_at = None;
         let half_rtt = connected.connection.smoothed_rtt() / 2;
         let clocks = &mut self.clocks;
+        let spare = &mut connected.spare;
         let _: Stir = connected.connection.process(now, header, text, &mut |notice| {
+            if let Notice::NewIds { ids } = notice {
+                return keep(spare, ids);
+            }
             tell(notice, on_event, |nanos| {
                 *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
             });
@@ -480,6 +492,32 @@ impl ClientSession {
         }
     }
 
+    /// Tells the server that packets come from another address from now on: the owner of the socket
+    /// has changed it or is about to. The session goes on under an id that nobody has seen, and
+    /// reaches the server with the next [`poll_transmit`](Self::poll_transmit).
+    ///
+    /// An address that changes unnoticed, behind a NAT, needs no call.
+    ///
+    /// # Errors
+    /// [`MigrateError`], and the session goes on under its id.
+    pub fn migrate(&mut self, now: Timestamp) -> Result<(), MigrateError> {
+        let connected = match &mut self.state {
+            State::Connecting(_) => return Err(MigrateError::NotConnected),
+            State::Closed { reason, .. } => return Err(MigrateError::Closed(*reason)),
+            State::Connected(connected) => connected,
+        };
+        if let Some(reason) = connected.connection.close_reason() {
+            return Err(MigrateError::Closed(reason));
+        }
+        let place = connected.spare.iter_mut().find(|id| **id != 0);
+        let place = place.ok_or(MigrateError::NoSpareId)?;
+        if !connected.connection.change_id(now, *place) {
+            return Err(MigrateError::NoSpareId);
+        }
+        *place = 0;
+        Ok(())
+    }
+
     /// Ends the session. [`ClientEvent::Closed`] comes from [`handle_timeout`](Self::handle_timeout)
     /// once the server was told.
     pub fn close(&mut self, now: Timestamp, reason: CloseReason) {
@@ -595,6 +633,12 @@ impl Connecting {
     }
 }
 
+/// Keeps new ids as far as there is room.
+fn keep(spare: &mut [u32; SPARE_IDS], ids: [u32; SPARE_IDS]) {
+    let places = spare.iter_mut().filter(|place| **place == 0);
+    places.zip(ids.into_iter().filter(|id| *id != 0)).for_each(|(place, id)| *place = id);
+}
+
 /// Turns what a connection says into what the client says.
 fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: impl FnOnce(u64)) {
     on_event(match notice {
@@ -602,6 +646,8 @@ fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: 
         Notice::Acked { number, tag } => ClientEvent::Acked { number, tag },
         Notice::Closed { reason } => ClientEvent::Closed { reason },
         Notice::Time { nanos } => return on_time(nanos),
+        // Kept before this; the others a client ignores or calls a violation.
+        Notice::NewIds { .. } | Notice::PathResponse { .. } | Notice::RetiredIds { .. } => return,
     });
 }
 

@@ -15,21 +15,24 @@ use crate::coverage::Coverage;
 use crate::error::SendError;
 use crate::exchange::Rekey;
 use crate::frames::{
-    ACK_BLOCK_BYTES_MAX, AckBlock, Built, CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, Text,
-    Violation,
+    ACK_BLOCK_BYTES_MAX, AckBlock, Built, CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder,
+    SPARE_IDS, Text, Violation,
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::keys::Keys;
 use crate::protection::Role;
 use crate::reason::CloseReason;
+use crate::route::Token;
 use crate::stats::{DropCause, PathStats};
 
 mod closing;
 mod engine;
+mod paths;
 mod rekey;
 
 use closing::Closing;
 use engine::{Desk, PARK_AFTER};
+pub(crate) use paths::CHALLENGE_BYTES;
 
 /// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
 pub const fn message_room() -> usize {
@@ -48,6 +51,9 @@ pub(crate) enum Notice<'a> {
     Message { channel: Channel, bytes: &'a [u8] },
     Acked { number: u64, tag: u32 },
     Time { nanos: u64 },
+    PathResponse { token: Token },
+    NewIds { ids: [u32; SPARE_IDS] },
+    RetiredIds { ids: [u32; SPARE_IDS] },
     Closed { reason: CloseReason },
 }
 
@@ -93,6 +99,10 @@ struct Heard {
     credit: Option<u64>,
     time: Option<u64>,
     rekey: Option<Rekey>,
+    challenge: Option<Token>,
+    response: Option<Token>,
+    ids: [u32; SPARE_IDS],
+    retired: [u32; SPARE_IDS],
     violation: bool,
     /// Whether the reliability engine took a frame.
     engaged: bool,
@@ -111,8 +121,19 @@ impl Heard {
             // One packet has no reason to carry two steps of one exchange.
             Ok(Control::Rekey(_)) if self.rekey.is_some() => self.violation = true,
             Ok(Control::Rekey(rekey)) => self.rekey = Some(rekey),
+            Ok(Control::PathChallenge { token }) => self.challenge = Some(token),
+            Ok(Control::PathResponse { token }) => self.response = Some(token),
+            Ok(Control::NewIds { ids }) => ids.into_iter().for_each(|id| add(&mut self.ids, id)),
+            Ok(Control::RetireId { id }) => add(&mut self.retired, id),
             Err(Violation) => self.violation = true,
         }
+    }
+}
+
+/// Adds an id to a list in which 0 is no id. There are never more than fit.
+fn add(ids: &mut [u32; SPARE_IDS], id: u32) {
+    if let Some(place) = ids.iter_mut().find(|place| **place == 0) {
+        *place = id;
     }
 }
 
@@ -349,7 +370,12 @@ impl Connection {
                     })
                     .map_err(|_| CloseReason::ProtocolViolation)?;
             }
-            if heard.violation || heard.time.is_some() && self.role == Role::Server {
+            let of_server = heard.time.is_some() || heard.ids != [0; SPARE_IDS];
+            let misplaced = match self.role {
+                Role::Server => of_server,
+                Role::Client => heard.retired != [0; SPARE_IDS],
+            };
+            if heard.violation || misplaced {
                 return Err(CloseReason::ProtocolViolation);
             }
         }
@@ -419,6 +445,18 @@ impl Connection {
         }
         if let Some(nanos) = heard.time {
             sink(Notice::Time { nanos });
+        }
+        if let Some(token) = heard.challenge {
+            self.on_challenge(now, token);
+        }
+        if let Some(token) = heard.response {
+            sink(Notice::PathResponse { token });
+        }
+        if heard.ids != [0; SPARE_IDS] {
+            sink(Notice::NewIds { ids: heard.ids });
+        }
+        if heard.retired != [0; SPARE_IDS] {
+            sink(Notice::RetiredIds { ids: heard.retired });
         }
         if heard.engaged
             && let Some(engine) = self.desk.working()
@@ -564,6 +602,7 @@ impl Connection {
                 flags |= flag::PROBE;
             }
         }
+        self.push_responses(&mut builder);
         self.fill(now, &mut builder);
         if builder.is_empty() {
             // Nothing was due after all; an ack that waits stays wanted.
@@ -649,7 +688,7 @@ impl Connection {
             self.lazy_ack_at = Timestamp::NEVER;
         }
         if matches!(self.phase, Phase::Open) {
-            self.ready = self.ack_is_due(now);
+            self.ready = self.ack_is_due(now) || self.desk.has_responses();
         }
         if self.ping_due {
             self.keepalive_wait = spread(self.common.config.keepalive_interval, &mut self.jitter);

@@ -1,8 +1,7 @@
 //! The server's end: many sessions behind one socket.
 
 use core::fmt;
-use core::hash::{BuildHasherDefault, Hasher};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use twinspan_reliable::Channel;
 use crate::config::{Common, SessionConfig};
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
+use crate::frames::SPARE_IDS;
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
 use crate::header::{Form, Header, flag, parse};
@@ -24,12 +24,17 @@ use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
 use crate::reason::{CloseReason, RefuseReason};
+use crate::route::Route;
 use crate::stats::{DropCause, EndpointStats, SessionStats};
 use crate::timers::Timers;
 
 mod door;
+mod moves;
+mod targets;
 
 use door::{Answer, Door};
+use moves::PathNews;
+use targets::{Target, Targets};
 
 /// A session of an [`Endpoint`]: its slot and which of the slot's sessions it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +98,13 @@ pub enum EndpointEvent<'a> {
         /// The tag.
         tag: u32,
     },
+    /// The client has another address, which answered.
+    Moved {
+        /// The session.
+        session: SessionKey,
+        /// Where the client is now.
+        peer: SocketAddr,
+    },
     /// The session ended: told exactly once for each [`EndpointEvent::Established`].
     Closed {
         /// The session.
@@ -106,44 +118,31 @@ pub enum EndpointEvent<'a> {
 struct Session {
     connection: Connection,
     user: UserId,
-    peer: SocketAddr,
+    route: Route,
     /// The id that the client puts into its packets.
     id: u32,
+    /// Those that it has in reserve; 0 for none.
+    spare: [u32; SPARE_IDS],
+    /// Whether it was given any.
+    has_ids: bool,
     /// Whether it stands in the queue of those that want to send.
     queued: bool,
+}
+
+impl Session {
+    fn wants_transmit(&self, now: Timestamp) -> bool {
+        self.connection.wants_transmit(now) || self.route.wants_challenge(now)
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.connection.deadline().min(self.route.deadline())
+    }
 }
 
 #[derive(Default)]
 struct Slot {
     generation: u32,
     session: Option<Box<Session>>,
-}
-
-/// What a connection id leads to.
-#[derive(Clone, Copy, Debug)]
-enum Target {
-    Session(u32),
-    Handshake(u64),
-}
-
-/// Spreads ids that are random already.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0 << 8 | u64::from(*byte);
-        }
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
 }
 
 /// The server's end of all its sessions, as a machine.
@@ -155,8 +154,7 @@ pub struct Endpoint {
     common: Arc<Common>,
     jitter: Stream,
     door: Door,
-    /// Looked up, never iterated: its order reaches nothing.
-    targets: HashMap<u32, Target, BuildHasherDefault<IdHasher>>,
+    targets: Targets,
     slots: Vec<Slot>,
     free: Vec<u32>,
     live: usize,
@@ -190,7 +188,7 @@ impl Endpoint {
         Ok(Self {
             jitter,
             door,
-            targets: HashMap::default(),
+            targets: Targets::default(),
             slots: Vec::new(),
             free: Vec::new(),
             live: 0,
@@ -208,7 +206,7 @@ impl Endpoint {
     /// [`prefetch_to_open`](Self::prefetch_to_open).
     pub fn addressed(&self, datagram: &[u8]) -> Option<SessionKey> {
         let id = u32::from_le_bytes(*datagram.first_chunk()?);
-        let Target::Session(slot) = *self.targets.get(&id)? else { return None };
+        let Target::Session(slot) = self.targets.get(id)? else { return None };
         let place = self.slots.get(slot as usize)?;
         Some(SessionKey::new(slot, place.generation))
     }
@@ -276,16 +274,18 @@ impl Endpoint {
         bytes: &mut [u8],
         on_event: &mut dyn FnMut(EndpointEvent<'_>),
     ) -> Result<(), DropCause> {
-        match self.targets.get(&header.connection) {
+        match self.targets.get(header.connection) {
             None => Err(DropCause::UnknownConnection),
             Some(Target::Session(slot)) => {
-                let slot = *slot;
                 let (key, session) = self.at(slot).ok_or(DropCause::UnknownConnection)?;
-                if session.peer != peer {
-                    return Err(DropCause::OtherAddress);
-                }
+                let len = bytes.len();
                 match session.connection.open(now, header, bytes) {
-                    Ok(text) => self.process(now, key, header, text, on_event),
+                    Ok(text) => {
+                        if !session.route.is_settled_at(peer) || session.id != header.connection {
+                            self.on_path(now, key, peer, (header.connection, len), on_event);
+                        }
+                        self.process(now, key, header, text, on_event);
+                    }
                     Err(cause) => {
                         if cause == DropCause::Closing {
                             // It may want to repeat its CLOSE.
@@ -297,7 +297,7 @@ impl Endpoint {
                 Ok(())
             }
             Some(Target::Handshake(order)) => {
-                self.handle_confirmation(now, peer, header, bytes, *order, on_event)
+                self.handle_confirmation(now, peer, header, bytes, order, on_event)
             }
         }
     }
@@ -312,10 +312,25 @@ impl Endpoint {
     ) {
         let slot = key.slot();
         let Some((_, session)) = self.at(slot) else { return };
-        let mut closed = None;
-        let stir = session.connection.process(now, header, text, &mut |notice| {
-            tell(key, notice, &mut closed, on_event);
+        let (mut closed, mut news, mut in_use) = (None, None, false);
+        let stir = session.connection.process(now, header, text, &mut |notice| match notice {
+            Notice::PathResponse { token } => {
+                news.get_or_insert_with(PathNews::default).response = Some(token);
+            }
+            Notice::RetiredIds { ids } => {
+                news.get_or_insert_with(PathNews::default).retired = ids;
+            }
+            notice => {
+                in_use |= matches!(notice, Notice::Message { .. });
+                tell(key, notice, &mut closed, on_event);
+            }
         });
+        if in_use && !session.has_ids {
+            self.give_ids(now, key);
+        }
+        if let Some(news) = news {
+            self.on_path_news(now, key, &news, on_event);
+        }
         if stir == Stir::Perhaps {
             self.after(now, slot, closed);
         }
@@ -346,7 +361,7 @@ impl Endpoint {
         let open = open.ok_or(DropCause::NotAuthentic)?;
         let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
         let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
-        self.targets.remove(&half_open.server_id);
+        self.targets.remove(half_open.server_id);
         if let Err(reason) = self.check_place(now, &half_open.token_id) {
             self.count_refusal(reason);
             let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
@@ -394,8 +409,10 @@ impl Endpoint {
         let session = Box::new(Session {
             connection: Connection::new(now, &self.common, parts),
             user: half_open.user,
-            peer: half_open.peer,
+            route: Route::new(half_open.peer),
             id: half_open.server_id,
+            spare: [0; SPARE_IDS],
+            has_ids: false,
             queued: false,
         });
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -444,8 +461,8 @@ impl Endpoint {
         if session.connection.wants_exchange(now) {
             session.connection.exchange(now, self.door.secrets.as_mut());
         }
-        self.timers.arm(slot, session.connection.deadline());
-        if !session.queued && session.connection.wants_transmit(now) {
+        self.timers.arm(slot, session.deadline());
+        if !session.queued && session.wants_transmit(now) {
             session.queued = true;
             self.dirty.push_back(slot);
         }
@@ -466,7 +483,9 @@ impl Endpoint {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Some(session) = place.session.take() {
             place.generation = place.generation.wrapping_add(1);
-            self.targets.remove(&session.id);
+            for id in session.spare.iter().chain([&session.id]) {
+                self.targets.remove(*id);
+            }
             self.timers.disarm(slot);
             self.free.push(slot);
             self.live -= 1;
@@ -486,6 +505,8 @@ impl Endpoint {
             session.connection.handle_timeout(now, &mut |notice| {
                 tell(key, notice, &mut closed, on_event);
             });
+            let outcome = session.route.handle_timeout(now);
+            self.on_outcome(now, key, outcome, on_event);
             self.after(now, slot, closed);
         }
     }
@@ -502,7 +523,9 @@ impl Endpoint {
     /// Appends packets to send until `out` is full, `pool` is empty or nothing is left.
     pub fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
         while let Some(slot) = self.dirty.front().copied() {
-            if !self.transmit(now, slot, pool, out) {
+            if !self.transmit_challenges(now, slot, pool, out)
+                || !self.transmit(now, slot, pool, out)
+            {
                 return;
             }
             self.dirty.pop_front();
@@ -510,7 +533,7 @@ impl Endpoint {
             // this loop turning.
             if let Some((_, session)) = self.at(slot) {
                 session.queued = false;
-                let deadline = session.connection.deadline();
+                let deadline = session.deadline();
                 self.timers.arm(slot, deadline);
             }
         }
@@ -545,7 +568,8 @@ impl Endpoint {
             packet.set_len(len);
             self.stats.packets_out += 1;
             self.stats.bytes_out += len as u64;
-            if out.push(Datagram { peer: session.peer, at: now, packet }).is_err() {
+            let peer = session.route.destination(len);
+            if out.push(Datagram { peer, at: now, packet }).is_err() {
                 return false;
             }
         }
@@ -588,7 +612,7 @@ impl Endpoint {
         let found = self.find_mut(session).ok_or(SendError::NotConnected)?;
         let room = packet.room_mut();
         let len = found.connection.write_packet(now, channel, tag, room, write)?;
-        let peer = found.peer;
+        let peer = found.route.destination(len);
         packet.set_len(len);
         self.stats.packets_out += 1;
         self.stats.bytes_out += len as u64;
@@ -646,7 +670,7 @@ impl Endpoint {
         let traffic = found.connection.traffic();
         Some(SessionStats {
             user: found.user,
-            peer: found.peer,
+            peer: found.route.peer(),
             rtt: found.connection.smoothed_rtt(),
             path: found.connection.path(),
             loss_in: found.connection.loss_in(),
@@ -669,6 +693,12 @@ impl Endpoint {
     #[cfg(test)]
     pub(crate) fn held(&self) -> (usize, usize, usize, usize) {
         (self.live, self.door.handshakes.len(), self.targets.len(), self.answers.len())
+    }
+
+    /// The id that a session's client uses, for tests that lie about it.
+    #[cfg(test)]
+    pub(crate) fn connection_id(&self, session: SessionKey) -> u32 {
+        self.find(session).unwrap().id
     }
 
     /// The sealed connection of a session, for tests that make it lie.
@@ -697,8 +727,11 @@ fn tell(
             *closed = Some(reason);
             EndpointEvent::Closed { session, reason }
         }
-        // Only a server sends TIME; from a client it is a violation.
-        Notice::Time { .. } => return,
+        // Only a server sends TIME and ids; the others are taken before this.
+        Notice::Time { .. }
+        | Notice::NewIds { .. }
+        | Notice::PathResponse { .. }
+        | Notice::RetiredIds { .. } => return,
     });
 }
 

@@ -47,6 +47,21 @@ pub enum TokenError {
     Damaged,
 }
 
+/// Why a client cannot move to another address of its own will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The session is not set up yet.
+    #[error("no session is established; wait for it, then move")]
+    NotConnected,
+    /// The session is closing or closed.
+    #[error("the session is closed: {0}")]
+    Closed(CloseReason),
+    /// Every id in reserve is used; the server sends new ones within a round trip.
+    #[error("no connection id is in reserve; wait a round trip, or move under the id in use")]
+    NoSpareId,
+}
+
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

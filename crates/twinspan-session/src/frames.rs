@@ -27,9 +27,12 @@ const DELAY_UNIT_US: u128 = 16;
 const REKEY_OFFER: u8 = 1;
 const REKEY_ANSWER: u8 = 2;
 
-/// Control messages that are sent once: PING, CLOSE, TIME.
+/// Connection ids that a client has in reserve.
+pub(crate) const SPARE_IDS: usize = 3;
+
+/// Control messages that are sent once: PING, CLOSE, TIME, challenges of paths.
 pub(crate) const CONTROL_ONCE: Channel = Channel::new(Delivery::Unreliable, StreamId::CONTROL);
-/// Control messages that must arrive: CREDIT, REKEY.
+/// Control messages that must arrive: CREDIT, REKEY, and those about ids.
 pub(crate) const CONTROL_SURE: Channel = Channel::new(Delivery::Unordered, StreamId::CONTROL);
 
 /// An authentic packet does not say what the specification allows: the peer is at fault.
@@ -341,9 +344,28 @@ fn frame(channel: Channel, fragment: bool, bytes: &[u8]) -> Result<WireFrame<'_>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
     Ping,
-    Close { reason: u8 },
-    Credit { total: u64 },
-    Time { nanos: u64 },
+    Close {
+        reason: u8,
+    },
+    Credit {
+        total: u64,
+    },
+    Time {
+        nanos: u64,
+    },
+    PathChallenge {
+        token: [u8; 8],
+    },
+    PathResponse {
+        token: [u8; 8],
+    },
+    /// Ids that the client may use later; 0 for none.
+    NewIds {
+        ids: [u32; SPARE_IDS],
+    },
+    RetireId {
+        id: u32,
+    },
     Rekey(Rekey),
 }
 
@@ -378,6 +400,15 @@ impl Control {
             Self::Close { reason } => ControlBytes::new(2, &[reason]),
             Self::Credit { total } => ControlBytes::new(3, &total.to_le_bytes()),
             Self::Time { nanos } => ControlBytes::new(4, &nanos.to_le_bytes()),
+            Self::PathChallenge { token } => ControlBytes::new(5, &token),
+            Self::PathResponse { token } => ControlBytes::new(6, &token),
+            Self::NewIds { ids } => {
+                let mut body = [0; 4 * SPARE_IDS];
+                let places = body.chunks_exact_mut(4);
+                places.zip(ids).for_each(|(place, id)| place.copy_from_slice(&id.to_le_bytes()));
+                ControlBytes::new(7, &body)
+            }
+            Self::RetireId { id } => ControlBytes::new(8, &id.to_le_bytes()),
             Self::Rekey(rekey) => {
                 let (step, public) = match rekey {
                     Rekey::Offer(public) => (REKEY_OFFER, public),
@@ -398,6 +429,16 @@ impl Control {
             (2, CONTROL_ONCE) => Self::Close { reason: reader.u8()? },
             (3, CONTROL_SURE) => Self::Credit { total: reader.u64()? },
             (4, CONTROL_ONCE) => Self::Time { nanos: reader.u64()? },
+            (5, CONTROL_ONCE) => Self::PathChallenge { token: reader.u64()?.to_le_bytes() },
+            (6, CONTROL_ONCE) => Self::PathResponse { token: reader.u64()?.to_le_bytes() },
+            (7, CONTROL_SURE) => {
+                let mut ids = [0; SPARE_IDS];
+                for id in &mut ids {
+                    *id = reader.u32()?;
+                }
+                Self::NewIds { ids }
+            }
+            (8, CONTROL_SURE) => Self::RetireId { id: reader.u32()? },
             (9, CONTROL_SURE) => Self::Rekey(match reader.u8()? {
                 REKEY_OFFER => Rekey::Offer(reader.array()?),
                 REKEY_ANSWER => Rekey::Answer(reader.array()?),

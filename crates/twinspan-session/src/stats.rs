@@ -160,6 +160,12 @@ pub struct EndpointStats {
     pub violations: u64,
     /// Sessions closed because nothing was heard.
     pub idle_timeouts: u64,
+    /// Sessions whose packets began to come from another address.
+    pub moves_begun: u64,
+    /// Of these, those whose new address answered.
+    pub moves_done: u64,
+    /// Of these, those that went back to the old address.
+    pub moves_failed: u64,
     /// Sessions ended, by reason.
     pub closings: CloseCounts,
 }

@@ -6,5 +6,6 @@ mod handshake;
 mod hostile;
 mod latency;
 mod life;
+mod moves;
 mod rekey;
 mod rig;

@@ -133,7 +133,9 @@ fn recorded_datagrams_from_other_addresses_are_dropped_and_not_answered() {
     rig.run_for(Duration::from_millis(forged.len() as u64 + 100));
     let drops = rig.server.borrow().endpoint_stats().drops;
     assert_eq!(drops.total(), 10 * forged.len() as u64, "{drops:?}");
-    assert!(drops.other_address > 10 * recorded.len() as u64, "{drops:?}");
+    // Another address is no reason by itself: the packets are copies, too old or forged.
+    let seen_through = drops.replayed + drops.too_old + drops.not_authentic;
+    assert!(seen_through > 10 * recorded.len() as u64, "{drops:?}");
     for stranger in strangers {
         assert_eq!(stranger.borrow().received.len(), 0, "a stranger got an answer");
     }

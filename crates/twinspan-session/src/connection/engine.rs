@@ -8,6 +8,7 @@ use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
 
+use super::paths::Responses;
 use crate::frames::{CONTROL_SURE, Control};
 use crate::stats::PathStats;
 
@@ -23,6 +24,8 @@ pub(super) struct Engine {
     used_at: Timestamp,
     /// New credit for the peer that found no place in the queue yet.
     credit: Option<u64>,
+    /// Answers to challenges of our path.
+    pub(super) responses: Responses,
 }
 
 impl Engine {
@@ -48,7 +51,7 @@ struct Parked {
 pub(super) struct Desk {
     engine: Option<Box<Engine>>,
     /// Out of date while there is an engine.
-    parked: Box<Parked>,
+    parked: Parked,
     /// Counted by the engines before this one.
     packets_lost: u64,
 }
@@ -58,7 +61,7 @@ impl Desk {
     pub(super) fn new(config: &Config) -> Self {
         let sender = ParkedSender::new(config);
         let receiver = ParkedReceiver::new(config);
-        Self { engine: None, parked: Box::new(Parked { sender, receiver }), packets_lost: 0 }
+        Self { engine: None, parked: Parked { sender, receiver }, packets_lost: 0 }
     }
 
     /// The engine at work, brought back when it was parked.
@@ -76,6 +79,7 @@ impl Desk {
                 receiver: Receiver::resume(config, &parked.receiver),
                 used_at: now,
                 credit: None,
+                responses: Responses::default(),
             })
         });
         engine.used_at = now;
@@ -87,6 +91,11 @@ impl Desk {
         if let Some(engine) = self.engine.as_deref() {
             prefetch::value(engine);
         }
+    }
+
+    /// Whether answers to challenges wait for a packet.
+    pub(super) fn has_responses(&self) -> bool {
+        self.engine.as_deref().is_some_and(|engine| !engine.responses.is_empty())
     }
 
     /// The engine, when it is at work.
@@ -115,7 +124,7 @@ impl Desk {
         if now < engine.used_at.after(PARK_AFTER) || !engine.sender.is_quiet() {
             return false;
         }
-        if !engine.receiver.is_quiet() || engine.credit.is_some() {
+        if !engine.receiver.is_quiet() || engine.credit.is_some() || !engine.responses.is_empty() {
             // Somebody owes something: look again later.
             engine.used_at = now;
             return false;

@@ -188,7 +188,7 @@ impl Endpoint {
 
     pub(super) fn forget_handshake(&mut self, order: u64) {
         if let Some(gone) = self.door.handshakes.remove(order) {
-            self.targets.remove(&gone.server_id);
+            self.targets.remove(gone.server_id);
             self.stats.handshakes_lost += 1;
         }
     }
@@ -272,14 +272,14 @@ impl Endpoint {
 
     /// A connection id that nobody has and that leads to this shard. Ids are spread evenly, so as
     /// many are drawn as there are shards, on average.
-    fn draw_id(&mut self) -> u32 {
+    pub(super) fn draw_id(&mut self) -> u32 {
         loop {
             let mut bytes = [0; 4];
             self.door.secrets.fill(&mut bytes);
             let id = u32::from_le_bytes(bytes);
             let here = |(rule, shard): (Steering, u16)| rule.shard_of_id(id) == shard;
             let here = self.common.config.steering.is_none_or(here);
-            if id != 0 && here && !self.targets.contains_key(&id) {
+            if id != 0 && here && !self.targets.contains(id) {
                 return id;
             }
         }

@@ -9,7 +9,7 @@ use twinspan_core::aead::{AeadSuite, Cipher, OpenError, PacketKey, SECRET_BYTES,
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::{Stream, draw};
 use twinspan_core::time::Timestamp;
-use twinspan_reliable::Channel;
+use twinspan_reliable::{Channel, Delivery, StreamId};
 
 use crate::{
     ClientEvent, ClientSession, ClientState, CloseReason, ConnectToken, CryptoSuite, Endpoint,
@@ -59,6 +59,7 @@ pub(super) enum Told {
     Established(SessionKey, UserId, SocketAddr, Cipher),
     Message(SessionKey, Channel, Vec<u8>),
     Acked(SessionKey, u32),
+    Moved(SessionKey, SocketAddr),
     Closed(SessionKey, CloseReason),
 }
 
@@ -99,6 +100,8 @@ pub(super) struct Rig {
     pub(super) pool: PacketPool,
     /// Who has a say in who is let in.
     pub(super) gate: Box<dyn Gate>,
+    /// Clients that are no longer where they were.
+    pub(super) homes: BTreeMap<usize, SocketAddr>,
     wire: BTreeMap<(Timestamp, u64), Sent>,
     order: u64,
     random: Stream,
@@ -147,6 +150,7 @@ impl Rig {
             issuer,
             pool: PacketPool::new(256),
             gate: Box::new(OpenGate),
+            homes: BTreeMap::new(),
             wire: BTreeMap::new(),
             order: 0,
             random: Stream::new(seed, "link", 0),
@@ -237,7 +241,7 @@ impl Rig {
                 self.clients[index].poll_transmit(self.now, &self.pool, &mut out);
                 while let Some(datagram) = out.pop() {
                     assert_eq!(datagram.peer, server_addr());
-                    batch.push((Target::Server, client_addr(index), datagram.packet.to_vec()));
+                    batch.push((Target::Server, self.home(index), datagram.packet.to_vec()));
                 }
             }
             if batch.is_empty() {
@@ -249,8 +253,13 @@ impl Rig {
         }
     }
 
+    /// Where a client is now.
+    pub(super) fn home(&self, index: usize) -> SocketAddr {
+        self.homes.get(&index).copied().unwrap_or_else(|| client_addr(index))
+    }
+
     fn client_at(&self, peer: SocketAddr) -> Target {
-        let found = (0..self.clients.len()).find(|index| client_addr(*index) == peer);
+        let found = (0..self.clients.len()).find(|index| self.home(*index) == peer);
         Target::Client(found.unwrap_or(usize::MAX))
     }
 
@@ -290,6 +299,8 @@ impl Rig {
             match sent.to {
                 Target::Server => self.deliver_to_server(sent.client, &sent.bytes),
                 Target::Client(usize::MAX) => {}
+                // It left while the packet was on its way.
+                Target::Client(index) if self.home(index) != sent.client => {}
                 Target::Client(index) => self.deliver_to_client(index, &sent.bytes),
             }
         }
@@ -336,11 +347,15 @@ impl Rig {
         self.run_for(ms(300));
     }
 
-    /// A connected client and its session.
+    /// A connected client and its session, which was used, so that the client has ids in reserve.
     pub(super) fn connected(seed: u64, link: Link) -> (Self, SessionKey) {
         let mut rig = Self::new(seed, link);
         rig.add_client();
         rig.connect();
+        let greeting = Channel::new(Delivery::Unordered, StreamId::new(63).unwrap());
+        rig.clients[0].send(rig.now, greeting, b"hello").unwrap();
+        rig.run_for(ms(2_000));
+        rig.told.retain(|told| !matches!(told, Told::Message(..)));
         let session = rig.endpoint.sessions().next().unwrap();
         (rig, session)
     }
@@ -393,6 +408,7 @@ fn note(event: &EndpointEvent<'_>) -> Told {
             Told::Message(session, channel, bytes.to_vec())
         }
         EndpointEvent::Acked { session, tag, .. } => Told::Acked(session, tag),
+        EndpointEvent::Moved { session, peer } => Told::Moved(session, peer),
         EndpointEvent::Closed { session, reason } => Told::Closed(session, reason),
     }
 }

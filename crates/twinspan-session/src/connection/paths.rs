@@ -1,0 +1,115 @@
+//! What a connection says about paths and ids: challenges, their answers, ids in reserve.
+
+use twinspan_core::time::Timestamp;
+
+use super::{Connection, Phase, Sealing};
+use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, SPARE_IDS};
+use crate::route::Token;
+
+/// Bytes of a packet that carries a challenge alone.
+pub(crate) const CHALLENGE_BYTES: usize =
+    crate::header::HEADER_BYTES + 1 + 8 + twinspan_core::aead::TAG_BYTES;
+
+/// Answers to challenges that wait for a packet. The peer asks on two paths at once, at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Responses {
+    tokens: [Token; 2],
+    count: u8,
+}
+
+impl Responses {
+    /// Past two, the oldest is forgotten: it will be asked for again.
+    pub(super) const fn push(&mut self, token: Token) {
+        let [first, second] = self.tokens;
+        match self.count {
+            0 => self.tokens = [token, second],
+            1 => self.tokens = [first, token],
+            _ => self.tokens = [second, token],
+        }
+        if self.count < 2 {
+            self.count += 1;
+        }
+    }
+
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Token> + use<> {
+        let count = usize::from(core::mem::take(&mut self.count));
+        self.tokens.into_iter().take(count)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl Connection {
+    /// Whether the packet that authenticated last has the highest number of all.
+    pub(crate) const fn is_newest(&self) -> bool {
+        self.newest
+    }
+
+    /// Writes and seals a packet that challenges an address, and nothing else.
+    pub(crate) fn build_challenge(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        room: &mut [u8],
+    ) -> Option<usize> {
+        if !matches!(self.phase, Phase::Open) {
+            return None;
+        }
+        let mut builder = PacketBuilder::new(room)?;
+        let control = Control::PathChallenge { token }.to_bytes();
+        builder.push(CONTROL_ONCE, None, None, control.as_slice()).ok()?;
+        let built = builder.finish();
+        Some(self.seal(now, built, Sealing::default(), room))
+    }
+
+    /// The peer wants to know whether its packets reach us.
+    pub(super) fn on_challenge(&mut self, now: Timestamp, token: Token) {
+        let config = &self.common.config.reliable;
+        self.desk.live(now, config, &mut self.jitter).responses.push(token);
+        self.ready = true;
+    }
+
+    /// Puts the answers that wait into a packet.
+    pub(super) fn push_responses(&mut self, builder: &mut PacketBuilder<'_>) {
+        let Some(engine) = self.desk.working() else { return };
+        for token in engine.responses.take() {
+            let control = Control::PathResponse { token }.to_bytes();
+            // There are two at most, of nine bytes, at the front of a packet.
+            let _ = builder.push(CONTROL_ONCE, None, None, control.as_slice());
+        }
+    }
+
+    /// Queues a control message that must arrive; false when too many wait.
+    fn send_sure(&mut self, now: Timestamp, control: Control) -> bool {
+        let config = &self.common.config.reliable;
+        let engine = self.desk.live(now, config, &mut self.jitter);
+        engine.sender.send(now, CONTROL_SURE, control.to_bytes().as_slice()).is_ok()
+    }
+
+    /// Tells the client which ids it has in reserve from now on.
+    pub(crate) fn send_ids(&mut self, now: Timestamp, ids: [u32; SPARE_IDS]) -> bool {
+        self.send_sure(now, Control::NewIds { ids })
+    }
+
+    /// Goes on under another id, and tells the server that the one so far is free.
+    pub(crate) fn change_id(&mut self, now: Timestamp, id: u32) -> bool {
+        if !matches!(self.phase, Phase::Open)
+            || !self.send_sure(now, Control::RetireId { id: self.peer_id })
+        {
+            return false;
+        }
+        self.peer_id = id;
+        self.on_path_changed(now);
+        // Something must reach the server from the new address.
+        self.probe();
+        true
+    }
+
+    /// What was known of the path is of another one.
+    pub(crate) fn on_path_changed(&mut self, now: Timestamp) {
+        let config = &self.common.config.reliable;
+        self.desk.live(now, config, &mut self.jitter).sender.on_path_changed();
+    }
+}
