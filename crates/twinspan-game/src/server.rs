@@ -436,6 +436,17 @@ impl Server {
         }
     }
 
+    /// The same for the states that are due next.
+    fn look_ahead_to_states(&self) {
+        if let Some(session) = self.schedule.upcoming(AHEAD) {
+            self.endpoint.prefetch(session);
+            self.players.prefetch(session);
+        }
+        if let Some(session) = self.schedule.upcoming(AHEAD / 2) {
+            self.endpoint.prefetch_to_seal(session);
+        }
+    }
+
     /// Sends what the players' doings called for, and closes those who misbehaved.
     fn send_events(&mut self, now: Timestamp) {
         while let Some((session, bytes)) = self.players.next_event() {
@@ -573,6 +584,7 @@ impl Server {
     /// Plans the next due client's state.
     fn begin_state(&mut self, now: Timestamp) -> Option<Part> {
         while let Some(due) = self.schedule.next_due(now) {
+            self.look_ahead_to_states();
             let Self { players, world, encodings, plan, made_at, .. } = self;
             let times = (wire_micros(*made_at), wire_micros(due.slot_at));
             let is_planned = players.plan_state(due.session, world, |state| {

@@ -131,6 +131,12 @@ impl SendSchedule {
         Some(Due { session, slot_at })
     }
 
+    /// The session whose state comes `ahead` places after the next one in the present slot.
+    pub(crate) fn upcoming(&self, ahead: usize) -> Option<SessionKey> {
+        let slot = self.slots.get(self.first + self.done)?;
+        slot.get(self.position + ahead).copied()
+    }
+
     /// When the next slot with a session in it comes; `None` when this tick has no more.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         (self.done..SLOTS_PER_TICK).find_map(|slot| {
