@@ -51,11 +51,19 @@ pub struct BenchOptions {
     pub cores: Option<(usize, usize)>,
     /// Whether to ask for the first-in-first-out scheduling class.
     pub fifo: bool,
+    /// Datagrams offered a second; `None` for as many as the player can send.
+    pub offered_per_second: Option<u32>,
 }
 
 impl Default for BenchOptions {
     fn default() -> Self {
-        Self { rounds: 5, window: Duration::from_secs(1), cores: Some((0, 1)), fifo: true }
+        Self {
+            rounds: 5,
+            window: Duration::from_secs(1),
+            cores: Some((0, 1)),
+            fifo: true,
+            offered_per_second: None,
+        }
     }
 }
 
@@ -148,7 +156,7 @@ pub fn run(
             for step in 0..Kind::ALL.len() {
                 let at = (round as usize + step) % Kind::ALL.len();
                 let kind = *Kind::ALL.get(at).unwrap_or(&Kind::Relay);
-                let forwarded = turn(kind, options.window, places)?;
+                let forwarded = turn(kind, options, places)?;
                 turns.push((kind, forwarded));
                 // Whoever asked may have left; the figures are returned all the same.
                 let _ = told_tx.send((kind, forwarded));
@@ -219,7 +227,11 @@ struct Forwarder {
     stop: Box<dyn FnOnce() -> Result<(), BenchError>>,
 }
 
-fn turn(kind: Kind, window: Duration, places: (Place, Place)) -> Result<Forwarded, BenchError> {
+fn turn(
+    kind: Kind,
+    options: BenchOptions,
+    places: (Place, Place),
+) -> Result<Forwarded, BenchError> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let flow_options = UdpOptions {
         receive_buffer_bytes: BUFFER_BYTES,
@@ -245,8 +257,21 @@ fn turn(kind: Kind, window: Duration, places: (Place, Place)) -> Result<Forwarde
     here.take()?;
     let tag = TrunkTags::new(&key, None, Direction::ToRelay).present();
     let tag = (kind == Kind::Relay).then_some(tag);
-    let mut load = Load { flows, server, trunk, clients_at: forwarder.clients, tag, round: 0 };
-    let measured = load.play(&forwarder, window);
+    let per_exchange = (FLOWS * BURST_UP + BURST_DOWN) as u32;
+    let pause = options
+        .offered_per_second
+        .map_or(Duration::ZERO, |rate| Duration::from_secs(1) * per_exchange / rate.max(1));
+    let mut load = Load {
+        flows,
+        server,
+        trunk,
+        clients_at: forwarder.clients,
+        tag,
+        round: 0,
+        next_at: Instant::now(),
+        pause,
+    };
+    let measured = load.play(&forwarder, options.window);
     (forwarder.stop)()?;
     let (from, to, wall) = measured?;
     let datagrams = (to.datagrams - from.datagrams) as f64;
@@ -269,6 +294,9 @@ struct Load {
     clients_at: SocketAddr,
     tag: Option<TrunkTag>,
     round: usize,
+    /// When the next burst is due, and the time between two.
+    next_at: Instant,
+    pause: Duration,
 }
 
 impl Load {
@@ -307,6 +335,12 @@ impl Load {
     }
 
     fn exchange(&mut self) -> Result<(), BenchError> {
+        let now = Instant::now();
+        if now < self.next_at {
+            return self.receive();
+        }
+        // What could not be sent in time is left out, not made up for in one burst.
+        self.next_at = (self.next_at + self.pause).max(now);
         self.round += 1;
         let mut batch = DatagramBatch::new(1_024);
         for (index, flow) in self.flows.iter_mut().enumerate() {
@@ -326,7 +360,11 @@ impl Load {
             push(self.server.pool(), &mut batch, self.trunk, len, name);
         }
         self.server.send(&mut batch)?;
-        batch.clear();
+        self.receive()
+    }
+
+    fn receive(&mut self) -> Result<(), BenchError> {
+        let mut batch = DatagramBatch::new(1_024);
         for socket in self.flows.iter_mut().chain([&mut self.server]) {
             // What is left stays for the next time: the load must not wait for one socket.
             socket.recv(&mut batch)?;
@@ -479,8 +517,13 @@ mod tests {
 
     #[test]
     fn every_forwarder_takes_its_turn_and_forwards() {
-        let options =
-            BenchOptions { rounds: 1, window: Duration::from_millis(50), cores: None, fifo: false };
+        let options = BenchOptions {
+            rounds: 1,
+            window: Duration::from_millis(50),
+            cores: None,
+            fifo: false,
+            offered_per_second: Some(100_000),
+        };
         let mut turns = Vec::new();
         let report = run(options, &mut |name, _| turns.push(name.to_owned())).unwrap();
         assert_eq!(turns, Kind::ALL.map(Kind::name));
