@@ -8,7 +8,7 @@ use twinspan_core::aead::Cipher;
 
 mod service;
 
-pub use service::{BotsArgs, KeysArgs, KeysCommand, ServeArgs, TokenArgs};
+pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
 
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;
@@ -29,6 +29,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a world server until it is told to stop
     Serve(ServeArgs),
+    /// Run a relay that hides a server's address, until it is told to stop
+    Relay(RelayArgs),
     /// Let bots play on a server
     Bots(BotsArgs),
     /// Print a connect token that lets a user in at a server

@@ -51,6 +51,12 @@ pub enum CommandError {
         /// What is wrong with them.
         what: String,
     },
+    /// The relay could not start.
+    #[error(transparent)]
+    Relay(#[from] twinspan_relay::RelayError),
+    /// The relay's socket failed.
+    #[error("the relay ended: {0}")]
+    RelayEnded(twinspan_provider::UdpError),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
@@ -113,6 +119,8 @@ impl CommandError {
                 2
             }
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
+            Self::Relay(twinspan_relay::RelayError::Os(_)) | Self::RelayEnded(_) => 1,
+            Self::Relay(_) => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
             Self::Bench(BenchError::Plan(_)) => 2,
             Self::Bots(_) | Self::Output(_) | Self::Signals(_) | Self::Bench(_) => 1,

@@ -13,6 +13,7 @@ use twinspan_admission::settings::{Document, SettingsError, Table};
 use twinspan_core::random::SecretSource;
 use twinspan_game::ServerKeys;
 use twinspan_provider::OsSecrets;
+use twinspan_relay::TrunkKey;
 use twinspan_session::{PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId};
 use zeroize::Zeroizing;
 
@@ -29,6 +30,9 @@ pub enum KeysError {
     /// It is not there.
     #[error("there is no key file {}; make one with `twinspan keys new {}`", .0.display(), .0.display())]
     Missing(PathBuf),
+    /// The key for relays is not there.
+    #[error("there is no key file {}; make one with `twinspan keys trunk {}`", .0.display(), .0.display())]
+    MissingTrunk(PathBuf),
     /// The system does not let it be read or written.
     #[error("cannot use key file {}: {source}", path.display())]
     Os {
@@ -86,15 +90,7 @@ impl KeyFile {
     /// # Errors
     /// [`KeysError`] says what to do about it. It names no secret.
     pub fn read(path: &Path) -> Result<Self, KeysError> {
-        let os = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => KeysError::Missing(path.to_owned()),
-            _ => KeysError::Os { path: path.to_owned(), source },
-        };
-        let file = File::open(path).map_err(os)?;
-        // Of the open file, so that nobody can put another in its place in between.
-        check_private(path, &file.metadata().map_err(os)?)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(os)?;
+        let text = read_private(path)?;
         Self::parse(&text).map_err(|source| KeysError::Text { path: path.to_owned(), source })
     }
 
@@ -147,17 +143,7 @@ impl KeyFile {
     /// # Errors
     /// [`KeysError`] when something is there already, or the system does not let it.
     pub fn write(&self, path: &Path, for_server: bool) -> Result<(), KeysError> {
-        let os = |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => KeysError::Exists(path.to_owned()),
-            _ => KeysError::Os { path: path.to_owned(), source },
-        };
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(os)?;
-        file.write_all(self.to_text(for_server).as_bytes()).map_err(os)?;
-        file.sync_all().map_err(os)
+        write_private(path, &self.to_text(for_server))
     }
 
     /// What a server proves itself with.
@@ -185,6 +171,69 @@ impl KeyFile {
             self.token_key.key_id()
         )
     }
+}
+
+/// Reads a file that nobody but its owner can read.
+fn read_private(path: &Path) -> Result<Zeroizing<String>, KeysError> {
+    let os = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => KeysError::Missing(path.to_owned()),
+        _ => KeysError::Os { path: path.to_owned(), source },
+    };
+    let file = File::open(path).map_err(os)?;
+    // Of the open file, so that nobody can put another in its place in between.
+    check_private(path, &file.metadata().map_err(os)?)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(os)?;
+    Ok(text)
+}
+
+/// Writes a new file that only its owner can read.
+fn write_private(path: &Path, text: &str) -> Result<(), KeysError> {
+    let os = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeysError::Exists(path.to_owned()),
+        _ => KeysError::Os { path: path.to_owned(), source },
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(os)?;
+    file.write_all(text.as_bytes()).map_err(os)?;
+    file.sync_all().map_err(os)
+}
+
+/// The text of the file with the key of a server and its relays.
+fn trunk_text(key: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    // Writing into a text with room cannot fail.
+    let _ = writeln!(text, "# Twinspan key of a server and its relays. Secret.");
+    let _ = writeln!(text, "layout = 1\ntrunk_key = \"{}\"", hex(key).as_str());
+    text
+}
+
+/// Reads the key that a server and its relays share.
+///
+/// # Errors
+/// [`KeysError`] says what to do about the file. It names no secret.
+pub fn read_trunk_key(path: &Path) -> Result<TrunkKey, KeysError> {
+    let text = read_private(path).map_err(|error| match error {
+        KeysError::Missing(path) => KeysError::MissingTrunk(path),
+        other => other,
+    })?;
+    parse_trunk_key(&text).map_err(|source| KeysError::Text { path: path.to_owned(), source })
+}
+
+fn parse_trunk_key(text: &str) -> Result<TrunkKey, SettingsError> {
+    let document = Document::parse(text)?;
+    let root = document.root();
+    root.allow(&["layout", "trunk_key"])?;
+    let layout = root.require("layout", root.whole("layout", 0..=u64::MAX)?)?;
+    if layout != 1 {
+        let what = format!("`layout` is {layout}; this program knows layout 1");
+        return Err(root.error_at("layout", what));
+    }
+    let bytes = root.require("trunk_key", key(&root, "trunk_key")?)?;
+    Ok(TrunkKey::from_bytes(*bytes))
 }
 
 #[cfg(unix)]
@@ -238,6 +287,12 @@ pub fn run(args: &KeysArgs) -> Result<u8, CommandError> {
             let keys = KeyFile::read(file)?;
             keys.write(out, false)?;
             print(&format!("{}: {}", out.display(), keys.names()))?;
+        }
+        KeysCommand::Trunk { file } => {
+            let mut bytes = Zeroizing::new([0; 32]);
+            OsSecrets.fill(bytes.as_mut_slice());
+            write_private(file, &trunk_text(&bytes))?;
+            print(&format!("{}: for a server and its relays", file.display()))?;
         }
         KeysCommand::Show { file } => {
             let keys = KeyFile::read(file)?;
@@ -297,6 +352,22 @@ mod tests {
         let Err(error) = login.server_keys(path) else { panic!("it has no secret") };
         assert!(error.to_string().contains("login.keys is for a login service"), "{error}");
         assert!(again.server_keys(path).is_ok());
+    }
+
+    #[test]
+    fn a_trunk_key_survives_its_file_and_what_is_wrong_is_told() {
+        let text = trunk_text(&[0xab; 32]);
+        assert!(parse_trunk_key(&text).is_ok());
+        for (changed, wanted) in [
+            (text.replace("trunk_key", "trunk_kye"), "line 3: unknown key `trunk_kye`"),
+            (text.replace("layout = 1", "layout = 3"), "line 2: `layout` is 3"),
+            (text.replace("\"ab", "\"xy"), "line 3: `trunk_key` has not 64"),
+        ] {
+            let Err(error) = parse_trunk_key(&changed) else { panic!("{changed} is legal") };
+            let told = error.to_string();
+            assert!(told.starts_with(wanted), "{told}");
+            assert!(!told.contains("abab"), "{told}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod plan;
+pub mod relay;
 pub mod serve;
 mod signals;
 pub mod sim;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use twinspan_cli::args::{Command, SimCommand, parse};
-use twinspan_cli::{bench, bots, demo, keys, serve, sim};
+use twinspan_cli::{bench, bots, demo, keys, relay, serve, sim};
 
 fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Bots(args) => bots::run(args),
         Command::Token(args) => keys::token(args),
         Command::Keys(args) => keys::run(args),
+        Command::Relay(args) => relay::run(args),
         Command::Bench(args) => bench::run(&args.command),
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),

@@ -47,6 +47,7 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
     let (signals, reloads) = (Signals::catch()?, Reloads::catch()?);
     let options = ServeOptions {
         keys: Some(keys.server_keys(&config.keys)?),
+        relay: config.relay_door()?,
         ..ServeOptions::new(config.listen, config.server(rules))
     };
     let mut server = serve_with(options).map_err(|error| failed(args, error))?;
@@ -59,6 +60,9 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
         None => None,
     };
     let mut ready = format!("serving {} with {names}", server.address());
+    if let Some(relays) = server.relay_address() {
+        ready += &format!(", relays at {relays}");
+    }
     if let Some(figures) = &figures {
         ready += &format!(", figures at http://{}/metrics", figures.local_addr());
     }

@@ -10,6 +10,9 @@ use super::{BOTS_MAX, address};
 /// Where keys are when nobody says otherwise.
 const KEY_FILE: &str = "twinspan-keys.toml";
 
+/// Where the key shared by a server and its relays is when nobody says otherwise.
+const TRUNK_KEY_FILE: &str = "twinspan-trunk.toml";
+
 /// `twinspan keys`.
 #[derive(Clone, Debug, Args)]
 pub struct KeysArgs {
@@ -36,6 +39,12 @@ pub enum KeysCommand {
         /// The file to write
         #[arg(value_name = "OUT")]
         out: PathBuf,
+    },
+    /// Make a fresh key for a server and its relays, in a file that only its owner can read
+    Trunk {
+        /// The file to write
+        #[arg(value_name = "FILE", default_value = TRUNK_KEY_FILE)]
+        file: PathBuf,
     },
     /// Say which keys a file has, without showing them
     Show {
@@ -105,4 +114,39 @@ impl BotsArgs {
     pub const fn is_visit(&self) -> bool {
         self.token_file.is_some() || self.keys.is_some()
     }
+}
+
+/// `twinspan relay`.
+#[derive(Clone, Debug, Args)]
+pub struct RelayArgs {
+    /// Where clients find the relay: what their tokens name
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub listen: SocketAddr,
+    /// From where the relay speaks to the server: what the server's `relays` must name
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub trunk: SocketAddr,
+    /// Where the server takes relays
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub server: SocketAddr,
+    /// The key shared with the server, as `twinspan keys trunk` makes it
+    #[arg(long, value_name = "FILE", default_value = TRUNK_KEY_FILE)]
+    pub key_file: PathBuf,
+    /// Clients whose answered addresses are remembered
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    pub links: u32,
+    /// Handshakes a second from one network
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub hellos_per_source: u32,
+    /// Run on this core alone
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Run ahead of other programs, at this priority of the first-in-first-out class
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub fifo: Option<u8>,
+    /// Seconds to run; without it until it is told to stop
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub seconds: Option<u64>,
+    /// Print the summary at the end as one JSON object, and nothing else, on standard output
+    #[arg(long)]
+    pub json: bool,
 }

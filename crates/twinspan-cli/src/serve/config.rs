@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use twinspan_admission::Rules;
 use twinspan_admission::settings::{Document, SettingsError, Table};
-use twinspan_game::{ServerConfig, ServerError};
+use twinspan_game::{RelayDoor, ServerConfig, ServerError};
+use twinspan_relay::{PEERS_MAX, PortConfig};
 
 use crate::args::{BOTS_MAX, parse_address};
+use crate::keys::{KeysError, read_trunk_key};
 
 /// Names under which the figures may be asked for, at most.
 const HOSTS_MAX: usize = 16;
@@ -73,6 +75,21 @@ pub struct Config {
     pub projectiles: u32,
     /// Networks that the admission filter remembers.
     pub networks_max: u64,
+    /// How relays come in; `None` for not at all.
+    pub relay: Option<RelayTable>,
+}
+
+/// How relays come in, as the configuration says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayTable {
+    /// Where the server takes relays.
+    pub listen: SocketAddr,
+    /// From where relays may speak.
+    pub relays: Vec<SocketAddr>,
+    /// The file with the key that is shared with them.
+    pub key: PathBuf,
+    /// Whether clients come through relays alone.
+    pub only: bool,
 }
 
 impl Config {
@@ -104,6 +121,7 @@ impl Config {
             "session",
             "world",
             "admission",
+            "relay",
         ])?;
         let file = |name: &str| folder.join(name);
         let listen = root.require("listen", root.parsed("listen", parse_address)?)?;
@@ -131,6 +149,7 @@ impl Config {
             npcs: number(world, "npcs", crowd.clone(), u64::from(sized.npcs))? as u32,
             projectiles: number(world, "projectiles", crowd, u64::from(sized.projectiles))? as u32,
             networks_max: number(admission, "networks_max", 64..=1 << 24, 32_768)?,
+            relay: relay(&root, folder)?,
         })
     }
 
@@ -142,6 +161,17 @@ impl Config {
         let Some(path) = &self.rules else { return Ok(Rules::default()) };
         Rules::parse(&read(path)?)
             .map_err(|source| ConfigError::Text { path: path.clone(), source })
+    }
+
+    /// How relays come in, with the key from its file.
+    ///
+    /// # Errors
+    /// [`KeysError`] says what to do about the key file.
+    pub fn relay_door(&self) -> Result<Option<RelayDoor>, KeysError> {
+        let Some(table) = &self.relay else { return Ok(None) };
+        let key = read_trunk_key(&table.key)?;
+        let port = PortConfig::new(table.relays.clone(), key);
+        Ok(Some(RelayDoor { listen: table.listen, port, only: table.only }))
     }
 
     /// The server that this calls for.
@@ -184,6 +214,14 @@ impl Config {
         let _ = writeln!(text, "\n[world]\nside_m = {:?}", self.side_m);
         let _ = writeln!(text, "npcs = {}\nprojectiles = {}", self.npcs, self.projectiles);
         let _ = writeln!(text, "\n[admission]\nnetworks_max = {}", self.networks_max);
+        if let Some(relay) = &self.relay {
+            let relays: Vec<_> =
+                relay.relays.iter().map(|address| quote(&address.to_string())).collect();
+            let listen = quote(&relay.listen.to_string());
+            let _ = writeln!(text, "\n[relay]\nlisten = {listen}");
+            let _ = writeln!(text, "relays = [{}]", relays.join(", "));
+            let _ = writeln!(text, "key = {}\nonly = {}", quoted(&relay.key), relay.only);
+        }
         text
     }
 }
@@ -215,6 +253,29 @@ fn number(
         None => None,
     };
     Ok(given.unwrap_or(default))
+}
+
+fn relay(root: &Table<'_, '_>, folder: &Path) -> Result<Option<RelayTable>, SettingsError> {
+    let known = &["listen", "relays", "key", "only"];
+    let Some(table) = section(root, "relay", known)? else { return Ok(None) };
+    let mut relays = Vec::new();
+    for text in table.texts("relays", PEERS_MAX)? {
+        let address = parse_address(text).map_err(|what| {
+            table.error_at("relays", format!("\"{}\": {what}", text.escape_debug()))
+        })?;
+        relays.push(address);
+    }
+    if relays.is_empty() {
+        return Err(
+            table.error_at("relays", "`relays` names nobody; name the relays' trunk addresses")
+        );
+    }
+    Ok(Some(RelayTable {
+        listen: table.require("listen", table.parsed("listen", parse_address)?)?,
+        relays,
+        key: folder.join(table.require("key", table.text("key")?)?),
+        only: table.flag("only")?.unwrap_or(false),
+    }))
 }
 
 fn hosts(root: &Table<'_, '_>) -> Result<Vec<String>, SettingsError> {
@@ -281,6 +342,10 @@ mod tests {
                  drain_s = 3\n[session]\nplayers_max = 7\nidle_timeout_s = 9\n[world]\n\
                  side_m = 96.5\nnpcs = 1\nprojectiles = 0\n[admission]\nnetworks_max = 128\n"
             ),
+            format!(
+                "{LEAST}[relay]\nlisten = \"[::1]:7800\"\nrelays = [\"[::2]:1\", \"[::3]:1\"]\n\
+                 key = 't.toml'\nonly = true\n"
+            ),
         ] {
             let config = parse(&text).unwrap();
             let again = Config::parse(&config.to_text(), Path::new("")).unwrap();
@@ -316,6 +381,8 @@ mod tests {
                 "line 3: `drain_s` is \"5\"; write a whole number from 0 to 3600",
             ),
             ("metrics_hosts = [\"a:9\"]\n", "line 3: \"a:9\" is no host name; leave the port out"),
+            ("[relay]\nlisten = \"1.2.3.4:5\"\n", "line 3: `relays` names nobody"),
+            ("[relay]\nrelays = [\"here\"]\n", "line 4: \"here\": give an address and a port"),
             ("metrics = 9\n", "line 3: `metrics` is 9; write a text in quotes"),
         ] {
             let told = parse(&format!("{LEAST}{text}")).unwrap_err();

@@ -11,6 +11,7 @@ mod demo;
 mod input;
 mod page;
 mod real_page;
+mod relay;
 mod serve;
 mod sim;
 mod webdriver;

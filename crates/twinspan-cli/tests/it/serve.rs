@@ -14,10 +14,10 @@ use twinspan_admission::DEFAULT_RULES;
 use crate::command::{Running, run};
 
 /// A folder of a test's own, which is gone when the test is over.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("twinspan-serve-{}-{number}", std::process::id());
@@ -27,11 +27,11 @@ impl Folder {
     }
 
     /// The name of a file in it.
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let file = self.file(name);
         fs::write(&file, text).unwrap();
         file
@@ -122,7 +122,7 @@ fn value(scrape: &Scrape, name: &str, label: &str) -> f64 {
 }
 
 /// The number before a word of a line.
-fn number(line: &str, word: &str) -> u64 {
+pub(crate) fn number(line: &str, word: &str) -> u64 {
     let (before, _) = line.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {line:?}"));
     before.trim().rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -12,13 +12,14 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{
-    BindError, Machine, NetworkProvider, RandomProvider, SocketReport, TimeProvider, UdpError,
-    UdpOptions, UdpSocket, drive,
+    BindError, Machine, RandomProvider, SocketReport, TimeProvider, UdpError, UdpSocket, drive,
 };
+use twinspan_relay::RelayConfigError;
 use twinspan_session::{
     ConnectToken, CryptoSuite, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId,
 };
 
+use super::door::{RelayDoor, ServerSocket};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::server::{Server, ServerKeys, ServerMessages, StatsSnapshot, WorldSnapshot};
@@ -40,6 +41,12 @@ pub enum ServeError {
     /// The address cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Relays cannot come in as was asked.
+    #[error("for relays: {0}")]
+    Relay(#[from] RelayConfigError),
+    /// The address for relays cannot be had.
+    #[error("for relays: {0}")]
+    BindRelay(BindError),
     /// The operating system refused what a server needs.
     #[error("cannot start the server's thread: {0}")]
     Os(#[from] std::io::Error),
@@ -124,6 +131,7 @@ const GATHER: Duration = Duration::from_micros(500);
 /// What the thread tells once it stands.
 struct Started {
     address: SocketAddr,
+    relay_address: Option<SocketAddr>,
     report: SocketReport,
     public_key: PublicKey,
     issuer: TokenIssuer,
@@ -135,6 +143,7 @@ struct Started {
 pub struct ServerHandle {
     shared: Arc<Shared>,
     address: SocketAddr,
+    relay_address: Option<SocketAddr>,
     report: SocketReport,
     public_key: PublicKey,
     issuer: TokenIssuer,
@@ -154,12 +163,14 @@ pub struct ServeOptions {
     pub keys: Option<ServerKeys>,
     /// Typed messages of the application; their handlers run on the server's thread.
     pub messages: Option<ServerMessages>,
+    /// How relays come to it; `None` where clients come directly alone.
+    pub relay: Option<RelayDoor>,
 }
 
 impl ServeOptions {
-    /// A server with keys of its own and without messages of the application.
+    /// A server with keys of its own without messages of the application and without relays.
     pub const fn new(address: SocketAddr, config: ServerConfig) -> Self {
-        Self { address, config, keys: None, messages: None }
+        Self { address, config, keys: None, messages: None, relay: None }
     }
 }
 
@@ -191,6 +202,7 @@ pub fn serve_with(options: ServeOptions) -> Result<ServerHandle, ServeError> {
     Ok(ServerHandle {
         shared,
         address: started.address,
+        relay_address: started.relay_address,
         report: started.report,
         public_key: started.public_key,
         issuer: started.issuer,
@@ -234,10 +246,9 @@ async fn start(
     env: &ReactorEnv,
     epoch_nanos: u64,
     options: ServeOptions,
-) -> Result<(Server, <ReactorEnv as NetworkProvider>::Udp, Started), ServeError> {
-    let ServeOptions { address, mut config, keys, messages } = options;
-    let options = UdpOptions { gather: GATHER, ..UdpOptions::default() };
-    let socket = env.bind_udp(address, &options).await?;
+) -> Result<(Server, ServerSocket, Started), ServeError> {
+    let ServeOptions { address, mut config, keys, messages, relay } = options;
+    let socket = ServerSocket::bind(env, address, GATHER, relay).await?;
     let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     config.unix_at_start_s =
         unix_now.as_secs().saturating_sub(env.now().as_nanos() / 1_000_000_000);
@@ -250,6 +261,7 @@ async fn start(
     let issuer = TokenIssuer::new(keys.tokens.clone(), public_key);
     let facts = Started {
         address: socket.local_addr(),
+        relay_address: socket.relay_addr(),
         report: socket.report(),
         public_key,
         issuer,
@@ -265,9 +277,14 @@ async fn start(
 }
 
 impl ServerHandle {
-    /// Where it listens.
+    /// Where clients find it; where relays do, when they alone may come.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where relays find it.
+    pub const fn relay_address(&self) -> Option<SocketAddr> {
+        self.relay_address
     }
 
     /// How its socket moves datagrams and how large its buffers are.
@@ -288,10 +305,15 @@ impl ServerHandle {
 
     /// A token with which `user` may connect once, within the hour.
     pub fn token(&self, user: UserId) -> ConnectToken {
+        self.token_at(user, self.address)
+    }
+
+    /// The same for a client that finds the server at `address`, a relay's for instance.
+    pub fn token_at(&self, user: UserId, address: SocketAddr) -> ConnectToken {
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires_at = unix_now + TOKEN_LIFETIME;
         let mut secrets = lock(&self.secrets);
-        self.issuer.issue(secrets.as_mut(), user, self.address, expires_at.as_secs())
+        self.issuer.issue(secrets.as_mut(), user, address, expires_at.as_secs())
     }
 
     /// Runs `read` on the world as last published, at most a tenth of a second old.
