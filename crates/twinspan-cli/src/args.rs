@@ -149,6 +149,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// The world server on one core under open-loop load from another, beside a bare floor
     World(BenchWorldArgs),
+    /// The relay beside a bare forwarder, in one run
+    Relay(BenchRelayArgs),
     /// The server's process; its parent speaks to it
     #[command(hide = true)]
     WorldServer,
@@ -178,6 +180,26 @@ pub struct BenchWorldArgs {
     /// Do not measure the floor
     #[arg(long)]
     pub no_floor: bool,
+    /// Do not ask for real-time scheduling
+    #[arg(long)]
+    pub no_realtime: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan bench relay`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchRelayArgs {
+    /// Turns of each forwarder
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Milliseconds that a turn counts
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub window: u64,
+    /// Datagrams offered a second; without it as many as can be sent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..))]
+    pub rate: Option<u32>,
     /// Do not ask for real-time scheduling
     #[arg(long)]
     pub no_realtime: bool,
@@ -307,6 +329,7 @@ mod tests {
             &["twinspan", "bots", "--token-file", "a", "--keys", "b", "--server", "127.0.0.1:1"],
             &["twinspan", "bench"],
             &["twinspan", "bench", "world", "--players", "0"],
+            &["twinspan", "bench", "relay", "--rounds", "0"],
             &["twinspan", "bench", "world", "--cipher", "rot13"],
         ] {
             let refusal = refused(args);

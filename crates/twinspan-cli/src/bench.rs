@@ -1,5 +1,7 @@
 //! `twinspan bench`: the ruler.
 
+mod relay;
+
 use std::io::{self, Write};
 
 use twinspan_bench::{Options, floor, generator, server, world};
@@ -14,6 +16,7 @@ use crate::error::CommandError;
 pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
     match command {
         BenchCommand::World(args) => world(args),
+        BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),
         BenchCommand::WorldFloor => Ok(floor::run().map(|()| 0)?),

@@ -66,6 +66,9 @@ pub enum CommandError {
     /// A measurement cannot be made.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// The relay cannot be measured.
+    #[error("{0}")]
+    BenchRelay(String),
 }
 
 /// What to do about a server that could not start.
@@ -123,7 +126,11 @@ impl CommandError {
             Self::Relay(_) => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
             Self::Bench(BenchError::Plan(_)) => 2,
-            Self::Bots(_) | Self::Output(_) | Self::Signals(_) | Self::Bench(_) => 1,
+            Self::Bots(_)
+            | Self::Output(_)
+            | Self::Signals(_)
+            | Self::Bench(_)
+            | Self::BenchRelay(_) => 1,
         }
     }
 

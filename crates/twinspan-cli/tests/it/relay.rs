@@ -109,3 +109,30 @@ fn what_a_relay_lacks_is_told_in_one_line() {
         assert_eq!((ended.code(), ended.stderr.lines().count()), (Some(2), 1), "{ended:?}");
     }
 }
+
+#[test]
+fn a_measurement_prints_its_ratio_as_json() {
+    let ended = run(&[
+        "bench",
+        "relay",
+        "--rounds",
+        "1",
+        "--window",
+        "50",
+        "--rate",
+        "100000",
+        "--no-realtime",
+        "--json",
+    ]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    for (part, key) in [
+        ("/relay_ratio_to_bare_forwarder", "the ratio"),
+        ("/relay_ratio_to_bare_forwarder_with_runs", "the other ratio"),
+        ("/relay/cpu_ns_per_datagram", "the relay's cost"),
+        ("/bare_forwarder/datagrams_per_second", "the bare forwarder's rate"),
+    ] {
+        assert!(report.pointer(part).and_then(serde_json::Value::as_f64) > Some(0.0), "{key}");
+    }
+    assert_eq!(ended.stderr.lines().count(), 3, "one line a turn: {ended:?}");
+}

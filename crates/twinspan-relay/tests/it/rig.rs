@@ -140,6 +140,15 @@ impl Rig {
         self.launch(&env, address, player);
     }
 
+    /// Moves a player to another socket of its host.
+    pub(crate) fn rebind(&mut self, player: usize, address: SocketAddr) {
+        let env = self.sim.host(&format!("host of {address}"), address.ip());
+        // Its task is the one after those of the server and the relay.
+        drop(self.tasks.remove(2 + player));
+        let machine = Rc::clone(&self.players[player]);
+        self.launch(&env, address, machine);
+    }
+
     /// Drives `machine` over a socket at `address`.
     pub(crate) fn launch<M: Machine + 'static>(
         &mut self,

@@ -216,3 +216,20 @@ fn hostile_datagrams_on_every_port_harm_nobody() {
     let Echo { peers, closed, .. } = &*rig.server.borrow();
     assert_eq!((peers.len(), closed.len()), (1, 0));
 }
+
+/// A NAT that gives the client another port: the session goes on, and the relay learns the new link
+/// from the server's first datagram to it.
+#[test]
+fn a_session_moves_when_its_address_is_translated_anew() {
+    let mut rig = Rig::new(14, LOSSY, |_| {});
+    let (nat, second) = (at(170, 5_000), at(170, 5_001));
+    rig.add_player(nat, RELAY, 200);
+    rig.wait("the player", |rig| rig.players[0].borrow().echoed.len() >= 40);
+    rig.rebind(0, second);
+    rig.wait("all messages to come back", Rig::all_served);
+    let server = rig.server.borrow();
+    assert_eq!((server.peers.len(), server.closed.len()), (1, 0), "the same session");
+    let stats = rig.relay.borrow().stats(rig.sim.now());
+    assert_eq!(stats.links_begun, 2, "{stats:?}");
+    assert!(stats.strays > 0 && stats.drops.total() == 0, "{stats:?}");
+}
