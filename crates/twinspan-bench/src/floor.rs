@@ -128,11 +128,14 @@ impl Floor {
         }
         self.counted = FloorReport::default();
         let cpu_before = process::cpu_time();
+        let waited_before = process::waited_time().unwrap_or_default();
         while self.clock.now() < to {
             self.turn()?;
         }
         let cpu = process::cpu_time().saturating_sub(cpu_before);
         self.counted.cpu_nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let waited = process::waited_time().unwrap_or_default().saturating_sub(waited_before);
+        self.counted.waited_nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         let report = self.counted.clone();
         let until = to.after(tick_duration() * TICKS_PER_STATE);
         while self.clock.now() < until {

@@ -271,12 +271,15 @@ impl Generator {
         }
         let before = self.applied();
         let cpu_before = process::cpu_time();
+        let waited_before = process::waited_time().unwrap_or_default();
         self.measuring = true;
         while self.clock.now() < to {
             self.turn()?;
         }
         self.measuring = false;
         let cpu = process::cpu_time().saturating_sub(cpu_before);
+        let waited = process::waited_time().unwrap_or_default().saturating_sub(waited_before);
+        self.seen.waited_nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         self.seen.cpu_nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         let after = self.applied();
         self.seen.states_applied = after.0 - before.0;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use twinspan_game::Percentiles;
-use twinspan_net::{pin_to_core, request_fifo, scheduling_class};
+use twinspan_net::{pin_to_core, request_fifo, request_fifo_inherited, scheduling_class};
 
 use crate::error::BenchError;
 
@@ -38,7 +38,7 @@ impl Placement {
         }
         if self.realtime {
             // Without the privilege the run goes on and says what it had.
-            let _ = request_fifo(FIFO_PRIORITY);
+            let _ = request_fifo_inherited(FIFO_PRIORITY);
         }
         Ok(scheduling_class().to_string())
     }
@@ -108,6 +108,8 @@ pub struct ServerReady {
 pub struct ServerReport {
     /// Processor time of the whole process in the window, in nanoseconds.
     pub cpu_nanos: u64,
+    /// Time in which it was ready to run and something else ran, in nanoseconds.
+    pub waited_nanos: u64,
     /// Seconds over which the counts below were taken: the window, moved by less than a second.
     pub counted_seconds: f64,
     /// Input messages that reached the application.
@@ -231,6 +233,8 @@ pub struct GeneratorReport {
     pub priority: String,
     /// Processor time used, in nanoseconds.
     pub cpu_nanos: u64,
+    /// Time in which it was ready to run and something else ran, in nanoseconds.
+    pub waited_nanos: u64,
     /// Inputs handed to the kernel.
     pub inputs_sent: u64,
     /// Inputs that the kernel had no room for.
@@ -302,6 +306,8 @@ pub struct FloorReady {
 pub struct FloorReport {
     /// Processor time in the window, in nanoseconds.
     pub cpu_nanos: u64,
+    /// Time in which it was ready to run and something else ran, in nanoseconds.
+    pub waited_nanos: u64,
     /// Datagrams received.
     pub received: u64,
     /// Those of them that authenticated and were fresh.

@@ -30,6 +30,23 @@ pub fn thread_cpu_time() -> Duration {
     clock(rustix::time::ClockId::ThreadCPUTime)
 }
 
+/// Time in which threads of this process were ready to run and something else ran; `None` where the
+/// kernel does not say.
+pub fn waited_time() -> Option<Duration> {
+    let mut nanos = 0_u64;
+    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        // A thread may have ended since the folder was read.
+        let line = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        nanos = nanos.saturating_add(waited(&line).unwrap_or(0));
+    }
+    Some(Duration::from_nanos(nanos))
+}
+
+/// The second number of a thread's `schedstat`.
+fn waited(schedstat: &str) -> Option<u64> {
+    schedstat.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The number behind `name` in a table of kibibytes, in bytes.
 fn field_kib(table: &str, name: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(name))?;
@@ -62,5 +79,7 @@ mod tests {
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(stolen(stat), Some(Duration::from_millis(800_000 / ticks)));
         assert_eq!(stolen("cpu  1 2\n"), None);
+        assert_eq!(waited("21264404 5849 263\n"), Some(5_849));
+        assert_eq!(waited(""), None);
     }
 }

@@ -70,17 +70,20 @@ fn measure(server: &ServerHandle, window: &Window) -> ServerReport {
     let to = Timestamp::from_nanos(window.to_nanos);
     clock.wait_until(from);
     let cpu_before = process::cpu_time();
+    let waited_before = process::waited_time().unwrap_or_default();
     let traffic_before = server.traffic();
     let mut first = Edge::after(&clock, server, from);
     first.traffic = traffic_before;
     clock.wait_until(to);
     let cpu = process::cpu_time().saturating_sub(cpu_before);
+    let waited = process::waited_time().unwrap_or_default().saturating_sub(waited_before);
     let traffic = server.traffic();
     let resident_bytes = process::resident_bytes().unwrap_or(0);
     let mut last = Edge::after(&clock, server, to);
     last.traffic = traffic;
     let mut report = compare(&first, &last);
     report.cpu_nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+    report.waited_nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
     report.resident_bytes = resident_bytes;
     report.resident_bytes_max = process::resident_bytes_max().unwrap_or(0);
     report
@@ -96,6 +99,7 @@ fn compare(first: &Edge, last: &Edge) -> ServerReport {
     let late_at = b.stats.late_at.iter().filter(|at| **at >= a.at);
     ServerReport {
         cpu_nanos: 0,
+        waited_nanos: 0,
         counted_seconds: b.at.since(a.at).as_secs_f64(),
         inputs: b.players.inputs - a.players.inputs,
         inputs_expected: b.players.inputs_expected - a.players.inputs_expected,

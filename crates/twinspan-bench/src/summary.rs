@@ -143,6 +143,12 @@ pub struct Summary {
     pub steal_ms: u64,
     /// The same under the name that `demo` has for it.
     pub stolen_ms: u64,
+    /// Time in which the server was ready to run and something else had its core, in milliseconds.
+    pub server_waited_ms: f64,
+    /// The same of the generator.
+    pub generator_waited_ms: f64,
+    /// The same of the floor.
+    pub floor_waited_ms: Option<f64>,
     /// Datagrams that the server's sessions dropped.
     pub dropped: u64,
     /// Datagrams that belonged to no player, came twice or did not authenticate.
@@ -254,6 +260,9 @@ impl Summary {
             generator_late_ms_max: rounded(generator.slot_late_ms_max),
             steal_ms: world.stolen_ms,
             stolen_ms: world.stolen_ms,
+            server_waited_ms: rounded(server.waited_nanos as f64 / 1e6),
+            generator_waited_ms: rounded(generator.waited_nanos as f64 / 1e6),
+            floor_waited_ms: floor.map(|floor| rounded(floor.report.waited_nanos as f64 / 1e6)),
             dropped: server.dropped,
             strays: generator.strays,
             states_unsent: server.states_unsent,
@@ -419,7 +428,18 @@ impl Summary {
                 self.priority
             ),
         ));
-        rows.push(("stolen", format!("{} ms on {} cores", self.steal_ms, self.cores)));
+        rows.push((
+            "stolen",
+            format!(
+                "{} ms on {} cores; other programs held up the server for {:.0} ms, the generator \
+                 for {:.0} ms, the floor for {:.0} ms",
+                self.steal_ms,
+                self.cores,
+                self.server_waited_ms,
+                self.generator_waited_ms,
+                self.floor_waited_ms.unwrap_or(0.0)
+            ),
+        ));
         let held = match self.broken.is_empty() {
             true => "all kept".to_owned(),
             false => format!("{}; first broke: {}", self.broken.join("; "), self.broke_first),

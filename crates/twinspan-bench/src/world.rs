@@ -1,5 +1,6 @@
 //! `twinspan bench world`: the world server on one core, its players on the other, the floor beside.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,7 @@ pub const CHILDREN: [&str; 3] = ["world-server", "world-generator", "world-floor
 /// # Errors
 /// [`BenchError`] when a process cannot be run or not all players came in.
 pub fn run(options: &Options) -> Result<Summary, BenchError> {
+    let _alone = Alone::wait();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let world = measure_world(options, cores)?;
     let floor = match options.floor {
@@ -53,6 +55,25 @@ pub fn run(options: &Options) -> Result<Summary, BenchError> {
         false => None,
     };
     Ok(Summary::new(&Facts { options, cores, world: &world, floor: floor.as_ref() }))
+}
+
+/// Holds off other measurements on this machine: they would share the cores.
+struct Alone(Option<File>);
+
+impl Alone {
+    /// Waits for those that are under way. Where there is no place for the lock, nothing is held off.
+    fn wait() -> Self {
+        let path = std::env::temp_dir().join("twinspan-bench.lock");
+        let file = File::options().create(true).append(true).open(path).ok();
+        Self(file.filter(|file| file.lock().is_ok()))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // The lock goes with the file anyway.
+        let _ = self.0.take().map(|file| file.unlock());
+    }
 }
 
 /// What came of the run with the world server.

@@ -89,10 +89,22 @@ pub enum FifoError {
 /// # Errors
 /// [`FifoError`] says why not; the class is then what it was.
 pub fn request_fifo(priority: u8) -> Result<(), FifoError> {
+    ask(priority, false)
+}
+
+/// The same for the threads and processes too that the calling thread starts from now on.
+///
+/// # Errors
+/// [`FifoError`] says why not; the class is then what it was.
+pub fn request_fifo_inherited(priority: u8) -> Result<(), FifoError> {
+    ask(priority, true)
+}
+
+fn ask(priority: u8, inherited: bool) -> Result<(), FifoError> {
     if !(1..=99).contains(&priority) {
         return Err(FifoError::Priority(priority));
     }
-    sys::ask_for_fifo(i32::from(priority)).map_err(|error| match error.kind() {
+    sys::ask_for_fifo(i32::from(priority), inherited).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => FifoError::NotPermitted,
         _ => FifoError::Os(error),
     })
@@ -122,6 +134,26 @@ mod tests {
             let error = pin_to_core(core).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "core {core}");
         }
+    }
+
+    #[test]
+    fn a_thread_begins_in_the_class_that_its_maker_passes_on() {
+        thread::spawn(|| {
+            let class = || thread::spawn(scheduling_class).join().unwrap();
+            let before = class();
+            match request_fifo(1) {
+                Err(FifoError::NotPermitted) => {
+                    println!("skipped: this user may not use the fifo class");
+                    return;
+                }
+                other => other.unwrap(),
+            }
+            assert_eq!(class(), before);
+            request_fifo_inherited(1).unwrap();
+            assert_eq!(class().to_string(), "fifo 1");
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -61,7 +61,8 @@ mod udp;
 pub use bare::BareSocket;
 #[cfg(target_os = "linux")]
 pub use cores::{
-    FifoError, SchedulingClass, allowed_cores, pin_to_core, request_fifo, scheduling_class,
+    FifoError, SchedulingClass, allowed_cores, pin_to_core, request_fifo, request_fifo_inherited,
+    scheduling_class,
 };
 #[cfg(target_os = "linux")]
 pub use group::{GroupMember, bind_group, steering_program};
