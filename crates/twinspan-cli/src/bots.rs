@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use twinspan_core::aead::AeadSuite;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{Ages, Bot, BotConfig, Client, ClientConfig, Fleet};
+use twinspan_game::{Ages, Bot, BotConfig, Client, ClientConfig, Fleet, measured_suite};
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{
     ConditionedEnv, LinkControl, NetworkProvider, RandomProvider, TaskProvider, TimeProvider,
     Timer, UdpOptions, drive,
 };
-use twinspan_session::{CloseReason, ConnectToken, CryptoSuite};
+use twinspan_session::{CloseReason, ConnectToken};
 
 use crate::args::{BOTS_MAX, BotsArgs};
 use crate::error::CommandError;
@@ -129,7 +129,7 @@ fn muster(
     socket: usize,
     tokens: &[String],
 ) -> Result<Fleet, CommandError> {
-    let suites: Arc<dyn AeadSuite> = Arc::new(CryptoSuite::detect());
+    let suites: Arc<dyn AeadSuite> = Arc::new(measured_suite());
     let first = socket * BOTS_PER_SOCKET;
     let mut bots = Vec::with_capacity(tokens.len());
     for (index, token) in tokens.iter().enumerate() {

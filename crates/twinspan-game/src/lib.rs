@@ -27,7 +27,7 @@ pub use fleet::{Ages, Fleet};
 pub use measure::{Latency, Percentiles, elapsed_since_wire, wire_micros};
 pub use real::{
     ClientHandle, ConnectError, RelayDoor, ServeError, ServeOptions, ServerFigures, ServerHandle,
-    Traffic, View, connect, connect_with, serve, serve_with,
+    Traffic, View, connect, connect_with, measured_suite, serve, serve_with,
 };
 pub use server::{
     EntityRow, InterestRow, MalformedCounts, MessageContext, MessageStats, PlayerStats,

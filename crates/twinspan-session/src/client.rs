@@ -27,6 +27,7 @@ use crate::noise::{Initiator, MESSAGE_1_BYTES};
 use crate::protection::Role;
 use crate::reason::{CloseReason, RefuseReason};
 use crate::stats::{ClientStats, DropCause, DropCounts};
+use crate::ticket::ResumeTicket;
 use crate::token::ConnectToken;
 
 /// HELLOs that are sent with one cookie before another is asked for.
@@ -127,6 +128,8 @@ pub struct ClientSession {
     /// When the handshake must be over; `None` before it began.
     deadline: Option<Timestamp>,
     state: State,
+    /// What the server gave for coming back.
+    ticket: Option<ResumeTicket>,
     /// The server's clock and ours at one moment.
     clocks: Option<(Timestamp, Timestamp)>,
     stats: ClientStats,
@@ -172,12 +175,36 @@ impl ClientSession {
             ),
             deadline: None,
             state: State::Closed { reason: CloseReason::Normal, told: false },
+            ticket: None,
             clocks: None,
             stats: ClientStats::default(),
             common: Common::new(config, suites),
         };
         new.state = new.begin();
         Ok(new)
+    }
+
+    /// A client that will connect to `server` with the ticket of a session that was lost. It is a
+    /// session of its own: what was queued in the lost one and not acknowledged is gone.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that cannot be.
+    pub fn resume(
+        config: SessionConfig,
+        suites: Arc<dyn AeadSuite>,
+        ticket: &ResumeTicket,
+        server: SocketAddr,
+        secrets: Box<dyn SecretSource>,
+        jitter: Stream,
+    ) -> Result<Self, ConfigError> {
+        Self::new(config, suites, ticket.as_token(), server, secrets, jitter)
+    }
+
+    /// What lets this client back in, once, when its session was lost: for
+    /// [`resume`](Self::resume). Each session has its own, from when it is connected; it outlives
+    /// the session.
+    pub const fn ticket(&self) -> Option<&ResumeTicket> {
+        self.ticket.as_ref()
     }
 
     /// Makes the server address this client by `id`, which a fleet behind one socket chooses so that
@@ -283,7 +310,7 @@ impl ClientSession {
         let message = parse_accept(bytes, &self.nonce)?;
         let (payload, split) =
             connecting.initiator.finish(message).map_err(|_| DropCause::AnswerBad)?;
-        let accept = Accept::parse_payload(&payload).map_err(|_| DropCause::AnswerBad)?;
+        let (accept, ticket) = Accept::parse_payload(&payload).map_err(|_| DropCause::AnswerBad)?;
         let cipher = Cipher::from_wire(accept.suite)
             .filter(|cipher| self.common.suites.ciphers().contains(cipher))
             .filter(|_| accept.version == VERSION && accept.connection != 0)
@@ -303,6 +330,9 @@ impl ClientSession {
         connection.probe();
         self.backoff.reset();
         let confirm_at = Some(now.after(self.backoff.next_delay(&mut self.jitter)));
+        let (server_key, user) = (self.token.server_key(), self.token.user());
+        let window = accept.resume_window;
+        self.ticket = ResumeTicket::new(&ticket, self.server, server_key, user, window);
         self.clocks = Some((accept.server_time, now));
         self.state = State::Connected(Box::new(Connected {
             connection,

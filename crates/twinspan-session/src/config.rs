@@ -8,6 +8,7 @@ use crate::frames::FRAME_HEAD_BYTES_MAX;
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
 use crate::key_config::KeyConfig;
 use crate::keys::Means;
+use crate::resume_config::ResumeConfig;
 use twinspan_core::aead::{AeadSuite, TAG_BYTES};
 use twinspan_core::steer::Steering;
 
@@ -54,6 +55,8 @@ pub struct SessionConfig {
     pub skip_numbers: bool,
     /// When packet keys change.
     pub keys: KeyConfig,
+    /// How long a lost session may be resumed.
+    pub resume: ResumeConfig,
 }
 
 impl Default for SessionConfig {
@@ -76,6 +79,7 @@ impl Default for SessionConfig {
             steering: None,
             skip_numbers: true,
             keys: KeyConfig::default(),
+            resume: ResumeConfig::default(),
         }
     }
 }
@@ -92,6 +96,7 @@ impl SessionConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.reliable.check()?;
         self.keys.check()?;
+        self.resume.check()?;
         let fragment = self.reliable.fragment_bytes_max;
         count("reliable.fragment_bytes_max", fragment, 1..=FRAGMENT_BYTES_MAX, "1 to 1163")?;
         count("sessions_max", self.sessions_max, 1..=1 << 20, "1 to 1048576")?;

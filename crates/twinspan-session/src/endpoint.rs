@@ -23,17 +23,21 @@ use crate::header::{Form, Header, flag, parse};
 use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
-use crate::reason::{CloseReason, RefuseReason};
+use crate::reason::CloseReason;
 use crate::route::Route;
 use crate::stats::{DropCause, EndpointStats, SessionStats};
 use crate::timers::Timers;
 
 mod door;
 mod moves;
+mod resume;
+mod rotation;
 mod targets;
 
 use door::{Answer, Door};
 use moves::PathNews;
+pub(crate) use resume::Entry;
+pub use resume::Resumed;
 use targets::{Target, Targets};
 
 /// A session of an [`Endpoint`]: its slot and which of the slot's sessions it is.
@@ -79,6 +83,8 @@ pub enum EndpointEvent<'a> {
         peer: SocketAddr,
         /// How its packets are protected.
         cipher: Cipher,
+        /// That the client came back with a ticket; `None` when it brought a token.
+        resumed: Option<Resumed>,
     },
     /// A message arrived.
     Message {
@@ -118,6 +124,8 @@ pub enum EndpointEvent<'a> {
 struct Session {
     connection: Connection,
     user: UserId,
+    /// The id of its resume ticket.
+    ticket: [u8; 16],
     route: Route,
     /// The id that the client puts into its packets.
     id: u32,
@@ -362,13 +370,16 @@ impl Endpoint {
         let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
         let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
         self.targets.remove(half_open.server_id);
-        if let Err(reason) = self.check_place(now, &half_open.token_id) {
-            self.count_refusal(reason);
-            let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
-            let seal = seal.ok_or(DropCause::NotAuthentic)?;
-            return self.answer(Answer::unborn(&half_open, &seal, reason));
-        }
-        self.door.spent.spend(half_open.token_id, half_open.token_expires_at_unix_s);
+        let resumed = match self.check_entry(now, half_open.entry, &half_open.token_id) {
+            Ok(resumed) => resumed,
+            Err(reason) => {
+                self.count_refusal(reason);
+                let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
+                let seal = seal.ok_or(DropCause::NotAuthentic)?;
+                return self.answer(Answer::unborn(&half_open, &seal, reason));
+            }
+        };
+        self.spend_entry(&half_open, resumed, on_event);
         let (means, split) = (common.means(), &half_open.split);
         let keys = Keys::with_open(now, means, cipher, split, Role::Server, open);
         let key = self.establish(now, &half_open, keys);
@@ -376,23 +387,9 @@ impl Endpoint {
             session.connection.on_authentic(now, header, len);
         }
         let HalfOpen { user, cipher, .. } = half_open;
-        on_event(EndpointEvent::Established { session: key, user, peer, cipher });
+        self.stats.resumed += u64::from(resumed.is_some());
+        on_event(EndpointEvent::Established { session: key, user, peer, cipher, resumed });
         self.process(now, key, header, text, on_event);
-        Ok(())
-    }
-
-    /// Whether a session may begin with this token.
-    fn check_place(&mut self, now: Timestamp, token_id: &[u8; 16]) -> Result<(), RefuseReason> {
-        if self.door.draining {
-            return Err(RefuseReason::Draining);
-        }
-        if self.door.spent.contains(token_id) {
-            return Err(RefuseReason::TokenSpent);
-        }
-        let now_unix_s = self.door.unix_s(now);
-        if self.live >= self.common.config.sessions_max || !self.door.spent.has_room(now_unix_s) {
-            return Err(RefuseReason::Full);
-        }
         Ok(())
     }
 
@@ -409,6 +406,7 @@ impl Endpoint {
         let session = Box::new(Session {
             connection: Connection::new(now, &self.common, parts),
             user: half_open.user,
+            ticket: half_open.ticket,
             route: Route::new(half_open.peer),
             id: half_open.server_id,
             spare: [0; SPARE_IDS],
@@ -426,7 +424,9 @@ impl Endpoint {
         self.targets.insert(half_open.server_id, Target::Session(slot));
         self.live += 1;
         self.stats.established += 1;
-        SessionKey::new(slot, generation)
+        let key = SessionKey::new(slot, generation);
+        self.door.tickets.add(half_open.ticket, key);
+        key
     }
 
     fn at(&mut self, slot: u32) -> Option<(SessionKey, &mut Session)> {
@@ -449,6 +449,7 @@ impl Endpoint {
     fn after(&mut self, now: Timestamp, slot: u32, closed: Option<CloseReason>) {
         if let Some(reason) = closed {
             self.count_closed(reason);
+            self.keep_ticket(now, slot, reason);
         }
         let Some(session) =
             self.slots.get_mut(slot as usize).and_then(|p| p.session.as_deref_mut())
@@ -486,6 +487,7 @@ impl Endpoint {
             for id in session.spare.iter().chain([&session.id]) {
                 self.targets.remove(*id);
             }
+            self.door.tickets.forget(&session.ticket);
             self.timers.disarm(slot);
             self.free.push(slot);
             self.live -= 1;

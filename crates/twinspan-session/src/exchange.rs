@@ -32,7 +32,7 @@ pub(crate) enum Exchange {
     Answered(Box<Secret>),
 }
 
-/// A key that travels in a REKEY frame, session 8.6.
+/// A key that travels in a REKEY frame, session 8.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rekey {
     /// The client's fresh public key.

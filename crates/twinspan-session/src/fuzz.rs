@@ -34,10 +34,12 @@ pub fn fuzz_handshake(data: &[u8]) -> u64 {
     let nonce = messages::handshake_nonce(data).unwrap_or_default();
     let cookie = [3; 16];
     let accept = messages::parse_accept(data, &nonce);
-    let payload = data.first_chunk().map(Accept::parse_payload);
+    let payload = data.first_chunk().map(|payload| {
+        Accept::parse_payload(payload).map(|(accept, ticket)| (accept, ticket.public))
+    });
     let parts: [&dyn Debug; 6] = [
         &Hello::read(data),
-        &Hello::parse(data, &macs).map(|hello| hello.nonce),
+        &Hello::parse(data).and_then(|hello| hello.verify(&macs).map(|()| hello.nonce)),
         &messages::parse_retry(data, &nonce, &macs),
         &messages::parse_refuse(data, &nonce, &cookie, &macs),
         &accept,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
 
+use crate::endpoint::Entry;
 use crate::identity::UserId;
 use crate::messages::ACCEPT_BYTES;
 use crate::noise::Split;
@@ -22,6 +23,9 @@ pub(crate) struct HalfOpen {
     pub(crate) mac1: [u8; 16],
     pub(crate) token_id: [u8; 16],
     pub(crate) token_expires_at_unix_s: u64,
+    pub(crate) entry: Entry,
+    /// The id of the ticket that its ACCEPT brings.
+    pub(crate) ticket: [u8; 16],
     pub(crate) user: UserId,
     /// The id that the client chose.
     pub(crate) client_id: u32,
@@ -161,6 +165,8 @@ mod tests {
             mac1: [hello; 16],
             token_id: [token; 16],
             token_expires_at_unix_s: 100,
+            entry: Entry::Token,
+            ticket: [0; 16],
             user: UserId(1),
             client_id: 2,
             server_id: 3,

@@ -5,9 +5,12 @@ use core::fmt;
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use twinspan_core::random::SecretSource;
 use zeroize::Zeroizing;
+
+use crate::noise::OutputLen;
 
 /// A user, as the login service counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +68,17 @@ impl TokenKey {
     /// The short name that tokens carry, session 2.2.
     pub fn key_id(&self) -> u32 {
         key_id(b"twinspan token key id", self.as_bytes())
+    }
+
+    /// The key under which servers seal resume tickets, session 2.5.
+    pub(crate) fn ticket_key(&self) -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        let prk = Prk::new_less_safe(HKDF_SHA256, self.as_bytes());
+        let filled = prk
+            .expand(&[b"twinspan ticket key v1"], OutputLen(32))
+            .and_then(|okm| okm.fill(bytes.as_mut_slice()));
+        assert!(filled.is_ok(), "HKDF gives up to 8,160 bytes");
+        Self(bytes)
     }
 }
 

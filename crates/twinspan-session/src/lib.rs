@@ -34,6 +34,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod absent;
 mod client;
 mod config;
 mod connection;
@@ -50,6 +51,7 @@ mod handshakes;
 mod header;
 mod identity;
 mod key_config;
+mod keyring;
 mod keys;
 #[cfg(feature = "load")]
 mod load;
@@ -57,9 +59,11 @@ mod messages;
 mod noise;
 mod protection;
 mod reason;
+mod resume_config;
 mod route;
 mod stats;
 mod suite;
+mod ticket;
 mod timers;
 mod token;
 
@@ -69,7 +73,7 @@ mod tests;
 pub use client::{ClientEvent, ClientSession, ClientState};
 pub use config::SessionConfig;
 pub use connection::message_room;
-pub use endpoint::{Endpoint, EndpointEvent, SessionKey};
+pub use endpoint::{Endpoint, EndpointEvent, Resumed, SessionKey};
 pub use error::{ConfigError, MigrateError, SendError, TokenError};
 pub use gate::{Gate, HandshakeFault, OpenGate};
 pub use header::{HEADER_BYTES, PACKET_BYTES_MAX};
@@ -79,6 +83,8 @@ pub use key_config::KeyConfig;
 pub use load::{BareConnection, LOAD_OVERHEAD_BYTES, LoadClient, LoadNote};
 pub use messages::{connection_id, handshake_nonce};
 pub use reason::{CloseReason, RefuseReason};
+pub use resume_config::ResumeConfig;
 pub use stats::{ClientStats, CloseCounts, DropCounts, EndpointStats, PathStats, SessionStats};
 pub use suite::CryptoSuite;
+pub use ticket::ResumeTicket;
 pub use token::{ConnectToken, TOKEN_BYTES, TokenIssuer};

@@ -5,12 +5,14 @@ use core::time::Duration;
 use twinspan_core::aead::Cipher;
 use twinspan_core::bytes::{ReadError, Reader};
 use twinspan_core::time::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX, long_header};
 use crate::identity::{MacKey, PublicKey};
 use crate::noise::{MESSAGE_1_BYTES, MESSAGE_2_BYTES, PAYLOAD_BYTES};
 use crate::reason::RefuseReason;
 use crate::stats::DropCause;
+use crate::ticket::Ticket;
 use crate::token::{PRIVATE_PART_BYTES, PUBLIC_PART_BYTES};
 
 /// The protocol version that this crate speaks.
@@ -45,7 +47,7 @@ pub(crate) const REFUSE_BYTES: usize = HEADER_BYTES + 33;
 
 // What session 3.3 to 3.10 say, and: no answer outgrows its request.
 const _: () = assert!(MAC1_AT == 212 && COOKIE_AT == 228 && PADDING_AT == 244);
-const _: () = assert!(RETRY_BYTES == 62 && ACCEPT_BYTES == 102 && REFUSE_BYTES == 47);
+const _: () = assert!(RETRY_BYTES == 62 && ACCEPT_BYTES == 246 && REFUSE_BYTES == 47);
 const _: () = assert!(ACCEPT_BYTES <= 300 && RETRY_BYTES <= HELLO_BYTES);
 
 /// The connection id at the front of a datagram; 0 marks the handshake form.
@@ -73,6 +75,12 @@ pub(crate) struct PublicMacs {
 }
 
 impl PublicMacs {
+    /// The mac of a HELLO's first bytes, for tests that change them as who knows the key could.
+    #[cfg(test)]
+    pub(crate) fn mac1_of(&self, covered: &[u8]) -> [u8; 16] {
+        self.mac1.tag(&[covered])
+    }
+
     pub(crate) fn new(server: &PublicKey) -> Self {
         Self {
             mac1: MacKey::of_server(b"twinspan mac1 v1", server),
@@ -167,18 +175,18 @@ pub(crate) struct Hello<'a> {
 }
 
 impl<'a> Hello<'a> {
-    /// Reads a HELLO whose header was looked at, session 3.3, and verifies `mac1`.
-    pub(crate) fn parse(bytes: &'a [u8], macs: &PublicMacs) -> Result<Self, DropCause> {
+    /// Reads a HELLO whose header was looked at, session 3.3.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, DropCause> {
         if bytes.len() != HELLO_BYTES {
             return Err(DropCause::Malformed);
         }
-        let hello =
-            Self::read(bytes).map_err(|_| DropCause::Malformed)?.ok_or(DropCause::Malformed)?;
-        let covered = bytes.get(..MAC1_AT).ok_or(DropCause::Malformed)?;
-        if !macs.mac1.verify(&[covered], &hello.mac1) {
-            return Err(DropCause::BadMac1);
-        }
-        Ok(hello)
+        Self::read(bytes).map_err(|_| DropCause::Malformed)?.ok_or(DropCause::Malformed)
+    }
+
+    /// Verifies `mac1`: who sent this knows the server's public key.
+    pub(crate) fn verify(&self, macs: &PublicMacs) -> Result<(), DropCause> {
+        let verified = macs.mac1.verify(&[self.prologue, &self.noise], &self.mac1);
+        if verified { Ok(()) } else { Err(DropCause::BadMac1) }
     }
 
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Option<Self>, ReadError> {
@@ -284,11 +292,14 @@ pub(crate) struct Accept {
     pub(crate) connection: u32,
     pub(crate) server_time: Timestamp,
     pub(crate) idle_timeout: Duration,
+    /// For how long the ticket is good once the session is lost.
+    pub(crate) resume_window: Duration,
 }
 
 impl Accept {
-    pub(crate) fn to_payload(self) -> [u8; PAYLOAD_BYTES] {
-        let idle = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+    pub(crate) fn to_payload(self, ticket: &Ticket) -> Zeroizing<[u8; PAYLOAD_BYTES]> {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let ticket = ticket.to_bytes();
         let bytes = self
             .version
             .to_le_bytes()
@@ -296,24 +307,28 @@ impl Accept {
             .chain([self.suite, 0])
             .chain(self.connection.to_le_bytes())
             .chain(self.server_time.as_nanos().to_le_bytes())
-            .chain(idle.to_le_bytes());
-        let mut out = [0; PAYLOAD_BYTES];
+            .chain(millis(self.idle_timeout).to_le_bytes())
+            .chain(millis(self.resume_window).to_le_bytes())
+            .chain(ticket.iter().copied());
+        let mut out = Zeroizing::new([0; PAYLOAD_BYTES]);
         out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = byte);
         out
     }
 
-    pub(crate) fn parse_payload(bytes: &[u8; PAYLOAD_BYTES]) -> Result<Self, ReadError> {
+    pub(crate) fn parse_payload(bytes: &[u8; PAYLOAD_BYTES]) -> Result<(Self, Ticket), ReadError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u16()?;
         let suite = reader.u8()?;
         reader.u8()?;
-        Ok(Self {
+        let accept = Self {
             version,
             suite,
             connection: reader.u32()?,
             server_time: Timestamp::from_nanos(reader.u64()?),
             idle_timeout: Duration::from_millis(u64::from(reader.u32()?)),
-        })
+            resume_window: Duration::from_millis(u64::from(reader.u32()?)),
+        };
+        Ok((accept, Ticket::read(&mut reader)?))
     }
 }
 

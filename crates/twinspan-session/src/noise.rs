@@ -13,13 +13,14 @@ use twinspan_core::aead::TAG_BYTES;
 use zeroize::Zeroizing;
 
 use crate::identity::{KeyPair, PublicKey, sha256};
+use crate::ticket::TICKET_BYTES;
 
 const NAME: &[u8] = b"Noise_NKpsk2_25519_ChaChaPoly_SHA256";
 
 /// Bytes of message 1: an ephemeral key and the tag of an empty payload.
 pub(crate) const MESSAGE_1_BYTES: usize = 32 + TAG_BYTES;
 /// Bytes of the payload of message 2.
-pub(crate) const PAYLOAD_BYTES: usize = 24;
+pub(crate) const PAYLOAD_BYTES: usize = 24 + TICKET_BYTES;
 /// Bytes of message 2.
 pub(crate) const MESSAGE_2_BYTES: usize = 32 + PAYLOAD_BYTES + TAG_BYTES;
 
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
 
     const PROLOGUE: &[u8] = b"all of HELLO before the Noise message";
-    const PAYLOAD: [u8; PAYLOAD_BYTES] = *b"ids, suite, server time.";
+    const PAYLOAD: [u8; PAYLOAD_BYTES] = [0x5a; PAYLOAD_BYTES];
 
     struct Made {
         message_1: [u8; MESSAGE_1_BYTES],
@@ -259,8 +260,8 @@ mod tests {
             .map(|builder| builder.fixed_ephemeral_key_for_testing_only(&[3; 32]))
             .and_then(snow::Builder::build_responder)
             .unwrap();
-        let mut buffer = [0; 256];
-        let mut read = [0; 256];
+        let mut buffer = [0; 512];
+        let mut read = [0; 512];
 
         let made = ours();
         let len = initiator.write_message(&[], &mut buffer).unwrap();

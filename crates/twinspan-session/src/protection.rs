@@ -54,7 +54,7 @@ pub(crate) enum Role {
     Server,
 }
 
-fn key_and_iv(cipher: Cipher, secret: &Secret) -> Option<(Secret, [u8; NONCE_BYTES])> {
+pub(crate) fn key_and_iv(cipher: Cipher, secret: &Secret) -> Option<(Secret, [u8; NONCE_BYTES])> {
     let mut key = Secret::new([0; 32]);
     let mut iv = [0; NONCE_BYTES];
     expand(secret, b"twinspan v1 key", cipher, key.as_mut_slice())?;

@@ -23,10 +23,13 @@ pub enum RefuseReason {
     Draining = 7,
     /// The user is let in no more, for a time or for good.
     Banned = 8,
+    /// The resume ticket is good no longer: its session ended otherwise than by being lost, was
+    /// lost too long ago, or was resumed before.
+    Ticket = 9,
 }
 
 impl RefuseReason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Full,
         Self::TokenExpired,
         Self::TokenSpent,
@@ -35,11 +38,12 @@ impl RefuseReason {
         Self::Suite,
         Self::Draining,
         Self::Banned,
+        Self::Ticket,
     ];
 
     /// Whether it is about the token that the client brought, and so the client's fault.
     pub(crate) const fn is_about_token(self) -> bool {
-        matches!(self, Self::TokenExpired | Self::TokenSpent | Self::TokenInvalid)
+        matches!(self, Self::TokenExpired | Self::TokenSpent | Self::TokenInvalid | Self::Ticket)
     }
 
     /// The reason with this number on the wire.
@@ -58,6 +62,7 @@ impl RefuseReason {
             Self::Suite => "refused: no common cipher",
             Self::Draining => "refused: server is draining",
             Self::Banned => "refused: banned",
+            Self::Ticket => "refused: ticket good no longer",
         }
     }
 }
@@ -90,6 +95,8 @@ pub enum CloseReason {
     PeerUnresponsive,
     /// As many packets were sent under one key as may be.
     KeyWornOut,
+    /// The client came back with its ticket: another session goes on in its place.
+    Replaced,
     /// The server did not take the client.
     Refused(RefuseReason),
     /// A number that this version does not know.
@@ -115,6 +122,7 @@ impl CloseReason {
             Self::Kicked => 9,
             Self::PeerUnresponsive => 10,
             Self::KeyWornOut => 11,
+            Self::Replaced => 12,
             Self::Refused(reason) => REFUSED + reason as u8,
             Self::Other(number) => number,
         }
@@ -135,11 +143,21 @@ impl CloseReason {
             9 => Self::Kicked,
             10 => Self::PeerUnresponsive,
             11 => Self::KeyWornOut,
+            12 => Self::Replaced,
             other => number
                 .checked_sub(REFUSED)
                 .and_then(RefuseReason::from_wire)
                 .map_or(Self::Other(other), Self::Refused),
         }
+    }
+
+    /// Whether a session that ended so was lost, not left: its client may come back with its ticket,
+    /// or has, and a world keeps its place for a while.
+    pub const fn may_resume(self) -> bool {
+        matches!(
+            self,
+            Self::IdleTimeout | Self::PeerUnresponsive | Self::KeyWornOut | Self::Replaced
+        )
     }
 
     /// The name that people and summaries use.
@@ -157,6 +175,7 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::PeerUnresponsive => "peer unresponsive",
             Self::KeyWornOut => "key worn out",
+            Self::Replaced => "replaced",
             Self::Refused(reason) => reason.name(),
             Self::Other(_) => "other",
         }
@@ -187,7 +206,7 @@ mod tests {
     fn refusals_follow_at_32() {
         assert_eq!(CloseReason::Refused(RefuseReason::Full).to_wire(), 33);
         assert_eq!(CloseReason::from_wire(34), CloseReason::Refused(RefuseReason::TokenExpired));
-        assert_eq!(CloseReason::from_wire(41), CloseReason::Other(41));
+        assert_eq!(CloseReason::from_wire(42), CloseReason::Other(42));
         assert_eq!(CloseReason::from_wire(10), CloseReason::PeerUnresponsive);
         assert_eq!(CloseReason::Other(99).to_string(), "reason 99");
     }

@@ -148,6 +148,10 @@ pub struct EndpointStats {
     pub draining: u64,
     /// Refused: the user is banned.
     pub banned: u64,
+    /// Refused: the resume ticket was good no longer.
+    pub ticket_bad: u64,
+    /// Sessions that were set up with a resume ticket.
+    pub resumed: u64,
     /// Handshakes in progress that gave way or ran out of time.
     pub handshakes_lost: u64,
     /// Sessions set up.

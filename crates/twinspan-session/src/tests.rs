@@ -1,6 +1,7 @@
 //! Two-ended tests over a seeded link that loses, delays, duplicates and reorders.
 
 mod delivery;
+mod differential;
 mod gate;
 mod handshake;
 mod hostile;
@@ -8,4 +9,5 @@ mod latency;
 mod life;
 mod moves;
 mod rekey;
+mod resume;
 mod rig;

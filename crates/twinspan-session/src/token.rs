@@ -24,6 +24,8 @@ const LAYOUT: u8 = 1;
 /// Bytes of the public part.
 pub(crate) const PUBLIC_PART_BYTES: usize = 32;
 const PRIVATE_TEXT_BYTES: usize = 64;
+/// Bytes of the private part's text behind psk and user.
+pub(crate) const PRIVATE_REST_BYTES: usize = PRIVATE_TEXT_BYTES - 32 - 8;
 /// Bytes of the sealed private part.
 pub(crate) const PRIVATE_PART_BYTES: usize = PRIVATE_TEXT_BYTES + TAG_BYTES;
 
@@ -64,12 +66,18 @@ impl PublicPart {
 pub(crate) struct PrivatePart {
     pub(crate) psk: Secret,
     pub(crate) user: UserId,
+    /// Zero in a token; a resume ticket has more to say.
+    pub(crate) rest: [u8; PRIVATE_REST_BYTES],
 }
 
 /// Seals the private part under a key that this token alone has.
-fn seal(key: &TokenKey, public: &[u8; PUBLIC_PART_BYTES], private: &PrivatePart) -> Option<Sealed> {
+pub(crate) fn seal(
+    key: &TokenKey,
+    public: &[u8; PUBLIC_PART_BYTES],
+    private: &PrivatePart,
+) -> Option<Sealed> {
     let mut out = Zeroizing::new([0; PRIVATE_PART_BYTES]);
-    let text = private.psk.iter().copied().chain(private.user.0.to_le_bytes());
+    let text = private.psk.iter().copied().chain(private.user.0.to_le_bytes()).chain(private.rest);
     out.iter_mut().zip(text).for_each(|(out, byte)| *out = byte);
     let (cipher, nonce) = token_cipher(key, public)?;
     let (text, room) = out.split_at_mut(PRIVATE_TEXT_BYTES);
@@ -92,7 +100,7 @@ pub(crate) fn open(
     let mut reader = Reader::new(text.as_slice());
     let psk = Secret::new(reader.array().ok()?);
     let user = UserId(reader.u64().ok()?);
-    Some(PrivatePart { psk, user })
+    Some(PrivatePart { psk, user, rest: reader.array().ok()? })
 }
 
 fn token_cipher(key: &TokenKey, public: &[u8; PUBLIC_PART_BYTES]) -> Option<(LessSafeKey, Nonce)> {
@@ -136,7 +144,7 @@ impl TokenIssuer {
             token_key_id: self.key.key_id(),
             server_key_id: self.server.key_id(),
         };
-        let private = PrivatePart { psk, user };
+        let private = PrivatePart { psk, user, rest: [0; PRIVATE_REST_BYTES] };
         #[expect(clippy::expect_used, reason = "key, nonce and text have the cipher's fixed sizes")]
         let sealed = seal(&self.key, &public.to_bytes(), &private).expect("sizes are fixed");
         ConnectToken { server, server_key: self.server, psk: private.psk, user, public, sealed }
@@ -155,6 +163,17 @@ pub struct ConnectToken {
 }
 
 impl ConnectToken {
+    pub(crate) const fn of_parts(
+        server: SocketAddr,
+        server_key: PublicKey,
+        psk: Secret,
+        user: UserId,
+        public: PublicPart,
+        sealed: Sealed,
+    ) -> Self {
+        Self { server, server_key, psk, user, public, sealed }
+    }
+
     /// Where the server is, as the issuer knows it.
     pub const fn server_addr(&self) -> SocketAddr {
         self.server

@@ -14,9 +14,10 @@ use twinspan_provider::{
     BindError, Machine, NetworkProvider, RandomProvider, UdpError, UdpOptions, drive,
 };
 use twinspan_reliable::{Channel, Delivery, SendError as QueueError};
-use twinspan_session::{CloseReason, ConnectToken, CryptoSuite, Endpoint, SendError};
+use twinspan_session::{CloseReason, ConnectToken, Endpoint, SendError};
 use twinspan_world::{EntityId, EntityState};
 
+use super::measured_suite;
 use super::server::lock;
 use crate::client::{Client, Intent, Notice};
 use crate::config::ClientConfig;
@@ -176,7 +177,7 @@ async fn start(
     let socket = env.bind_udp(local, &options).await?;
     let client = Client::new(
         config,
-        Arc::new(CryptoSuite::detect()),
+        Arc::new(measured_suite()),
         token,
         server,
         env.secrets(),

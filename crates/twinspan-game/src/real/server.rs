@@ -15,11 +15,10 @@ use twinspan_provider::{
     BindError, Machine, RandomProvider, SocketReport, TimeProvider, UdpError, UdpSocket, drive,
 };
 use twinspan_relay::RelayConfigError;
-use twinspan_session::{
-    ConnectToken, CryptoSuite, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId,
-};
+use twinspan_session::{ConnectToken, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
 use super::door::{RelayDoor, ServerSocket};
+use super::measured_suite;
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::server::{Server, ServerKeys, ServerMessages, StatsSnapshot, WorldSnapshot};
@@ -268,7 +267,7 @@ async fn start(
         secrets: env.secrets(),
         epoch_nanos,
     };
-    let suites = Arc::new(CryptoSuite::detect());
+    let suites = Arc::new(measured_suite());
     let mut server = Server::new(config, suites, keys, secrets, &mut |name| env.stream(name, 0))?;
     if let Some(messages) = messages {
         server.set_messages(messages);

@@ -7,6 +7,7 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 
+use super::resume::{Entry, Tickets};
 use super::{Endpoint, Target};
 use crate::config::SessionConfig;
 use crate::cookie::{CookieSubject, Cookies};
@@ -15,13 +16,14 @@ use crate::gate::{Gate, HandshakeFault};
 use crate::handshakes::{HalfOpen, Handshakes, SpentTokens};
 use crate::header::{HEADER_BYTES, Header};
 use crate::identity::{KeyPair, ServerIdentity, TokenKey};
-use crate::messages::{
-    ACCEPT_BYTES, Accept, Hello, PublicMacs, VERSION, accept, kind, refuse, retry,
-};
+use crate::keyring::{Keyring, Sealed};
+use crate::messages::{ACCEPT_BYTES, Accept, Hello, VERSION, accept, kind, refuse, retry};
 use crate::noise::respond;
 use crate::protection::DirectionKey;
 use crate::reason::{CloseReason, RefuseReason};
 use crate::stats::DropCause;
+use crate::suite::choose;
+use crate::ticket::run_of;
 use crate::token::{PublicPart, open};
 
 /// A datagram that answers a handshake, until it is sent.
@@ -68,12 +70,9 @@ pub(super) struct Door {
     pub(super) secrets: Box<dyn SecretSource>,
     pub(super) handshakes: Handshakes,
     pub(super) spent: SpentTokens,
+    pub(super) tickets: Tickets,
     pub(super) draining: bool,
-    identity: ServerIdentity,
-    server_key_id: u32,
-    token_key: TokenKey,
-    token_key_id: u32,
-    macs: PublicMacs,
+    pub(super) keyring: Keyring,
     cookies: Cookies,
     unix_at_start_s: u64,
 }
@@ -88,15 +87,12 @@ impl Door {
     ) -> Self {
         Self {
             cookies: Cookies::new(Timestamp::START, secrets.as_mut()),
+            tickets: Tickets::new(config, secrets.as_mut()),
             secrets,
             handshakes: Handshakes::new(config.handshakes_max, config.handshake_deadline),
             spent: SpentTokens::new(config.spent_tokens_max),
             draining: false,
-            server_key_id: identity.key_id(),
-            token_key_id: token_key.key_id(),
-            macs: PublicMacs::new(&identity.public_key()),
-            identity,
-            token_key,
+            keyring: Keyring::new(identity, token_key),
             unix_at_start_s,
         }
     }
@@ -120,14 +116,17 @@ impl Endpoint {
         if kind != kind::HELLO {
             return Err(DropCause::Unexpected);
         }
-        let hello = Hello::parse(bytes, &self.door.macs)?;
+        let hello = Hello::parse(bytes)?;
         let public = PublicPart::parse(&hello.token_public).map_err(|_| DropCause::Malformed)?;
         let door = &mut self.door;
+        // The token names the key: one mac, however many keys are live.
+        let identity = door.keyring.identity(public.server_key_id).ok_or(DropCause::BadMac1)?;
+        hello.verify(&identity.macs)?;
         door.cookies.advance(now, door.secrets.as_mut());
         let subject = CookieSubject { peer, nonce: &hello.nonce, token_id: &public.id };
         if hello.cookie == [0; 16] {
             let cookie = door.cookies.make(subject);
-            let message = retry(&hello.nonce, &cookie, &door.macs);
+            let message = retry(&hello.nonce, &cookie, &identity.macs);
             self.answer(Answer::new(peer, &message))?;
             self.stats.cookie_missing += 1;
             return Ok(());
@@ -145,6 +144,7 @@ impl Endpoint {
         if !gate.allow_handshake(now, peer.ip()) {
             return Err(DropCause::Throttled);
         }
+        let macs = identity.macs.clone();
         match self.admit(now, peer, &hello, &public, gate) {
             Ok(result) => {
                 if result == Err(DropCause::HelloBad) {
@@ -156,7 +156,7 @@ impl Endpoint {
                 if reason.is_about_token() {
                     gate.on_failure(now, peer.ip(), HandshakeFault::Token(reason));
                 }
-                let message = refuse(&hello.nonce, &hello.cookie, reason, &self.door.macs);
+                let message = refuse(&hello.nonce, &hello.cookie, reason, &macs);
                 self.answer(Answer::new(peer, &message))?;
                 self.count_refusal(reason);
                 Ok(())
@@ -183,6 +183,7 @@ impl Endpoint {
             RefuseReason::Suite => &mut stats.suite_unknown,
             RefuseReason::Draining => &mut stats.draining,
             RefuseReason::Banned => &mut stats.banned,
+            RefuseReason::Ticket => &mut stats.ticket_bad,
         } += 1;
     }
 
@@ -205,19 +206,21 @@ impl Endpoint {
     ) -> Result<Result<(), DropCause>, RefuseReason> {
         let cipher = self.choose(hello)?;
         let door = &self.door;
-        let expected = (door.token_key_id, door.server_key_id);
-        if (public.token_key_id, public.server_key_id) != expected {
-            return Err(RefuseReason::TokenInvalid);
-        }
+        let sealed = door.keyring.sealed(public.token_key_id).ok_or(RefuseReason::TokenInvalid)?;
         if public.expires_at_unix_s <= door.unix_s(now) {
             return Err(RefuseReason::TokenExpired);
         }
-        let private = open(&door.token_key, &hello.token_public, &hello.token_private)
+        let (Sealed::Token(key) | Sealed::Ticket(key)) = sealed;
+        let private = open(key, &hello.token_public, &hello.token_private)
             .ok_or(RefuseReason::TokenInvalid)?;
+        let entry = match sealed {
+            Sealed::Token(_) => Entry::Token,
+            Sealed::Ticket(_) => Entry::Ticket { run: run_of(&private) },
+        };
         if !gate.allow_user(now, private.user) {
             return Err(RefuseReason::Banned);
         }
-        self.check_place(now, &public.id)?;
+        self.check_entry(now, entry, &public.id)?;
         // Were the queue full, the X25519 below would be for nothing.
         if self.answers.len() >= self.common.config.answers_max {
             return Ok(Err(DropCause::AnswersFull));
@@ -229,10 +232,14 @@ impl Endpoint {
             connection: server_id,
             server_time: now,
             idle_timeout: self.common.config.idle_timeout,
+            resume_window: self.common.config.resume.window,
         };
+        let issued = self.issue_ticket(now, public, private.user);
+        let (ticket, ticket_public) = issued.ok_or(RefuseReason::TokenInvalid)?;
         let ephemeral = KeyPair::generate(self.door.secrets.as_mut());
-        let pair = self.door.identity.pair();
-        let payload = payload.to_payload();
+        let identity = self.door.keyring.identity(public.server_key_id);
+        let pair = identity.ok_or(RefuseReason::TokenInvalid)?.pair();
+        let payload = payload.to_payload(&ticket);
         let made = respond(hello.prologue, pair, &hello.noise, &private.psk, &ephemeral, &payload);
         let Ok((noise, split)) = made else { return Ok(Err(DropCause::HelloBad)) };
         while let Some(order) = self.door.handshakes.surplus(&public.id) {
@@ -244,6 +251,8 @@ impl Endpoint {
             mac1: hello.mac1,
             token_id: public.id,
             token_expires_at_unix_s: public.expires_at_unix_s,
+            entry,
+            ticket: ticket_public.id,
             user: private.user,
             client_id: hello.connection,
             server_id,
@@ -257,7 +266,7 @@ impl Endpoint {
         Ok(self.answer(Answer::new(peer, &message)))
     }
 
-    /// The client's first version and suite that this server has too.
+    /// The cipher for a client with which there is a version in common.
     fn choose(&self, hello: &Hello<'_>) -> Result<Cipher, RefuseReason> {
         if self.door.draining {
             return Err(RefuseReason::Draining);
@@ -265,9 +274,7 @@ impl Endpoint {
         if !hello.versions.contains(&VERSION) {
             return Err(RefuseReason::Version);
         }
-        let own = self.common.suites.ciphers();
-        let offered = hello.suites.iter().filter_map(|suite| Cipher::from_wire(*suite));
-        offered.into_iter().find(|cipher| own.contains(cipher)).ok_or(RefuseReason::Suite)
+        choose(&hello.suites, self.common.suites.ciphers()).ok_or(RefuseReason::Suite)
     }
 
     /// A connection id that nobody has and that leads to this shard. Ids are spread evenly, so as

@@ -1,6 +1,7 @@
 //! Golden bytes of the handshake messages, and what their parsers refuse.
 
 use super::*;
+use crate::noise::Secret;
 use proptest::prelude::*;
 
 fn macs() -> PublicMacs {
@@ -21,6 +22,11 @@ fn hello() -> Vec<u8> {
     let mut out = vec![0xff; HELLO_BYTES];
     assert!(hello.write(&mut out));
     out
+}
+
+fn parse(bytes: &[u8]) -> Result<Hello<'_>, DropCause> {
+    let hello = Hello::parse(bytes)?;
+    hello.verify(&macs()).map(|()| hello)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -44,7 +50,7 @@ fn hello_has_its_golden_bytes() {
     assert!(bytes[244..].iter().all(|byte| *byte == 0));
     assert_eq!(bytes.len(), 1_200);
 
-    let hello = Hello::parse(&bytes, &macs()).unwrap();
+    let hello = parse(&bytes).unwrap();
     assert_eq!(hello.nonce, [0x11; 16]);
     assert_eq!(hello.connection, 0xa1b2_c3d4);
     assert_eq!(hello.versions, [1, 0, 0, 0]);
@@ -85,13 +91,26 @@ fn accept_has_its_golden_bytes() {
         connection: 0x0102_0304,
         server_time: Timestamp::from_nanos(0x1122_3344_5566_7788),
         idle_timeout: Duration::from_secs(20),
+        resume_window: Duration::from_secs(30),
     };
-    let bytes = payload.to_payload();
-    assert_eq!(hex(&bytes), "01000200040302018877665544332211204e000000000000");
-    assert_eq!(Accept::parse_payload(&bytes), Ok(payload));
+    let ticket = Ticket {
+        psk: Secret::new([0x77; 32]),
+        public: [0x88; PUBLIC_PART_BYTES],
+        private: [0x99; PRIVATE_PART_BYTES],
+    };
+    let bytes = payload.to_payload(&ticket);
+    let expected = [
+        "01000200040302018877665544332211204e000030750000",
+        &"77".repeat(32),
+        &"88".repeat(32),
+        &"99".repeat(80),
+    ];
+    assert_eq!(hex(bytes.as_slice()), expected.concat());
+    let (parsed, again) = Accept::parse_payload(&bytes).unwrap();
+    assert_eq!((parsed, again.to_bytes()), (payload, ticket.to_bytes()));
 
     let bytes = accept(&[0x11; 16], &[0x66; MESSAGE_2_BYTES]);
-    let expected = ["0000000003010100000000000000", &"11".repeat(16), &"66".repeat(72)];
+    let expected = ["0000000003010100000000000000", &"11".repeat(16), &"66".repeat(216)];
     assert_eq!(hex(&bytes), expected.concat());
     assert_eq!(parse_accept(&bytes, &[0x11; 16]), Ok(&[0x66; MESSAGE_2_BYTES]));
 }
@@ -119,12 +138,12 @@ fn a_changed_answer_is_dropped() {
 fn a_hello_of_another_length_or_with_a_changed_byte_is_dropped() {
     let made = hello();
     for len in 0..made.len() {
-        assert_eq!(Hello::parse(&made[..len], &macs()).err(), Some(DropCause::Malformed));
+        assert_eq!(parse(&made[..len]).err(), Some(DropCause::Malformed));
     }
     for index in HEADER_BYTES..made.len() {
         let mut forged = made.clone();
         forged[index] ^= 0x80;
-        match Hello::parse(&forged, &macs()) {
+        match parse(&forged) {
             // The cookie is checked by the cookies.
             Ok(hello) => assert!((COOKIE_AT..PADDING_AT).contains(&index), "{hello:?}"),
             Err(cause) => assert!(matches!(cause, DropCause::Malformed | DropCause::BadMac1)),
@@ -136,7 +155,7 @@ proptest! {
     #[test]
     fn any_bytes_parse_or_name_a_reason(bytes in prop::collection::vec(any::<u8>(), 0..1_300)) {
         let macs = macs();
-        prop_assert!(Hello::parse(&bytes, &macs).is_err());
+        prop_assert!(parse(&bytes).is_err());
         prop_assert!(parse_retry(&bytes, &[0; 16], &macs).is_err());
         prop_assert!(parse_refuse(&bytes, &[0; 16], &[0; 16], &macs).is_err());
         let _ = parse_accept(&bytes, &[0; 16]);

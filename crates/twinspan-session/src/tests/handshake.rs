@@ -8,6 +8,7 @@ use twinspan_core::random::Stream;
 use twinspan_core::steer::Steering;
 
 use super::rig::*;
+use crate::messages::PublicMacs;
 use crate::{
     ClientState, CloseReason, CryptoSuite, PublicKey, RefuseReason, ServerIdentity, SessionConfig,
     TokenIssuer, TokenKey, UserId, handshake_nonce,
@@ -34,7 +35,7 @@ fn a_client_gets_in_and_both_ends_agree() {
 fn the_handshake_takes_two_round_trips_and_small_answers() {
     let (rig, _) = Rig::connected(1, Link::CLEAN);
     let lens: Vec<usize> = rig.sent.iter().map(|sent| sent.bytes.len()).take(4).collect();
-    assert_eq!(lens, [1_200, 62, 1_200, 102]);
+    assert_eq!(lens, [1_200, 62, 1_200, 246]);
     let sealed = rig.sent_since(4, true);
     assert_eq!(sealed[0].len(), 14 + 1 + 16, "the confirming PING");
 }
@@ -108,12 +109,87 @@ fn the_servers_ids_lead_to_its_shard() {
 }
 
 #[test]
-fn the_clients_first_cipher_that_the_server_has_is_chosen() {
-    let mut rig = Rig::with(1, Link::CLEAN, SessionConfig::default(), aes());
-    let token = rig.token();
-    rig.add_client_with(&token, Arc::new(CryptoSuite::CHACHA_FIRST));
+fn the_cipher_that_costs_both_ends_least_is_chosen() {
+    let (aes, cha) = (CryptoSuite::AES_FIRST, CryptoSuite::CHACHA_FIRST);
+    for (server, client, chosen) in [
+        (aes, cha, Cipher::Aes128Gcm),
+        (cha, aes, Cipher::Aes128Gcm),
+        (cha, cha, Cipher::ChaCha20Poly1305),
+    ] {
+        let mut rig = Rig::with(1, Link::CLEAN, SessionConfig::default(), Arc::new(server));
+        let token = rig.token();
+        rig.add_client_with(&token, Arc::new(client));
+        rig.connect();
+        assert_eq!(rig.clients[0].cipher(), Some(chosen));
+    }
+}
+
+/// Someone on the path who knows the server's public key, and so can make a right mac1, leaves only
+/// the dearest cipher in the offer.
+#[test]
+fn an_offer_changed_on_the_path_is_dropped() {
+    let mut rig = Rig::new(1, Link::CLEAN);
+    rig.add_client();
+    assert!(rig.run_until(ms(500), |rig| rig.clients[0].stats().retries == 1));
+    rig.flush();
+    let hello = rig.sent_since(0, true).pop().unwrap();
+    let macs = PublicMacs::new(&rig.token().server_key());
+    let mut forged = hello.clone();
+    forged[43..52].copy_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0]);
+    rig.deliver_to_server(client_addr(0), &forged);
+    assert_eq!(rig.endpoint.stats().drops.bad_mac1, 1);
+    let mac1 = macs.mac1_of(&forged[..212]);
+    forged[212..228].copy_from_slice(&mac1);
+    rig.deliver_to_server(client_addr(0), &forged);
+    assert_eq!(rig.endpoint.stats().drops.hello_bad, 1);
+    assert_eq!(rig.endpoint.stats().accepted, 0);
     rig.connect();
-    assert_eq!(rig.clients[0].cipher(), Some(Cipher::ChaCha20Poly1305));
+    assert_eq!(rig.clients[0].cipher(), Some(Cipher::Aes128Gcm));
+}
+
+#[test]
+fn tokens_of_the_key_before_are_good_until_the_next_rotation() {
+    let mut rig = Rig::new(1, Link::CLEAN);
+    let mut secrets = Stream::new(7, "rotation", 0);
+    let old = rig.token();
+    let (identity, key) = (ServerIdentity::new(&mut secrets), TokenKey::new(&mut secrets));
+    let issuer = TokenIssuer::new(key.clone(), identity.public_key());
+    let new = issuer.issue(&mut secrets, UserId(2), server_addr(), EXPIRES);
+    assert_eq!(rig.endpoint.rotate_identity(identity), None);
+    assert_eq!(rig.endpoint.rotate_token_key(key), None);
+    rig.add_client_with(&old, aes());
+    rig.add_client_with(&new, aes());
+    rig.connect();
+
+    let old = rig.token();
+    let (identity, key) = (ServerIdentity::new(&mut secrets), TokenKey::new(&mut secrets));
+    assert_eq!(rig.endpoint.rotate_identity(identity), Some(old.server_key()));
+    assert!(rig.endpoint.rotate_token_key(key).is_some());
+    rig.add_client_with(&old, aes());
+    let new = issuer.issue(&mut secrets, UserId(3), server_addr(), EXPIRES);
+    rig.add_client_with(&new, aes());
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.clients[2].state(), ClientState::Connecting, "its key is gone: silence");
+    assert_eq!(rig.clients[3].state(), ClientState::Connected);
+
+    rig.endpoint.retire_old_keys();
+    let new = issuer.issue(&mut secrets, UserId(4), server_addr(), EXPIRES);
+    rig.add_client_with(&new, aes());
+    rig.run_for(ms(1_000));
+    assert_eq!(rig.clients[4].state(), ClientState::Connecting);
+    assert_eq!(rig.clients[3].state(), ClientState::Connected, "sessions do not notice");
+    assert!(rig.endpoint.stats().drops.bad_mac1 > 0);
+}
+
+#[test]
+fn a_token_key_that_is_gone_is_refused() {
+    let mut rig = Rig::new(1, Link::CLEAN);
+    let mut secrets = Stream::new(7, "rotation", 0);
+    rig.endpoint.rotate_token_key(TokenKey::new(&mut secrets));
+    rig.endpoint.retire_old_keys();
+    rig.add_client();
+    rig.run_for(ms(500));
+    assert_eq!(rig.clients[0].state(), refused(RefuseReason::TokenInvalid));
 }
 
 #[test]
@@ -394,7 +470,7 @@ fn a_forged_answer_does_not_disturb_a_handshake() {
         }
     }
     assert_eq!(rig.clients[0].state(), ClientState::Connecting);
-    assert_eq!(rig.clients[0].drops().total(), 2 * (62 + 102));
+    assert_eq!(rig.clients[0].drops().total(), 2 * (62 + 246));
     rig.connect();
 }
 

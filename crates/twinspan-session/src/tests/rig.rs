@@ -13,8 +13,8 @@ use twinspan_reliable::{Channel, Delivery, StreamId};
 
 use crate::{
     ClientEvent, ClientSession, ClientState, CloseReason, ConnectToken, CryptoSuite, Endpoint,
-    EndpointEvent, Gate, OpenGate, ServerIdentity, SessionConfig, SessionKey, TokenIssuer,
-    TokenKey, UserId,
+    EndpointEvent, Gate, OpenGate, ResumeTicket, ServerIdentity, SessionConfig, SessionKey,
+    TokenIssuer, TokenKey, UserId,
 };
 
 /// What the wall clock shows when a test begins.
@@ -57,6 +57,7 @@ impl Link {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
     Established(SessionKey, UserId, SocketAddr, Cipher),
+    Resumed(SessionKey, UserId, Option<SessionKey>),
     Message(SessionKey, Channel, Vec<u8>),
     Acked(SessionKey, u32),
     Moved(SessionKey, SocketAddr),
@@ -204,6 +205,22 @@ impl Rig {
             config,
             suites,
             token,
+            server_addr(),
+            Box::new(Stream::new(self.seed, "client secrets", index as u64)),
+            Stream::new(self.seed, "client jitter", index as u64),
+        );
+        self.clients.push(client.unwrap());
+        self.client_told.push(Vec::new());
+        index
+    }
+
+    /// A client that comes back with a ticket.
+    pub(super) fn resume_client(&mut self, ticket: &ResumeTicket) -> usize {
+        let index = self.clients.len();
+        let client = ClientSession::resume(
+            self.config.clone(),
+            aes(),
+            ticket,
             server_addr(),
             Box::new(Stream::new(self.seed, "client secrets", index as u64)),
             Stream::new(self.seed, "client jitter", index as u64),
@@ -401,7 +418,10 @@ fn keys(seed: u64) -> (ServerIdentity, TokenKey) {
 
 fn note(event: &EndpointEvent<'_>) -> Told {
     match *event {
-        EndpointEvent::Established { session, user, peer, cipher } => {
+        EndpointEvent::Established { session, user, resumed: Some(resumed), .. } => {
+            Told::Resumed(session, user, resumed.old)
+        }
+        EndpointEvent::Established { session, user, peer, cipher, .. } => {
             Told::Established(session, user, peer, cipher)
         }
         EndpointEvent::Message { session, channel, bytes } => {
