@@ -118,7 +118,14 @@ pub struct SimRunArgs {
     /// Clients
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
     pub clients: u32,
-    /// Virtual seconds under faults; the healing and the drain that follow are not counted
+    /// Scenario hostile: datagrams that the server is sent
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000_000))]
+    pub datagrams: u64,
+    /// Scenario hostile: protect packets by the real ciphers, not by the simulator's tag
+    #[arg(long)]
+    pub real_ciphers: bool,
+    /// Scenario world: virtual seconds under faults; the healing and the drain that follow are not
+    /// counted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
     /// The seed: the run is a function of it and of the other arguments
@@ -134,6 +141,8 @@ pub struct SimRunArgs {
 pub enum ScenarioName {
     /// The world server, its clients and bots, under loss, jitter, duplication and reordering
     World,
+    /// The world server under mutated datagrams of strangers and traitors, while players play
+    Hostile,
 }
 
 /// `twinspan bench`.

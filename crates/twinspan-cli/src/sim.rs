@@ -1,5 +1,7 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -42,7 +44,13 @@ struct Fault {
 /// # Errors
 /// [`CommandError`] when the scenario cannot be run or its result cannot be told.
 pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
-    let ScenarioName::World = args.scenario;
+    match args.scenario {
+        ScenarioName::World => run_world(args),
+        ScenarioName::Hostile => hostile::run(args),
+    }
+}
+
+fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
     let before = process::cpu_time();
     let scenario = WorldScenario {
         clients: args.clients,

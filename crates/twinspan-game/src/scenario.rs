@@ -1,6 +1,7 @@
 //! The world in the simulator: the same server, clients and bots as on real sockets, under loss,
 //! jitter, duplication and reordering, with every promise checked.
 
+pub mod hostile;
 mod truth;
 
 use std::cell::RefCell;

@@ -282,6 +282,13 @@ impl Server {
         typed.send_all(now, message, &mut self.endpoint)
     }
 
+    /// Sessions, handshakes, ids and answers that the endpoint holds, for scenarios that look for
+    /// growth.
+    #[cfg(feature = "scenarios")]
+    pub fn held(&self) -> (usize, usize, usize, usize) {
+        self.endpoint.held()
+    }
+
     /// What was counted of typed messages so far.
     pub fn message_stats(&self) -> MessageStats {
         self.typed.as_ref().map(|typed| *typed.stats()).unwrap_or_default()

@@ -617,6 +617,13 @@ impl ClientSession {
         &self.stats.drops
     }
 
+    /// Seals `text` as the next packet, whether the protocol allows it or not: what a client that
+    /// holds a good token may send. For tests of the server; `None` before the session is set up.
+    #[cfg(feature = "fuzz")]
+    pub fn seal_text(&mut self, channel: u8, flags: u8, text: &[u8]) -> Option<Vec<u8>> {
+        Some(self.connection_mut().ok()?.seal_raw(channel, flags, text))
+    }
+
     /// The sealed connection, for tests that make it lie.
     #[cfg(test)]
     pub(crate) fn connection(&mut self) -> &mut Connection {

@@ -511,7 +511,7 @@ impl Connection {
     }
 
     /// Seals a text that the protocol would not make, for tests of the other end.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn seal_raw(&mut self, channel: u8, flags: u8, text: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; HEADER_BYTES + text.len() + TAG_BYTES];
         if let Some(room) = packet.get_mut(HEADER_BYTES..HEADER_BYTES + text.len()) {

@@ -692,8 +692,8 @@ impl Endpoint {
     }
 
     /// Sessions, handshakes, ids and answers that are held, for tests of the bounds.
-    #[cfg(test)]
-    pub(crate) fn held(&self) -> (usize, usize, usize, usize) {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn held(&self) -> (usize, usize, usize, usize) {
         (self.live, self.door.handshakes.len(), self.targets.len(), self.answers.len())
     }
 

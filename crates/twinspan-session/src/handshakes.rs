@@ -66,7 +66,7 @@ impl Handshakes {
     }
 
     /// Handshakes in progress.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -9,6 +9,8 @@ mod ends;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod messages;
