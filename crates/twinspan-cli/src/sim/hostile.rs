@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use twinspan_bench::process;
 use twinspan_game::scenario::Protection;
 use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAMES};
 
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
-use crate::process;
+
 
 /// Most sessions, handshakes, connection ids and answers that the server held at once.
 #[derive(Debug, Serialize)]

@@ -48,7 +48,7 @@ impl Targets {
     }
 
     /// Ids that are known, for tests of the bounds.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn len(&self) -> usize {
         self.sessions.len() + self.handshakes.len()
     }
