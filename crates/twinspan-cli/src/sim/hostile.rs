@@ -11,7 +11,6 @@ use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAME
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 
-
 /// Most sessions, handshakes, connection ids and answers that the server held at once.
 #[derive(Debug, Serialize)]
 struct Held {
