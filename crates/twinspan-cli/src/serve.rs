@@ -48,6 +48,10 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
     let options = ServeOptions {
         keys: Some(keys.server_keys(&config.keys)?),
         relay: config.relay_door()?,
+        previous_keys: match &config.previous_keys {
+            Some(path) => Some(KeyFile::read(path)?.server_keys(path)?),
+            None => None,
+        },
         ..ServeOptions::new(config.listen, config.server(rules))
     };
     let mut server = serve_with(options).map_err(|error| failed(args, error))?;
@@ -67,7 +71,8 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
         ready += &format!(", figures at http://{}/metrics", figures.local_addr());
     }
     say(&ready)?;
-    let asked = serve_until(&config, &server, &signals, &reloads, &mood)?;
+    let mut service = Service { config: &config, server: &server, mood: &mood, keys: names };
+    let asked = service.run(&signals, &reloads)?;
     let ended = end(&mut server, asked, &mood);
     if let Some(figures) = figures {
         figures.stop();
@@ -104,42 +109,74 @@ fn start_metrics(
     HttpServer::start_metrics(address, hosts.to_vec(), Box::new(render))
 }
 
-/// Serves until somebody asks for the end or the server ends by itself; true when asked.
-fn serve_until(
-    config: &Config,
-    server: &ServerHandle,
-    signals: &Signals,
-    reloads: &Reloads,
-    mood: &Mood,
-) -> Result<bool, CommandError> {
-    loop {
-        if signals.caught() {
-            return Ok(true);
-        }
-        if server.has_ended() {
-            return Ok(false);
-        }
-        if reloads.take() {
-            reload(config, server, mood)?;
-        }
-        thread::sleep(TURN);
-    }
+/// A server at work, and the files that it is ruled by.
+struct Service<'a> {
+    config: &'a Config,
+    server: &'a ServerHandle,
+    mood: &'a Mood,
+    /// The names of the keys in use.
+    keys: String,
 }
 
-/// Reads the rules again; rules that cannot be used leave the ones in force as they are.
-fn reload(config: &Config, server: &ServerHandle, mood: &Mood) -> Result<(), CommandError> {
-    match (&config.rules, config.read_rules()) {
-        (None, _) => say("no rules file is configured: the default rules stay"),
-        (Some(path), Ok(rules)) => {
-            server.replace_rules(rules);
-            say(&format!("rules of {} are in force", path.display()))
+impl Service<'_> {
+    /// Serves until somebody asks for the end or the server ends by itself; true when asked.
+    fn run(&mut self, signals: &Signals, reloads: &Reloads) -> Result<bool, CommandError> {
+        loop {
+            if signals.caught() {
+                return Ok(true);
+            }
+            if self.server.has_ended() {
+                return Ok(false);
+            }
+            if reloads.take() {
+                self.reload_rules()?;
+                self.reload_keys()?;
+            }
+            thread::sleep(TURN);
         }
-        (Some(_), Err(error)) => {
-            mood.reloads_failed.fetch_add(1, Ordering::Relaxed);
-            // With standard error closed the figures still tell.
-            let _ = writeln!(io::stderr(), "twinspan: the rules in force stay: {error}");
-            Ok(())
+    }
+
+    /// Reads the rules again; rules that cannot be used leave the ones in force as they are.
+    fn reload_rules(&self) -> Result<(), CommandError> {
+        let Some(path) = &self.config.rules else {
+            return say("no rules file is configured: the default rules stay");
+        };
+        match self.config.read_rules() {
+            Ok(rules) => {
+                self.server.replace_rules(rules);
+                say(&format!("rules of {} are in force", path.display()))
+            }
+            Err(error) => {
+                self.refused(&format!("the rules in force stay: {error}"));
+                Ok(())
+            }
         }
+    }
+
+    /// Reads the keys again. Others than before become the present ones, and tokens under those
+    /// before stay good until the next change; keys that cannot be used change nothing.
+    fn reload_keys(&mut self) -> Result<(), CommandError> {
+        let path = &self.config.keys;
+        let read = KeyFile::read(path).and_then(|file| Ok((file.names(), file.server_keys(path)?)));
+        match read {
+            Ok((names, _)) if names == self.keys => Ok(()),
+            Ok((names, keys)) => {
+                self.server.rotate_keys(keys);
+                self.keys.clone_from(&names);
+                say(&format!("keys of {} are in use: {names}", path.display()))
+            }
+            Err(error) => {
+                self.refused(&format!("the keys in use stay: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// A file that was read again cannot be used.
+    fn refused(&self, what: &str) {
+        self.mood.reloads_failed.fetch_add(1, Ordering::Relaxed);
+        // With standard error closed the figures still tell.
+        let _ = writeln!(io::stderr(), "twinspan: {what}");
     }
 }
 

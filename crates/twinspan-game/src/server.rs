@@ -372,6 +372,14 @@ impl Server {
         self.endpoint.close(now, session, CloseReason::Kicked);
     }
 
+    /// Makes these the server's present keys. Tokens under the ones before stay good until the next
+    /// rotation: the overlap is as long as tokens live, or as the next rotation is away. Sessions do
+    /// not notice. Keys that are present already change nothing.
+    pub fn rotate_keys(&mut self, keys: ServerKeys) {
+        let _ = self.endpoint.rotate_identity(keys.identity);
+        let _ = self.endpoint.rotate_token_key(keys.tokens);
+    }
+
     /// Takes other admission rules, and closes the sessions of users that they ban. What sources owe
     /// and what is held against players stays.
     pub fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {

@@ -55,6 +55,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The file with the server's keys.
     pub keys: PathBuf,
+    /// The file with the keys that were in use before: tokens under them are let in too.
+    pub previous_keys: Option<PathBuf>,
     /// The file with the admission rules; `None` for the default rules.
     pub rules: Option<PathBuf>,
     /// Where figures are served; `None` for nowhere.
@@ -114,6 +116,7 @@ impl Config {
         root.allow(&[
             "listen",
             "keys",
+            "previous_keys",
             "rules",
             "metrics",
             "metrics_hosts",
@@ -139,6 +142,7 @@ impl Config {
         Ok(Self {
             listen,
             keys,
+            previous_keys: root.text("previous_keys")?.map(file),
             rules: root.text("rules")?.map(file),
             metrics: root.parsed("metrics", parse_address)?,
             metrics_hosts: hosts(&root)?,
@@ -200,6 +204,9 @@ impl Config {
         // Writing into a text cannot fail.
         let _ = writeln!(text, "listen = {}", quote(&self.listen.to_string()));
         let _ = writeln!(text, "keys = {}", quoted(&self.keys));
+        if let Some(previous) = &self.previous_keys {
+            let _ = writeln!(text, "previous_keys = {}", quoted(previous));
+        }
         if let Some(rules) = &self.rules {
             let _ = writeln!(text, "rules = {}", quoted(rules));
         }
@@ -338,7 +345,7 @@ mod tests {
         for text in [
             LEAST.to_owned(),
             format!(
-                "{LEAST}rules = 'a \"b\"\\c.toml'\nmetrics = \"[::1]:9\"\nmetrics_hosts = [\"a.b\"]\n\
+                "{LEAST}previous_keys = \"old.toml\"\nrules = 'a \"b\"\\c.toml'\nmetrics = \"[::1]:9\"\nmetrics_hosts = [\"a.b\"]\n\
                  drain_s = 3\n[session]\nplayers_max = 7\nidle_timeout_s = 9\n[world]\n\
                  side_m = 96.5\nnpcs = 1\nprojectiles = 0\n[admission]\nnetworks_max = 128\n"
             ),

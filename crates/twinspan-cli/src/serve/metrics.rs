@@ -20,7 +20,7 @@ pub(super) struct ProcessFigures {
     pub(super) cpu: Duration,
     /// Whether a drain has begun.
     pub(super) draining: bool,
-    /// Rule files that were refused when they were to be read again.
+    /// Files of rules or keys that were refused when they were to be read again.
     pub(super) reloads_failed: u64,
 }
 
@@ -100,8 +100,8 @@ fn admission(page: &mut Page, stats: &StatsSnapshot, reloads_failed: u64) {
     page.counter("twinspan_networks_evicted_total", help, evicted);
     let help = "How often rules were replaced";
     page.counter("twinspan_rules_replaced_total", help, filter.replacements);
-    let help = "How often a file of rules was refused";
-    page.counter("twinspan_rules_refused_total", help, reloads_failed);
+    let help = "How often a file of rules or keys was refused when read again";
+    page.counter("twinspan_reloads_refused_total", help, reloads_failed);
 }
 
 fn world(page: &mut Page, stats: &StatsSnapshot) {

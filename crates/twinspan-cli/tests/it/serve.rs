@@ -58,6 +58,7 @@ impl Service {
         let folder = Folder::new();
         let keys = folder.file("keys.toml");
         assert_eq!(run(&["keys", "new", &keys]).code(), Some(0));
+        assert_eq!(run(&["keys", "new", &folder.file("before.toml")]).code(), Some(0));
         folder.write("rules.toml", DEFAULT_RULES);
         let config = folder.write(
             "serve.toml",
@@ -205,11 +206,61 @@ fn rules_are_read_again_and_wrong_ones_leave_the_old_in_force() {
     let told = service.server.error_line(|line| line.contains("the rules in force stay"));
     assert!(told.contains("unknown key `mesage`; did you mean `message`?"), "{told}");
     assert!(told.contains("rules.toml line "), "{told}");
-    service.wait_for("twinspan_rules_refused_total", "", |count| count == 1.0);
+    service.wait_for("twinspan_reloads_refused_total", "", |count| count == 1.0);
     service.wait_for("twinspan_handshakes_total", "refused_banned", |count| count == 1.0);
     service.wait_for("twinspan_rule_actions_total", "banned-users", |count| count == 1.0);
     service.server.signal(Signal::TERM);
     assert_eq!(service.server.end().code(), Some(0));
+}
+
+/// A token for user `user` under the keys of `file`.
+fn token(service: &Service, file: &str, user: &str) -> String {
+    let keys = service.folder.file(file);
+    let args = ["token", "--server", &service.address, "--user", user, "--key-file", &keys];
+    let made = run(&args);
+    assert_eq!(made.code(), Some(0), "{made:?}");
+    made.stdout
+}
+
+#[test]
+fn keys_rotate_while_players_play_and_old_tokens_last_until_the_next_time() {
+    let mut service = Service::start("");
+    let keys = service.folder.file("keys.toml");
+    let mut bots = service.bots(&["--bots", "2"]);
+    bots.line(|line| line.contains("2 of 2 bots in the world"));
+    let old: String = ["50", "51"].map(|user| token(&service, "keys.toml", user)).concat();
+    let (first, second) = old.split_at(old.len() / 2);
+    for (number, old_works) in [(1, true), (2, false)] {
+        fs::rename(&keys, service.folder.file(&format!("old-{number}.toml"))).unwrap();
+        assert_eq!(run(&["keys", "new", &keys]).code(), Some(0));
+        service.server.signal(Signal::HUP);
+        service.server.line(|line| line.starts_with("keys of ") && line.contains("are in use"));
+        // The new ones are taken within a tick, but the figures tell of it only by what they do.
+        let fresh = service.folder.write("fresh", &token(&service, "keys.toml", "60"));
+        let visit = |file: &str| run(&["bots", "--token-file", file, "--seconds", "1"]);
+        let played = visit(&fresh);
+        assert_eq!(played.code(), Some(0), "{played:?}");
+        let with_old = service.folder.write("old", if number == 1 { first } else { second });
+        let played = visit(&with_old);
+        let wanted = if old_works { "1 of 1 bots played" } else { "0 of 1 bots played" };
+        assert!(played.stdout.contains(wanted), "{number}: {played:?}");
+    }
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    service.server.signal(Signal::HUP);
+    let told = service.server.error_line(|line| line.contains("the keys in use stay"));
+    assert!(told.contains("can be read by others"), "{told}");
+    // Those who played all the time did not notice.
+    bots.signal(Signal::INT);
+    let ended = bots.end();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_starts_with_new_keys_takes_tokens_under_the_previous_ones() {
+    let service = Service::start("previous_keys = \"before.toml\"");
+    let file = service.folder.write("token", &token(&service, "before.toml", "7"));
+    let played = run(&["bots", "--token-file", &file, "--seconds", "1"]);
+    assert_eq!(played.code(), Some(0), "{played:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A server on a thread of its own, and the handle that its owner keeps.
 
+use core::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -78,14 +79,27 @@ struct SharedTraffic {
     bytes_out: AtomicU64,
 }
 
+/// What the server is to take in its next tick.
+#[derive(Default)]
+struct Changes {
+    rules: Option<Rules>,
+    keys: Option<ServerKeys>,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Changes")
+    }
+}
+
 /// What the server's thread and its handle share.
 #[derive(Debug, Default)]
 struct Shared {
     asked: AtomicU8,
-    /// Whether `rules` holds some that the thread has not taken yet.
-    has_rules: AtomicBool,
+    /// Whether `changes` holds some that the thread has not taken yet.
+    has_changes: AtomicBool,
     /// Locked by the thread with `try_lock` alone.
-    rules: Mutex<Option<Rules>>,
+    changes: Mutex<Changes>,
     traffic: SharedTraffic,
     /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
     world: Mutex<WorldSnapshot>,
@@ -160,6 +174,8 @@ pub struct ServeOptions {
     /// What it proves itself with and lets users in by; without them it makes fresh ones, and
     /// [`ServerHandle::token`] is the only way to its tokens.
     pub keys: Option<ServerKeys>,
+    /// The keys that were in use before those: tokens under them are good too.
+    pub previous_keys: Option<ServerKeys>,
     /// Typed messages of the application; their handlers run on the server's thread.
     pub messages: Option<ServerMessages>,
     /// How relays come to it; `None` where clients come directly alone.
@@ -169,7 +185,7 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// A server with keys of its own without messages of the application and without relays.
     pub const fn new(address: SocketAddr, config: ServerConfig) -> Self {
-        Self { address, config, keys: None, messages: None, relay: None }
+        Self { address, config, keys: None, previous_keys: None, messages: None, relay: None }
     }
 }
 
@@ -246,7 +262,7 @@ async fn start(
     epoch_nanos: u64,
     options: ServeOptions,
 ) -> Result<(Server, ServerSocket, Started), ServeError> {
-    let ServeOptions { address, mut config, keys, messages, relay } = options;
+    let ServeOptions { address, mut config, keys, previous_keys, messages, relay } = options;
     let socket = ServerSocket::bind(env, address, GATHER, relay).await?;
     let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     config.unix_at_start_s =
@@ -268,7 +284,15 @@ async fn start(
         epoch_nanos,
     };
     let suites = Arc::new(measured_suite());
-    let mut server = Server::new(config, suites, keys, secrets, &mut |name| env.stream(name, 0))?;
+    let (first, then) = match previous_keys {
+        Some(previous) => (previous, Some(keys)),
+        None => (keys, None),
+    };
+    let random = &mut |name| env.stream(name, 0);
+    let mut server = Server::new(config, suites, first, secrets, random)?;
+    if let Some(present) = then {
+        server.rotate_keys(present);
+    }
     if let Some(messages) = messages {
         server.set_messages(messages);
     }
@@ -342,9 +366,21 @@ impl ServerHandle {
 
     /// Gives the server other admission rules; it takes them within a tick.
     pub fn replace_rules(&self, rules: Rules) {
-        *lock(&self.shared.rules) = Some(rules);
-        // Pairs with the load in `Tap::take_rules`; the rules themselves travel under the lock.
-        self.shared.has_rules.store(true, Ordering::Relaxed);
+        self.change(|changes| changes.rules = Some(rules));
+    }
+
+    /// Gives the server other keys; it takes them within a tick. Tokens under the ones before stay
+    /// good until the next rotation; sessions do not notice.
+    ///
+    /// [`ServerHandle::token`] goes on with the keys that the server was started with.
+    pub fn rotate_keys(&self, keys: ServerKeys) {
+        self.change(|changes| changes.keys = Some(keys));
+    }
+
+    fn change(&self, make: impl FnOnce(&mut Changes)) {
+        make(&mut lock(&self.shared.changes));
+        // Pairs with the load in `Tap::take_changes`; the changes themselves travel under the lock.
+        self.shared.has_changes.store(true, Ordering::Relaxed);
     }
 
     /// Asks the server to tell its clients, wait for their acknowledgements, and end.
@@ -410,15 +446,19 @@ impl Tap {
         }
     }
 
-    fn take_rules(&mut self, now: Timestamp) {
-        if !self.shared.has_rules.load(Ordering::Relaxed) {
+    fn take_changes(&mut self, now: Timestamp) {
+        if !self.shared.has_changes.load(Ordering::Relaxed) {
             return;
         }
-        // A lock that is held means newer rules: they are taken in the next tick.
-        let Ok(mut waiting) = self.shared.rules.try_lock() else { return };
-        self.shared.has_rules.store(false, Ordering::Relaxed);
-        if let Some(rules) = waiting.take() {
+        // A lock that is held means newer changes: they are taken in the next tick.
+        let Ok(mut waiting) = self.shared.changes.try_lock() else { return };
+        self.shared.has_changes.store(false, Ordering::Relaxed);
+        let Changes { rules, keys } = core::mem::take(&mut *waiting);
+        if let Some(rules) = rules {
             self.server.replace_rules(now, &rules);
+        }
+        if let Some(keys) = keys {
+            self.server.rotate_keys(keys);
         }
     }
 
@@ -452,7 +492,7 @@ impl Machine for Tap {
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.obey(now);
-        self.take_rules(now);
+        self.take_changes(now);
         self.server.handle_timeout(now);
         self.publish(now);
     }
