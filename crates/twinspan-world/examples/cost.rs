@@ -110,6 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 tags.push(done);
             }
         }
+        let mut reading = Duration::ZERO;
         let began = Instant::now();
         for client in clients.iter_mut().skip(phase).step_by(usize::from(TICKS_PER_STATE)) {
             let Some(entity) = world.entity(client.id) else { continue };
@@ -134,14 +135,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             totals.keyframes += shares.keyframes;
             totals.sections += shares.sections;
             totals.left_out += plan.left_out() as u64;
-            totals.visible += visible(&world, &client.subscriptions);
             if let Some(replica) = &mut client.replica {
+                let began = Instant::now();
                 for part in 0..plan.parts() {
                     replica.apply(plan.part(part).unwrap_or_default())?;
                 }
+                reading += began.elapsed();
             }
         }
-        totals.assembly += began.elapsed();
+        totals.assembly += began.elapsed().saturating_sub(reading);
+        for client in clients.iter().skip(phase).step_by(usize::from(TICKS_PER_STATE)) {
+            totals.visible += visible(&world, &client.subscriptions);
+        }
     }
     for replica in clients.iter().filter_map(|client| client.replica.as_ref()) {
         totals.unreadable += replica.unreadable();

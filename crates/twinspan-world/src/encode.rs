@@ -6,7 +6,7 @@
 
 mod scribe;
 
-use crate::bits::{BitWriter, Packed};
+use crate::bits::BitWriter;
 use crate::content::{Content, PATH_TICKS_MAX, POSITION_ERROR, id_bits, is_slip, slip_bits};
 use crate::entity::{EntityState, Flags, HEALTH_FULL, Kind, Velocity};
 use crate::grid::{Grid, NO_CELL};
@@ -15,7 +15,7 @@ use crate::movement::{Body, TICK_SECONDS};
 use crate::roam;
 use crate::store::{Traits, state_of};
 use crate::world::World;
-use scribe::{Scribe, push_packed, push_told, stamp_of};
+use scribe::{Scribe, push_packed, push_wire, stamp_of};
 
 /// The most entities of a cell that keyframes list; a cell with more is a crowd, whose entities are
 /// told one by one as the budget allows.
@@ -54,23 +54,29 @@ struct Stamp {
 
 /// What the server compares an entity with each tick, by slot.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct Track {
     x: f64,
     z: f64,
-    y: f64,
-    rate_x: f64,
-    rate_z: f64,
-    rise: f64,
+    y: f32,
+    /// Metres per tick.
+    rate_x: f32,
+    rate_z: f32,
+    /// Metres per second.
+    rise: f32,
     /// The tick at which it would have been there, its slip included.
     base: u32,
     renew_at: u32,
-    is_in_air: bool,
     /// What it looked like when it was compared last.
-    velocity: Velocity,
+    velocity_x: f32,
+    velocity_z: f32,
     yaw: f32,
     pitch: f32,
     look: Look,
+    is_in_air: bool,
 }
+
+const _: () = assert!(size_of::<Track>() == 64);
 
 /// What rarely changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,36 +86,47 @@ struct Look {
     health: u8,
 }
 
-/// What is told of an entity, packed, by slot.
+/// What records are written from, by slot: half a line of the processor's memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wire {
+    path: u128,
+    path_since: u32,
+    traits_since: u32,
+    traits: u16,
+    path_bits: u8,
+    trait_bits: u8,
+    slip: i8,
+}
+
+const _: () = assert!(size_of::<Wire>() == 32);
+
+/// What it was packed from, and what stands for it in digests.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     content: Content,
-    path: Packed,
-    traits: Packed,
-    path_since: u32,
-    traits_since: u32,
     digest: u32,
 }
 
 /// What every record of a cell needs to know, by cell number.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 struct Head {
     serial: u32,
     /// The tick at which anything in the cell changed.
     changed: u32,
     /// Entities that all may see.
     shared: u32,
-    /// Which of the two keyframes is the newer one.
-    newer: u8,
+    /// Which of the two keyframes is the newer one, 0 or 1.
+    newer: u32,
     /// The ticks of the keyframes; 0 is none.
     keys: [u32; 2],
     /// The variants that were encoded at `made`.
     made: [u32; VARIANTS],
     offsets: [u32; VARIANTS],
     lens: [u16; VARIANTS],
-    digest_at: u32,
-    digest: u32,
 }
+
+const _: () = assert!(size_of::<Head>() == 64);
 
 /// Whom a keyframe lists.
 #[derive(Clone, Copy, Debug)]
@@ -177,9 +194,12 @@ pub struct CellEncodings {
     slot_bits: u32,
     stamps: Vec<Stamp>,
     tracks: Vec<Track>,
+    wires: Vec<Wire>,
     told: Vec<Told>,
     heads: Vec<Head>,
     members: Vec<[Members; 2]>,
+    /// Of each cell, the tick and the sum of its last digest.
+    digests: Vec<(u32, u32)>,
     arena: Vec<u8>,
     arena_max: usize,
     refused: u64,
@@ -194,21 +214,16 @@ impl CellEncodings {
         let arena_max = entities * VARIANTS * WHOLE_BITS_MAX / 16 + entities.min(numbers) * 16;
         let arena_max = arena_max + RECORD_BYTES_MAX * VARIANTS;
         let nothing = Content::of(&nobody(), world.grid().id_of(NO_CELL), 32, 0);
-        let told = Told {
-            content: nothing,
-            path: Packed::default(),
-            traits: Packed::default(),
-            path_since: 0,
-            traits_since: 0,
-            digest: 0,
-        };
+        let told = Told { content: nothing, digest: 0 };
         Self {
             tick: 0,
             cell_m: world.config().cell_metres(),
             slot_bits: slot_bits(entities),
             stamps: vec![Stamp::default(); entities],
             tracks: vec![Track::default(); entities],
+            wires: vec![Wire::default(); entities],
             told: vec![told; entities],
+            digests: vec![(0, 0); numbers],
             heads: vec![Head::default(); numbers],
             members: vec![[NOBODY; 2]; numbers],
             arena: Vec::with_capacity(arena_max),
@@ -256,23 +271,23 @@ impl CellEncodings {
         };
         if stamp.id != id.to_bits()
             || stamp.number != number
-            || track.look != Look::of(traits)
-            || (track.velocity.x, track.velocity.z) != (body.velocity.x, body.velocity.z)
-            || (track.yaw, track.pitch) != (body.yaw, body.pitch)
             || stamp.serial != grid.serial(number)
+            || track.look != Look::of(traits)
+            || (track.velocity_x, track.velocity_z) != (body.velocity.x, body.velocity.z)
+            || (track.yaw, track.pitch) != (body.yaw, body.pitch)
         {
             return false;
         }
         let ticks = f64::from(self.tick.wrapping_sub(track.base) as i32);
-        let off_x = (body.position.x - track.x - track.rate_x * ticks).abs();
-        let off_z = (body.position.z - track.z - track.rate_z * ticks).abs();
+        let off_x = (body.position.x - track.x - f64::from(track.rate_x) * ticks).abs();
+        let off_z = (body.position.z - track.z - f64::from(track.rate_z) * ticks).abs();
         if track.is_in_air {
             return off_x <= DEVIATION_MAX
                 && off_z <= DEVIATION_MAX
                 && self.tick < track.renew_at
                 && is_falling_along(track, ticks, body);
         }
-        let is_level = (body.position.y - track.y).abs() <= DEVIATION_MAX && body.velocity.y == 0.0;
+        let is_level = (body.position.y - f64::from(track.y)).abs() <= DEVIATION_MAX && body.velocity.y == 0.0;
         if !is_level || self.tick >= track.renew_at {
             return false;
         }
@@ -290,19 +305,23 @@ impl CellEncodings {
             return false;
         };
         let (x, z) = (body.position.x - track.x, body.position.z - track.z);
-        let length = track.rate_x * track.rate_x + track.rate_z * track.rate_z;
+        let (rate_x, rate_z) = (f64::from(track.rate_x), f64::from(track.rate_z));
+        let length = rate_x * rate_x + rate_z * rate_z;
         if length == 0.0 {
             return false;
         }
-        let steps = libm::round((x * track.rate_x + z * track.rate_z) / length);
+        let steps = libm::round((x * rate_x + z * rate_z) / length);
         let began = told.content.path.began;
         let slip = i64::from(self.tick.wrapping_sub(began) as i32) - steps as i64;
-        let is_there = (x - track.rate_x * steps).abs() <= DEVIATION_MAX
-            && (z - track.rate_z * steps).abs() <= DEVIATION_MAX;
+        let is_there = (x - rate_x * steps).abs() <= DEVIATION_MAX
+            && (z - rate_z * steps).abs() <= DEVIATION_MAX;
         if !is_there || !is_slip(slip) {
             return false;
         }
         told.content.slip = slip as i8;
+        if let Some(wire) = self.wires.get_mut(slot) {
+            wire.slip = slip as i8;
+        }
         told.digest =
             told.content.digest(EntityId::from_bits(stamp.id).unwrap_or(FIRST), self.cell_m);
         track.base = began.wrapping_add(slip as u32);
@@ -338,16 +357,18 @@ impl CellEncodings {
         let (Some(told), Some(stamp)) = (self.told.get_mut(slot), self.stamps.get_mut(slot)) else {
             return;
         };
-        let Some(track) = self.tracks.get_mut(slot) else { return };
+        let (Some(track), Some(wire)) = (self.tracks.get_mut(slot), self.wires.get_mut(slot)) else {
+            return;
+        };
         let motion = content.motion(cell, self.cell_m, tick);
         let is_same = stays && content == told.content;
         *track = Track {
             x: motion.position.x,
             z: motion.position.z,
-            y: motion.position.y,
-            rate_x: motion.rate_x * TICK_SECONDS,
-            rate_z: motion.rate_z * TICK_SECONDS,
-            rise: f64::from(motion.velocity.y),
+            y: motion.position.y as f32,
+            rate_x: (motion.rate_x * TICK_SECONDS) as f32,
+            rate_z: (motion.rate_z * TICK_SECONDS) as f32,
+            rise: motion.velocity.y,
             base: tick,
             renew_at: if content.path.course.is_still() {
                 u32::MAX
@@ -355,7 +376,8 @@ impl CellEncodings {
                 tick.saturating_add(PATH_TICKS_MAX)
             },
             is_in_air: matches!(content.path.course, crate::content::Course::Air { .. }),
-            velocity: entity.velocity,
+            velocity_x: entity.velocity.x,
+            velocity_z: entity.velocity.z,
             yaw: entity.yaw,
             pitch: entity.pitch,
             look: Look::of(traits),
@@ -368,12 +390,18 @@ impl CellEncodings {
             || (content.kind, content.flags, content.health)
                 != (told.content.kind, told.content.flags, told.content.health);
         *told = Told {
-            path: content.path_bits(self.cell_m),
-            traits: content.trait_bits(),
-            path_since: tick,
-            traits_since: if has_new_traits { tick } else { told.traits_since },
             digest: content.digest(id, self.cell_m),
             content,
+        };
+        let (path, traits) = (content.path_bits(self.cell_m), content.trait_bits());
+        *wire = Wire {
+            path: path.bits,
+            path_since: tick,
+            traits_since: if has_new_traits { tick } else { wire.traits_since },
+            traits: traits.bits as u16,
+            path_bits: path.count as u8,
+            trait_bits: traits.count as u8,
+            slip: 0,
         };
         stamp.since = tick;
         if let Some(head) = self.heads.get_mut(number as usize) {
@@ -435,7 +463,7 @@ impl CellEncodings {
     pub(crate) fn cell_state(&mut self, number: u32, grid: &Grid) -> CellState {
         let tick = self.tick;
         let Some(head) = self.heads.get(number as usize) else { return CellState::Empty };
-        if head.shared == 0 || head.serial != grid.serial(number) {
+        if head.shared == 0 {
             return CellState::Empty;
         }
         if head.shared as usize > MEMBERS_MAX {
@@ -489,8 +517,8 @@ impl CellEncodings {
             }
         }
         *next = Members { survivors, ..made };
-        head.newer = 1 - head.newer;
-        if let Some(key) = head.keys.get_mut(usize::from(head.newer)) {
+        head.newer = 1 - head.newer.min(1);
+        if let Some(key) = head.keys.get_mut(head.newer as usize) {
             *key = *tick;
         }
         head.made = [0; VARIANTS];
@@ -524,7 +552,7 @@ impl CellEncodings {
         if let Some(head) = self.heads.get(number as usize).copied()
             && let Some(members) = self.members.get(number as usize)
         {
-            let newer = usize::from(head.newer);
+            let newer = head.newer as usize;
             let key = |which: usize| head.keys.get(which).copied().unwrap_or(0);
             let older = 1 - newer;
             let (new, old) = (members.get(newer), members.get(older));
@@ -535,7 +563,7 @@ impl CellEncodings {
             } else {
                 let mut scribe = Scribe {
                     stamps: &self.stamps,
-                    told: &self.told,
+                    wires: &self.wires,
                     slot_bits: self.slot_bits,
                     serial: head.serial,
                     out: BitWriter::new(&mut self.arena),
@@ -603,38 +631,39 @@ impl CellEncodings {
 
     /// A number for what all may see in the cell; see [`Content::digest`].
     pub(crate) fn digest(&mut self, number: u32, grid: &Grid) -> u32 {
-        let Self { heads, stamps, told, tick, .. } = self;
-        let Some(head) = heads.get_mut(number as usize) else { return 0 };
-        if head.digest_at != *tick {
+        let Self { heads, digests, stamps, told, tick, .. } = self;
+        let Some(head) = heads.get(number as usize) else { return 0 };
+        let Some((digest_at, digest)) = digests.get_mut(number as usize) else { return 0 };
+        if *digest_at != *tick {
             let listed = grid.listed(number).iter();
             let shared = listed.filter(|id| stamp_of(stamps, id.to_bits(), head.serial).is_some());
-            head.digest = shared.fold(0, |sum: u32, id| {
+            *digest = shared.fold(0, |sum: u32, id| {
                 sum.wrapping_add(told.get(id.index()).map_or(0, |told| told.digest))
             });
-            head.digest_at = *tick;
+            *digest_at = *tick;
         }
-        head.digest
+        *digest
     }
 
     /// Appends an entity that all may see, whole; false when it is not in the cell.
     pub(crate) fn push_whole(&self, out: &mut BitWriter<'_>, id: EntityId, number: u32) -> bool {
         let serial = self.heads.get(number as usize).map_or(0, |head| head.serial);
         let Some(_) = stamp_of(&self.stamps, id.to_bits(), serial) else { return false };
-        let Some(told) = self.told.get(id.index()) else { return false };
+        let Some(wire) = self.wires.get(id.index()) else { return false };
         push_packed(out, id_bits(id, self.slot_bits));
-        push_told(out, told);
+        push_wire(out, wire);
         true
     }
 
     /// Bits that [`CellEncodings::push_whole`] appends; 0 when it appends none.
     pub(crate) fn whole_bits(&self, id: EntityId, number: u32) -> usize {
         let serial = self.heads.get(number as usize).map_or(0, |head| head.serial);
-        let told = self.told.get(id.index());
-        match (stamp_of(&self.stamps, id.to_bits(), serial), told) {
-            (Some(_), Some(told)) => {
+        let wire = self.wires.get(id.index());
+        match (stamp_of(&self.stamps, id.to_bits(), serial), wire) {
+            (Some(_), Some(wire)) => {
                 let id = id_bits(id, self.slot_bits).count;
-                (id + told.path.count + told.traits.count + slip_bits(told.content.slip).count)
-                    as usize
+                let slip = slip_bits(wire.slip).count;
+                (id + u32::from(wire.path_bits) + u32::from(wire.trait_bits) + slip) as usize
             }
             _ => 0,
         }
@@ -675,8 +704,9 @@ pub(crate) const fn slot_bits(entities: usize) -> u32 {
 fn is_falling_along(track: &Track, ticks: f64, body: &Body) -> bool {
     let time = ticks * TICK_SECONDS;
     let fallen = 0.5 * roam::GRAVITY * time * (time - TICK_SECONDS);
-    let y = crate::movement::cut(track.y + track.rise * time - fallen, crate::movement::HEIGHT_MAX);
-    let rise = track.rise - roam::GRAVITY * time;
+    let (start, first) = (f64::from(track.y), f64::from(track.rise));
+    let y = crate::movement::cut(start + first * time - fallen, crate::movement::HEIGHT_MAX);
+    let rise = first - roam::GRAVITY * time;
     (body.position.y - y).abs() <= RISE_DEVIATION_MAX
         && (f64::from(body.velocity.y) - rise).abs() <= RISE_SPEED_DEVIATION_MAX
 }

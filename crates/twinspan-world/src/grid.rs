@@ -171,6 +171,17 @@ impl Grid {
         dx * dx + dz * dz
     }
 
+    /// The square of the distance along one axis from `coordinate` to the cells of one row or
+    /// column; infinite for one that the world has not.
+    pub(crate) fn axis_distance_squared(&self, number: i32, coordinate: f64) -> f64 {
+        if number as u32 >= self.per_axis {
+            return f64::INFINITY;
+        }
+        let low = f64::from(number) * self.cell;
+        let away = (low - coordinate).max(coordinate - (low + self.cell)).max(0.0);
+        away * away
+    }
+
     /// The entities in `cell`, in slot order; none for a cell that the world has not.
     pub fn cell(&self, cell: CellId) -> &[EntityId] {
         self.number(cell).map_or(&[], |number| self.listed(number))

@@ -213,15 +213,23 @@ impl StateHeader {
         let mut bits = BitWriter::new(out);
         self.encode_own(position, flags, health, &mut bits);
         encode_mask(self.mask, &mut bits);
+        let (mut word, mut count) = (0_u64, 0);
         let mut rest = self.mask;
         while rest != 0 {
             let bit = rest.trailing_zeros();
             rest &= rest - 1;
-            bits.push(statuses.get(bit) as u64, 2);
+            word |= (statuses.get(bit) as u64) << count;
+            count += 2;
             if let Some(digest) = self.digest {
-                bits.push(digest.cells >> bit & 1, 1);
+                word |= (digest.cells >> bit & 1) << count;
+                count += 1;
+            }
+            if count > 60 {
+                bits.push(word, count);
+                (word, count) = (0, 0);
             }
         }
+        bits.push(word, count);
         bits.finish();
     }
 
@@ -383,10 +391,13 @@ fn encode_mask(mask: u64, bits: &mut BitWriter<'_>) {
         return bits.push(mask, WINDOW_CELLS as u32);
     }
     let margin = ((WINDOW_SPAN - MIDDLE_SPAN) / 2) as u32;
-    for row in margin..margin + MIDDLE_SPAN as u32 {
-        let row = mask >> (row * WINDOW_SPAN as u32 + margin) & ((1 << MIDDLE_SPAN) - 1);
-        bits.push(row, MIDDLE_SPAN as u32);
+    let span = MIDDLE_SPAN as u32;
+    let mut word = 0;
+    for row in 0..span {
+        let from = mask >> ((row + margin) * WINDOW_SPAN as u32 + margin);
+        word |= (from & ((1 << span) - 1)) << (row * span);
     }
+    bits.push(word, span * span);
 }
 
 fn decode_mask(bits: &mut BitReader<'_>) -> Result<u64, StateError> {

@@ -114,26 +114,46 @@ impl Subscriptions {
     /// Chooses the cells for a player that is `at` a place at `tick`.
     pub fn update(&mut self, tick: u32, at: Position, grid: &Grid) {
         self.move_window(grid.cell_of(at));
-        let Self { config, base, mask, since, .. } = self;
-        let (enter, leave) = (config.enter * config.enter, config.leave * config.leave);
-        for (index, since) in since.iter_mut().enumerate() {
-            let cell = cell_at(*base, index);
-            if !grid.has(cell) {
-                continue;
+        let (near, kept) = self.reach(at, grid);
+        let entering = near & !self.mask;
+        for bit in bits_of(entering) {
+            if let Some(since) = self.since.get_mut(bit) {
+                *since = tick;
             }
-            let bit = 1 << index;
-            let distance = grid.distance_squared(cell, at);
-            if *mask & bit == 0 {
-                if distance <= enter {
-                    *mask |= bit;
-                    *since = tick;
-                    self.entered += 1;
-                }
-            } else if distance > leave && tick.wrapping_sub(*since) >= config.dwell_ticks {
-                *mask &= !bit;
+        }
+        self.entered += u64::from(entering.count_ones());
+        for bit in bits_of(self.mask & !kept) {
+            let since = self.since.get(bit).copied().unwrap_or_default();
+            if tick.wrapping_sub(since) >= self.config.dwell_ticks {
+                self.mask &= !(1 << bit);
                 self.left += 1;
             }
         }
+        self.mask |= entering;
+    }
+
+    /// The cells of the world that are near enough to be entered, and those that are not so far
+    /// that they are left.
+    fn reach(&self, at: Position, grid: &Grid) -> (u64, u64) {
+        let Self { config, base, .. } = self;
+        let (enter, leave) = (config.enter * config.enter, config.leave * config.leave);
+        let mut columns = [f64::INFINITY; WINDOW_SPAN as usize];
+        let mut rows = columns;
+        for (offset, (column, row)) in (0..).zip(columns.iter_mut().zip(&mut rows)) {
+            *column = grid.axis_distance_squared(base.x + offset, at.x);
+            *row = grid.axis_distance_squared(base.z + offset, at.z);
+        }
+        let (mut near, mut kept, mut bit) = (0, 0, 0);
+        for row in rows {
+            for column in columns {
+                let distance = row + column;
+                near |= u64::from(distance <= enter) << bit;
+                // What lies outside the world is infinitely far.
+                kept |= u64::from(distance <= leave) << bit;
+                bit += 1;
+            }
+        }
+        (near, kept)
     }
 
     /// Puts `middle` into the middle of the window and keeps what is still inside.
@@ -206,12 +226,22 @@ impl Subscriptions {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates([u8; 4]);
 
-impl Rates {
-    /// The distance from the window's middle, in cells.
-    const fn ring(bit: u32) -> usize {
+/// The distance of each cell from the window's middle, in cells.
+const RINGS: [u8; WINDOW_CELLS] = {
+    let mut rings = [0; WINDOW_CELLS];
+    let mut bit = 0;
+    while bit < WINDOW_CELLS {
         let x = (bit as i32 % WINDOW_SPAN - WINDOW_HALF).unsigned_abs();
         let z = (bit as i32 / WINDOW_SPAN - WINDOW_HALF).unsigned_abs();
-        (if x > z { x } else { z }) as usize
+        rings[bit] = if x > z { x as u8 } else { z as u8 };
+        bit += 1;
+    }
+    rings
+};
+
+impl Rates {
+    fn ring(bit: u32) -> usize {
+        RINGS.get(bit as usize).copied().map_or(0, usize::from)
     }
 
     /// States from one word about the cell to the next.
@@ -224,6 +254,16 @@ impl Rates {
     pub(crate) fn weight_of_bit(self, bit: u32) -> u32 {
         [8, 4, 2, 1].get(Self::ring(bit)).copied().unwrap_or(1)
     }
+}
+
+/// The places of the bits that are set.
+fn bits_of(mask: u64) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    core::iter::from_fn(move || {
+        let bit = (rest != 0).then_some(rest.trailing_zeros() as usize);
+        rest &= rest.wrapping_sub(1);
+        bit
+    })
 }
 
 /// The cells of a window whose bits are set, row by row.

@@ -266,7 +266,7 @@ impl StatePlan {
             let rate = rates.of_bit(bit);
             // Cells of a ring take turns, so that a client's states are of even length.
             let turn = count.wrapping_add(cell.x as u32).wrapping_add(cell.z as u32);
-            if !is_new && !turn.is_multiple_of(rate) {
+            if rate > 1 && !is_new && !turn.is_multiple_of(rate) {
                 continue;
             }
             let number = grid.number(cell);

@@ -1,6 +1,6 @@
 //! The bits of a cell's record.
 
-use super::{COUNT_BITS, Members, Stamp, Told};
+use super::{COUNT_BITS, Members, Stamp, Wire};
 use crate::bits::{BitWriter, Packed};
 use crate::content::{bare_slip_bits, id_bits, slip_bits};
 use crate::id::EntityId;
@@ -8,7 +8,7 @@ use crate::id::EntityId;
 /// Writes the bits of one record.
 pub(super) struct Scribe<'a> {
     pub(super) stamps: &'a [Stamp],
-    pub(super) told: &'a [Told],
+    pub(super) wires: &'a [Wire],
     pub(super) slot_bits: u32,
     pub(super) serial: u32,
     pub(super) out: BitWriter<'a>,
@@ -96,17 +96,16 @@ impl Scribe<'_> {
     }
 
     fn change(&mut self, id: u32, key: u32) {
-        let Some(told) = self.told.get(slot_of(id)) else { return };
-        if told.traits_since > key {
+        let Some(wire) = self.wires.get(slot_of(id)) else { return };
+        if wire.traits_since > key {
             self.out.push(0b0111, 4);
-            push_told(&mut self.out, told);
-        } else if told.path_since > key {
+            push_wire(&mut self.out, wire);
+        } else if wire.path_since > key {
             self.out.push(0b01, 2);
-            push_packed(&mut self.out, told.path);
-            push_packed(&mut self.out, slip_bits(told.content.slip));
+            push_path(&mut self.out, wire);
         } else {
             self.out.push(0b011, 3);
-            let (slip, bits) = bare_slip_bits(told.content.slip);
+            let (slip, bits) = bare_slip_bits(wire.slip);
             self.out.push(slip, bits);
         }
     }
@@ -119,8 +118,8 @@ impl Scribe<'_> {
 
     fn whole(&mut self, id: u32) {
         self.id(id);
-        if let Some(told) = self.told.get(slot_of(id)) {
-            push_told(&mut self.out, told);
+        if let Some(wire) = self.wires.get(slot_of(id)) {
+            push_wire(&mut self.out, wire);
         }
     }
 }
@@ -129,10 +128,20 @@ pub(super) fn push_packed(out: &mut BitWriter<'_>, packed: Packed) {
     out.push_wide(packed.bits, packed.count);
 }
 
-pub(super) fn push_told(out: &mut BitWriter<'_>, told: &Told) {
-    push_packed(out, told.traits);
-    push_packed(out, told.path);
-    push_packed(out, slip_bits(told.content.slip));
+pub(super) fn push_wire(out: &mut BitWriter<'_>, wire: &Wire) {
+    out.push(u64::from(wire.traits), u32::from(wire.trait_bits));
+    push_path(out, wire);
+}
+
+#[inline]
+fn push_path(out: &mut BitWriter<'_>, wire: &Wire) {
+    let bits = u32::from(wire.path_bits);
+    // A path and the mark of no slip fit one word but for what flies.
+    if bits < 64 && wire.slip == 0 {
+        return out.push(wire.path as u64, bits + 1);
+    }
+    out.push_wide(wire.path, bits);
+    push_packed(out, slip_bits(wire.slip));
 }
 
 /// The stamp of an entity that all may see and that is in the cell.
