@@ -26,13 +26,15 @@ use twinspan_world::{
 use crate::config::ClientConfig;
 use crate::error::{ClientError, SendMessageError};
 use crate::measure::{elapsed_since_wire, wire_micros};
-use crate::wire::{EVENTS, INPUT, STATE, TICKS_PER_STATE};
+use crate::wire::{EVENTS, INPUT, STATE};
 
 pub use messages::ClientMessageStats;
 use messages::Typed;
 
 /// Input slots that are made up for after a stall; older ones are skipped and counted.
 const INPUT_SLOTS_MAX: usize = 8;
+/// Time between two wishes for everything anew: an answer takes a round trip.
+const WISH_INTERVAL: Duration = Duration::from_millis(750);
 /// Samples kept for whoever measures.
 const SAMPLES_MAX: usize = 64;
 
@@ -104,6 +106,11 @@ pub struct ClientStats {
     pub states_malformed: u64,
     /// Bytes of all state messages received, their own headers included.
     pub state_bytes: u64,
+    /// States after which the replica was not what the server believed; see
+    /// [`Replica::mismatches`].
+    pub replica_mismatches: u64,
+    /// Times that the server was asked for everything anew.
+    pub keyframes_wanted: u64,
     /// Reliable messages handed to the session.
     pub reliable_sent: u64,
     /// Reliable messages received.
@@ -147,6 +154,8 @@ pub struct Client {
     inputs_per_message: usize,
     last_action: u32,
     last_result: u32,
+    /// When the server may be asked for everything anew again.
+    wish_at: Timestamp,
     notices: VecDeque<Notice>,
     notices_max: usize,
     samples: VecDeque<StateSample>,
@@ -182,6 +191,7 @@ impl Client {
             inputs_per_message: config.inputs_per_message.clamp(1, INPUTS_PER_BUNDLE_MAX),
             last_action: 0,
             last_result: 0,
+            wish_at: Timestamp::START,
             notices: VecDeque::new(),
             notices_max: config.notices_max.max(1),
             samples: VecDeque::new(),
@@ -326,6 +336,29 @@ impl Client {
     /// Hands one datagram's bytes to the session.
     pub fn handle_datagram(&mut self, now: Timestamp, bytes: &mut [u8]) {
         self.with_session(now, |session, on_event| session.handle_datagram(now, bytes, on_event));
+        self.stats.replica_mismatches = self.replica.mismatches();
+        if now >= self.wish_at && self.replica.take_keyframe_wish() {
+            self.want_keyframes(now);
+        }
+    }
+
+    /// Asks the server for everything anew. A wish that the session does not take now comes again
+    /// with the next digest.
+    fn want_keyframes(&mut self, now: Timestamp) {
+        let mut bytes = [0; EVENT_BYTES_MAX];
+        let wish = ClientEvent::WantKeyframes { tick: self.replica.tick() };
+        let len = wish.encode(&mut bytes).unwrap_or(0);
+        if self.session.send(now, EVENTS, bytes.get(..len).unwrap_or_default()).is_ok() {
+            self.stats.reliable_sent += 1;
+            self.stats.keyframes_wanted += 1;
+            self.wish_at = now.after(WISH_INTERVAL);
+        }
+    }
+
+    /// Spoils the replica, for tests of its repair; false when there is nothing to spoil.
+    #[doc(hidden)]
+    pub fn spoil_replica(&mut self) -> bool {
+        self.replica.spoil()
     }
 
     fn with_session(
@@ -485,7 +518,8 @@ impl Listener<'_> {
             None => parts,
             Some((tick, _)) if header.tick <= tick => 0,
             Some((tick, parts_before)) => {
-                let states = u64::from((header.tick - tick) / TICKS_PER_STATE).max(1);
+                let pace = u32::from(header.ticks_per_state);
+                let states = u64::from((header.tick - tick) / pace).max(1);
                 (states - 1) * u64::from(parts_before) + parts
             }
         };

@@ -2,6 +2,7 @@
 
 mod admission;
 mod messages;
+mod pace;
 mod players;
 mod schedule;
 mod sight;
@@ -30,6 +31,7 @@ use crate::measure::{Latency, wire_micros};
 use crate::wire::{EVENTS, STATE};
 use admission::DoorGate;
 use messages::Typed;
+use pace::Pace;
 use players::{Message, Players, Verdict};
 use schedule::{Due, SendSchedule};
 use sight::Sight;
@@ -165,6 +167,7 @@ pub struct Server {
     made_at: Timestamp,
     /// The tick that the present call ran, for [`Machine::on_elapsed`].
     ran: Option<Ran>,
+    pace: Pace,
     /// A state message whose further parts wait for buffers.
     part: Option<Part>,
     /// Room for the sessions that the datagrams of a call name.
@@ -238,6 +241,7 @@ impl Server {
             is_tick_held: false,
             made_at: Timestamp::START,
             ran: None,
+            pace: Pace::new(),
             part: None,
             addressed: Vec::new(),
             stats: ServerStats::default(),
@@ -317,6 +321,11 @@ impl Server {
     /// Sessions that are established.
     pub fn sessions(&self) -> usize {
         self.players.len()
+    }
+
+    /// Ticks from one state of a client to its next: 3, more while ticks overrun.
+    pub fn ticks_per_state(&self) -> u8 {
+        self.pace.ticks_per_state()
     }
 
     /// Reliable messages of the player that is `user`, while it is in the world.
@@ -455,10 +464,11 @@ impl Server {
     fn look_ahead_to_states(&self) {
         if let Some(session) = self.schedule.upcoming(AHEAD) {
             self.endpoint.prefetch(session);
-            self.players.prefetch(session);
+            self.players.prefetch_outlook(session);
         }
         if let Some(session) = self.schedule.upcoming(AHEAD / 2) {
             self.endpoint.prefetch_to_seal(session);
+            self.players.prefetch_body(session, &self.world);
         }
     }
 
@@ -509,6 +519,7 @@ impl Server {
                 ran += 1;
             }
             self.next_tick = self.next_tick.wrapping_add(1);
+            self.pace.on_tick();
             if self.next_tick >= TICK_LAST {
                 self.drain(now);
             }
@@ -516,12 +527,15 @@ impl Server {
     }
 
     /// Counts states that the schedule asked for and that were not even begun.
-    const fn count_missed(&mut self, states: u64) {
+    fn count_missed(&mut self, states: u64) {
+        // While states are made less often, that many of the slots are nobody's turn.
+        let states = states / u64::from(self.pace.factor());
         self.stats.states_scheduled += states;
         self.stats.states_unsent += states;
     }
 
     fn count_late(&mut self, scheduled: Timestamp) {
+        self.pace.on_late();
         self.stats.late_ticks += 1;
         if self.stats.late_at.len() == LATE_TICKS_KEPT {
             self.stats.late_at.pop_front();
@@ -600,10 +614,14 @@ impl Server {
     fn begin_state(&mut self, now: Timestamp) -> Option<Part> {
         while let Some(due) = self.schedule.next_due(now) {
             self.look_ahead_to_states();
-            let Self { players, world, encodings, plan, made_at, .. } = self;
+            if !self.pace.is_turn(self.next_tick.wrapping_sub(1), due.session) {
+                continue;
+            }
+            let Self { players, world, encodings, plan, made_at, pace, .. } = self;
             let times = (wire_micros(*made_at), wire_micros(due.slot_at));
             let is_planned = players.plan_state(due.session, world, |state| {
                 let header = state.header.with_times(times.0, times.1);
+                let header = header.with_pace(pace.ticks_per_state());
                 let Sight { subscriptions, baselines, budget, .. } = state;
                 plan.plan(PlanInput { header, subscriptions, baselines, encodings, world, budget });
                 plan.len() + plan.parts() * PACKET_OVERHEAD_BYTES

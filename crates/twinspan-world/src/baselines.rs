@@ -1,5 +1,7 @@
 //! What one client holds, as far as its acknowledgements say: a few bytes per cell.
 
+use twinspan_core::prefetch;
+
 use crate::grid::CellId;
 use crate::interest::{WINDOW_CELLS, bit_at, cell_at};
 
@@ -9,6 +11,8 @@ pub const STATE_PARTS_MAX: usize = 64;
 const RESEND_STATES_FIRST: u32 = 4;
 /// The same from then on.
 const RESEND_STATES: u32 = 8;
+/// What of a [`Baselines`] a state surely touches: its head and the entries of some fifteen cells.
+const WISHED_BYTES: usize = 384;
 /// Bits of a part in a tag.
 const PART_BITS: u32 = 8;
 const _: () = assert!(STATE_PARTS_MAX < 1 << PART_BITS);
@@ -72,6 +76,11 @@ impl Baselines {
     pub const fn forget(&mut self) {
         let count = self.count;
         *self = Self { count, ..Self::new() };
+    }
+
+    /// Wishes for the memory that a client's next state needs.
+    pub fn prefetch(&self) {
+        prefetch::bytes(core::ptr::from_ref(self).cast(), WISHED_BYTES);
     }
 
     /// The client has the packet with this tag.

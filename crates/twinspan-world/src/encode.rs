@@ -287,7 +287,8 @@ impl CellEncodings {
                 && self.tick < track.renew_at
                 && is_falling_along(track, ticks, body);
         }
-        let is_level = (body.position.y - f64::from(track.y)).abs() <= DEVIATION_MAX && body.velocity.y == 0.0;
+        let is_level =
+            (body.position.y - f64::from(track.y)).abs() <= DEVIATION_MAX && body.velocity.y == 0.0;
         if !is_level || self.tick >= track.renew_at {
             return false;
         }
@@ -357,7 +358,8 @@ impl CellEncodings {
         let (Some(told), Some(stamp)) = (self.told.get_mut(slot), self.stamps.get_mut(slot)) else {
             return;
         };
-        let (Some(track), Some(wire)) = (self.tracks.get_mut(slot), self.wires.get_mut(slot)) else {
+        let (Some(track), Some(wire)) = (self.tracks.get_mut(slot), self.wires.get_mut(slot))
+        else {
             return;
         };
         let motion = content.motion(cell, self.cell_m, tick);
@@ -389,10 +391,7 @@ impl CellEncodings {
         let has_new_traits = !stays
             || (content.kind, content.flags, content.health)
                 != (told.content.kind, told.content.flags, told.content.health);
-        *told = Told {
-            digest: content.digest(id, self.cell_m),
-            content,
-        };
+        *told = Told { digest: content.digest(id, self.cell_m), content };
         let (path, traits) = (content.path_bits(self.cell_m), content.trait_bits());
         *wire = Wire {
             path: path.bits,

@@ -8,6 +8,7 @@ use crate::id::EntityId;
 pub const EVENT_BYTES_MAX: usize = 33;
 
 const APPLY_EFFECT: u8 = 1;
+const WANT_KEYFRAMES: u8 = 2;
 const WELCOME: u8 = 1;
 const ACTION_RESULT: u8 = 2;
 const EFFECT_ON: u8 = 3;
@@ -85,6 +86,11 @@ pub enum ClientEvent {
         action: u32,
         /// On whom, u32.
         target: EntityId,
+    },
+    /// Kind 2: the replica is not what the server believes it is; everything is wanted anew.
+    WantKeyframes {
+        /// The tick of the state that showed it, u32.
+        tick: u32,
     },
 }
 
@@ -174,6 +180,10 @@ impl ClientEvent {
                 out.u32(*action)?;
                 out.u32(target.to_bits())?;
             }
+            Self::WantKeyframes { tick } => {
+                out.u8(WANT_KEYFRAMES)?;
+                out.u32(*tick)?;
+            }
         }
         Ok(out.len())
     }
@@ -188,6 +198,7 @@ impl ClientEvent {
             APPLY_EFFECT => {
                 Self::ApplyEffect { action: reader.u32()?, target: read_id(&mut reader)? }
             }
+            WANT_KEYFRAMES => Self::WantKeyframes { tick: reader.u32()? },
             number => return Err(EventError::Kind { number }),
         };
         finish(&reader)?;

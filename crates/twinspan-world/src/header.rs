@@ -142,7 +142,7 @@ impl StateHeader {
             tick: world.tick(),
             made_us: 0,
             slot_us: 0,
-            last_input: world.standing(player).map_or(0, |standing| standing.last_input),
+            last_input: world.last_input(player),
             own,
             cell_m: world.config().cell_metres(),
             ticks_per_state: TICKS_PER_STATE,

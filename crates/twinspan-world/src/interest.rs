@@ -180,6 +180,11 @@ impl Subscriptions {
         self.base = base;
     }
 
+    /// Wishes for the memory that the next update needs.
+    pub fn prefetch(&self) {
+        twinspan_core::prefetch::value(self);
+    }
+
     /// How often each ring of cells is told.
     pub(crate) const fn rates(&self) -> Rates {
         Rates(self.config.rates)

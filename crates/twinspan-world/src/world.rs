@@ -28,6 +28,9 @@ pub struct World {
     store: Store,
     /// Of each slot; only players use theirs.
     controls: Vec<Controls>,
+    /// Of each slot: the last input that was applied or skipped, for states, which then need not
+    /// touch the controls.
+    last_inputs: Vec<u32>,
     grid: Grid,
     /// Whether the grid lists exactly the entities that live.
     grid_is_exact: bool,
@@ -69,6 +72,7 @@ impl World {
             tick: 0,
             store: Store::new(config.entities_max),
             controls: Vec::with_capacity(config.entities_max),
+            last_inputs: vec![0; config.entities_max],
             grid: Grid::new(&config),
             grid_is_exact: true,
             rules_count: 0,
@@ -106,6 +110,9 @@ impl World {
         let body = roam::start(kind, body, &mut self.random);
         let full = WorldFull { entities_max: self.store.limit() };
         let id = self.store.insert(kind, body).ok_or(full)?;
+        if let Some(last_input) = self.last_inputs.get_mut(id.index()) {
+            *last_input = 0;
+        }
         if id.index() == self.controls.len() {
             self.controls.push(Controls::default());
         } else if let Some(controls) = self.controls.get_mut(id.index()) {
@@ -233,6 +240,22 @@ impl World {
         }
     }
 
+    /// The sequence of the last of a player's inputs that the last step knew of; 0 before the first.
+    pub fn last_input(&self, id: EntityId) -> u32 {
+        let is_here = self.store.contains(id);
+        self.last_inputs.get(id.index()).copied().filter(|_| is_here).unwrap_or(0)
+    }
+
+    /// Wishes for the memory that this player's state needs.
+    pub fn prefetch_state(&self, id: EntityId) {
+        if let Some(body) = self.store.bodies.get(id.index()) {
+            prefetch::value(body);
+        }
+        if let Some(traits) = self.store.traits.get(id.index()) {
+            prefetch::value(traits);
+        }
+    }
+
     /// What the last step showed about a player; [`Verdict::Honest`] for whatever is no player.
     pub fn verdict(&self, id: EntityId) -> Verdict {
         self.player(id).map_or(Verdict::Honest, Controls::verdict)
@@ -291,9 +314,11 @@ impl World {
     /// is rebuilt.
     pub fn step(&mut self) {
         self.tick = self.tick.saturating_add(1);
-        let Self { store, controls, random, rules, tick, .. } = self;
-        let slots = store.ids.iter().zip(&mut store.bodies).zip(&mut store.traits).zip(controls);
-        for (((id, body), traits), controls) in slots {
+        let Self { store, controls, last_inputs, random, rules, tick, .. } = self;
+        let slots = store.ids.iter().zip(&mut store.bodies).zip(&mut store.traits);
+        for (((id, body), traits), (controls, last)) in
+            slots.zip(controls.iter_mut().zip(last_inputs))
+        {
             if id.is_none() {
                 continue;
             }
@@ -302,7 +327,10 @@ impl World {
                 controls.on_effect_changed();
             }
             match traits.kind {
-                Kind::Player => controls.tick(body, traits.flags, *rules),
+                Kind::Player => {
+                    controls.tick(body, traits.flags, *rules);
+                    *last = controls.standing().last_input;
+                }
                 Kind::Npc => roam::wander(body, traits.flags, rules.side, random),
                 Kind::Projectile => roam::bounce(body, rules.side),
             }

@@ -22,7 +22,7 @@ use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
 use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
 
-use super::sight::{Allowance, Sight};
+use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
 
 /// Ticks in which every player's movement is looked at once, whatever the world says of it.
 const STANDING_TICKS: usize = TICK_HZ as usize;
@@ -52,6 +52,8 @@ pub struct PlayerStats {
     pub malformed_by: MalformedCounts,
     /// Ticks in which a player's claimed position was not where authority put it.
     pub corrected: u64,
+    /// Times that a client found its replica wrong and was told everything anew.
+    pub keyframes_wanted: u64,
     /// Players closed for claims that no honest client makes.
     pub lying: u64,
     /// Reliable messages taken from clients.
@@ -86,6 +88,7 @@ impl Clone for PlayerStats {
             malformed,
             malformed_by,
             corrected,
+            keyframes_wanted,
             lying,
             reliable_received,
             reliable_sent,
@@ -102,6 +105,7 @@ impl Clone for PlayerStats {
             malformed,
             malformed_by,
             corrected,
+            keyframes_wanted,
             lying,
             reliable_received,
             reliable_sent,
@@ -128,9 +132,6 @@ struct Player {
     session: SessionKey,
     user: UserId,
     entity: EntityId,
-    subscriptions: Subscriptions,
-    baselines: Baselines,
-    allowance: Allowance,
     /// What it owes the filter's rules, and what is held against it.
     conduct: Conduct,
     /// What it used up of the rate of typed messages.
@@ -188,6 +189,8 @@ const STREAM_BITS: u8 = 0x3f;
 pub(super) struct Players {
     /// Index: [`SessionKey::index`].
     slots: Vec<Option<Player>>,
+    /// What states are made of, apart: inputs do not touch it. Someone is in both or in none.
+    outlooks: Vec<Option<Outlook>>,
     /// Session slot of each player entity; index: [`EntityId::index`].
     slot_of_entity: Vec<Option<u32>>,
     count: usize,
@@ -209,6 +212,7 @@ impl Players {
     pub(super) fn new(config: &ServerConfig) -> Self {
         Self {
             slots: Vec::new(),
+            outlooks: Vec::new(),
             slot_of_entity: vec![None; config.world.entities_max],
             count: 0,
             interest: config.interest,
@@ -272,7 +276,8 @@ impl Players {
         self.slots
             .iter()
             .flatten()
-            .map(|player| (player.session, player.user, player.entity, &player.subscriptions))
+            .zip(self.outlooks.iter().flatten())
+            .map(|(player, out)| (player.session, player.user, player.entity, &out.subscriptions))
     }
 
     /// Puts a player into the world; false when the world has no room, and the session is closed.
@@ -294,18 +299,21 @@ impl Players {
         let slot = session.index();
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
+            self.outlooks.resize_with(slot + 1, || None);
         }
         if let Some(place) = self.slot_of_entity.get_mut(entity.index()) {
             *place = u32::try_from(slot).ok();
+        }
+        if let Some(place) = self.outlooks.get_mut(slot) {
+            let (baselines, allowance) =
+                (Baselines::new(), Allowance::new(self.state_bytes_per_second));
+            *place = Some(Outlook { session, entity, allowance, subscriptions, baselines });
         }
         if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(Player {
                 session,
                 user,
                 entity,
-                subscriptions,
-                baselines: Baselines::new(),
-                allowance: Allowance::new(self.state_bytes_per_second),
                 conduct: Conduct::default(),
                 used: Used::default(),
                 last_action: 0,
@@ -342,6 +350,9 @@ impl Players {
         let Some(player) = self.slots.get_mut(session.index()).and_then(Option::take) else {
             return;
         };
+        if let Some(place) = self.outlooks.get_mut(session.index()) {
+            *place = None;
+        }
         if let Some(place) = self.slot_of_entity.get_mut(player.entity.index()) {
             *place = None;
         }
@@ -417,9 +428,12 @@ impl Players {
         self.stats.reliable_received += 1;
         let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
         player.reliable.received += 1;
-        let ClientEvent::ApplyEffect { action, target } = ClientEvent::decode(message.bytes)?
-        else {
-            return Err(Fault::Kind);
+        let (action, target) = match ClientEvent::decode(message.bytes)? {
+            ClientEvent::ApplyEffect { action, target } => (action, target),
+            ClientEvent::WantKeyframes { .. } => {
+                return self.handle_wish(now, session, message, judge);
+            }
+            _ => return Err(Fault::Kind),
         };
         if action != player.last_action.wrapping_add(1) {
             self.stats.actions_out_of_order += 1;
@@ -445,6 +459,28 @@ impl Players {
         if let ActionOutcome::Refused(_) = outcome {
             self.hold_against(now, session, Signal::Action, judge);
         }
+        Ok(())
+    }
+
+    /// A client whose replica is not what it should be: everything is told anew, as often as the
+    /// rules let it ask.
+    fn handle_wish(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        message: Message<'_>,
+        judge: &mut Judge,
+    ) -> Result<(), Fault> {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
+        let kind = message.bytes.first().copied().unwrap_or(0);
+        let ruling = message.judged(now, kind, &mut player.conduct, judge);
+        if ruling == Ruling::Pass
+            && let Some(outlook) = outlook_mut(&mut self.outlooks, session)
+        {
+            outlook.baselines.forget();
+            self.stats.keyframes_wanted += 1;
+        }
+        self.obey(session, ruling);
         Ok(())
     }
 
@@ -581,27 +617,42 @@ impl Players {
         world: &World,
         plan: impl FnOnce(Sight<'_>) -> usize,
     ) -> bool {
-        let Some(player) = slot_mut(&mut self.slots, session) else { return false };
-        let Some(state) = world.entity(player.entity) else { return false };
-        let Player { entity, subscriptions, baselines, allowance, .. } = player;
+        let Some(outlook) = outlook_mut(&mut self.outlooks, session) else { return false };
+        let Outlook { entity, subscriptions, baselines, allowance, .. } = outlook;
+        let Some(state) = world.entity(*entity) else { return false };
         subscriptions.update(world.tick(), state.position, world.grid());
         let Some(header) = StateHeader::of(world, *entity, subscriptions) else { return false };
         let budget = allowance.at(world.tick());
         let spent = plan(Sight { header, subscriptions, baselines, budget });
-        player.allowance.spend(spent);
+        allowance.spend(spent);
         true
     }
 
     /// The client has the packet that was sent with this tag.
     pub(super) fn on_acked(&mut self, session: SessionKey, tag: u32) {
-        if let Some(player) = slot_mut(&mut self.slots, session) {
-            player.baselines.on_acked(tag);
+        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
+            outlook.baselines.on_acked(tag);
+        }
+    }
+
+    /// Wishes for what the next state of a session is made of.
+    pub(super) fn prefetch_outlook(&self, session: SessionKey) {
+        if let Some(place) = self.outlooks.get(session.index()) {
+            prefetch::bytes(core::ptr::from_ref(place).cast(), OUTLOOK_BYTES_USED);
+        }
+    }
+
+    /// Wishes for what the state tells of the player itself; after
+    /// [`Players::prefetch_outlook`].
+    pub(super) fn prefetch_body(&self, session: SessionKey, world: &World) {
+        if let Some(Some(outlook)) = self.outlooks.get(session.index()) {
+            world.prefetch_state(outlook.entity);
         }
     }
 
     pub(super) fn set_budget(&mut self, session: SessionKey, bytes_per_second: u32) -> bool {
-        slot_mut(&mut self.slots, session).is_some_and(|player| {
-            player.allowance.per_second = bytes_per_second;
+        outlook_mut(&mut self.outlooks, session).is_some_and(|outlook| {
+            outlook.allowance.per_second = bytes_per_second;
             true
         })
     }
@@ -630,6 +681,11 @@ impl Players {
     pub(super) fn next_verdict(&mut self) -> Option<Verdict> {
         self.verdicts.pop_front()
     }
+}
+
+/// What the states of a session are made of, to be changed.
+fn outlook_mut(outlooks: &mut [Option<Outlook>], session: SessionKey) -> Option<&mut Outlook> {
+    outlooks.get_mut(session.index())?.as_mut().filter(|outlook| outlook.session == session)
 }
 
 /// The player of a session, to be changed; a function of the slots alone, so that the counters stay

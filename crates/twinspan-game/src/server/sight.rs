@@ -1,8 +1,22 @@
 //! What one client's state is made of, and how many bytes it may have.
 
-use twinspan_world::{Baselines, StateHeader, Subscriptions, TICK_HZ};
+use twinspan_session::SessionKey;
+use twinspan_world::{Baselines, EntityId, StateHeader, Subscriptions, TICK_HZ};
 
 use super::PACKET_OVERHEAD_BYTES;
+
+/// What of an [`Outlook`] a state surely touches: all but the places of cells that few see.
+pub(super) const OUTLOOK_BYTES_USED: usize = 704;
+
+/// What is kept of one player for its states alone; what is used most comes first.
+#[repr(C)]
+pub(super) struct Outlook {
+    pub(super) session: SessionKey,
+    pub(super) entity: EntityId,
+    pub(super) allowance: Allowance,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) baselines: Baselines,
+}
 
 /// What a state for one player is made of.
 pub(super) struct Sight<'a> {

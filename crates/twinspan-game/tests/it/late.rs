@@ -1,6 +1,9 @@
 //! What a server counts of states that it was too late to send.
 
+use std::time::Duration;
+
 use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
 use twinspan_world::tick_duration;
 
@@ -49,4 +52,41 @@ fn a_turn_that_comes_a_little_late_loses_no_state() {
     let after = rig.stats().stats;
     assert!(after.states_scheduled > before.states_scheduled);
     assert_eq!(after.states_unsent, before.states_unsent);
+}
+
+/// Runs the server's own clock for `ticks` ticks, each of which takes `work`.
+fn run_slowly(rig: &Rig, from: Timestamp, ticks: u32, work: Duration) -> Vec<u8> {
+    let pool = PacketPool::new(64);
+    let mut out = DatagramBatch::new(64);
+    let mut paces = Vec::new();
+    for tick in 1..=ticks {
+        let at = from.after(tick_duration() * tick);
+        let mut server = rig.server.borrow_mut();
+        for _ in 0..2 {
+            server.handle_timeout(at);
+            server.on_elapsed(at, at.after(work));
+            server.poll_transmit(at, &pool, &mut out);
+            out.clear();
+        }
+        paces.push(server.ticks_per_state());
+    }
+    paces
+}
+
+#[test]
+fn ticks_that_overrun_lower_the_state_rate_and_calm_brings_it_back() {
+    // Nobody is let go for its silence while the server alone lives on.
+    let rig = Rig::new(|config| config.session.idle_timeout = Duration::from_secs(60));
+    let slow = run_slowly(&rig, rig.now(), 240, tick_duration() * 3 / 2);
+    assert_eq!((slow[10], slow[239]), (3, 9), "20 Hz, then 6.7");
+    assert!(slow.contains(&6) && slow.is_sorted());
+    let later = rig.now().after(tick_duration() * 240);
+    let before = rig.stats().stats.states_scheduled;
+    let quick = run_slowly(&rig, later, 780, Duration::from_millis(1));
+    let sent = rig.stats().stats.states_scheduled - before;
+    assert_eq!(quick[779], 3, "20 Hz again");
+    // Thirteen seconds at 20 Hz would be 260 states for each player.
+    let (least, most) = (120 * u64::from(BOTS), 220 * u64::from(BOTS));
+    assert!((least..most).contains(&sent), "{sent} states were made");
+    assert_eq!(rig.server.borrow().player_stats().inputs_flooding, 0);
 }

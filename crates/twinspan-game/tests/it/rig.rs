@@ -175,6 +175,15 @@ impl Rig {
         }
     }
 
+    /// The same without the comparison, where a replica is known to be wrong.
+    pub(crate) fn run_unchecked_for(&mut self, time: Duration) {
+        let until = self.now().after(time);
+        while self.now() < until {
+            self.sim.run_for(tick_duration());
+            self.truth.record(self.server.borrow().world());
+        }
+    }
+
     /// Runs until `holds`, for [`LIMIT`] at most.
     pub(crate) fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         self.wait_for(LIMIT, what, holds);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use twinspan_game::scenario::{WorldReport, WorldScenario};
 use twinspan_reliable::Knobs;
 
+use crate::rig::Rig;
+
 /// Seeds of the sweep.
 const SEEDS: u64 = 200;
 
@@ -73,4 +75,18 @@ fn without_duplicate_suppression_it_turns_red() {
 fn without_ack_validation_it_turns_red() {
     let broken = short(Knobs { validate_acks: false, ..Knobs::default() }).broken;
     assert!(broken.iter().any(|line| line.contains("never sent")), "{broken:#?}");
+}
+
+#[test]
+fn a_spoilt_replica_is_repaired_within_a_second_and_a_half() {
+    let mut rig = Rig::new(|_| {});
+    rig.bots.iter().for_each(|bot| bot.borrow_mut().rest());
+    rig.run_for(Duration::from_secs(2));
+    let victim = rig.bots[0].clone();
+    assert!(victim.borrow_mut().client_mut().spoil_replica());
+    rig.run_unchecked_for(Duration::from_millis(1_500));
+    let stats = *victim.borrow().client().stats();
+    assert_eq!((stats.replica_mismatches, stats.keyframes_wanted), (1, 1));
+    assert_eq!(rig.server.borrow().player_stats().keyframes_wanted, 1);
+    rig.assert_honest_unharmed();
 }
