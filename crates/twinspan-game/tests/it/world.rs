@@ -80,6 +80,7 @@ fn without_ack_validation_it_turns_red() {
 #[test]
 fn a_spoilt_replica_is_repaired_within_a_second_and_a_half() {
     let mut rig = Rig::new(|_| {});
+    rig.run_for(Duration::from_secs(3));
     rig.bots.iter().for_each(|bot| bot.borrow_mut().rest());
     rig.run_for(Duration::from_secs(2));
     let victim = rig.bots[0].clone();
