@@ -1,6 +1,9 @@
 //! Limits and times of the engine, and the knobs with which tests switch mechanisms off.
 
+use core::fmt;
 use core::time::Duration;
+
+use crate::StreamId;
 
 /// Fragments that one message may be cut into; the set of those that arrived is one word.
 pub const FRAGMENTS_PER_MESSAGE_MAX: usize = 64;
@@ -29,6 +32,45 @@ pub const FRAME_CHARGE_BYTES: u64 = 128;
 
 /// Credit that both ends start with, in charged bytes.
 pub const CREDIT_BYTES: u64 = 262_144;
+
+/// Levels of priority.
+pub const PRIORITIES: usize = 8;
+
+/// How urgent each stream's reliable messages are: 0 most, 7 least.
+///
+/// Urgent ones leave first; while they keep coming, every sixteenth frame is a less urgent one's.
+/// Unless set, bulk has level 7, events 2 and the others 3.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Priorities([u8; 64]);
+
+impl Priorities {
+    /// The level of a stream.
+    pub fn get(&self, stream: StreamId) -> u8 {
+        self.0.get(usize::from(stream.get())).copied().unwrap_or(0)
+    }
+
+    /// Sets the level of a stream; above 7 counts as 7.
+    #[must_use]
+    pub fn with(mut self, stream: StreamId, level: u8) -> Self {
+        if let Some(place) = self.0.get_mut(usize::from(stream.get())) {
+            *place = level.min(PRIORITIES as u8 - 1);
+        }
+        self
+    }
+}
+
+impl Default for Priorities {
+    fn default() -> Self {
+        Self([3; 64]).with(StreamId::EVENTS, 2).with(StreamId::BULK, 7)
+    }
+}
+
+impl fmt::Debug for Priorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let others = (0_u8..).zip(self.0).filter(|(_, level)| *level != 3);
+        f.debug_map().entries(others).finish()
+    }
+}
 
 /// How a frame that was lost travels again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +156,8 @@ pub struct Config {
     pub ack_packets_max: u32,
     /// How long a packet given up as lost is remembered, so that a late ack still counts.
     pub late_ack_window: Duration,
+    /// How urgent the streams' reliable messages are.
+    pub priorities: Priorities,
     /// Bytes of idle buffers that each half keeps for reuse.
     pub recycled_bytes_max: usize,
     /// For tests.
@@ -143,6 +187,7 @@ impl Default for Config {
             ack_delay_max: Duration::from_millis(25),
             ack_packets_max: 16,
             late_ack_window: Duration::from_secs(2),
+            priorities: Priorities::default(),
             recycled_bytes_max: 8_192,
             knobs: Knobs::default(),
         }

@@ -149,13 +149,22 @@ impl Congestion {
             // Somewhat faster than a window each round trip, so that the pace is not the limit.
             let slow_start = self.window < self.threshold;
             let (gain, of) = if slow_start { (2, 1) } else { (5, 4) };
-            let elapsed = now.since(self.paced_at).as_nanos();
-            let earned = elapsed * u128::from(self.pace) / u128::from(SECOND_NS);
-            let earned = i64::try_from(earned.min(1 << 32)).unwrap_or(BURST as i64);
+            self.refill(now);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 4);
-            self.tokens = (self.tokens + earned).min(BURST as i64).saturating_sub(bytes);
-            self.paced_at = now;
+            self.tokens = self.tokens.saturating_sub(bytes);
             self.pace = (self.rate(smoothed_ns) / of * gain).max(1);
+        }
+    }
+
+    /// Counts what the pace has earned by now.
+    pub(crate) fn refill(&mut self, now: Timestamp) {
+        let elapsed = now.since(self.paced_at).as_nanos();
+        let earned = elapsed * u128::from(self.pace) / u128::from(SECOND_NS);
+        // Less than a byte is not lost: it is counted when it is one.
+        if earned > 0 {
+            let earned = i64::try_from(earned.min(1 << 32)).unwrap_or(BURST as i64);
+            self.tokens = (self.tokens + earned).min(BURST as i64);
+            self.paced_at = now;
         }
     }
 

@@ -65,7 +65,7 @@ pub use channel::{Channel, Delivery, StreamId};
 pub use config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
     CREDIT_BYTES, Config, ConfigError, FRAGMENTS_PER_MESSAGE_MAX, FRAME_CHARGE_BYTES, Knobs,
-    MESSAGES_AHEAD_MAX, ResendIdentity,
+    MESSAGES_AHEAD_MAX, PRIORITIES, Priorities, ResendIdentity,
 };
 pub use duplicate::DuplicateFilter;
 pub use error::{AckError, FrameError, SendError};

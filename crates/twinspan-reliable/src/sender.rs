@@ -2,6 +2,7 @@
 
 mod frames;
 mod fresh;
+mod levels;
 mod outbox;
 mod parked;
 mod same;
@@ -345,6 +346,7 @@ impl Sender {
     /// Gives up what is overdue. Harmless when called early.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let shared = &mut self.shared;
+        shared.congestion.refill(now);
         match &mut self.packets {
             Packets::Fresh(fresh) => fresh.handle_timeout(now, shared),
             Packets::Same(same) => same.handle_timeout(now, shared),
@@ -386,7 +388,8 @@ impl Sender {
             && self.shared.outbox.unacknowledged() > 0
             && self.shared.congestion.has_room()
             && waits();
-        if paced { at } else { Timestamp::NEVER }
+        // What may leave at once waits for the caller, and needs no timer.
+        if paced && at != Timestamp::START { at } else { Timestamp::NEVER }
     }
 
     /// Bytes that may leave now before something in flight is acknowledged or lost.

@@ -40,6 +40,9 @@ pub struct SessionConfig {
     pub hello_interval_max: Duration,
     /// How long an ack of one-time messages waits for a packet to ride in, at most 1 s.
     pub lazy_ack_delay: Duration,
+    /// How long a queued message may wait for others to share its packet, at most 1 s; 0: not at
+    /// all. A packet that leaves anyway takes it along, and so does one that is full.
+    pub flush_delay: Duration,
     /// Between the repeats of a CLOSE, at most 10 s.
     pub close_interval: Duration,
     /// How long a closed session's slot and id stay taken after its peer was last heard, at most
@@ -73,6 +76,7 @@ impl Default for SessionConfig {
             hello_interval: Duration::from_millis(250),
             hello_interval_max: Duration::from_millis(500),
             lazy_ack_delay: Duration::from_millis(100),
+            flush_delay: Duration::ZERO,
             close_interval: Duration::from_millis(100),
             close_linger: Duration::from_millis(500),
             close_linger_max: Duration::from_secs(3),
@@ -134,6 +138,7 @@ impl SessionConfig {
                 "hello_interval to 60000",
             ),
             ("lazy_ack_delay (ms)", self.lazy_ack_delay, 0, 1_000, "0 to 1000"),
+            ("flush_delay (ms)", self.flush_delay, 0, 1_000, "0 to 1000"),
             ("close_interval (ms)", self.close_interval, 1, 10_000, "1 to 10000"),
             ("close_linger (ms)", self.close_linger, 0, 60_000, "0 to 60000"),
             (

@@ -4,19 +4,17 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use twinspan_core::aead::TAG_BYTES;
-use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::number::{ReplayWindow, Sighting, widen};
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Ack, AckClock, Channel, Delivery, InFrame, StreamId};
 
+use crate::bulk::is_bulk;
 use crate::config::Common;
 use crate::coverage::Coverage;
-use crate::error::SendError;
 use crate::exchange::Rekey;
 use crate::frames::{
-    ACK_BLOCK_BYTES_MAX, AckBlock, Built, CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder,
-    SPARE_IDS, Text, Violation,
+    ACK_BLOCK_BYTES_MAX, AckBlock, CONTROL_ONCE, CONTROL_SURE, Control, SPARE_IDS, Text, Violation,
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::keys::Keys;
@@ -29,9 +27,10 @@ mod closing;
 mod engine;
 mod paths;
 mod rekey;
+mod sending;
 
 use closing::Closing;
-use engine::{Desk, PARK_AFTER};
+use engine::{Desk, Engine, PARK_AFTER};
 pub(crate) use paths::CHALLENGE_BYTES;
 
 /// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
@@ -343,7 +342,7 @@ impl Connection {
             if channel == CONTROL_ONCE {
                 // It has no number and no parts: the engine has nothing to add.
                 heard.on_control(channel, frame.body);
-            } else if channel.delivery == Delivery::Unreliable {
+            } else if channel.delivery == Delivery::Unreliable && !is_bulk(channel) {
                 // Neither has it, and most packets of a game are such.
                 heard.urgency = heard.urgency.max(Urgency::Lazy);
                 sink(Notice::Message { channel, bytes: frame.body });
@@ -358,12 +357,17 @@ impl Connection {
                 let (number, fragment, body) = (frame.number, frame.fragment, frame.body);
                 let frame = InFrame { channel, number, fragment, body };
                 heard.engaged = true;
-                let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
-                engine
-                    .receiver
+                let config = &self.common.config.reliable;
+                let max = config.message_bytes_max;
+                let Engine { receiver, scratch, .. } =
+                    self.desk.live(now, config, &mut self.jitter);
+                receiver
                     .handle_frame(now, frame, &mut |channel, bytes| {
                         if channel.stream == StreamId::CONTROL {
                             heard.on_control(channel, bytes);
+                        } else if is_bulk(channel) {
+                            let lend = |bytes: &[u8]| sink(Notice::Message { channel, bytes });
+                            heard.violation |= scratch.unpack(bytes, max, lend).is_err();
                         } else {
                             sink(Notice::Message { channel, bytes });
                         }
@@ -517,8 +521,13 @@ impl Connection {
         if let Some(room) = packet.get_mut(HEADER_BYTES..HEADER_BYTES + text.len()) {
             room.copy_from_slice(text);
         }
-        let built = Built { len: HEADER_BYTES + text.len(), channel, flags, has_frames: true };
-        self.seal(Timestamp::START, built, Sealing::default(), &mut packet);
+        let built = crate::frames::Built {
+            len: HEADER_BYTES + text.len(),
+            channel,
+            flags,
+            has_frames: true,
+        };
+        self.seal(Timestamp::START, built, sending::Sealing::default(), &mut packet);
         packet
     }
 
@@ -538,184 +547,6 @@ impl Connection {
     pub(crate) const fn probe(&mut self) {
         self.ping_due = true;
         self.probe = true;
-    }
-
-    /// Queues a message.
-    pub(crate) fn send(
-        &mut self,
-        now: Timestamp,
-        channel: Channel,
-        bytes: &[u8],
-    ) -> Result<(), SendError> {
-        self.check_sendable(channel)?;
-        Ok(self
-            .desk
-            .live(now, &self.common.config.reliable, &mut self.jitter)
-            .sender
-            .send(now, channel, bytes)?)
-    }
-
-    fn check_sendable(&self, channel: Channel) -> Result<(), SendError> {
-        match self.close_reason() {
-            Some(reason) => Err(SendError::Closed(reason)),
-            None if channel.stream == StreamId::CONTROL => Err(SendError::ControlStream),
-            None if self.keys.is_worn() => Err(SendError::Closed(CloseReason::KeyWornOut)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether [`build`](Self::build) has something to say.
-    pub(crate) fn wants_transmit(&self, now: Timestamp) -> bool {
-        match self.phase {
-            Phase::Open => {
-                let wants = |sender: &twinspan_reliable::Sender| sender.wants_to_send(now);
-                let due = self.ready || self.ping_due || self.desk.sender().is_some_and(wants);
-                due && !self.keys.is_worn()
-            }
-            Phase::Closing(_) => self.ready,
-            Phase::Closed(_) => false,
-        }
-    }
-
-    /// Writes and seals the next packet at the front of `room` and returns its length.
-    pub(crate) fn build(&mut self, now: Timestamp, room: &mut [u8]) -> Option<usize> {
-        if !self.wants_transmit(now) {
-            return None;
-        }
-        if let Phase::Closing(closing) = self.phase {
-            return self.build_close(now, closing, room);
-        }
-        if let Some(engine) = self.desk.working() {
-            engine.send_credit(now);
-        }
-        let mut builder = PacketBuilder::new(room)?;
-        let acked = self.push_ack(now, &mut builder);
-        let mut flags = 0;
-        if self.ping_due {
-            let control = match self.role {
-                Role::Client => Control::Ping,
-                Role::Server => Control::Time { nanos: now.as_nanos() },
-            };
-            // It is two or nine bytes behind an ack block: there is always room.
-            let _ = builder.push(CONTROL_ONCE, None, None, control.to_bytes().as_slice());
-            if self.probe {
-                flags |= flag::PROBE;
-            }
-        }
-        self.push_responses(&mut builder);
-        self.fill(now, &mut builder);
-        if builder.is_empty() {
-            // Nothing was due after all; an ack that waits stays wanted.
-            self.ready = false;
-            return None;
-        }
-        let built = builder.finish();
-        Some(self.seal(now, built, Sealing { acked, flags, tag: 0 }, room))
-    }
-
-    /// Writes and seals one packet now: ack block, the message that `write` writes, queued frames.
-    pub(crate) fn write_packet(
-        &mut self,
-        now: Timestamp,
-        channel: Channel,
-        tag: u32,
-        room: &mut [u8],
-        write: &mut dyn FnMut(&mut Writer<'_>) -> Result<(), NoRoom>,
-    ) -> Result<usize, SendError> {
-        self.check_sendable(channel)?;
-        if channel.delivery.is_reliable() {
-            return Err(SendError::NotOneTime);
-        }
-        let mut builder = PacketBuilder::new(room).ok_or(SendError::NoRoom)?;
-        let acked = self.push_ack(now, &mut builder);
-        let numbered = channel.delivery.is_numbered();
-        let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
-        let number = numbered.then(|| engine.sender.next_number(channel));
-        builder.write(channel, number, write).map_err(|NoRoom| SendError::NoRoom)?;
-        self.fill(now, &mut builder);
-        let built = builder.finish();
-        Ok(self.seal(now, built, Sealing { acked, flags: 0, tag }, room))
-    }
-
-    /// Puts the ack block in when something arrived since the last; says what it acknowledges.
-    fn push_ack(&mut self, now: Timestamp, builder: &mut PacketBuilder<'_>) -> Option<u64> {
-        if !self.ack_wanted {
-            return None;
-        }
-        let bits = self.replay.before_largest();
-        let mut ack = Ack { largest: self.replay.largest()?, delay: self.acks.delay(now), bits };
-        ack.lie(self.common.config.reliable.knobs.ack_ahead);
-        builder.push_ack(&ack, self.coverage.from()).ok()?;
-        Some(ack.largest)
-    }
-
-    /// Appends queued frames while they fit.
-    fn fill(&mut self, now: Timestamp, builder: &mut PacketBuilder<'_>) {
-        let Some(engine) = self.desk.working() else { return };
-        while let Some(frame) = engine.sender.poll_frame(now, builder.room()) {
-            // The engine keeps to the room it was given. Were it wrong, the frame would count as
-            // sent and be resent when no ack comes.
-            if builder.push(frame.channel, frame.number, frame.fragment, frame.body).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Gives the packet its number, header and tag, and notes that it left.
-    fn seal(&mut self, now: Timestamp, built: Built, sealing: Sealing, room: &mut [u8]) -> usize {
-        let number = self.take_number();
-        let Built { len, channel, flags, has_frames } = built;
-        let phase = self.keys.advance(self.common.means(), now, number);
-        let flags = flags | sealing.flags | phase;
-        let header = Header { connection: self.peer_id, channel, flags, number };
-        let len = len + TAG_BYTES;
-        let packet = room.get_mut(..len).unwrap_or_default();
-        if let Some(place) = packet.first_chunk_mut() {
-            *place = header.to_bytes();
-        }
-        self.keys.seal(self.common.means(), number, packet);
-        let eliciting = has_frames && matches!(self.phase, Phase::Open);
-        if eliciting || sealing.tag != 0 {
-            let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
-            engine.sender.on_sent(now, number, sealing.tag, len, eliciting);
-        } else {
-            self.desk.on_sent_quiet(now, number, len);
-        }
-        if let Some(largest) = sealing.acked {
-            self.acks.on_ack_sent();
-            self.coverage.on_ack_sent(number, largest);
-            self.ack_wanted = false;
-            self.lazy_ack_at = Timestamp::NEVER;
-        }
-        if matches!(self.phase, Phase::Open) {
-            self.ready = self.ack_is_due(now) || self.desk.has_responses();
-        }
-        if self.ping_due {
-            self.keepalive_wait = spread(self.common.config.keepalive_interval, &mut self.jitter);
-        }
-        // Whatever leaves keeps the path alive; only a probe insists on its answer.
-        if !self.probe || flags & flag::PROBE != 0 {
-            self.ping_due = false;
-            self.probe = false;
-        }
-        if self.keys.take_ask() {
-            self.probe();
-        }
-        self.spoke_at = now;
-        self.traffic.packets_out += 1;
-        self.traffic.bytes_out += len as u64;
-        len
-    }
-
-    fn take_number(&mut self) -> u64 {
-        if self.common.config.skip_numbers && self.next_number == self.skip_at {
-            self.skipped = self.next_number;
-            self.next_number += 1;
-            self.skip_at = self.next_number + SKIP_LEAST + self.skips.below(SKIP_SPREAD);
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        number
     }
 
     fn ack_is_due(&self, now: Timestamp) -> bool {
@@ -757,6 +588,7 @@ impl Connection {
             return;
         }
         if let Some(engine) = self.desk.working() {
+            engine.stop_waiting(now);
             engine.sender.handle_timeout(now);
             engine.receiver.handle_timeout(now);
             if engine.sender.is_dead() {
@@ -800,14 +632,6 @@ fn spread(interval: Duration, jitter: &mut Stream) -> Duration {
     let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let least = nanos / 5 * 4;
     Duration::from_nanos(least.saturating_add(jitter.below(nanos / 5 * 2)))
-}
-
-/// What to seal a packet with beside its text.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sealing {
-    acked: Option<u64>,
-    flags: u8,
-    tag: u32,
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod absent;
+mod bulk;
 mod client;
 mod config;
 mod connection;

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 
+use super::levels::Levels;
 use super::store::{Key, Message, Queue, Store};
 use crate::bits::DoneSet;
 use crate::config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
 };
-use crate::{Channel, Config, Delivery, ResendIdentity, SendError, SenderStats, StreamId};
+use crate::{
+    Channel, Config, Delivery, PRIORITIES, ResendIdentity, SendError, SenderStats, StreamId,
+};
 
 /// Numbering of one channel.
 #[derive(Debug)]
@@ -30,13 +33,9 @@ enum Lane {
     Control,
     /// The unreliable classes: old news is worth least, so they never wait behind reliable ones.
     Loose,
-    /// Reliable messages of other streams.
-    Normal,
-    /// Reliable messages of the bulk stream.
-    Bulk,
+    /// Reliable messages of other streams, by priority.
+    Level(usize),
 }
-
-const LANES: [Lane; 5] = [Lane::Resend, Lane::Control, Lane::Loose, Lane::Normal, Lane::Bulk];
 
 /// A frame that was taken out to travel.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +71,7 @@ pub(crate) struct Outbox {
     resend: VecDeque<Key>,
     control: Queue,
     loose: Queue,
-    normal: Queue,
-    bulk: Queue,
+    levels: Levels,
     /// A loose message whose last frame was lent out; its slot is freed by the next change.
     spent: Option<Key>,
     /// Lost frames that wait: of the control stream, and others.
@@ -114,8 +112,7 @@ impl Outbox {
             resend: VecDeque::new(),
             control: Queue::new(),
             loose: Queue::new(),
-            normal: Queue::new(),
-            bulk: Queue::new(),
+            levels: Levels::new(&config.priorities),
             spent: None,
             lost_control: 0,
             lost_other: 0,
@@ -268,11 +265,15 @@ impl Outbox {
         stats.messages_sent += 1;
         stats.bytes_sent += payload.len() as u64;
         let lane = match channel.stream {
-            StreamId::CONTROL => &mut self.control,
-            StreamId::BULK => &mut self.bulk,
-            _ => &mut self.normal,
+            StreamId::CONTROL => Some(&mut self.control),
+            stream => {
+                let level = self.levels.of(stream);
+                self.levels.queue_mut(level)
+            }
         };
-        self.store.push_back(lane, key);
+        if let Some(lane) = lane {
+            self.store.push_back(lane, key);
+        }
         Ok(())
     }
 
@@ -336,8 +337,7 @@ impl Outbox {
             Lane::Resend => self.resend.front().copied(),
             Lane::Control => self.store.front(&self.control),
             Lane::Loose => self.store.front(&self.loose),
-            Lane::Normal => self.store.front(&self.normal),
-            Lane::Bulk => self.store.front(&self.bulk),
+            Lane::Level(level) => self.store.front(self.levels.queue(level)?),
         }?;
         self.store.get(key).map(|message| (key, message))
     }
@@ -348,12 +348,13 @@ impl Outbox {
                 self.resend.pop_front();
                 return;
             }
-            Lane::Control => &mut self.control,
-            Lane::Loose => &mut self.loose,
-            Lane::Normal => &mut self.normal,
-            Lane::Bulk => &mut self.bulk,
+            Lane::Control => Some(&mut self.control),
+            Lane::Loose => Some(&mut self.loose),
+            Lane::Level(level) => self.levels.queue_mut(level),
         };
-        self.store.pop_front(queue);
+        if let Some(queue) = queue {
+            self.store.pop_front(queue);
+        }
     }
 
     /// Whether the next frame of a lane's first message may travel, whatever its length.
@@ -364,12 +365,16 @@ impl Outbox {
         match lane {
             Lane::Loose => true,
             Lane::Resend => in_flight,
-            Lane::Control | Lane::Normal | Lane::Bulk => {
+            Lane::Control | Lane::Level(_) => {
                 let ahead = if charged { MESSAGES_AHEAD_MAX } else { CONTROL_MESSAGES_AHEAD_MAX };
                 let done = self.channels.get(usize::from(message.place));
                 let oldest = done.map_or(0, |tx| tx.done.base());
                 let cost = self.charge(message, message.waiting);
-                in_flight && message.number < oldest + ahead && cost <= self.credit_left()
+                let begins = message.fragments > 1 && message.waiting == message.whole();
+                in_flight
+                    && message.number < oldest + ahead
+                    && cost <= self.credit_left()
+                    && (!begins || self.levels.may_begin())
             }
         }
     }
@@ -398,10 +403,9 @@ impl Outbox {
         if gate && self.lost_other > 0 && self.in_flight < self.limits.in_flight {
             return true;
         }
-        let new = [Lane::Control, Lane::Normal, Lane::Bulk];
-        new.iter().any(|lane| {
-            self.head(*lane).is_some_and(|(_, message)| self.may_leave(*lane, message, gate))
-        })
+        let may =
+            |lane| self.head(lane).is_some_and(|(_, message)| self.may_leave(lane, message, gate));
+        may(Lane::Control) || self.messages > 0 && (0..PRIORITIES).any(|at| may(Lane::Level(at)))
     }
 
     /// Takes out the next frame whose body and head fit `room`.
@@ -413,7 +417,8 @@ impl Outbox {
     ) -> Option<Taken> {
         self.settle();
         self.skip_stale();
-        for lane in LANES {
+        let levels = self.levels.order().map(Lane::Level);
+        for lane in [Lane::Resend, Lane::Control, Lane::Loose].into_iter().chain(levels) {
             let Some((key, message)) = self.head(lane) else {
                 continue;
             };
@@ -467,7 +472,12 @@ impl Outbox {
                 self.spent = Some(key);
             }
             Lane::Loose => {}
-            Lane::Control | Lane::Normal | Lane::Bulk => {
+            Lane::Control | Lane::Level(_) => {
+                if let Lane::Level(level) = lane {
+                    let cut = message.fragments > 1;
+                    let begins = cut && message.waiting | bit == message.whole();
+                    self.levels.on_taken(level, begins, cut && left == 0);
+                }
                 self.credit_used += cost;
                 stats.frames_sent += 1;
             }

@@ -687,3 +687,43 @@ fn the_last_packet_is_asked_after_within_little_more_than_a_round_trip() {
     assert_eq!(sender.congestion_window(), window, "a probe says nothing of the path");
     assert!(sender.loss() < 0.01);
 }
+
+const URGENT: Channel = Channel::new(Delivery::Unordered, StreamId::INPUT);
+
+#[test]
+fn urgent_messages_leave_first_and_nobody_waits_for_ever() {
+    let priorities = crate::Priorities::default().with(StreamId::INPUT, 0);
+    let mut sender = sender(&Config { priorities, ..config() });
+    (0..3).for_each(|_| sender.send(START, BULK, b"bulk").unwrap());
+    (0..3).for_each(|_| sender.send(START, EVENTS, b"event").unwrap());
+    (0..60).for_each(|_| sender.send(START, URGENT, b"urgent").unwrap());
+    let order: Vec<Vec<u8>> =
+        (1..=66).map(|number| leave(&mut sender, START, number).unwrap().3).collect();
+    let places = |what: &[u8]| -> Vec<usize> {
+        order.iter().enumerate().filter(|(_, body)| *body == what).map(|(at, _)| at).collect()
+    };
+    assert_eq!(places(b"event"), [16, 34, 52], "one after each sixteen");
+    assert_eq!(places(b"bulk"), [17, 35, 53], "and what waits behind it");
+}
+
+#[test]
+fn two_cut_messages_are_half_way_at_once_and_no_more() {
+    let mut sender = sender(&config());
+    let streams = [StreamId::BULK, StreamId::new(9).unwrap(), StreamId::EVENTS];
+    let channel = |stream| Channel::new(Delivery::Unordered, stream);
+    let mut number = 0;
+    let mut pass = |sender: &mut Sender| {
+        number += 1;
+        leave(sender, START, number).map(|(channel, ..)| channel.stream)
+    };
+    // Each is begun before the next, more urgent one is there.
+    for stream in streams {
+        sender.send(START, channel(stream), &[0; 5_000]).unwrap();
+        let expected = if stream == StreamId::EVENTS { streams[1] } else { stream };
+        assert_eq!(pass(&mut sender), Some(expected), "the third does not begin");
+    }
+    sender.send(START, channel(StreamId::INPUT), b"short").unwrap();
+    let order: Vec<StreamId> = core::iter::from_fn(|| pass(&mut sender)).collect();
+    assert_eq!(order.len(), 3 * 5 - 3 + 1);
+    assert!(order.contains(&StreamId::INPUT));
+}

@@ -2,7 +2,8 @@
 
 use twinspan_core::time::Timestamp;
 
-use super::{Connection, Notice, Phase, Sealing};
+use super::sending::Sealing;
+use super::{Connection, Notice, Phase};
 use crate::config::SessionConfig;
 use crate::frames::{CONTROL_ONCE, Control, PacketBuilder, Text};
 use crate::header::Header;

@@ -9,7 +9,8 @@ use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
 
 use super::paths::Responses;
-use crate::frames::{CONTROL_SURE, Control};
+use crate::bulk::Scratch;
+use crate::frames::{CONTROL_SURE, Control, FRAME_HEAD_BYTES_MAX};
 use crate::stats::PathStats;
 
 /// An engine that had nothing to do for so long is parked. Long enough that one in use at a game's
@@ -26,9 +27,42 @@ pub(super) struct Engine {
     credit: Option<u64>,
     /// Answers to challenges of our path.
     pub(super) responses: Responses,
+    /// For messages of the bulk stream.
+    pub(super) scratch: Scratch,
+    /// Until when queued messages may wait for others; never while none does.
+    pub(super) flush_at: Timestamp,
+    /// Bytes of those.
+    pub(super) unflushed: usize,
 }
 
 impl Engine {
+    /// A message of so many bytes was queued: it may wait for others, until they fill a packet.
+    pub(super) fn wait_for_company(&mut self, now: Timestamp, delay: Duration, bytes: usize) {
+        if delay.is_zero() {
+            return;
+        }
+        let first = self.unflushed == 0;
+        self.unflushed += bytes + FRAME_HEAD_BYTES_MAX;
+        if self.unflushed >= super::message_room() {
+            self.flush_at = Timestamp::NEVER;
+        } else if first {
+            self.flush_at = now.after(delay);
+        }
+    }
+
+    /// Who waited for company waits no longer.
+    pub(super) fn stop_waiting(&mut self, now: Timestamp) {
+        if self.flush_at <= now {
+            self.flush_at = Timestamp::NEVER;
+        }
+    }
+
+    /// A packet takes along what waits.
+    pub(super) const fn on_flush(&mut self) {
+        self.flush_at = Timestamp::NEVER;
+        self.unflushed = 0;
+    }
+
     /// Tells the peer its new credit; when the queue is full, with a later packet.
     pub(super) fn send_credit(&mut self, now: Timestamp) {
         self.credit = self.receiver.poll_credit().or(self.credit);
@@ -80,6 +114,9 @@ impl Desk {
                 used_at: now,
                 credit: None,
                 responses: Responses::default(),
+                scratch: Scratch::default(),
+                flush_at: Timestamp::NEVER,
+                unflushed: 0,
             })
         });
         engine.used_at = now;
@@ -91,6 +128,14 @@ impl Desk {
         if let Some(engine) = self.engine.as_deref() {
             prefetch::value(engine);
         }
+    }
+
+    /// Whether something shall leave now: not while all that could may still wait for company.
+    pub(super) fn wants_to_send(&self, now: Timestamp) -> bool {
+        self.engine.as_deref().is_some_and(|engine| {
+            let waits = engine.flush_at > now && engine.flush_at != Timestamp::NEVER;
+            !waits && engine.sender.wants_to_send(now)
+        })
     }
 
     /// Whether answers to challenges wait for a packet.
@@ -111,6 +156,11 @@ impl Desk {
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let engine = self.engine.as_deref()?;
         let own = super::earlier(engine.sender.poll_timeout(), engine.receiver.poll_timeout());
+        let own = match engine.flush_at {
+            Timestamp::NEVER => own,
+            // Nothing leaves before, so nothing else is due before.
+            flush_at => Some(own.map_or(flush_at, |own| own.max(flush_at))),
+        };
         if engine.sender.is_quiet() {
             super::earlier(own, Some(engine.used_at.after(PARK_AFTER)))
         } else {

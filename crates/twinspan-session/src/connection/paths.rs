@@ -2,7 +2,8 @@
 
 use twinspan_core::time::Timestamp;
 
-use super::{Connection, Phase, Sealing};
+use super::sending::Sealing;
+use super::{Connection, Phase};
 use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, SPARE_IDS};
 use crate::route::Token;
 

@@ -1,9 +1,9 @@
 //! Two connections hand in hand, without a link between them.
 
 use super::*;
-use crate::SessionConfig;
 use crate::noise::{Secret, Split};
 use crate::suite::CryptoSuite;
+use crate::{SendError, SessionConfig};
 use twinspan_core::aead::Cipher;
 use twinspan_reliable::Delivery;
 

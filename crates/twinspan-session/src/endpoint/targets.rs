@@ -10,6 +10,7 @@ pub(super) enum Target {
     Handshake(u64),
 }
 
+// not iterated: ids are looked up alone, so that their order reaches nothing.
 type Map<V> = HashMap<u32, V, BuildHasherDefault<IdHasher>>;
 
 /// Connection ids that are known, to be looked up and never iterated: their order reaches nothing.

@@ -209,3 +209,68 @@ fn a_full_queue_is_a_value() {
     rig.run_for(ms(500));
     assert_eq!(rig.client_messages(0).len(), 10);
 }
+
+#[test]
+fn messages_wait_for_company_no_longer_than_the_flush_delay() {
+    let config = SessionConfig { flush_delay: ms(10), ..SessionConfig::default() };
+    let mut rig = Rig::with(1, Link::CLEAN, config, aes());
+    rig.add_client();
+    rig.connect();
+    let session = rig.endpoint.sessions().next().unwrap();
+    let from = rig.sent.len();
+    for _ in 0..4 {
+        rig.endpoint.send(rig.now, session, EVENTS, &[1; 20]).unwrap();
+        rig.run_for(ms(2));
+    }
+    assert_eq!(rig.sent_since(from, false).len(), 0, "8 ms: they wait");
+    rig.run_for(ms(2));
+    let sent = rig.sent_since(from, false);
+    assert_eq!(sent.len(), 1, "one packet after 10 ms");
+    assert_eq!(sent[0][5] & flag::BUNDLE, flag::BUNDLE);
+    rig.run_for(ms(100));
+    let from = rig.sent.len();
+    for _ in 0..3 {
+        rig.endpoint.send(rig.now, session, EVENTS, &[2; 500]).unwrap();
+    }
+    rig.flush();
+    assert!(!rig.sent_since(from, false).is_empty(), "a full packet does not wait");
+    rig.run_for(ms(200));
+    assert_eq!(rig.client_messages(0).len(), 7);
+}
+
+#[test]
+fn bulk_messages_are_compressed_and_others_are_not() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let text = b"all work and no play makes jack a dull boy. ".repeat(400);
+    for (channel, least, most) in [(BULK, 100, 2_000), (EVENTS, 17_600, 25_000)] {
+        let from = rig.sent.len();
+        rig.endpoint.send(rig.now, session, channel, &text).unwrap();
+        rig.run_for(ms(1_000));
+        let bytes: usize = rig.sent_since(from, false).iter().map(Vec::len).sum();
+        assert!((least..most).contains(&bytes), "{bytes}");
+        assert_eq!(rig.client_messages(0).pop(), Some((channel, text.clone())));
+    }
+    let loose = Channel::new(Delivery::Unreliable, StreamId::BULK);
+    rig.endpoint.send(rig.now, session, loose, &[3; 900]).unwrap();
+    let mut packet = rig.pool.take().unwrap();
+    let (now, mut write) = (rig.now, |out: &mut twinspan_core::bytes::Writer<'_>| out.put(b"raw"));
+    let to = rig.endpoint.write_packet(now, session, loose, 0, &mut packet, &mut write).unwrap();
+    let bytes = packet.to_vec();
+    drop(packet);
+    rig.send(Target::Client(0), to, bytes);
+    rig.run_for(ms(100));
+    let got: Vec<Vec<u8>> =
+        rig.client_messages(0).into_iter().filter(|(at, _)| *at == loose).map(|(_, b)| b).collect();
+    assert_eq!(got, [b"raw".to_vec(), vec![3; 900]]);
+}
+
+#[test]
+fn a_bulk_message_that_claims_what_it_is_not_closes_the_session() {
+    for text in [&[0x80, 0x80, 0x08, 1, 2][..], &[5, 0xff, 0xff], &[0xff]] {
+        let (mut rig, _) = Rig::connected(1, Link::CLEAN);
+        let loose = Channel::new(Delivery::Unreliable, StreamId::BULK).to_byte();
+        let lie = rig.clients[0].connection().seal_raw(loose, 0, text);
+        rig.deliver_to_server(client_addr(0), &lie);
+        assert_eq!(rig.closes(), [crate::CloseReason::ProtocolViolation]);
+    }
+}
