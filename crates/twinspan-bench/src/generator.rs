@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use twinspan_core::aead::{AeadSuite, Cipher, PacketKey, SECRET_BYTES};
+use twinspan_core::aead::{AeadSuite, Cipher, HeaderKey, PacketKey, SECRET_BYTES};
 use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
@@ -84,6 +84,14 @@ impl AeadSuite for OneCipher {
 
     fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
         CryptoSuite::detect().key(cipher, secret)
+    }
+
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        CryptoSuite::detect().header_key(cipher, secret)
     }
 }
 

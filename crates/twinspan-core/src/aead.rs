@@ -85,6 +85,17 @@ pub trait PacketKey: Send {
     fn prefetch(&self) {}
 }
 
+/// Bytes of ciphertext from which a header's mask is made.
+pub const SAMPLE_BYTES: usize = 16;
+/// Bytes of a header's mask.
+pub const MASK_BYTES: usize = 5;
+
+/// Makes the masks that hide parts of headers, under one key.
+pub trait HeaderKey: Send {
+    /// The mask for a packet whose ciphertext begins so.
+    fn mask(&self, sample: [u8; SAMPLE_BYTES]) -> [u8; MASK_BYTES];
+}
+
 /// The ciphers that one end has, in the order that it likes them.
 pub trait AeadSuite: Send + Sync {
     /// What is on offer, best first, without repeats.
@@ -92,4 +103,9 @@ pub trait AeadSuite: Send + Sync {
 
     /// The key for `cipher` made from `secret`, or `None` when the cipher is not on offer.
     fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>>;
+
+    /// The header key that goes with `cipher`, made from `secret`, or `None` when the cipher is not
+    /// on offer.
+    fn header_key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES])
+    -> Option<Box<dyn HeaderKey>>;
 }

@@ -21,7 +21,7 @@ use crate::identity::KeyPair;
 use crate::keys::Keys;
 use crate::messages::{
     Accept, HELLO_BYTES, HelloBytes, HelloParts, PROLOGUE_BYTES, PublicMacs, VERSION,
-    hello_prologue, kind, parse_accept, parse_refuse, parse_retry,
+    connection_id, hello_prologue, kind, parse_accept, parse_refuse, parse_retry,
 };
 use crate::noise::{Initiator, MESSAGE_1_BYTES};
 use crate::protection::Role;
@@ -225,6 +225,7 @@ impl ClientSession {
             nonce: &self.nonce,
             connection: self.id,
             versions: &[VERSION],
+            options: self.common.config.header_protection.to_options(),
             suites: self.common.suites.ciphers(),
             token_public: &self.token.public_part().to_bytes(),
             token_private: self.token.private_part(),
@@ -255,6 +256,11 @@ impl ClientSession {
     ) {
         self.stats.packets_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
+        if let State::Connected(connected) = &self.state
+            && connection_id(bytes) != Some(0)
+        {
+            connected.connection.reveal(bytes);
+        }
         let result = match parse(bytes) {
             Ok(Form::Handshake { kind }) => self.handle_handshake(now, kind, bytes, on_event),
             Ok(Form::Sealed(header)) => self.handle_sealed(now, &header, bytes, on_event),
@@ -314,9 +320,13 @@ impl ClientSession {
         let cipher = Cipher::from_wire(accept.suite)
             .filter(|cipher| self.common.suites.ciphers().contains(cipher))
             .filter(|_| accept.version == VERSION && accept.connection != 0)
+            .filter(|_| self.common.config.header_protection.takes(accept.hidden))
             .ok_or(DropCause::AnswerBad)?;
         let keys = Keys::new(now, self.common.means(), cipher, &split, Role::Client);
-        let keys = keys.ok_or(DropCause::AnswerBad)?;
+        let mut keys = keys.ok_or(DropCause::AnswerBad)?;
+        if accept.hidden {
+            keys.hide_headers(self.common.means(), &split).ok_or(DropCause::AnswerBad)?;
+        }
         let mut seed = [0; 8];
         self.secrets.fill(&mut seed);
         let parts = ConnectionParts {
@@ -567,6 +577,14 @@ impl ClientSession {
                 Some(_) => ClientState::Closing,
             },
             State::Closed { reason, .. } => ClientState::Closed { reason: *reason },
+        }
+    }
+
+    /// Whether packet headers are hidden, while connected.
+    pub const fn hides_headers(&self) -> bool {
+        match &self.state {
+            State::Connected(connected) => connected.connection.hides_headers(),
+            _ => false,
         }
     }
 

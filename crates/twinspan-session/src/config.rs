@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
+use crate::header_protection::HeaderProtection;
 use crate::key_config::KeyConfig;
 use crate::keys::Means;
 use crate::resume_config::ResumeConfig;
@@ -60,6 +61,8 @@ pub struct SessionConfig {
     pub keys: KeyConfig,
     /// How long a lost session may be resumed.
     pub resume: ResumeConfig,
+    /// Whether packet headers are hidden.
+    pub header_protection: HeaderProtection,
 }
 
 impl Default for SessionConfig {
@@ -84,6 +87,7 @@ impl Default for SessionConfig {
             skip_numbers: true,
             keys: KeyConfig::default(),
             resume: ResumeConfig::default(),
+            header_protection: HeaderProtection::default(),
         }
     }
 }

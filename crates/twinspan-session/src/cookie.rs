@@ -66,7 +66,7 @@ const fn epoch_of(now: Timestamp) -> u64 {
     now.as_nanos() / EPOCH.as_nanos() as u64
 }
 
-fn cookie(key: &MacKey, epoch: u64, subject: CookieSubject<'_>) -> [u8; 16] {
+pub(crate) fn cookie(key: &MacKey, epoch: u64, subject: CookieSubject<'_>) -> [u8; 16] {
     with_parts(epoch, subject, |parts| key.tag(parts))
 }
 

@@ -20,6 +20,7 @@ use crate::frames::SPARE_IDS;
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
 use crate::header::{Form, Header, flag, parse};
+use crate::header_protection::header_key;
 use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
@@ -29,6 +30,7 @@ use crate::stats::{DropCause, EndpointStats, SessionStats};
 use crate::timers::Timers;
 
 mod door;
+mod hidden;
 mod moves;
 mod resume;
 mod rotation;
@@ -171,6 +173,8 @@ pub struct Endpoint {
     dirty: VecDeque<u32>,
     answers: VecDeque<Answer>,
     stats: EndpointStats,
+    /// Some session hides, or hid, its headers: packets are looked at twice.
+    hiding: bool,
 }
 
 impl Endpoint {
@@ -204,6 +208,7 @@ impl Endpoint {
             dirty: VecDeque::new(),
             answers: VecDeque::new(),
             stats: EndpointStats::default(),
+            hiding: false,
             common: Common::new(config, suites),
         })
     }
@@ -264,6 +269,9 @@ impl Endpoint {
     ) {
         self.stats.packets_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
+        if self.hiding {
+            self.reveal(bytes);
+        }
         let result = match parse(bytes) {
             Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes, gate),
             Ok(Form::Sealed(header)) => self.handle_sealed(now, peer, &header, bytes, on_event),
@@ -376,12 +384,18 @@ impl Endpoint {
                 self.count_refusal(reason);
                 let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
                 let seal = seal.ok_or(DropCause::NotAuthentic)?;
-                return self.answer(Answer::unborn(&half_open, &seal, reason));
+                let hide = half_open.hidden.then_some(&half_open.split.server_to_client);
+                let hide = hide.and_then(|secret| header_key(suites, cipher, secret));
+                let answer = Answer::unborn(&half_open, &seal, hide.as_deref(), reason);
+                return self.answer(answer);
             }
         };
         self.spend_entry(&half_open, resumed, on_event);
         let (means, split) = (common.means(), &half_open.split);
-        let keys = Keys::with_open(now, means, cipher, split, Role::Server, open);
+        let mut keys = Keys::with_open(now, means, cipher, split, Role::Server, open);
+        if half_open.hidden {
+            keys.hide_headers(means, split).ok_or(DropCause::NotAuthentic)?;
+        }
         let key = self.establish(now, &half_open, keys);
         if let Some((_, session)) = self.at(key.slot()) {
             session.connection.on_authentic(now, header, len);

@@ -32,6 +32,8 @@ pub(crate) struct HalfOpen {
     /// The id that the server issued.
     pub(crate) server_id: u32,
     pub(crate) cipher: Cipher,
+    /// Whether headers are hidden.
+    pub(crate) hidden: bool,
     pub(crate) split: Split,
     pub(crate) accept: [u8; ACCEPT_BYTES],
     pub(crate) created_at: Timestamp,
@@ -171,6 +173,7 @@ mod tests {
             client_id: 2,
             server_id: 3,
             cipher: Cipher::Aes128Gcm,
+            hidden: false,
             split: Split {
                 client_to_server: Secret::new([0; 32]),
                 server_to_client: Secret::new([0; 32]),

@@ -8,6 +8,7 @@ use twinspan_core::time::Timestamp;
 use crate::exchange::{Exchange, Rekey};
 use crate::frames::Violation;
 use crate::header::{Header, flag};
+use crate::header_protection::HeaderKeys;
 use crate::identity::KeyPair;
 use crate::key_config::KeyConfig;
 use crate::noise::{Secret, Split};
@@ -84,6 +85,8 @@ pub(crate) struct Keys {
     sealing: Sealing,
     opening: Opening,
     exchange: Exchange,
+    /// Where headers are hidden.
+    headers: Option<Box<HeaderKeys>>,
 }
 
 impl Keys {
@@ -147,6 +150,26 @@ impl Keys {
                 old_until: Timestamp::NEVER,
             },
             exchange: Exchange::new(role, now.after(config.exchange_interval)),
+            headers: None,
+        }
+    }
+
+    /// From now on headers are hidden. `None` when the suite has no such cipher.
+    pub(crate) fn hide_headers(&mut self, means: Means<'_>, split: &Split) -> Option<()> {
+        let keys = HeaderKeys::new(means.suite, self.cipher, split, self.role)?;
+        self.headers = Some(Box::new(keys));
+        Some(())
+    }
+
+    /// Whether headers are hidden.
+    pub(crate) const fn hides_headers(&self) -> bool {
+        self.headers.is_some()
+    }
+
+    /// Uncovers the header of a packet, where headers are hidden.
+    pub(crate) fn reveal(&self, packet: &mut [u8]) {
+        if let Some(headers) = &self.headers {
+            headers.reveal(packet);
         }
     }
 
@@ -171,6 +194,9 @@ impl Keys {
             // A suite that had the cipher before has it now. Were that wrong, nothing readable may
             // leave: a zeroed packet fails at the peer.
             None => packet.fill(0),
+        }
+        if let Some(headers) = &self.headers {
+            headers.hide(packet);
         }
     }
 

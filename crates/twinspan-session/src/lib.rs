@@ -50,6 +50,7 @@ pub mod fuzz;
 mod gate;
 mod handshakes;
 mod header;
+mod header_protection;
 mod identity;
 mod key_config;
 mod keyring;
@@ -78,6 +79,7 @@ pub use endpoint::{Endpoint, EndpointEvent, Resumed, SessionKey};
 pub use error::{ConfigError, MigrateError, SendError, TokenError};
 pub use gate::{Gate, HandshakeFault, OpenGate};
 pub use header::{HEADER_BYTES, PACKET_BYTES_MAX};
+pub use header_protection::HeaderProtection;
 pub use identity::{PublicKey, ServerIdentity, TokenKey, UserId};
 pub use key_config::KeyConfig;
 #[cfg(feature = "load")]

@@ -8,6 +8,7 @@ use twinspan_core::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX, long_header};
+use crate::header_protection::{from_byte, to_byte};
 use crate::identity::{MacKey, PublicKey};
 use crate::noise::{MESSAGE_1_BYTES, MESSAGE_2_BYTES, PAYLOAD_BYTES};
 use crate::reason::RefuseReason;
@@ -35,7 +36,7 @@ const MAC1_AT: usize = PROLOGUE_BYTES + MESSAGE_1_BYTES;
 const COOKIE_AT: usize = MAC1_AT + 16;
 const PADDING_AT: usize = COOKIE_AT + 16;
 /// Places for versions in a HELLO.
-pub(crate) const VERSIONS_MAX: usize = 4;
+pub(crate) const VERSIONS_MAX: usize = 3;
 /// Places for suites in a HELLO.
 pub(crate) const SUITES_MAX: usize = 8;
 /// Bytes of a RETRY.
@@ -96,6 +97,7 @@ pub(crate) struct HelloParts<'a> {
     pub(crate) nonce: &'a [u8; 16],
     pub(crate) connection: u32,
     pub(crate) versions: &'a [u16],
+    pub(crate) options: u16,
     /// Best first; those past [`SUITES_MAX`] are left out.
     pub(crate) suites: &'a [Cipher],
     pub(crate) token_public: &'a [u8; PUBLIC_PART_BYTES],
@@ -115,6 +117,7 @@ pub(crate) fn hello_prologue(parts: HelloParts<'_>) -> [u8; PROLOGUE_BYTES] {
         .chain(parts.connection.to_le_bytes())
         .chain([parts.versions.len().min(VERSIONS_MAX) as u8])
         .chain(versions)
+        .chain(parts.options.to_le_bytes())
         .chain([parts.suites.len().min(SUITES_MAX) as u8])
         .chain(suites)
         .chain(*parts.token_public)
@@ -165,6 +168,7 @@ pub(crate) struct Hello<'a> {
     pub(crate) nonce: [u8; 16],
     pub(crate) connection: u32,
     pub(crate) versions: [u16; VERSIONS_MAX],
+    pub(crate) options: u16,
     pub(crate) suites: [u8; SUITES_MAX],
     pub(crate) token_public: [u8; PUBLIC_PART_BYTES],
     pub(crate) token_private: [u8; PRIVATE_PART_BYTES],
@@ -200,12 +204,14 @@ impl<'a> Hello<'a> {
         for version in &mut versions {
             *version = reader.u16()?;
         }
+        let options = reader.u16()?;
         let suite_count = usize::from(reader.u8()?);
         let suites: [u8; SUITES_MAX] = reader.array()?;
         let hello = Self {
             nonce,
             connection,
             versions,
+            options,
             suites,
             token_public: reader.array()?,
             token_private: reader.array()?,
@@ -289,6 +295,8 @@ pub(crate) fn parse_refuse(
 pub(crate) struct Accept {
     pub(crate) version: u16,
     pub(crate) suite: u8,
+    /// Whether headers are hidden.
+    pub(crate) hidden: bool,
     pub(crate) connection: u32,
     pub(crate) server_time: Timestamp,
     pub(crate) idle_timeout: Duration,
@@ -304,7 +312,7 @@ impl Accept {
             .version
             .to_le_bytes()
             .into_iter()
-            .chain([self.suite, 0])
+            .chain([self.suite, to_byte(self.hidden)])
             .chain(self.connection.to_le_bytes())
             .chain(self.server_time.as_nanos().to_le_bytes())
             .chain(millis(self.idle_timeout).to_le_bytes())
@@ -319,10 +327,11 @@ impl Accept {
         let mut reader = Reader::new(bytes);
         let version = reader.u16()?;
         let suite = reader.u8()?;
-        reader.u8()?;
+        let hidden = from_byte(reader.u8()?);
         let accept = Self {
             version,
             suite,
+            hidden,
             connection: reader.u32()?,
             server_time: Timestamp::from_nanos(reader.u64()?),
             idle_timeout: Duration::from_millis(u64::from(reader.u32()?)),

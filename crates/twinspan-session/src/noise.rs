@@ -319,4 +319,83 @@ mod tests {
             respond(PROLOGUE, &server, &message_1, &psk, &ephemeral, &PAYLOAD).unwrap();
         assert_eq!(initiator.finish(&message_2).err(), Some(NoiseError));
     }
+
+    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+        assert_eq!(hex.len(), 2 * N);
+        core::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+    }
+
+    /// The vector of this pattern in the collection of the cacophony implementation, whose payloads
+    /// have other lengths than ours.
+    #[test]
+    fn messages_equal_the_published_vector() {
+        let prologue: [u8; 9] = bytes("4a6f686e2047616c74");
+        let psk: [u8; 32] =
+            bytes("54686973206973206d7920417573747269616e20706572737065637469766521");
+        let client = KeyPair::from_secret(&bytes(
+            "893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a",
+        ));
+        let server = KeyPair::from_secret(&bytes(
+            "4a3acbfdb163dec651dfa3194dece676d437029c62a408b4c5ea9114246e4893",
+        ));
+        let answer = KeyPair::from_secret(&bytes(
+            "bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b",
+        ));
+        let public = bytes("31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62");
+        assert_eq!(server.public(), &public);
+
+        // Both ends have the same symmetric state, so one stands for both.
+        let mut state = Symmetric::new(&prologue, &PublicKey::from_bytes(public));
+        let mut payload = [&b"Ludwig von Mises"[..], &[0; TAG_BYTES]].concat();
+        state.mix_hash(client.public());
+        state.mix_key(client.public());
+        state.mix_key(&client.agree(server.public()).unwrap());
+        state.encrypt_and_hash(&mut payload).unwrap();
+        let message = [&client.public()[..], &payload].concat();
+        assert_eq!(
+            message,
+            bytes::<64>(
+                "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944\
+                 acda3057fb216b0fb4c6d571e776b426612636e99cf4ac1de41442fb2128ca29"
+            )
+        );
+
+        let mut payload = [&b"Murray Rothbard"[..], &[0; TAG_BYTES]].concat();
+        state.mix_hash(answer.public());
+        state.mix_key(answer.public());
+        state.mix_key(&answer.agree(client.public()).unwrap());
+        state.mix_key_and_hash(&psk);
+        state.encrypt_and_hash(&mut payload).unwrap();
+        let message = [&answer.public()[..], &payload].concat();
+        assert_eq!(
+            message,
+            bytes::<63>(
+                "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f14480884\
+                 330fcb4ab2b68a6f612414145258aa079533be57174ec7ae7c76845312a3f07"
+            )
+        );
+        let hash = bytes("5a0c1a79a0b863fe5d000e829b7e4ffc76200e5c08082d4494968e3f47d0ff61");
+        assert_eq!(state.hash, hash);
+
+        // The first transport messages, under the split keys.
+        let split = state.split();
+        for (key, text, sealed) in [
+            (
+                &split.client_to_server,
+                &b"F. A. Hayek"[..],
+                &bytes::<27>("129789ee959ffef891a580c6fc073cf91d706e26602cc096c35d84")[..],
+            ),
+            (
+                &split.server_to_client,
+                b"Carl Menger",
+                &bytes::<27>("36b35298bc84e0a24644e309563b2d6c3f9a31dc142b122e0266db"),
+            ),
+        ] {
+            let key = UnboundKey::new(&CHACHA20_POLY1305, key.as_slice()).unwrap();
+            let mut out = text.to_vec();
+            let nonce = Nonce::assume_unique_for_key([0; 12]);
+            LessSafeKey::new(key).seal_in_place_append_tag(nonce, Aad::empty(), &mut out).unwrap();
+            assert_eq!(out, sealed);
+        }
+    }
 }

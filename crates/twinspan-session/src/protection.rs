@@ -62,6 +62,13 @@ pub(crate) fn key_and_iv(cipher: Cipher, secret: &Secret) -> Option<(Secret, [u8
     Some((key, iv))
 }
 
+/// What the header key of a direction is made from, session 5.2.
+pub(crate) fn header_secret(cipher: Cipher, secret: &Secret) -> Option<Secret> {
+    let mut header = Secret::new([0; 32]);
+    expand(secret, b"twinspan v1 header", cipher, header.as_mut_slice())?;
+    Some(header)
+}
+
 /// The secret of the phase after the one of `secret`, session 5.2.
 pub(crate) fn next_secret(cipher: Cipher, secret: &Secret) -> Option<Secret> {
     let mut next = Secret::new([0; 32]);

@@ -26,10 +26,12 @@ pub enum RefuseReason {
     /// The resume ticket is good no longer: its session ended otherwise than by being lost, was
     /// lost too long ago, or was resumed before.
     Ticket = 9,
+    /// One end requires an option that the other forbids.
+    Options = 10,
 }
 
 impl RefuseReason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Full,
         Self::TokenExpired,
         Self::TokenSpent,
@@ -39,6 +41,7 @@ impl RefuseReason {
         Self::Draining,
         Self::Banned,
         Self::Ticket,
+        Self::Options,
     ];
 
     /// Whether it is about the token that the client brought, and so the client's fault.
@@ -63,6 +66,7 @@ impl RefuseReason {
             Self::Draining => "refused: server is draining",
             Self::Banned => "refused: banned",
             Self::Ticket => "refused: ticket good no longer",
+            Self::Options => "refused: options that exclude each other",
         }
     }
 }
@@ -206,7 +210,7 @@ mod tests {
     fn refusals_follow_at_32() {
         assert_eq!(CloseReason::Refused(RefuseReason::Full).to_wire(), 33);
         assert_eq!(CloseReason::from_wire(34), CloseReason::Refused(RefuseReason::TokenExpired));
-        assert_eq!(CloseReason::from_wire(42), CloseReason::Other(42));
+        assert_eq!(CloseReason::from_wire(43), CloseReason::Other(43));
         assert_eq!(CloseReason::from_wire(10), CloseReason::PeerUnresponsive);
         assert_eq!(CloseReason::Other(99).to_string(), "reason 99");
     }

@@ -150,6 +150,8 @@ pub struct EndpointStats {
     pub banned: u64,
     /// Refused: the resume ticket was good no longer.
     pub ticket_bad: u64,
+    /// Refused: options that exclude each other.
+    pub options_unmet: u64,
     /// Sessions that were set up with a resume ticket.
     pub resumed: u64,
     /// Handshakes in progress that gave way or ran out of time.

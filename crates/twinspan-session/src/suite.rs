@@ -1,7 +1,10 @@
 //! The production cipher suite: AES-GCM and ChaCha20-Poly1305 from one library.
 
+use aws_lc_rs::aead::quic::{self, HeaderProtectionKey};
 use twinspan_aead::LibraryKey;
-use twinspan_core::aead::{AeadSuite, Cipher, PacketKey, SECRET_BYTES};
+use twinspan_core::aead::{
+    AeadSuite, Cipher, HeaderKey, MASK_BYTES, PacketKey, SAMPLE_BYTES, SECRET_BYTES,
+};
 
 mod measure;
 
@@ -52,6 +55,33 @@ impl AeadSuite for CryptoSuite {
     fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
         let key = LibraryKey::new(cipher, secret)?;
         Some(key)
+    }
+
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        let algorithm = match cipher {
+            Cipher::ChaCha20Poly1305 => &quic::CHACHA20,
+            Cipher::Aes128Gcm => &quic::AES_128,
+            Cipher::Aes256Gcm => &quic::AES_256,
+            Cipher::SimulatorTag => return None,
+        };
+        let key = HeaderProtectionKey::new(algorithm, secret.get(..algorithm.key_len())?).ok()?;
+        Some(Box::new(LibraryHeaderKey(key)))
+    }
+}
+
+struct LibraryHeaderKey(HeaderProtectionKey);
+
+impl HeaderKey for LibraryHeaderKey {
+    fn mask(&self, sample: [u8; SAMPLE_BYTES]) -> [u8; MASK_BYTES] {
+        #[expect(
+            clippy::expect_used,
+            reason = "a sample of 16 bytes is what every algorithm takes"
+        )]
+        self.0.new_mask(&sample).expect("the sample has its length")
     }
 }
 

@@ -1,7 +1,8 @@
 //! The AEAD suite of the simulator: a keyed 128-bit hash where a cipher would be.
 
 use twinspan_core::aead::{
-    AeadSuite, Cipher, NONCE_BYTES, OpenError, PacketKey, SECRET_BYTES, TAG_BYTES,
+    AeadSuite, Cipher, HeaderKey, MASK_BYTES, NONCE_BYTES, OpenError, PacketKey, SAMPLE_BYTES,
+    SECRET_BYTES, TAG_BYTES,
 };
 use twinspan_core::random::draw;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
@@ -26,6 +27,25 @@ impl AeadSuite for SimSuite {
             seed: half(1),
             mask: u128::from(half(2)) << 64 | u128::from(half(3)),
         }))
+    }
+
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        let key = MaskKey(xxh3_64_with_seed(secret, 4));
+        (cipher == Cipher::SimulatorTag).then(|| Box::new(key) as Box<dyn HeaderKey>)
+    }
+}
+
+/// A hash of the sample: as little of a secret as the tag.
+struct MaskKey(u64);
+
+impl HeaderKey for MaskKey {
+    fn mask(&self, sample: [u8; SAMPLE_BYTES]) -> [u8; MASK_BYTES] {
+        let [a, b, c, d, e, ..] = xxh3_64_with_seed(&sample, self.0).to_le_bytes();
+        [a, b, c, d, e]
     }
 }
 
@@ -116,6 +136,18 @@ mod tests {
         for len in 0..TAG_BYTES {
             assert_eq!(key(1).open(NONCE, b"", &mut vec![0; len]), Err(OpenError));
         }
+    }
+
+    #[test]
+    fn masks_depend_on_key_and_sample() {
+        let mask = |secret, sample| {
+            let key = SimSuite.header_key(Cipher::SimulatorTag, &[secret; SECRET_BYTES]).unwrap();
+            key.mask([sample; SAMPLE_BYTES])
+        };
+        assert_eq!(mask(1, 1), mask(1, 1));
+        assert_ne!(mask(1, 1), mask(2, 1));
+        assert_ne!(mask(1, 1), mask(1, 2));
+        assert!(SimSuite.header_key(Cipher::Aes128Gcm, &[0; SECRET_BYTES]).is_none());
     }
 
     #[test]

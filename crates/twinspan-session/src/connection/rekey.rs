@@ -1,4 +1,4 @@
-//! A connection's part in the change of keys: fresh key pairs from its holder, and the hard stop.
+//! A connection's part in its keys: fresh key pairs from its holder, the hard stop, hidden headers.
 
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
@@ -9,6 +9,16 @@ use crate::identity::KeyPair;
 use crate::reason::CloseReason;
 
 impl Connection {
+    /// Uncovers the header of a packet that came, where headers are hidden.
+    pub(crate) fn reveal(&self, packet: &mut [u8]) {
+        self.keys.reveal(packet);
+    }
+
+    /// Whether headers are hidden.
+    pub(crate) const fn hides_headers(&self) -> bool {
+        self.keys.hides_headers()
+    }
+
     /// Whether the holder shall call [`exchange`](Self::exchange).
     pub(crate) fn wants_exchange(&self, now: Timestamp) -> bool {
         self.keys.wants_pair(now) && matches!(self.phase, Phase::Open)

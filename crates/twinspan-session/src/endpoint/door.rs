@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use twinspan_core::aead::{Cipher, TAG_BYTES};
+use twinspan_core::aead::{Cipher, HeaderKey, TAG_BYTES};
 use twinspan_core::random::SecretSource;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
@@ -15,6 +15,7 @@ use crate::frames::{CONTROL_ONCE, Control, PacketBuilder};
 use crate::gate::{Gate, HandshakeFault};
 use crate::handshakes::{HalfOpen, Handshakes, SpentTokens};
 use crate::header::{HEADER_BYTES, Header};
+use crate::header_protection::{HeaderProtection, mask};
 use crate::identity::{KeyPair, ServerIdentity, TokenKey};
 use crate::keyring::{Keyring, Sealed};
 use crate::messages::{ACCEPT_BYTES, Accept, Hello, VERSION, accept, kind, refuse, retry};
@@ -46,7 +47,13 @@ impl Answer {
     }
 
     /// A sealed CLOSE for a client that confirmed but gets no session. The keys die with it.
-    pub(super) fn unborn(half_open: &HalfOpen, seal: &DirectionKey, reason: RefuseReason) -> Self {
+    /// `hide` masks its header, where headers are hidden.
+    pub(super) fn unborn(
+        half_open: &HalfOpen,
+        seal: &DirectionKey,
+        hide: Option<&dyn HeaderKey>,
+        reason: RefuseReason,
+    ) -> Self {
         let reason = CloseReason::Refused(reason).to_wire();
         let control = Control::Close { reason }.to_bytes();
         let mut packet = [0; HEADER_BYTES + 2 + TAG_BYTES];
@@ -61,6 +68,9 @@ impl Answer {
             }
         }
         seal.seal(1, &mut packet);
+        if let Some(key) = hide {
+            mask(key, &mut packet);
+        }
         Self::new(half_open.peer, &packet)
     }
 }
@@ -184,6 +194,7 @@ impl Endpoint {
             RefuseReason::Draining => &mut stats.draining,
             RefuseReason::Banned => &mut stats.banned,
             RefuseReason::Ticket => &mut stats.ticket_bad,
+            RefuseReason::Options => &mut stats.options_unmet,
         } += 1;
     }
 
@@ -205,6 +216,9 @@ impl Endpoint {
         gate: &mut dyn Gate,
     ) -> Result<Result<(), DropCause>, RefuseReason> {
         let cipher = self.choose(hello)?;
+        let theirs = HeaderProtection::from_options(hello.options);
+        let agreed = self.common.config.header_protection.agree(theirs);
+        let hidden = agreed.ok_or(RefuseReason::Options)?;
         let door = &self.door;
         let sealed = door.keyring.sealed(public.token_key_id).ok_or(RefuseReason::TokenInvalid)?;
         if public.expires_at_unix_s <= door.unix_s(now) {
@@ -229,6 +243,7 @@ impl Endpoint {
         let payload = Accept {
             version: VERSION,
             suite: cipher as u8,
+            hidden,
             connection: server_id,
             server_time: now,
             idle_timeout: self.common.config.idle_timeout,
@@ -257,11 +272,13 @@ impl Endpoint {
             client_id: hello.connection,
             server_id,
             cipher,
+            hidden,
             split,
             accept: message,
             created_at: now,
         });
         self.targets.insert(server_id, Target::Handshake(order));
+        self.hiding |= hidden;
         self.stats.accepted += 1;
         Ok(self.answer(Answer::new(peer, &message)))
     }

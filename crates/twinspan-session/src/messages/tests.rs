@@ -13,6 +13,7 @@ fn hello() -> Vec<u8> {
         nonce: &[0x11; 16],
         connection: 0xa1b2_c3d4,
         versions: &[1],
+        options: 0x0302,
         suites: &[Cipher::Aes128Gcm, Cipher::ChaCha20Poly1305],
         token_public: &[0x22; PUBLIC_PART_BYTES],
         token_private: &[0x33; PRIVATE_PART_BYTES],
@@ -39,7 +40,7 @@ fn hello_has_its_golden_bytes() {
     let expected = [
         "0000000001010100000000000000",
         &"11".repeat(16),
-        "d4c3b2a1 01 0100000000000000 02 0201000000000000",
+        "d4c3b2a1 01 010000000000 0203 02 0201000000000000",
         &"22".repeat(32),
         &"33".repeat(80),
         &"44".repeat(48),
@@ -53,7 +54,8 @@ fn hello_has_its_golden_bytes() {
     let hello = parse(&bytes).unwrap();
     assert_eq!(hello.nonce, [0x11; 16]);
     assert_eq!(hello.connection, 0xa1b2_c3d4);
-    assert_eq!(hello.versions, [1, 0, 0, 0]);
+    assert_eq!(hello.versions, [1, 0, 0]);
+    assert_eq!(hello.options, 0x0302);
     assert_eq!(hello.suites, [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(hello.token_public, [0x22; 32]);
     assert_eq!(hello.token_private, [0x33; 80]);
@@ -61,7 +63,7 @@ fn hello_has_its_golden_bytes() {
     assert_eq!(hello.noise, [0x44; 48]);
     assert_eq!(hello.cookie, [0x55; 16]);
 }
-const MAC1_GOLDEN: &str = "670a38760a7d7213edcd7309a81d7e9f";
+const MAC1_GOLDEN: &str = "de4ab4c9e5c545aca2038ff9e07f5336";
 
 #[test]
 fn retry_has_its_golden_bytes() {
@@ -88,6 +90,7 @@ fn accept_has_its_golden_bytes() {
     let payload = Accept {
         version: 1,
         suite: 2,
+        hidden: true,
         connection: 0x0102_0304,
         server_time: Timestamp::from_nanos(0x1122_3344_5566_7788),
         idle_timeout: Duration::from_secs(20),
@@ -100,7 +103,7 @@ fn accept_has_its_golden_bytes() {
     };
     let bytes = payload.to_payload(&ticket);
     let expected = [
-        "01000200040302018877665544332211204e000030750000",
+        "01000201040302018877665544332211204e000030750000",
         &"77".repeat(32),
         &"88".repeat(32),
         &"99".repeat(80),

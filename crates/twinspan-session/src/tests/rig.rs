@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use twinspan_core::aead::{AeadSuite, Cipher, OpenError, PacketKey, SECRET_BYTES, TAG_BYTES};
+use twinspan_core::aead::{
+    AeadSuite, Cipher, HeaderKey, MASK_BYTES, OpenError, PacketKey, SAMPLE_BYTES, SECRET_BYTES,
+    TAG_BYTES,
+};
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::{Stream, draw};
 use twinspan_core::time::Timestamp;
@@ -483,7 +486,25 @@ impl PacketKey for TagKey {
     }
 }
 
+struct MaskKey(u64);
+
+impl HeaderKey for MaskKey {
+    fn mask(&self, sample: [u8; SAMPLE_BYTES]) -> [u8; MASK_BYTES] {
+        let words = sample.map(u64::from);
+        *draw(self.0, &words).to_le_bytes().first_chunk().unwrap()
+    }
+}
+
 impl AeadSuite for TagSuite {
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        let key = MaskKey(u64::from_le_bytes(*secret.first_chunk()?));
+        (cipher == Cipher::SimulatorTag).then(|| Box::new(key) as Box<dyn HeaderKey>)
+    }
+
     fn ciphers(&self) -> &[Cipher] {
         &[Cipher::SimulatorTag]
     }
