@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and what is said of what cannot.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -107,6 +108,8 @@ pub struct SimArgs {
 pub enum SimCommand {
     /// Run one scenario with one seed
     Run(SimRunArgs),
+    /// Run a recorded scenario again and compare every datagram
+    Replay(SimReplayArgs),
 }
 
 /// `twinspan sim run`.
@@ -128,9 +131,22 @@ pub struct SimRunArgs {
     /// counted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
+    /// Scenario world: record every datagram into this file, for `twinspan sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// The seed: the run is a function of it and of the other arguments
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan sim replay`.
+#[derive(Clone, Debug, Args)]
+pub struct SimReplayArgs {
+    /// A file that `twinspan sim run --record` wrote
+    pub file: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -63,6 +63,9 @@ pub enum CommandError {
     /// A scenario cannot be run.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    /// A run cannot be recorded or replayed.
+    #[error(transparent)]
+    Tape(#[from] crate::sim::TapeError),
     /// A measurement cannot be made.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -118,9 +121,12 @@ impl CommandError {
             | Self::Start(ServeError::Os(_))
             | Self::Http(HttpError::Thread { .. })
             | Self::Metrics(HttpError::Thread { .. }) => 1,
-            Self::Serve(_) | Self::Start(_) | Self::Http(_) | Self::Plan(_) | Self::Scenario(_) => {
-                2
-            }
+            Self::Serve(_)
+            | Self::Start(_)
+            | Self::Http(_)
+            | Self::Plan(_)
+            | Self::Scenario(_)
+            | Self::Tape(_) => 2,
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
             Self::Relay(twinspan_relay::RelayError::Os(_)) | Self::RelayEnded(_) => 1,
             Self::Relay(_) => 2,

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args.command),
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),
+            SimCommand::Replay(args) => sim::replay(args),
         },
     };
     match ended {

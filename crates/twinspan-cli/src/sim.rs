@@ -1,6 +1,7 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
 mod hostile;
+mod tape;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -9,9 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 use twinspan_game::scenario::{WorldReport, WorldScenario};
 
-use crate::args::{ScenarioName, SimRunArgs};
+use crate::args::{ScenarioName, SimReplayArgs, SimRunArgs};
 use crate::error::CommandError;
 use twinspan_bench::process;
+
+pub use tape::TapeError;
 
 /// What a run prints.
 #[derive(Debug, Serialize)]
@@ -58,12 +61,46 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
         seed: args.seed,
         ..WorldScenario::default()
     };
-    let report = scenario.run()?;
+    let report = match &args.record {
+        Some(file) => tape::record(file, (args.clients, args.seconds, args.seed))?,
+        None => scenario.run()?,
+    };
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());
     let outcome = outcome(args, report, cpu);
     print(&outcome, args.json).map_err(CommandError::Output)?;
     Ok(status)
+}
+
+/// Runs a recorded scenario again; the exit status is 1 when it is not as it was.
+///
+/// # Errors
+/// [`CommandError`] when the file cannot be used or the result cannot be told.
+pub fn replay(args: &SimReplayArgs) -> Result<u8, CommandError> {
+    let found = tape::replay(&args.file)?;
+    let is_same = found.difference.is_none() && found.same_trace != Some(false);
+    print_replay(&found, args.json).map_err(CommandError::Output)?;
+    Ok(u8::from(!is_same))
+}
+
+fn print_replay(found: &tape::Replay, as_json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if as_json {
+        serde_json::to_writer(&mut out, found)?;
+        return writeln!(out);
+    }
+    let trace = match found.same_trace {
+        Some(true) => "the same",
+        Some(false) => "another one",
+        None => "not in the file",
+    };
+    writeln!(out, "datagrams  {} the same, {} not in the file", found.same, found.missing)?;
+    writeln!(out, "damaged    {} bytes of the file", found.damaged_bytes)?;
+    writeln!(out, "trace      {trace}")?;
+    match &found.difference {
+        Some(difference) => writeln!(out, "difference {difference}"),
+        None => Ok(()),
+    }
 }
 
 fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {

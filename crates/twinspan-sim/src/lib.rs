@@ -105,7 +105,7 @@ pub use config::{
 };
 pub use env::SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
-pub use network::FLOWS_MAX;
+pub use network::{FLOWS_MAX, SentDatagram};
 pub use sim::Sim;
 pub use suite::SimSuite;
 pub use timer::SimTimer;

@@ -27,9 +27,26 @@ const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 const RECEIVE_BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// Changes a datagram's bytes and lets it arrive later: a hook for tests of the trace.
+/// A datagram as it leaves, whatever becomes of it on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentDatagram<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub from: SocketAddr,
+    /// To whom.
+    pub to: SocketAddr,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// What every datagram is shown to.
+pub(crate) type Tape = Box<dyn FnMut(&SentDatagram<'_>)>;
+
 pub(crate) type Tamper = Box<dyn FnOnce(&mut [u8], &mut Duration)>;
 
 pub(crate) struct Network {
+    pub(crate) tape: Option<Tape>,
     seed: u64,
     /// What links between two hosts are like, unless one was set by itself.
     conditions: Conditions,
@@ -126,6 +143,7 @@ pub(crate) struct Refused;
 impl Network {
     pub(crate) fn new(config: &SimConfig) -> Self {
         Self {
+            tape: None,
             seed: config.seed,
             conditions: config.conditions.clamped(),
             in_flight: 0,

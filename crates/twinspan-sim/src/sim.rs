@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::SimConfig;
 use crate::env::SimEnv;
+use crate::network::SentDatagram;
 use crate::trace::{Origin, TraceKind};
 use crate::world::{World, ip_words};
 
@@ -134,6 +135,12 @@ impl Sim {
         tamper: impl FnOnce(&mut [u8], &mut Duration) + 'static,
     ) {
         self.world.state.borrow_mut().network.tamper(from, to, number, Box::new(tamper));
+    }
+
+    /// Shows `tape` every datagram that is sent from now on. It changes nothing; it must not use
+    /// the simulation.
+    pub fn set_tape(&mut self, tape: impl FnMut(&SentDatagram<'_>) + 'static) {
+        self.world.state.borrow_mut().network.tape = Some(Box::new(tape));
     }
 
     /// Adds an event of the caller's own to the trace.

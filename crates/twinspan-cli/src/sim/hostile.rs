@@ -50,6 +50,9 @@ struct Outcome {
 
 /// Runs the scenario with one seed; the exit status is 1 when a promise was broken.
 pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
+    if args.record.is_some() {
+        return Err(super::TapeError::OnlyWorld.into());
+    }
     let protection = if args.real_ciphers { Protection::Real } else { Protection::Tag };
     let scenario = HostileScenario {
         players: args.clients,
@@ -177,6 +180,7 @@ mod tests {
             clients: 2,
             datagrams: 3_000,
             real_ciphers: true,
+            record: None,
             seconds: 1,
             seed: 9,
             json: false,

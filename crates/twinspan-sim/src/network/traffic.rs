@@ -9,7 +9,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_core::wheel::Full;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Flight, Inbound, LinkState, Network, Refused};
+use super::{Flight, Inbound, LinkState, Network, Refused, SentDatagram};
 use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
 use crate::store::Payload;
@@ -44,6 +44,9 @@ impl State {
         flow.next_number += 1;
         let later = state.tamper(&mut datagram.packet);
         let bytes: &[u8] = &datagram.packet;
+        if let Some(tape) = &mut network.tape {
+            tape(&SentDatagram { at: now, from: flow.from, to: flow.to, bytes });
+        }
         let hash = xxh3_64(bytes);
         self.trace.record(now, TraceKind::Send, [flow_key, number, bytes.len() as u64, hash]);
         let fate = if state.is_cut {
