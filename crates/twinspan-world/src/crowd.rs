@@ -100,6 +100,11 @@ impl Crowd {
         }
     }
 
+    /// Whether no crowd is in sight.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     pub(crate) fn sections(&self) -> &[Section] {
         &self.sections
     }

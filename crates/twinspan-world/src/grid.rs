@@ -155,8 +155,8 @@ impl Grid {
     /// The cell at `position`; the nearest one for a position outside the world.
     pub fn cell_of(&self, position: Position) -> CellId {
         let last = f64::from(self.per_axis - 1);
-        // max() before min(): a NaN becomes 0.
-        let axis = |coordinate: f64| (coordinate / self.cell).floor().max(0.0).min(last) as i32;
+        // max() before min(): a NaN becomes 0. The cast rounds down what is not negative.
+        let axis = |coordinate: f64| (coordinate / self.cell).max(0.0).min(last) as i32;
         CellId { x: axis(position.x), z: axis(position.z) }
     }
 

@@ -249,10 +249,15 @@ impl Rates {
         RINGS.get(bit as usize).copied().map_or(0, usize::from)
     }
 
-    /// States from one word about the cell to the next.
+    /// Whether the cell is told in a state of this number.
     #[inline]
-    pub(crate) fn of_bit(self, bit: u32) -> u32 {
-        self.0.get(Self::ring(bit)).copied().map_or(1, u32::from)
+    pub(crate) fn is_turn(self, bit: u32, number: u32) -> bool {
+        match self.0.get(Self::ring(bit)).copied().unwrap_or(1) {
+            1 => true,
+            // Quicker than a division.
+            2 => number & 1 == 0,
+            rate => number.is_multiple_of(u32::from(rate)),
+        }
     }
 
     /// How much a state of waiting counts.

@@ -67,7 +67,8 @@ pub const fn speed(flags: Flags) -> f64 {
 /// The place nearest to `coordinate`, exact up to thousands of kilometres.
 pub(crate) fn on_place(coordinate: f64) -> f64 {
     const PLACES: f64 = (1_u32 << PLACES_PER_METRE_BITS) as f64;
-    (coordinate * PLACES).round() / PLACES
+    // What is below zero is cut to it anyway; a cast is quicker than a call.
+    ((coordinate * PLACES + 0.5) as i64) as f64 / PLACES
 }
 
 /// `coordinate` cut to a world of `side` metres; 0 when it is no number.

@@ -117,21 +117,24 @@ pub enum StateError {
     },
 }
 
-/// Something that a part holds: a cell's status, record included, or a section.
+/// Something that a part holds: a record or a section.
 #[derive(Clone, Copy, Debug)]
 enum Item {
-    Status { bit: u32, status: Status },
-    Record { bit: u32, index: u32, span: Span, keyframe: u32 },
+    Record(Choice),
     Section { start: u32, len: u32 },
 }
 
-/// One cell that was chosen to be told.
+/// A record that was chosen to be told.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
-    bit: u32,
-    index: u32,
-    bytes: u32,
-    priority: u32,
+    span: Span,
+    /// The tick of the keyframe that it brings; 0 is none.
+    keyframe: u32,
+    /// The state in which the cell was told before.
+    told: u32,
+    bit: u8,
+    /// The cell's place among those that the client sees.
+    index: u8,
 }
 
 /// Where a part's items begin, and where its bytes.
@@ -162,6 +165,9 @@ pub struct StateBytes {
 #[derive(Clone, Debug)]
 pub struct StatePlan {
     room: usize,
+    /// What the first part says about cells without records.
+    statuses: Statuses,
+    choices: Vec<Choice>,
     items: Vec<Item>,
     parts: Vec<Part>,
     /// The parts, one after another.
@@ -197,7 +203,9 @@ impl StatePlan {
         let room = room.max(STATE_ROOM_MIN);
         Self {
             room,
-            items: Vec::with_capacity(2 * WINDOW_CELLS + STATE_PARTS_MAX * 8),
+            statuses: Statuses::default(),
+            choices: Vec::with_capacity(WINDOW_CELLS),
+            items: Vec::with_capacity(WINDOW_CELLS + STATE_PARTS_MAX * 8),
             parts: Vec::with_capacity(STATE_PARTS_MAX),
             bytes: Vec::with_capacity(STATE_PARTS_MAX * room),
             crowd: Crowd::new(SECTION_BYTES_MAX),
@@ -210,26 +218,34 @@ impl StatePlan {
 
     /// Makes the state that `input` calls for.
     pub fn plan(&mut self, mut input: PlanInput<'_>) {
-        self.items.clear();
+        self.choices.clear();
         self.parts.clear();
         self.bytes.clear();
         self.crowd.clear();
+        self.statuses = Statuses::default();
+        self.shares = StateBytes::default();
         (self.entities, self.left_out) = (0, 0);
         let (base, mask) = input.subscriptions.base_and_mask();
         input.baselines.begin(base, mask);
         self.tag_base = input.baselines.tag(0);
-        input.header.digest = None;
         let mut digest = Digest { cells: 0, sum: 0 };
         let budget = input.budget;
-        // Each further packet has a header.
-        let further = budget / (self.room - STATE_HEADER_BYTES_MAX);
         if budget < usize::MAX / 2 {
+            // Each further packet has a header.
+            let further = budget / (self.room - STATE_HEADER_BYTES_MAX);
             input.budget = budget.saturating_sub(further * STATE_HEADER_BYTES_MAX);
         }
         let used = self.choose(&mut input, &mut digest);
+        input.header.digest = Some(digest).filter(|digest| digest.cells != 0);
+        if used <= self.room && self.crowd.is_empty() && !input.world.has_rules() {
+            return self.write_single(&mut input);
+        }
         self.crowd.fill(&mut input, used);
         self.entities += self.crowd.entities();
         self.left_out += self.crowd.left_out();
+        input.budget = budget;
+        self.items.clear();
+        self.items.extend(self.choices.iter().map(|choice| Item::Record(*choice)));
         let sections = self.crowd.sections().iter();
         let room = self.items.capacity() - self.items.len();
         self.items.extend(
@@ -237,8 +253,6 @@ impl StatePlan {
                 .take(room)
                 .map(|Section { start, len }| Item::Section { start: *start, len: *len }),
         );
-        input.header.digest = Some(digest).filter(|digest| digest.cells != 0);
-        input.budget = budget;
         self.pack(&mut input);
     }
 
@@ -252,132 +266,119 @@ impl StatePlan {
         let rates = input.subscriptions.rates();
         let count = input.baselines.count();
         let mut used = STATE_HEADER_BYTES_MAX;
-        let mut spent = false;
         let mut rest = mask;
-        let mut index = 0;
+        let mut next = 0;
         while rest != 0 {
             let bit = rest.trailing_zeros();
             rest &= rest - 1;
+            let index = next;
+            next += 1;
             let cell = cell_at(base, bit as usize);
-            let at = index;
-            index += 1;
-            let told = input.baselines.entry_mut(at).map_or(0, |entry| entry.told);
-            let is_new = told == 0;
-            let rate = rates.of_bit(bit);
+            let Some(entry) = input.baselines.entry_mut(index) else { break };
             // Cells of a ring take turns, so that a client's states are of even length.
             let turn = count.wrapping_add(cell.x as u32).wrapping_add(cell.z as u32);
-            if rate > 1 && !is_new && !turn.is_multiple_of(rate) {
+            if entry.told != 0 && !rates.is_turn(bit, turn) {
                 continue;
             }
             let number = grid.number(cell);
             let state =
                 number.map_or(CellState::Empty, |number| input.encodings.cell_state(number, grid));
             let number = number.unwrap_or_default();
-            let mut is_record = false;
-            match state {
-                CellState::Empty => {
-                    self.items.push(Item::Status { bit, status: Status::Empty });
+            let CellState::Keyed { changed, newer, older } = state else {
+                if state == CellState::Crowd {
+                    self.crowd.note(bit, cell, number);
+                } else {
+                    self.statuses.set(bit, Status::Empty);
+                    entry.told = count;
                 }
-                CellState::Crowd => {
+                continue;
+            };
+            let held = entry.held;
+            let holds = held != 0 && (held == newer || held == older);
+            if holds && changed <= held {
+                self.statuses.set(bit, Status::Same);
+            } else {
+                let (variant, keyframe) = if held == newer {
+                    (Variant::Delta, 0)
+                } else if !entry.is_due(newer, count) {
+                    (if holds { Variant::OldDelta } else { Variant::Delta }, 0)
+                } else {
+                    (if holds { Variant::Establish } else { Variant::Full }, newer)
+                };
+                let record = input.encodings.record(number, variant, grid);
+                // What would never fit goes entity by entity.
+                let most = input.budget.saturating_sub(STATE_HEADER_BYTES_MAX);
+                let Some(span) = record.filter(|span| usize::from(span.len) <= most) else {
                     self.crowd.note(bit, cell, number);
                     continue;
-                }
-                CellState::Keyed { changed, newer, older } => {
-                    let Some(entry) = input.baselines.entry_mut(at) else { continue };
-                    let held = entry.held;
-                    let holds = held != 0 && (held == newer || held == older);
-                    if holds && changed <= held {
-                        self.items.push(Item::Status { bit, status: Status::Same });
-                    } else {
-                        let (variant, keyframe) = if held == newer {
-                            (Variant::Delta, 0)
-                        } else if !entry.is_due(newer, count) {
-                            (if holds { Variant::OldDelta } else { Variant::Delta }, 0)
-                        } else {
-                            (if holds { Variant::Establish } else { Variant::Full }, newer)
-                        };
-                        let Some(span) = input.encodings.record(number, variant, grid) else {
-                            self.crowd.note(bit, cell, number);
-                            continue;
-                        };
-                        let bytes = usize::from(span.len);
-                        if STATE_HEADER_BYTES_MAX + bytes > input.budget {
-                            // It would never fit: its entities go one by one.
-                            self.crowd.note(bit, cell, number);
-                            continue;
-                        }
-                        if used + bytes > input.budget {
-                            spent = true;
-                        }
-                        used += bytes;
-                        self.items.push(Item::Record { bit, index: at as u32, span, keyframe });
-                        is_record = true;
-                    }
-                    if wants_digest && holds {
-                        digest.cells |= 1 << bit;
-                        let sum = input.encodings.digest(number, grid);
-                        digest.sum = digest.sum.wrapping_add(sum);
-                    }
-                    self.entities += input.encodings.shared(number);
-                }
+                };
+                used += usize::from(span.len);
+                let told = entry.told;
+                let (bit, index) = (bit as u8, index as u8);
+                self.choices.push(Choice { span, keyframe, told, bit, index });
             }
-            if !is_record && let Some(entry) = input.baselines.entry_mut(at) {
-                entry.told = count;
+            entry.told = count;
+            if wants_digest && holds {
+                digest.cells |= 1 << bit;
+                let sum = input.encodings.digest(number, grid);
+                digest.sum = digest.sum.wrapping_add(sum);
             }
+            self.entities += input.encodings.shared(number);
         }
-        if spent {
-            return self.cut_to_budget(input, digest);
-        }
-        for item in &self.items {
-            if let Item::Record { index, .. } = *item
-                && let Some(entry) = input.baselines.entry_mut(index as usize)
-            {
-                entry.told = count;
-            }
-        }
-        used
+        if used > input.budget { self.cut_to_budget(input, digest) } else { used }
     }
 
     /// Leaves out the records that matter least until the rest fits the budget.
     fn cut_to_budget(&mut self, input: &mut PlanInput<'_>, digest: &mut Digest) -> usize {
-        const NONE: Choice = Choice { bit: 0, index: 0, bytes: 0, priority: 0 };
-        let mut choices = [NONE; WINDOW_CELLS];
-        let mut len = 0;
-        for item in &self.items {
-            let Item::Record { bit, index, span, .. } = *item else { continue };
-            let Some(entry) = input.baselines.entry_mut(index as usize).copied() else { continue };
-            let waited = if entry.told == 0 {
-                u32::from(u16::MAX)
-            } else {
-                input.baselines.states_since(entry.told).min(u32::from(u16::MAX))
+        let rates = input.subscriptions.rates();
+        let baselines = &mut *input.baselines;
+        let priority = |choice: &Choice| {
+            let waited = match choice.told {
+                0 => u32::from(u16::MAX),
+                told => baselines.states_since(told).min(u32::from(u16::MAX)),
             };
-            let weight = input.subscriptions.rates().weight_of_bit(bit);
-            if let Some(place) = choices.get_mut(len) {
-                let priority = waited.saturating_mul(weight);
-                *place = Choice { bit, index, bytes: u32::from(span.len), priority };
-                len += 1;
-            }
-        }
-        let choices = choices.get_mut(..len).unwrap_or_default();
-        choices.sort_unstable_by_key(|choice| (core::cmp::Reverse(choice.priority), choice.bit));
+            waited.saturating_mul(rates.weight_of_bit(u32::from(choice.bit)))
+        };
+        let key = |choice: &Choice| (core::cmp::Reverse(priority(choice)), choice.bit);
+        self.choices.sort_unstable_by_key(key);
         let mut used = STATE_HEADER_BYTES_MAX;
-        let mut cut = 0_u64;
-        for choice in choices {
-            if used + choice.bytes as usize > input.budget {
-                cut |= 1 << choice.bit;
-                self.left_out += 1;
-                continue;
+        let mut left_out = 0;
+        self.choices.retain(|choice| {
+            let bytes = usize::from(choice.span.len);
+            let fits = used + bytes <= input.budget;
+            if fits {
+                used += bytes;
+            } else {
+                left_out += 1;
+                if let Some(entry) = baselines.entry_mut(usize::from(choice.index)) {
+                    entry.told = choice.told;
+                }
             }
-            used += choice.bytes as usize;
-            let count = input.baselines.count();
-            if let Some(entry) = input.baselines.entry_mut(choice.index as usize) {
-                entry.told = count;
-            }
-        }
-        self.items.retain(|item| !matches!(item, Item::Record { bit, .. } if cut >> bit & 1 != 0));
+            fits
+        });
+        self.left_out += left_out;
+        // Records go by the order of the mask.
+        self.choices.sort_unstable_by_key(|choice| choice.bit);
         // A digest covers what is told.
         *digest = Digest { cells: 0, sum: 0 };
         used
+    }
+
+    /// Writes a state of one part without sections, as nearly all are.
+    fn write_single(&mut self, input: &mut PlanInput<'_>) {
+        let Self { choices, parts, bytes, shares, statuses, .. } = self;
+        for choice in &*choices {
+            statuses.set(u32::from(choice.bit), Status::Record);
+        }
+        let tag = input.baselines.tag(0);
+        let slot_bits = input.encodings.slot_bits();
+        let mut has_keyframe =
+            begin_part(&input.header, *statuses, input.baselines, slot_bits, bytes);
+        shares.headers += bytes.len() as u64;
+        for choice in &*choices {
+            has_keyframe |= put_record(choice, tag, input, bytes, shares);
+        }
+        parts.push(Part { items: 0, bytes: 0, has_keyframe });
     }
 
     /// Spreads the items over parts and writes them.
@@ -388,8 +389,7 @@ impl StatePlan {
         for at in 0..self.items.len() {
             let Some(item) = self.items.get(at) else { break };
             let bytes = match item {
-                Item::Status { .. } => 0,
-                Item::Record { span, .. } => usize::from(span.len),
+                Item::Record(choice) => usize::from(choice.span.len),
                 Item::Section { len, .. } => *len as usize,
             };
             if used + bytes > self.room {
@@ -405,68 +405,42 @@ impl StatePlan {
             }
             used += bytes;
         }
-        self.shares = StateBytes::default();
         for index in 0..self.parts.len() {
             self.write(index, input);
         }
     }
 
     fn write(&mut self, index: usize, input: &mut PlanInput<'_>) {
-        let Self { items, parts, bytes, room, shares, crowd, .. } = self;
+        let Self { items, parts, bytes, shares, crowd, statuses, .. } = self;
         let end = parts.get(index + 1).map_or(items.len(), |next| next.items as usize);
         let count = parts.len() as u8;
         let Some(part) = parts.get_mut(index) else { return };
         let items = items.get(part.items as usize..end).unwrap_or_default();
         let start = bytes.len();
         part.bytes = start as u32;
-        let mut statuses = Statuses::default();
+        let mut statuses = if index == 0 { *statuses } else { Statuses::default() };
         for item in items {
-            match *item {
-                Item::Status { bit, status } => statuses.set(bit, status),
-                Item::Record { bit, .. } => statuses.set(bit, Status::Record),
-                Item::Section { .. } => {}
+            if let Item::Record(choice) = item {
+                statuses.set(u32::from(choice.bit), Status::Record);
             }
         }
         let digest = input.header.digest.filter(|_| count == 1);
-        if digest.is_some() {
-            input.baselines.digest_at = input.header.tick;
-        }
         let header = StateHeader { part: index as u8, parts: count, digest, ..input.header };
-        let has_context = input.baselines.has_context;
-        let slot_bits = (!has_context).then_some(input.encodings.slot_bits());
-        header.encode(slot_bits, statuses, bytes);
+        let slot_bits = input.encodings.slot_bits();
+        part.has_keyframe = begin_part(&header, statuses, input.baselines, slot_bits, bytes);
         shares.headers += (bytes.len() - start) as u64;
         let tag = input.baselines.tag(index);
         for item in items {
-            let more: &[u8] = match *item {
-                Item::Status { .. } => continue,
-                Item::Record { index, span, keyframe, .. } => {
-                    let record = input.encodings.bytes(span);
-                    if bytes.len() - start + record.len() > *room {
-                        continue;
-                    }
-                    if keyframe == 0 {
-                        shares.deltas += record.len() as u64;
-                    } else {
-                        shares.keyframes += record.len() as u64;
-                        part.has_keyframe = true;
-                        if let Some(entry) = input.baselines.entry_mut(index as usize) {
-                            entry.on_sent(keyframe, tag);
-                        }
-                    }
-                    record
+            match item {
+                Item::Record(choice) => {
+                    part.has_keyframe |= put_record(choice, tag, input, bytes, shares);
                 }
                 Item::Section { start, len } => {
-                    shares.sections += u64::from(len);
-                    crowd.bytes(start, len)
+                    shares.sections += u64::from(*len);
+                    bytes.extend_from_slice(crowd.bytes(*start, *len));
                 }
-            };
-            if bytes.len() - start + more.len() <= *room {
-                bytes.extend_from_slice(more);
             }
         }
-        // Who has no context yet must acknowledge any packet.
-        part.has_keyframe |= !has_context;
     }
 
     /// Packets that the state needs; 0 before the first plan.
@@ -521,6 +495,45 @@ impl StatePlan {
         let end = self.parts.get(index + 1).map_or(self.bytes.len(), |next| next.bytes as usize);
         self.bytes.get(start..end)
     }
+}
+
+/// Writes a part's header; true when its acknowledgement matters, because the client has no context
+/// yet.
+fn begin_part(
+    header: &StateHeader,
+    statuses: Statuses,
+    baselines: &mut Baselines,
+    slot_bits: u32,
+    bytes: &mut Vec<u8>,
+) -> bool {
+    if header.digest.is_some() {
+        baselines.digest_at = header.tick;
+    }
+    let has_context = baselines.has_context;
+    let slot_bits = (!has_context).then_some(slot_bits);
+    header.encode(slot_bits, statuses, bytes);
+    !has_context
+}
+
+/// Copies a record; true when it brings a keyframe.
+fn put_record(
+    choice: &Choice,
+    tag: u32,
+    input: &mut PlanInput<'_>,
+    bytes: &mut Vec<u8>,
+    shares: &mut StateBytes,
+) -> bool {
+    bytes.extend_from_slice(input.encodings.bytes(choice.span));
+    let len = u64::from(choice.span.len);
+    if choice.keyframe == 0 {
+        shares.deltas += len;
+        return false;
+    }
+    shares.keyframes += len;
+    if let Some(entry) = input.baselines.entry_mut(usize::from(choice.index)) {
+        entry.on_sent(choice.keyframe, tag);
+    }
+    true
 }
 
 #[cfg(test)]
