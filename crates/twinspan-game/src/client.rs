@@ -15,7 +15,7 @@ use twinspan_messages::{Message, MessageBuf, Registry};
 use twinspan_provider::Machine;
 use twinspan_reliable::Channel;
 use twinspan_session::{
-    ClientEvent as SessionEvent, ClientSession, CloseReason, ConnectToken, SendError,
+    ClientEvent as SessionEvent, ClientSession, CloseReason, ConnectToken, ResumeTicket, SendError,
 };
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
@@ -179,8 +179,33 @@ impl Client {
         mut random: Stream,
     ) -> Result<Self, ClientError> {
         let phase = tick_duration().mul_f64(random.unit());
-        Ok(Self {
-            session: ClientSession::new(config.session, suites, token, server, secrets, random)?,
+        let settings = config.session.clone();
+        let session = ClientSession::new(settings, suites, token, server, secrets, random)?;
+        Ok(Self::of_session(config, session, phase))
+    }
+
+    /// A client that comes back to the entity of a session that was lost, with its
+    /// [`ticket`](Self::ticket), while the server keeps that: 30 s, if it is not configured.
+    ///
+    /// # Errors
+    /// [`ClientError`] names the setting that cannot be.
+    pub fn resume(
+        config: ClientConfig,
+        suites: Arc<dyn AeadSuite>,
+        ticket: &ResumeTicket,
+        server: SocketAddr,
+        secrets: Box<dyn SecretSource>,
+        mut random: Stream,
+    ) -> Result<Self, ClientError> {
+        let phase = tick_duration().mul_f64(random.unit());
+        let settings = config.session.clone();
+        let session = ClientSession::resume(settings, suites, ticket, server, secrets, random)?;
+        Ok(Self::of_session(config, session, phase))
+    }
+
+    fn of_session(config: ClientConfig, session: ClientSession, phase: Duration) -> Self {
+        Self {
+            session,
             replica: Replica::new(),
             prediction: Prediction::new(),
             intent: Intent::default(),
@@ -198,7 +223,12 @@ impl Client {
             closed: None,
             typed: config.messages.map(Typed::new),
             stats: ClientStats::default(),
-        })
+        }
+    }
+
+    /// What lets this client back in, once, when it was lost: for [`resume`](Self::resume).
+    pub const fn ticket(&self) -> Option<&ResumeTicket> {
+        self.session.ticket()
     }
 
     /// Makes the server address this client by `id`, see [`ClientSession::with_connection_id`].

@@ -1,6 +1,7 @@
 //! The world server as a machine: sessions on one side, the world on the other, sixty ticks a second.
 
 mod admission;
+mod away;
 mod messages;
 mod pace;
 mod players;
@@ -32,7 +33,7 @@ use crate::wire::{EVENTS, STATE};
 use admission::DoorGate;
 use messages::Typed;
 use pace::Pace;
-use players::{Message, Players, Verdict};
+use players::{Entry, Message, Players, Verdict};
 use schedule::{Due, SendSchedule};
 use sight::Sight;
 
@@ -417,8 +418,9 @@ impl Server {
             EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
                 players.refuse(session, RefuseReason::Draining);
             }
-            EndpointEvent::Established { session, user, cipher, .. } => {
-                let has_joined = players.join(session, user, cipher, world);
+            EndpointEvent::Established { session, user, cipher, resumed, .. } => {
+                let entry = Entry { cipher, has_resumed: resumed.is_some() };
+                let has_joined = players.join(session, user, entry, world);
                 if has_joined {
                     if let Some(typed) = typed {
                         typed.join(user, session);
@@ -436,7 +438,7 @@ impl Server {
                 if let (Some(typed), Some(user)) = (typed.as_mut(), players.user_of(session)) {
                     typed.leave(user, session);
                 }
-                players.leave(session, reason, world);
+                players.leave(now, session, reason, world);
             }
             EndpointEvent::Acked { session, tag, .. } => players.on_acked(session, tag),
             _ => {}
@@ -544,6 +546,7 @@ impl Server {
     }
 
     fn run_tick(&mut self, now: Timestamp, scheduled: Timestamp) {
+        self.players.give_up_absent(now, &mut self.world);
         self.world.step();
         self.players.after_step(&self.world, self.filter.split().1);
         self.encodings.update(&self.world);

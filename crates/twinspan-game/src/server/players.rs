@@ -17,6 +17,7 @@ use twinspan_world::{
 };
 
 use super::admission::{Fault, MalformedCounts, reason_of};
+use super::away::Away;
 use super::messages::{From, Typed, Used};
 use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
@@ -39,6 +40,8 @@ pub struct PlayerStats {
     pub joined: u64,
     /// Players that left it.
     pub left: u64,
+    /// Players among those that entered who had been lost and found their entities again.
+    pub returned: u64,
     /// Input messages taken.
     pub inputs: u64,
     /// Input messages that the numbers of those taken call for: what is missing was lost, or
@@ -83,7 +86,7 @@ impl Clone for PlayerStats {
     fn clone_from(&mut self, source: &Self) {
         let mut up = core::mem::replace(&mut self.up, Latency::EMPTY);
         up.clone_from(&source.up);
-        let Self { joined, left, inputs, inputs_expected, inputs_flooding, .. } = *source;
+        let Self { joined, left, returned, inputs, inputs_expected, inputs_flooding, .. } = *source;
         let Self {
             malformed,
             malformed_by,
@@ -99,6 +102,7 @@ impl Clone for PlayerStats {
         *self = Self {
             joined,
             left,
+            returned,
             inputs,
             inputs_expected,
             inputs_flooding,
@@ -125,6 +129,14 @@ pub struct ReliableCounts {
     pub sent: u64,
     /// Taken from the session.
     pub received: u64,
+}
+
+/// How somebody came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) cipher: Cipher,
+    /// With the ticket of a session that was lost.
+    pub(super) has_resumed: bool,
 }
 
 /// One player in the world.
@@ -202,6 +214,8 @@ pub(super) struct Players {
     events: VecDeque<(SessionKey, ServerEvent)>,
     encoded: [u8; EVENT_BYTES_MAX],
     verdicts: VecDeque<Verdict>,
+    /// Who may come back.
+    away: Away,
     cipher: Option<Cipher>,
     stats: PlayerStats,
     /// Latency of inputs since it was last taken.
@@ -224,6 +238,7 @@ impl Players {
             encoded: [0; EVENT_BYTES_MAX],
             verdicts: VecDeque::new(),
             cipher: None,
+            away: Away::new(config.session.resume.window),
             stats: PlayerStats::default(),
             up_recent: Latency::default(),
         }
@@ -280,15 +295,41 @@ impl Players {
             .map(|(player, out)| (player.session, player.user, player.entity, &out.subscriptions))
     }
 
+    /// The entity that waited for who comes back, or a new one; `None` when the world has no room.
+    fn entity_for(
+        &mut self,
+        entry: Entry,
+        waiting: Option<EntityId>,
+        world: &mut World,
+    ) -> Option<EntityId> {
+        if let Some(entity) = waiting {
+            if entry.has_resumed {
+                self.stats.returned += 1;
+                return Some(entity);
+            }
+            // Whoever comes with a token begins anew.
+            world.despawn(entity);
+        }
+        world.spawn_anywhere(Kind::Player).ok()
+    }
+
+    /// Lets go of the entities whose players did not come back in time.
+    pub(super) fn give_up_absent(&mut self, now: Timestamp, world: &mut World) {
+        while let Some(entity) = self.away.pop_due(now) {
+            world.despawn(entity);
+        }
+    }
+
     /// Puts a player into the world; false when the world has no room, and the session is closed.
     pub(super) fn join(
         &mut self,
         session: SessionKey,
         user: UserId,
-        cipher: Cipher,
+        entry: Entry,
         world: &mut World,
     ) -> bool {
-        let Ok(entity) = world.spawn_anywhere(Kind::Player) else {
+        let waiting = self.away.take(user);
+        let Some(entity) = self.entity_for(entry, waiting, world) else {
             self.refuse(session, RefuseReason::Full);
             return false;
         };
@@ -323,7 +364,7 @@ impl Players {
             });
             self.count += 1;
         }
-        self.cipher = Some(cipher);
+        self.cipher = Some(entry.cipher);
         self.stats.joined += 1;
         let welcome = ServerEvent::Welcome {
             own: entity,
@@ -343,7 +384,13 @@ impl Players {
         self.verdicts.push_back(Verdict { session, reason, ban: None });
     }
 
-    pub(super) fn leave(&mut self, session: SessionKey, reason: CloseReason, world: &mut World) {
+    pub(super) fn leave(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        reason: CloseReason,
+        world: &mut World,
+    ) {
         if self.player(session).is_none() {
             return;
         }
@@ -356,7 +403,14 @@ impl Players {
         if let Some(place) = self.slot_of_entity.get_mut(player.entity.index()) {
             *place = None;
         }
-        world.despawn(player.entity);
+        let gone = if reason.may_resume() {
+            self.away.keep(now, player.user, player.entity)
+        } else {
+            Some(player.entity)
+        };
+        gone.into_iter().for_each(|entity| {
+            world.despawn(entity);
+        });
         self.count -= 1;
         self.stats.left += 1;
         self.stats.lying += u64::from(reason == CloseReason::PositionLie);

@@ -19,6 +19,8 @@ mod players;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod rogue;

@@ -18,8 +18,8 @@ use twinspan_provider::{
     Machine, NetworkProvider, RandomProvider, TaskProvider, UdpOptions, drive,
 };
 use twinspan_session::{
-    ClientSession, ConnectToken, CryptoSuite, ServerIdentity, SessionConfig, TokenIssuer, TokenKey,
-    UserId,
+    ClientSession, ConnectToken, CryptoSuite, ResumeTicket, ServerIdentity, SessionConfig,
+    TokenIssuer, TokenKey, UserId,
 };
 use twinspan_sim::{Sim, SimConfig, SimEnv, SimTask};
 use twinspan_world::tick_duration;
@@ -137,6 +137,14 @@ impl Rig {
         let (env, token) = (self.env(number), self.token(number));
         let (secrets, random) = (env.secrets(), env.stream("client", 0));
         Client::new(ClientConfig::default(), suites(), &token, server, secrets, random).unwrap()
+    }
+
+    /// A client for host `number` that comes back with a ticket.
+    pub(crate) fn resumed_client(&mut self, number: u32, ticket: &ResumeTicket) -> Client {
+        let env = self.env(number);
+        let (secrets, random) = (env.secrets(), env.stream("client", 0));
+        let config = ClientConfig::default();
+        Client::resume(config, suites(), ticket, SERVER, secrets, random).unwrap()
     }
 
     /// A bare session for host `number`.
