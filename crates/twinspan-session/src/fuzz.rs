@@ -4,6 +4,7 @@ use core::fmt::Debug;
 
 use twinspan_core::fuzz::{Body, digest};
 
+use crate::bulk::Scratch;
 use crate::frames::{Control, Text};
 use crate::header::{Form, HEADER_BYTES, Header, PACKET_BYTES_MAX, flag, parse};
 use crate::identity::PublicKey;
@@ -16,6 +17,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("session-handshake", fuzz_handshake),
     ("session-token", fuzz_token),
     ("session-frames", fuzz_frames),
+    ("session-bulk", fuzz_bulk),
 ];
 
 /// Any bytes have a header or name a cause; a header that was read is written the same.
@@ -84,4 +86,25 @@ pub fn fuzz_frames(data: &[u8]) -> u64 {
         assert!(bytes <= text.len(), "frames hold more than their packet");
         result = digest(&(result, Control::parse(frame.channel, frame.body)));
     }
+}
+
+/// The longest bulk message that [`fuzz_bulk`] takes.
+const BULK_BYTES_MAX: usize = 65_536;
+
+/// Any bytes are a bulk message of at most the bound, or a violation; one that was unpacked packs
+/// to bytes that unpack to the same.
+pub fn fuzz_bulk(data: &[u8]) -> u64 {
+    let mut message = Vec::new();
+    let unpacked =
+        Scratch::default().unpack(data, BULK_BYTES_MAX, |bytes| message.extend_from_slice(bytes));
+    if unpacked.is_ok() && message.len() <= BULK_BYTES_MAX {
+        let packed = Scratch::default().pack(&message, <[u8]>::to_vec);
+        let again = Scratch::default().unpack(&packed, BULK_BYTES_MAX, |bytes| {
+            assert_eq!(bytes, message, "a message was packed to another");
+        });
+        assert_eq!(again, Ok(()), "what was packed does not unpack");
+    } else if unpacked.is_ok() {
+        assert!(message.len() <= data.len(), "more than the bound was unpacked");
+    }
+    digest(&(unpacked, message))
 }

@@ -29,6 +29,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "session-header" | "session-handshake" => handshake(),
         "session-token" => tokens(),
         "session-frames" => frames(),
+        "session-bulk" => bulk(),
         "reliable-fragments" => fragments(),
         "world-state" => states(),
         "world-input" => inputs(),
@@ -123,6 +124,13 @@ fn frames() -> Vec<Vec<u8>> {
         vec![0, 0, 2, 0],
         both,
     ]
+}
+
+/// Raw lengths, then LZ4 blocks or the messages themselves.
+fn bulk() -> Vec<Vec<u8>> {
+    let run = [100, 0x1f, b'a', 1, 0, 75, 0x50, b'a', b'a', b'a', b'a', b'a'];
+    let literals = [9, 0x90, b'l', b'i', b't', b'e', b'r', b'a', b'l', b's', b'!'];
+    vec![b"\0as it is".to_vec(), run.to_vec(), literals.to_vec()]
 }
 
 /// Channel, number, index, last, length, bytes.

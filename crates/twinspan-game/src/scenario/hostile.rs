@@ -46,8 +46,9 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(15);
 const SILENCE_TIME: Duration = Duration::from_secs(30);
 /// Replicas are compared with the truth so often.
 const COMPARE_INTERVAL: Duration = Duration::from_millis(50);
-/// Ids and answers that may be held beside those of sessions and handshakes.
-const SPARE_IDS: usize = 64;
+/// Connection ids that a session may hold: the one in use, three in reserve, and two that are being
+/// retired. A handshake holds one.
+const IDS_PER_SESSION: usize = 6;
 
 /// The scenario's settings. A run is a function of them.
 #[derive(Clone, Debug)]
@@ -302,7 +303,7 @@ impl Run {
         });
         let [sessions, handshakes, ids, _] = self.held_max;
         let sessions_max = self.honest.sessions_max() + self.attack.sessions_max();
-        let ids_max = 2 * (sessions + handshakes) + SPARE_IDS;
+        let ids_max = IDS_PER_SESSION * sessions + handshakes;
         let bounded =
             sessions <= sessions_max && handshakes <= self.handshakes_max && ids <= ids_max;
         let held_max = self.held_max;
