@@ -8,26 +8,30 @@
 mod flow;
 mod player;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan_core::aead::{AeadSuite, Cipher, HeaderKey, PacketKey, SECRET_BYTES};
+use twinspan_core::bytes::Reader;
 use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
+use twinspan_core::prefetch;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{EVENTS, Latency, STATE};
+use twinspan_game::{EVENTS, Latency, STATE, elapsed_since_wire};
 use twinspan_provider::{Machine, OsSecrets};
-use twinspan_session::{CryptoSuite, LoadClient, LoadNote, connection_id, handshake_nonce};
+use twinspan_session::{
+    CloseReason, CryptoSuite, LoadClient, LoadNote, connection_id, handshake_nonce,
+};
 use twinspan_world::tick_duration;
 
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::lines::Parent;
-use crate::plan::{GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Window};
+use crate::plan::{GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Window, WindowPlan};
 use crate::process;
 use flow::Flow;
-use player::{Joining, Light, Player};
+use player::{Goal, Joining, Light, Maker, Player};
 
 /// Slots into which one input period is divided.
 const SLOTS: usize = 16;
@@ -63,15 +67,19 @@ pub fn run() -> Result<(), BenchError> {
     let plan: GeneratorPlan = parent.hear()?;
     let priority = plan.placement.apply()?;
     let mut generator = Generator::new(&plan)?;
-    generator.seen.priority = priority;
     generator.log_in()?;
-    let window = generator.window(plan.seconds);
-    parent.tell(&GeneratorWord::Window(window))?;
-    generator.play(&window)?;
-    parent.tell(&GeneratorWord::Report(Box::new(generator.report())))?;
+    for (index, planned) in plan.windows.iter().enumerate() {
+        generator.begin_window(planned, &priority);
+        let window = generator.window(planned.seconds);
+        parent.tell(&GeneratorWord::Window(window))?;
+        generator.play(&window)?;
+        if index + 1 == plan.windows.len() {
+            generator.rest(&window)?;
+        }
+        parent.tell(&GeneratorWord::Report(Box::new(generator.report())))?;
+    }
     // The sessions stay up until the parent has asked the server for its last counters.
-    let _: Window = parent.hear()?;
-    Ok(())
+    parent.hear::<()>()
 }
 
 /// A suite that offers one cipher only.
@@ -126,6 +134,16 @@ struct Generator {
     by_nonce: HashMap<[u8; 16], u32>,
     /// Full clients.
     full: Vec<u32>,
+    /// Visitors that have not come yet.
+    visitors: VecDeque<u32>,
+    /// From one visitor to the next, in the present window.
+    visit_interval: Option<Duration>,
+    next_visit_at: Timestamp,
+    visit_time: Latency,
+    idle: bool,
+    /// Whether states begin with the times that a transport server writes.
+    reads_times: bool,
+    players_wanted: u32,
     joined: u32,
     out: DatagramBatch,
     received: DatagramBatch,
@@ -156,7 +174,10 @@ impl Generator {
             // Every sixteenth player is a full one: they spread over the slots like the others.
             let slot = (index as usize + index as usize / SLOTS) % SLOTS;
             if let Some(players) = slots.get_mut(slot) {
-                flow_of.push(players.len() as u32 % flow_count);
+                // The players of one slot share few flows, so that their inputs leave in long runs.
+                let flows_of_slot = flow_count.div_ceil(SLOTS as u32);
+                let part = players.len() as u32 % flows_of_slot;
+                flow_of.push((slot as u32 * flows_of_slot + part) % flow_count);
                 players.push(index);
             }
         }
@@ -170,7 +191,14 @@ impl Generator {
             players.push(match &plan.opponent {
                 Opponent::World { tokens } => {
                     let token = tokens.get(index as usize).map_or("", String::as_str);
-                    Player::with_token(&suite, index, token, plan.server, &mut random)?
+                    let is_full = (index as usize).is_multiple_of(FULL_EVERY);
+                    let maker = Maker { suite: &suite, server: plan.server };
+                    maker.player(index, token, is_full.into(), &mut random)?
+                }
+                Opponent::Transport { tokens } => {
+                    let token = tokens.get(index as usize).map_or("", String::as_str);
+                    let maker = Maker { suite: &suite, server: plan.server };
+                    maker.player(index, token, Goal::Session, &mut random)?
                 }
                 Opponent::Floor { secret } => {
                     let cipher = plan.cipher.and_then(Cipher::from_wire);
@@ -183,6 +211,11 @@ impl Generator {
                 }
             });
         }
+        for (index, token) in (plan.players..).zip(&plan.visitors) {
+            let maker = Maker { suite: &suite, server: plan.server };
+            players.push(maker.player(index, token, Goal::Visit, &mut random)?);
+            flow_of.push(index % flow_count);
+        }
         let mut new = Self {
             clock,
             flows: flows?,
@@ -192,6 +225,13 @@ impl Generator {
             joining: Vec::new(),
             by_nonce: HashMap::new(),
             full: Vec::new(),
+            visitors: VecDeque::new(),
+            visit_interval: None,
+            next_visit_at: Timestamp::START,
+            visit_time: Latency::default(),
+            idle: plan.idle,
+            reads_times: matches!(plan.opponent, Opponent::Transport { .. }),
+            players_wanted: plan.players,
             joined: 0,
             out: DatagramBatch::new(64),
             received: DatagramBatch::new(RECEIVED_PER_LOOK_MAX),
@@ -206,14 +246,15 @@ impl Generator {
             down: Latency::default(),
             state_age: Latency::default(),
             reliable_rtt: Latency::default(),
-            seen: GeneratorReport {
-                input_bytes: player::INPUT_MESSAGE_BYTES as u64,
-                ..GeneratorReport::default()
-            },
+            seen: GeneratorReport::default(),
             players,
         };
         for (index, player) in (0..).zip(&new.players) {
             match player {
+                Player::Joining(joining) if joining.goal == Goal::Visit => {
+                    new.by_nonce.insert(joining.session.handshake_nonce(), index);
+                    new.visitors.push_back(index);
+                }
                 Player::Light(_) => new.joined += 1,
                 Player::Joining(joining) => {
                     new.by_nonce.insert(joining.session.handshake_nonce(), index);
@@ -240,7 +281,7 @@ impl Generator {
         self.began = self.clock.now();
         self.base = self.began;
         self.last_joined = self.began;
-        let players = self.players.len() as u32;
+        let players = self.players_wanted;
         let limit = LOGIN_TIME_MAX + Duration::from_millis(2) * players;
         let mut before = self.joined;
         while self.joined < players {
@@ -264,6 +305,24 @@ impl Generator {
         if self.joined == 0 { Err(BenchError::NoLogin) } else { Ok(()) }
     }
 
+    /// Forgets what was seen, for the next window.
+    fn begin_window(&mut self, planned: &WindowPlan, priority: &str) {
+        self.seen = GeneratorReport {
+            priority: priority.to_owned(),
+            input_bytes: player::INPUT_MESSAGE_BYTES as u64,
+            closed: self.seen.closed,
+            ..GeneratorReport::default()
+        };
+        self.sizes.fill(0);
+        for latency in
+            [&mut self.down, &mut self.state_age, &mut self.reliable_rtt, &mut self.visit_time]
+        {
+            latency.clear();
+        }
+        let time = Duration::from_secs(planned.seconds);
+        self.visit_interval = (planned.visitors > 0).then(|| time / planned.visitors);
+    }
+
     fn window(&self, seconds: u64) -> Window {
         let from = self.clock.now().after(WARM_UP);
         let to = from.after(Duration::from_secs(seconds));
@@ -277,6 +336,7 @@ impl Generator {
         while self.clock.now() < from {
             self.turn()?;
         }
+        self.next_visit_at = from;
         let before = self.applied();
         let cpu_before = process::cpu_time();
         let waited_before = process::waited_time().unwrap_or_default();
@@ -292,13 +352,17 @@ impl Generator {
         let after = self.applied();
         self.seen.states_applied = after.0 - before.0;
         self.seen.states_applied_bytes = after.1 - before.1;
-        self.play_until(to.after(TAIL))?;
+        self.play_until(to.after(TAIL))
+    }
+
+    /// Lets the players rest, so that all that is under way arrives.
+    fn rest(&mut self, window: &Window) -> Result<(), BenchError> {
         for player in &mut self.players {
             if let Player::Full(full) = player {
                 full.bot.rest();
             }
         }
-        self.play_until(to.after(TAIL + REST))
+        self.play_until(Timestamp::from_nanos(window.to_nanos).after(TAIL + REST))
     }
 
     fn play_until(&mut self, until: Timestamp) -> Result<(), BenchError> {
@@ -335,7 +399,9 @@ impl Generator {
         self.clock.wait_until(slot_at);
         let now = self.clock.now();
         self.note_lateness(now, slot_at);
-        self.send_light(now, slot_at, (slot % SLOTS as u64) as usize)?;
+        if !self.idle {
+            self.send_light(now, slot_at, (slot % SLOTS as u64) as usize)?;
+        }
         self.wake_full(now)?;
         self.join_more(now)?;
         self.flush_all()?;
@@ -370,7 +436,19 @@ impl Generator {
         slot: usize,
     ) -> Result<(), BenchError> {
         let Self { players, slots, flows, flow_of, random, seen, .. } = self;
-        for index in slots.get(slot).map(Vec::as_slice).unwrap_or_default() {
+        let due = slots.get(slot).map(Vec::as_slice).unwrap_or_default();
+        for (at, index) in due.iter().enumerate() {
+            // With many players everything that belongs to one has left the caches by its turn.
+            let ahead = |by: usize| match players.get(*due.get(at + by)? as usize)? {
+                Player::Light(light) => Some(light),
+                _ => None,
+            };
+            if let Some(light) = ahead(8) {
+                prefetch::value(&**light);
+            }
+            if let Some(light) = ahead(4) {
+                light.client.prefetch_to_seal();
+            }
             let index = *index as usize;
             let Some(Player::Light(light)) = players.get_mut(index) else { continue };
             let Some(flow) = flow_of.get(index).and_then(|flow| flows.get_mut(*flow as usize))
@@ -477,6 +555,17 @@ impl Generator {
                 self.after_full(now, index)?;
             }
         }
+        while self.measuring
+            && now >= self.next_visit_at
+            && let Some(interval) = self.visit_interval
+            && let Some(index) = self.visitors.pop_front()
+        {
+            self.next_visit_at = self.next_visit_at.after(interval);
+            if let Some(Player::Joining(visitor)) = self.players.get_mut(index as usize) {
+                visitor.began = now;
+            }
+            self.joining.push(index);
+        }
         for at in (0..self.joining.len()).rev() {
             let Some(index) = self.joining.get(at).copied() else { continue };
             self.poll_joining(now, index)?;
@@ -533,7 +622,14 @@ impl Generator {
         match self.players.get_mut(index as usize) {
             Some(Player::Light(light)) => {
                 let open = light.opens(index);
-                match light.client.handle(now, bytes, open, &mut |_, _| {}) {
+                let times = self.reads_times && self.measuring;
+                let (down, state_age) = (&mut self.down, &mut self.state_age);
+                let note = light.client.handle(now, bytes, open, &mut |channel, message| {
+                    if times && channel == STATE {
+                        note_times(now, message, down, state_age);
+                    }
+                });
+                match note {
                     LoadNote::Noted(STATE) => self.note_state(len, false),
                     LoadNote::Opened => self.note_state(len, true),
                     LoadNote::Noted(_) => {}
@@ -554,10 +650,14 @@ impl Generator {
                 self.after_full(now, index)
             }
             Some(Player::Joining(joining)) => {
-                let has_joined = joining.handle(now, bytes);
+                let is_in = joining.handle(now, bytes);
+                if is_in && joining.goal == Goal::Visit {
+                    self.visit_time.record(now.since(joining.began));
+                    joining.session.close(now, CloseReason::Normal);
+                }
                 self.poll_joining(now, index)?;
-                if has_joined {
-                    self.take_over(now, index);
+                if is_in {
+                    self.come_in(now, index);
                 }
                 Ok(())
             }
@@ -575,19 +675,23 @@ impl Generator {
         }
     }
 
-    /// A handshake is over: from now on the player is a light one.
-    fn take_over(&mut self, now: Timestamp, index: u32) {
+    /// A handshake is over: from now on the player is a light one, and a visitor is gone.
+    fn come_in(&mut self, now: Timestamp, index: u32) {
         let Some(player) = self.players.get_mut(index as usize) else { return };
         let Player::Joining(joining) = std::mem::replace(player, Player::Gone) else { return };
-        *player = match LoadClient::take_over(now, joining.session) {
-            Ok(client) => Player::Light(Box::new(Light::new(client, &mut self.random))),
-            // Not quite: the next packet will do.
-            Err(session) => {
-                *player = Player::Joining(Box::new(Joining::again(*session)));
-                return;
-            }
-        };
-        self.joined += 1;
+        if joining.goal == Goal::Visit {
+            self.seen.visits += 1;
+        } else {
+            *player = match LoadClient::take_over(now, joining.session) {
+                Ok(client) => Player::Light(Box::new(Light::new(client, &mut self.random))),
+                // Not quite: the next packet will do.
+                Err(session) => {
+                    *player = Player::Joining(Box::new(Joining::again(*session, joining.goal)));
+                    return;
+                }
+            };
+            self.joined += 1;
+        }
         self.joining.retain(|other| *other != index);
     }
 
@@ -599,6 +703,7 @@ impl Generator {
             down: self.down.percentiles().into(),
             state_age: self.state_age.percentiles().into(),
             reliable_rtt: self.reliable_rtt.percentiles().into(),
+            visit: self.visit_time.percentiles().into(),
             state_datagram_bytes: quantiles(&self.sizes),
             ..self.seen.clone()
         };
@@ -611,14 +716,27 @@ impl Generator {
                     report.out_of_order += stats.results_out_of_order;
                     report.malformed += stats.states_malformed + stats.events_malformed;
                 }
-                // The welcome came before the session was taken over.
+                // The world's welcome came before the session was taken over.
                 Player::Light(light) => {
-                    report.reliable_received += light.client.reliable_seen(EVENTS).max(1);
+                    let welcome = u64::from(!self.full.is_empty());
+                    report.reliable_received += light.client.reliable_seen(EVENTS).max(welcome);
                 }
                 Player::Joining(_) | Player::Gone => {}
             }
         }
         report
+    }
+}
+
+/// Takes the times at the front of a transport server's state.
+fn note_times(now: Timestamp, message: &[u8], down: &mut Latency, age: &mut Latency) {
+    let mut reader = Reader::new(message);
+    if let (Ok(slot_us), Ok(made_us)) = (reader.u32(), reader.u32()) {
+        for (word, latency) in [(slot_us, down), (made_us, age)] {
+            if let Some(passed) = elapsed_since_wire(now, word) {
+                latency.record(passed);
+            }
+        }
     }
 }
 

@@ -7,14 +7,18 @@
 pub mod child;
 pub mod clock;
 pub mod error;
+pub mod flood;
 pub mod floor;
 pub mod generator;
 pub mod lines;
+pub mod loss;
+pub mod memory;
 pub mod plan;
 pub mod process;
 pub mod server;
 pub mod stolen;
 pub mod summary;
+pub mod transport;
 pub mod world;
 
 pub use error::BenchError;

@@ -19,6 +19,8 @@ pub struct Placement {
     pub core: Option<usize>,
     /// Whether to ask for real-time scheduling.
     pub realtime: bool,
+    /// Whether others on this core that ask for it go first.
+    pub last: bool,
 }
 
 impl Placement {
@@ -38,14 +40,14 @@ impl Placement {
         }
         if self.realtime {
             // Without the privilege the run goes on and says what it had.
-            let _ = request_fifo_inherited(FIFO_PRIORITY);
+            let _ = request_fifo_inherited(FIFO_PRIORITY - u8::from(self.last));
         }
         Ok(scheduling_class().to_string())
     }
 }
 
 /// A span of the shared clock, in nanoseconds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Window {
     /// Its beginning.
     pub from_nanos: u64,
@@ -84,6 +86,21 @@ pub struct ServerPlan {
     pub placement: Placement,
     /// Players to expect; the world is made so large that each sees about forty others.
     pub players: u32,
+    /// Sessions at once at most.
+    pub sessions_max: u32,
+    /// Connect tokens to issue.
+    pub tokens: u32,
+    /// Bytes of a state when there is no world, 0 for no states; `None` for the world.
+    pub transport_state_bytes: Option<u32>,
+}
+
+/// To the server, once it is ready.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum ServerOrder {
+    /// Measure in this window, and report.
+    Measure(Window),
+    /// Tell the last counters and end.
+    End,
 }
 
 /// From the server: it listens.
@@ -95,6 +112,8 @@ pub struct ServerReady {
     pub epoch_nanos: u64,
     /// How its socket moves datagrams.
     pub io_path: String,
+    /// Whether its socket coalesces what it receives.
+    pub gro: bool,
     /// How it is scheduled.
     pub priority: String,
     /// One connect token a player, as text. Secret.
@@ -114,8 +133,6 @@ pub struct ServerReport {
     pub counted_seconds: f64,
     /// Input messages that reached the application.
     pub inputs: u64,
-    /// Input messages that were sent, by their numbers.
-    pub inputs_expected: u64,
     /// State messages that the schedule asked for.
     pub states_scheduled: u64,
     /// State messages that were not sent.
@@ -148,6 +165,14 @@ pub struct ServerReport {
     pub bytes_out: u64,
     /// Datagrams that sessions dropped.
     pub dropped: u64,
+    /// HELLOs without a cookie that were answered.
+    pub retries: u64,
+    /// Times that memory was taken from the allocator in the window.
+    pub allocations: Option<u64>,
+    /// Bytes that were out at the end of the window.
+    pub live_bytes: Option<i64>,
+    /// Bytes that were out before anybody came.
+    pub live_bytes_before: Option<i64>,
     /// Sessions at the end of the window.
     pub sessions: u64,
     /// The cipher of the sessions.
@@ -160,6 +185,14 @@ pub struct ServerReport {
     pub resident_bytes_max: u64,
     /// Checks of the world that failed.
     pub invariants_broken: u64,
+}
+
+impl ServerReport {
+    /// Bytes from the allocator that were out at the end of the window and not before anybody came;
+    /// `None` where nobody counts.
+    pub fn taken_bytes(&self) -> Option<i64> {
+        Some(self.live_bytes?.saturating_sub(self.live_bytes_before?))
+    }
 }
 
 /// From the server at the end.
@@ -180,6 +213,11 @@ pub struct ServerEnd {
 pub enum Opponent {
     /// The world server: one token a player.
     World {
+        /// As text. Secret.
+        tokens: Vec<String>,
+    },
+    /// Sessions without a world: one token a player.
+    Transport {
         /// As text. Secret.
         tokens: Vec<String>,
     },
@@ -205,16 +243,29 @@ pub struct GeneratorPlan {
     pub flows: u32,
     /// The one cipher that they offer, by its number on the wire; `None` for their measured order.
     pub cipher: Option<u8>,
-    /// Length of the window.
-    pub seconds: u64,
+    /// Whether players only log in and then say nothing.
+    pub idle: bool,
+    /// The windows, one after the other.
+    pub windows: Vec<WindowPlan>,
+    /// Tokens of those who come, see the world and leave at once. Secret.
+    pub visitors: Vec<String>,
     /// Whom they play against.
     pub opponent: Opponent,
+}
+
+/// One window of a generator's plan.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct WindowPlan {
+    /// Its length.
+    pub seconds: u64,
+    /// How many visitors come in it, evenly spread.
+    pub visitors: u32,
 }
 
 /// From the generator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum GeneratorWord {
-    /// All players are in, and this is when to measure.
+    /// All players are in, and this is when to measure next.
     Window(Window),
     /// What was seen.
     Report(Box<GeneratorReport>),
@@ -273,6 +324,10 @@ pub struct GeneratorReport {
     pub reliable_received: u64,
     /// Results out of order or twice.
     pub out_of_order: u64,
+    /// Visitors that came in and left.
+    pub visits: u64,
+    /// From a visitor's HELLO until it was in.
+    pub visit: Quantiles,
 }
 
 /// To the floor.
@@ -290,6 +345,34 @@ pub struct FloorPlan {
     pub state_datagram_bytes: Vec<u16>,
     /// Datagrams in one state, on average.
     pub datagrams_per_state: f64,
+}
+
+/// To the flood: where to, how much, and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FloodPlan {
+    /// Where it runs.
+    pub placement: Placement,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// Where the shared clock starts, in nanoseconds of the machine's monotonic clock.
+    pub epoch_nanos: u64,
+    /// Tokens whose HELLOs are sent over and over. Secret.
+    pub tokens: Vec<String>,
+    /// HELLOs in a second.
+    pub per_second: u32,
+    /// When.
+    pub window: Window,
+}
+
+/// From the flood.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct FloodReport {
+    /// HELLOs handed to the kernel.
+    pub sent: u64,
+    /// HELLOs that the kernel did not take.
+    pub unsent: u64,
+    /// Bytes of one.
+    pub hello_bytes: u64,
 }
 
 /// From the floor: it listens.

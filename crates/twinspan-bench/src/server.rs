@@ -1,129 +1,183 @@
-//! The server under load, a process of its own: the world server as users run it.
+//! The server under load, a process of its own: the world server as users run it, or sessions alone.
+
+mod counters;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{ServerConfig, ServerHandle, StatsSnapshot, Traffic, serve};
+use twinspan_game::{ServerConfig, ServerHandle, serve, session_defaults};
 use twinspan_session::UserId;
 
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::lines::Parent;
-use crate::plan::{ServerEnd, ServerPlan, ServerReady, ServerReport, Window};
+use crate::memory::{self, Memory};
+use crate::plan::{ServerEnd, ServerOrder, ServerPlan, ServerReady, ServerReport, Window};
 use crate::process;
+use crate::transport::TransportHandle;
+use counters::Counters;
 
 /// A little more than the time between two publications of a server's counters.
-pub const COUNTERS_AGE_MAX: Duration = Duration::from_millis(1_050);
+const COUNTERS_AGE_MAX: Duration = Duration::from_millis(1_050);
+/// How often the counters are read in a window, as whoever scrapes metrics does.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the server as its parent says.
 ///
 /// # Errors
 /// [`BenchError`] when it cannot run or the parent is not to be understood.
 pub fn run() -> Result<(), BenchError> {
+    memory::begin();
     let mut parent = Parent::default();
     let plan: ServerPlan = parent.hear()?;
     let priority = plan.placement.apply()?;
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = serve(local, ServerConfig::for_players(plan.players))?;
+    let server = Running::start(&plan)?;
     plan.placement.go_first();
-    let users = (0..plan.players).map(|user| UserId(u64::from(user)));
-    parent.tell(&ServerReady {
-        address: server.address(),
-        epoch_nanos: server.epoch_nanos(),
-        io_path: server.socket().path.to_owned(),
-        priority,
-        tokens: users.map(|user| server.token(user).to_text()).collect(),
-        resident_bytes: process::resident_bytes().unwrap_or(0),
-    })?;
-    let window: Window = parent.hear()?;
-    parent.tell(&measure(&server, &window))?;
-    let _: Window = parent.hear()?;
-    let end = server.with_stats(|stats| ServerEnd {
-        reliable_sent: stats.players.reliable_sent,
-        reliable_received: stats.players.reliable_received,
-        out_of_order: stats.players.actions_out_of_order,
-        closed: stats.endpoint.closed,
-    });
-    parent.tell(&end)
-}
-
-/// Counters at one edge of the window.
-struct Edge {
-    stats: StatsSnapshot,
-    traffic: Traffic,
-}
-
-impl Edge {
-    /// Waits for counters that were published after `at`.
-    fn after(clock: &Clock, server: &ServerHandle, at: Timestamp) -> Self {
-        clock.wait_until(at.after(COUNTERS_AGE_MAX));
-        let stats = server.with_stats(Clone::clone);
-        Self { stats, traffic: server.traffic() }
+    let users = (0..plan.tokens).map(|user| UserId(u64::from(user)));
+    let tokens = users.map(|user| server.token(user)).collect();
+    let mut ready = server.ready();
+    ready.priority = priority;
+    ready.tokens = tokens;
+    parent.tell(&ready)?;
+    // What the tokens took must not count as given back by the sessions.
+    drop(ready);
+    let idle = Memory::now();
+    let mut counters = [Counters::default(), Counters::default(), Counters::default()];
+    loop {
+        match parent.hear()? {
+            ServerOrder::Measure(window) => {
+                let mut report = measure(&server, &window, &mut counters);
+                report.live_bytes_before = idle.map(|memory| memory.live_bytes);
+                parent.tell(&report)?;
+            }
+            ServerOrder::End => {
+                let [last, ..] = &mut counters;
+                server.read(last);
+                return parent.tell(&ServerEnd {
+                    reliable_sent: last.reliable_sent,
+                    reliable_received: last.reliable_received,
+                    out_of_order: last.out_of_order,
+                    closed: last.closed,
+                });
+            }
+        }
     }
 }
 
-fn measure(server: &ServerHandle, window: &Window) -> ServerReport {
-    let clock = Clock::new(server.epoch_nanos());
+/// The server at work.
+enum Running {
+    World(ServerHandle),
+    Transport(TransportHandle),
+}
+
+impl Running {
+    fn start(plan: &ServerPlan) -> Result<Self, BenchError> {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sessions_max = plan.sessions_max as usize;
+        if let Some(state_bytes) = plan.transport_state_bytes {
+            let mut session = session_defaults();
+            session.sessions_max = sessions_max;
+            session.spent_tokens_max = session.spent_tokens_max.max(2 * plan.tokens as usize);
+            let bytes = state_bytes as usize;
+            return Ok(Self::Transport(TransportHandle::start(local, session, bytes)?));
+        }
+        let mut config = ServerConfig::for_players(plan.players);
+        config.session.sessions_max = config.session.sessions_max.max(sessions_max);
+        let spent_max = &mut config.session.spent_tokens_max;
+        *spent_max = (*spent_max).max(2 * plan.tokens as usize);
+        Ok(Self::World(serve(local, config)?))
+    }
+
+    fn ready(&self) -> ServerReady {
+        let (address, epoch_nanos, socket) = match self {
+            Self::World(server) => (server.address(), server.epoch_nanos(), server.socket()),
+            Self::Transport(server) => (server.address(), server.epoch_nanos(), server.socket()),
+        };
+        ServerReady {
+            address,
+            epoch_nanos,
+            io_path: socket.path.to_owned(),
+            gro: socket.coalescing == twinspan_provider::Offload::On,
+            priority: String::new(),
+            tokens: Vec::new(),
+            resident_bytes: process::resident_bytes().unwrap_or(0),
+        }
+    }
+
+    fn token(&self, user: UserId) -> String {
+        match self {
+            Self::World(server) => server.token(user).to_text(),
+            Self::Transport(server) => server.token(user),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::new(match self {
+            Self::World(server) => server.epoch_nanos(),
+            Self::Transport(server) => server.epoch_nanos(),
+        })
+    }
+
+    /// Copies the counters as last published, without allocating.
+    fn read(&self, out: &mut Counters) {
+        match self {
+            Self::World(server) => {
+                server.with_stats(|stats| out.copy_world(stats));
+                out.copy_traffic(server.traffic());
+            }
+            Self::Transport(server) => server.counts(&mut out.transport),
+        }
+        out.is_world = matches!(self, Self::World(_));
+        out.settle();
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn measure(server: &Running, window: &Window, counters: &mut [Counters; 3]) -> ServerReport {
+    let clock = server.clock();
+    let [first, last, scraped] = counters;
     let from = Timestamp::from_nanos(window.from_nanos);
     let to = Timestamp::from_nanos(window.to_nanos);
     clock.wait_until(from);
-    let cpu_before = process::cpu_time();
     let waited_before = process::waited_time().unwrap_or_default();
-    let traffic_before = server.traffic();
-    let mut first = Edge::after(&clock, server, from);
-    first.traffic = traffic_before;
+    let cpu_before = process::cpu_time();
+    let memory_before = Memory::now();
+    // The counters are those of the next publication, and the traffic that of this moment.
+    server.read(scraped);
+    let next = from.after(COUNTERS_AGE_MAX).min(to);
+    clock.wait_until(next);
+    server.read(first);
+    let mut at = next;
+    while at.after(SCRAPE_INTERVAL) < to {
+        at = at.after(SCRAPE_INTERVAL);
+        clock.wait_until(at);
+        server.read(last);
+    }
     clock.wait_until(to);
+    let memory = Memory::now();
     let cpu = process::cpu_time().saturating_sub(cpu_before);
     let waited = process::waited_time().unwrap_or_default().saturating_sub(waited_before);
-    let traffic = server.traffic();
     let resident_bytes = process::resident_bytes().unwrap_or(0);
-    let mut last = Edge::after(&clock, server, to);
-    last.traffic = traffic;
-    let mut report = compare(&first, &last);
-    report.cpu_nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-    report.waited_nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+    clock.wait_until(to.after(COUNTERS_AGE_MAX));
+    server.read(last);
+    let mut report = last.since(first);
+    report.cpu_nanos = nanos(cpu);
+    report.waited_nanos = nanos(waited);
+    report.allocations = memory
+        .zip(memory_before)
+        .map(|(after, before)| after.allocations.saturating_sub(before.allocations));
+    report.live_bytes = memory.map(|memory| memory.live_bytes);
     report.resident_bytes = resident_bytes;
     report.resident_bytes_max = process::resident_bytes_max().unwrap_or(0);
     report
 }
 
-/// What happened between two edges.
-fn compare(first: &Edge, last: &Edge) -> ServerReport {
-    let (a, b) = (&first.stats, &last.stats);
-    let mut up = b.players.up.clone();
-    up.subtract(&a.players.up);
-    let mut tick_time = b.stats.tick_time.clone();
-    tick_time.subtract(&a.stats.tick_time);
-    let late_at = b.stats.late_at.iter().filter(|at| **at >= a.at);
-    ServerReport {
-        cpu_nanos: 0,
-        waited_nanos: 0,
-        counted_seconds: b.at.since(a.at).as_secs_f64(),
-        inputs: b.players.inputs - a.players.inputs,
-        inputs_expected: b.players.inputs_expected - a.players.inputs_expected,
-        states_scheduled: b.stats.states_scheduled - a.stats.states_scheduled,
-        states_unsent: b.stats.states_unsent - a.stats.states_unsent,
-        states: b.stats.visible_samples - a.stats.visible_samples,
-        visible_entities: b.stats.visible_entities - a.stats.visible_entities,
-        ticks: b.stats.ticks - a.stats.ticks,
-        late_ticks: b.stats.late_ticks - a.stats.late_ticks,
-        skipped_ticks: b.stats.skipped_ticks - a.stats.skipped_ticks,
-        late_at_nanos: late_at.map(|at| at.as_nanos()).collect(),
-        tick_p50_us: tick_time.micros_at(0.5),
-        tick_p99_us: tick_time.micros_at(0.99),
-        up: up.percentiles().into(),
-        packets_in: last.traffic.packets_in - first.traffic.packets_in,
-        packets_out: last.traffic.packets_out - first.traffic.packets_out,
-        bytes_in: last.traffic.bytes_in - first.traffic.bytes_in,
-        bytes_out: last.traffic.bytes_out - first.traffic.bytes_out,
-        dropped: b.endpoint.drops.total() - a.endpoint.drops.total(),
-        sessions: b.sessions.len() as u64,
-        cipher: b.cipher.map_or("none", Cipher::name).to_owned(),
-        encrypted: b.cipher.is_some_and(Cipher::encrypts),
-        resident_bytes: 0,
-        resident_bytes_max: 0,
-        invariants_broken: b.stats.invariants_broken,
-    }
+/// The name of a cipher, and whether it encrypts.
+fn cipher_facts(cipher: Option<Cipher>) -> (String, bool) {
+    (cipher.map_or("none", Cipher::name).to_owned(), cipher.is_some_and(Cipher::encrypts))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::plan::{FloorReport, Quantiles};
-use crate::world::{Floor, Options, World};
+use crate::world::{Floor, LOGINS, Options, Part, Scenario, World};
 
 /// Inputs of one player in a second.
 const INPUT_HZ: f64 = 60.0;
@@ -24,6 +24,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) cores: usize,
     pub(crate) world: &'a World,
     pub(crate) floor: Option<&'a Floor>,
+    pub(crate) idle_bytes: Option<f64>,
 }
 
 /// The summary of a measurement, as `--json` prints it.
@@ -121,8 +122,18 @@ pub struct Summary {
     pub reduction_vs_f32: f64,
     /// Bytes of an input's plaintext.
     pub input_bytes: u64,
-    /// Resident memory per player: replication, session, queues and histories.
+    /// Bytes from the allocator per player: replication, session, queues and histories.
     pub memory_per_connection_bytes: f64,
+    /// Bytes from the allocator per session that says nothing, without a world.
+    pub memory_idle_connection_bytes: Option<f64>,
+    /// Times that the server process took memory from the allocator in the window, its counters
+    /// being read once a second.
+    pub allocations_in_steady_state: Option<u64>,
+    /// What the scenario adds.
+    #[serde(flatten)]
+    pub scenario: Extras,
+    /// Whether there was a world, or sessions alone.
+    pub world: bool,
     /// How the server's socket moves datagrams.
     pub io_path: String,
     /// Processors of the machine; with one the server and the generator share it.
@@ -137,6 +148,8 @@ pub struct Summary {
     pub opened_share: f64,
     /// Share of its core that the generator used.
     pub generator_cpu_share: f64,
+    /// The same against the floor.
+    pub floor_generator_cpu_share: Option<f64>,
     /// The latest that one of the generator's slots began, in milliseconds.
     pub generator_late_ms_max: f64,
     /// Processor time that the host took away in the whole run, on all processors together.
@@ -163,6 +176,93 @@ pub struct Summary {
     pub broken: Vec<String>,
 }
 
+/// What scenarios add to a summary.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Extras {
+    /// Which scenario it was.
+    pub scenario: &'static str,
+    /// Visitors that logged in and left.
+    pub logins: Option<u64>,
+    /// Processor time of the server per login, in microseconds: what it spent beyond the window
+    /// without logins.
+    pub login_cpu_us: Option<f64>,
+    /// 99th percentile of the time from a visitor's HELLO until it was in, in milliseconds.
+    pub login_p99_ms: Option<f64>,
+    /// 99th percentile of the latency of inputs in the window without, in milliseconds.
+    pub up_p99_ms_before: Option<f64>,
+    /// The same of states.
+    pub down_p99_ms_before: Option<f64>,
+    /// HELLOs of the flood, a second.
+    pub hellos_per_second: Option<f64>,
+    /// Share of them that the server answered.
+    pub hellos_answered_ratio: Option<f64>,
+    /// Bytes of those answers over the bytes of the HELLOs that were answered.
+    pub reply_ratio: Option<f64>,
+    /// Bytes from the allocator that were out after the flood and not before it.
+    pub retained_bytes: Option<i64>,
+    /// Processor time of the server per HELLO, in microseconds, as far as it looked at them.
+    pub hello_cpu_us: Option<f64>,
+}
+
+/// Bytes of the answer to a HELLO without a cookie, session 3.4.
+const RETRY_BYTES: f64 = 62.0;
+
+impl Extras {
+    fn new(options: &Options, world: &World) -> Self {
+        let scenario = match options.scenario {
+            Scenario::Uniform => "uniform",
+            Scenario::Login => "login",
+            Scenario::Flood => "flood",
+        };
+        let mut extras = Self { scenario, ..Self::default() };
+        let [before, during] = world.parts.as_slice() else { return extras };
+        let spent = |part: &Part| part.server.cpu_nanos as f64 / 1e3 / part.window.seconds();
+        let more_us = (spent(during) - spent(before)) * during.window.seconds();
+        extras.up_p99_ms_before = Some(rounded(before.server.up.p99_ms));
+        extras.down_p99_ms_before = Some(rounded(before.generator.down.p99_ms));
+        if options.scenario == Scenario::Login {
+            let visits = during.generator.visits;
+            extras.logins = Some(visits);
+            extras.login_cpu_us = Some(rounded(more_us / visits.max(1) as f64));
+            extras.login_p99_ms = Some(rounded(during.generator.visit.p99_ms));
+        }
+        if let Some(flood) = during.flood {
+            let retries = during.server.retries;
+            extras.hellos_per_second = Some(rounded(flood.sent as f64 / during.window.seconds()));
+            extras.hellos_answered_ratio = Some(rounded5(per(retries, flood.sent)));
+            extras.reply_ratio = Some(rounded5(RETRY_BYTES / flood.hello_bytes.max(1) as f64));
+            extras.hello_cpu_us = Some(rounded(more_us / retries.max(1) as f64));
+            let live = |part: &Part| part.server.live_bytes;
+            extras.retained_bytes =
+                live(during).zip(live(before)).map(|(after, before)| after - before);
+        }
+        extras
+    }
+
+    fn text(&self) -> Option<String> {
+        let before = format!(
+            "p99 before it {:.2} ms up, {:.2} ms down",
+            self.up_p99_ms_before?, self.down_p99_ms_before?
+        );
+        if let (Some(logins), Some(cpu), Some(p99)) =
+            (self.logins, self.login_cpu_us, self.login_p99_ms)
+        {
+            return Some(format!(
+                "{logins} logins, {cpu:.1} us of CPU each, p99 {p99:.1} ms; {before}"
+            ));
+        }
+        Some(format!(
+            "{:.0} hellos a second, {:.1} % answered with {:.1} % of their bytes, {:.2} us of CPU \
+             each, {} bytes retained; {before}",
+            self.hellos_per_second?,
+            self.hellos_answered_ratio? * 100.0,
+            self.reply_ratio? * 100.0,
+            self.hello_cpu_us?,
+            self.retained_bytes.unwrap_or(0),
+        ))
+    }
+}
+
 /// What a floor spends, in nanoseconds a datagram and microseconds per player and second.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FloorParts {
@@ -182,10 +282,13 @@ pub struct FloorParts {
 
 impl Summary {
     pub(crate) fn new(facts: &Facts<'_>) -> Self {
-        let Facts { options, cores, world, floor } = facts;
-        let World { ready, server, generator, end, .. } = world;
+        let Facts { options, cores, world, floor, idle_bytes } = facts;
+        let World { ready, end, .. } = world;
+        let nothing = Part::default();
+        let part = world.parts.last().unwrap_or(&nothing);
+        let Part { server, generator, .. } = part;
         let players = f64::from(generator.joined.max(1));
-        let seconds = world.window.seconds();
+        let seconds = part.window.seconds();
         let client_seconds = players * seconds;
         let cpu_us = server.cpu_nanos as f64 / 1e3 / client_seconds;
         let visible = per(server.visible_entities, server.states);
@@ -193,8 +296,8 @@ impl Summary {
         let state_bytes =
             per(generator.states_applied_bytes, generator.states_applied) * parts_per_state;
         let per_entity = if visible > 0.0 { state_bytes / visible } else { 0.0 };
-        let floor_us = floor.map(|floor| floor.cpu_us(options.players));
-        let grown = server.resident_bytes.saturating_sub(ready.resident_bytes);
+        let floor_us = floor.map(|floor| floor.cpu_us(generator.joined));
+        let grown = server.resident_bytes.saturating_sub(ready.resident_bytes) as f64 / players;
         let rate =
             |count: u64, seconds: f64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let states_per_second = rate(server.states_scheduled, server.counted_seconds);
@@ -223,7 +326,10 @@ impl Summary {
             down_p99_ms: rounded(generator.down.p99_ms),
             down_p999_ms: rounded(generator.down.p999_ms),
             reliable_sent: end.reliable_sent + generator.reliable_sent,
-            reliable_delivered: end.reliable_received + generator.reliable_received,
+            reliable_delivered: end.reliable_received
+                + generator.reliable_received
+                // Visitors got their welcome.
+                + world.parts.iter().map(|part| part.generator.visits).sum::<u64>(),
             input_delivered_ratio: rounded5(inputs_per_second / (players * INPUT_HZ)),
             state_delivered_ratio: rounded5(
                 rate(generator.states, seconds) / states_per_second.max(players * 1e-3),
@@ -240,23 +346,33 @@ impl Summary {
             floor_cpu_us_per_client_second: floor_us.map(rounded),
             ratio_to_floor: floor_us.map(|floor| rounded(cpu_us / floor.max(1e-9))),
             floor_parts_us_per_client_second: floor
-                .map(|floor| rounded(floor.parts_us(options.players))),
-            floor_parts: floor.map(|floor| floor.parts(options.players)),
+                .map(|floor| rounded(floor.parts_us(generator.joined))),
+            floor_parts: floor.map(|floor| floor.parts(generator.joined)),
             floor_defective: floor.map(|floor| {
-                floor.cpu_us(options.players) > FLOOR_TO_PARTS_MAX * floor.parts_us(options.players)
+                floor.cpu_us(generator.joined)
+                    > FLOOR_TO_PARTS_MAX * floor.parts_us(generator.joined)
             }),
             mean_state_bytes: rounded(state_bytes),
             bytes_per_visible_entity: rounded(per_entity),
             reduction_vs_f32: rounded5(1.0 - per_entity / F32_ENTITY_BYTES),
             input_bytes: generator.input_bytes,
-            memory_per_connection_bytes: rounded(grown as f64 / players),
+            memory_per_connection_bytes: rounded(
+                server.taken_bytes().map_or(grown, |bytes| bytes as f64 / players),
+            ),
+            memory_idle_connection_bytes: idle_bytes.map(rounded),
+            allocations_in_steady_state: server.allocations,
+            scenario: Extras::new(options, world),
+            world: options.world,
             io_path: ready.io_path.clone(),
             cores: *cores,
             flows: options.flows,
-            gro: false,
+            gro: ready.gro,
             priority: priority(&ready.priority, &generator.priority),
             opened_share: rounded5(per(generator.states_opened, generator.states)),
             generator_cpu_share: rounded(generator.cpu_nanos as f64 / 1e9 / seconds),
+            floor_generator_cpu_share: floor.map(|floor| {
+                rounded(floor.generator_cpu_nanos as f64 / 1e9 / floor.window.seconds())
+            }),
             generator_late_ms_max: rounded(generator.slot_late_ms_max),
             steal_ms: world.stolen_ms,
             stolen_ms: world.stolen_ms,
@@ -270,7 +386,7 @@ impl Summary {
             broke_first: "nobody",
             broken: Vec::new(),
         };
-        summary.look_for_broken(world, *floor);
+        summary.look_for_broken(world, part, *floor);
         summary
     }
 
@@ -278,10 +394,10 @@ impl Summary {
         self.input_delivered_ratio >= HELD_SHARE && self.state_delivered_ratio >= HELD_SHARE
     }
 
-    fn look_for_broken(&mut self, world: &World, floor: Option<&Floor>) {
-        let (generator, server) = (&world.generator, &world.server);
+    fn look_for_broken(&mut self, world: &World, part: &Part, floor: Option<&Floor>) {
+        let (generator, server) = (&part.generator, &part.server);
         if !self.is_held() {
-            self.broke_first = who_broke_first(world);
+            self.broke_first = who_broke_first(part);
             self.broken.push(format!(
                 "{:.2} % of inputs and {:.2} % of states were delivered",
                 self.input_delivered_ratio * 100.0,
@@ -290,13 +406,13 @@ impl Summary {
         }
         if generator.joined < self.players_requested {
             let missing = self.players_requested - generator.joined;
-            self.broke_first = who_broke_first(world);
+            self.broke_first = who_broke_first(part);
             self.broken.push(format!("{missing} players could not log in"));
         }
         if generator.closed > 0 {
             self.broken.push(format!("{} sessions were closed by the server", generator.closed));
         }
-        if self.reliable_delivered != self.reliable_sent {
+        if self.world && self.reliable_delivered != self.reliable_sent {
             let (sent, delivered) = (self.reliable_sent, self.reliable_delivered);
             self.broken.push(format!("{delivered} reliable messages delivered of {sent} sent"));
         }
@@ -310,13 +426,17 @@ impl Summary {
         if server.invariants_broken > 0 {
             self.broken.push(format!("{} checks of the world failed", server.invariants_broken));
         }
+        if self.scenario.logins.is_some_and(|logins| logins < u64::from(LOGINS)) {
+            let logins = generator.visits;
+            self.broken.push(format!("{logins} of {LOGINS} visitors came in"));
+        }
         if generator.inputs_unsent > 0 {
             self.broken.push(format!("{} inputs found no room to leave", generator.inputs_unsent));
         }
         if self.floor_defective == Some(true) {
             self.broken.push("the floor costs more than 1.25 times the sum of its parts".into());
         }
-        let floor_delivered = floor.map(|floor| floor.delivered_ratio(self.players_requested));
+        let floor_delivered = floor.map(|floor| floor.delivered_ratio(self.players_connected));
         if floor_delivered.is_some_and(|share| share < HELD_SHARE) {
             self.broken.push("the floor itself did not keep up".into());
         }
@@ -417,6 +537,19 @@ impl Summary {
                 self.reduction_vs_f32 * 100.0
             ),
         ));
+        if let Some(text) = self.scenario.text() {
+            rows.push((self.scenario.scenario, text));
+        }
+        let idle = self
+            .memory_idle_connection_bytes
+            .map_or_else(String::new, |bytes| format!(", {bytes:.0} bytes while it says nothing"));
+        let allocations = self
+            .allocations_in_steady_state
+            .map_or_else(String::new, |count| format!("; {count} allocations in the window"));
+        rows.push((
+            "memory",
+            format!("{:.0} bytes a player{idle}{allocations}", self.memory_per_connection_bytes),
+        ));
         rows.push((
             "generator",
             format!(
@@ -485,13 +618,13 @@ impl Floor {
 }
 
 /// By the first moment at which each was late, and else by who was busier.
-fn who_broke_first(world: &World) -> &'static str {
-    let server_late = world.server.late_at_nanos.first().copied();
-    match (server_late, world.generator.late_at_nanos) {
+fn who_broke_first(part: &Part) -> &'static str {
+    let server_late = part.server.late_at_nanos.first().copied();
+    match (server_late, part.generator.late_at_nanos) {
         (Some(server), Some(generator)) if server <= generator => "server",
         (_, Some(_)) => "generator",
         (Some(_), None) => "server",
-        (None, None) if world.generator.cpu_nanos > world.server.cpu_nanos => "generator",
+        (None, None) if part.generator.cpu_nanos > part.server.cpu_nanos => "generator",
         (None, None) => "server",
     }
 }

@@ -7,20 +7,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use twinspan_core::aead::{AeadSuite, Cipher};
-use twinspan_session::CryptoSuite;
+use twinspan_core::aead::Cipher;
 
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::plan::{
-    FloorPlan, FloorReady, FloorReport, GeneratorPlan, GeneratorReport, GeneratorWord, Opponent,
-    Placement, ServerEnd, ServerPlan, ServerReady, ServerReport, Window,
+    FloodPlan, FloodReport, FloorPlan, FloorReady, FloorReport, GeneratorPlan, GeneratorReport,
+    GeneratorWord, Opponent, Placement, ServerEnd, ServerOrder, ServerPlan, ServerReady,
+    ServerReport, Window, WindowPlan,
 };
 use crate::stolen::StolenLog;
 use crate::summary::{Facts, Summary};
 
 /// How often stolen time is looked at.
 const STOLEN_TURN: Duration = Duration::from_millis(100);
+
+/// What happens beside the playing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Nothing.
+    Uniform,
+    /// Others log in and leave.
+    Login,
+    /// HELLOs from made-up addresses.
+    Flood,
+}
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -29,32 +40,54 @@ pub struct Options {
     pub players: u32,
     /// Seconds of the window, after all players are in and a warm-up.
     pub seconds: u64,
+    /// Whether there is a world, or sessions alone.
+    pub world: bool,
+    /// What happens beside the playing.
+    pub scenario: Scenario,
     /// Sockets that the players share.
     pub flows: u32,
     /// The one cipher that players offer; `None` for their measured order.
     pub cipher: Option<Cipher>,
-    /// Whether the floor is measured too.
+    /// Bytes of a state where there is no world.
+    pub state_bytes: u32,
+    /// Whether the floor is measured too, and the memory of idle sessions.
     pub floor: bool,
     /// Whether to ask for real-time scheduling.
     pub realtime: bool,
 }
 
-/// The names of the hidden commands that the processes run.
-pub const CHILDREN: [&str; 3] = ["world-server", "world-generator", "world-floor"];
+/// The ciphers that encrypt.
+const CIPHERS: [Cipher; 3] = [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305];
+
+/// Logins of the scenario of that name.
+pub const LOGINS: u32 = 10_000;
+/// HELLOs a second of the flood.
+pub const FLOOD_PER_SECOND: u32 = 200_000;
+/// HELLOs that the flood sends in turn.
+const FLOOD_TOKENS: u32 = 64;
+/// Sessions with which the memory of an idle one is measured: what a server has whoever comes is in
+/// both.
+const IDLE_SESSIONS: [u32; 2] = [500, 2_500];
 
 /// Measures.
 ///
 /// # Errors
-/// [`BenchError`] when a process cannot be run or not all players came in.
+/// [`BenchError`] when a process cannot be run or nobody can log in.
 pub fn run(options: &Options) -> Result<Summary, BenchError> {
     let _alone = Alone::wait();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let world = measure_world(options, cores)?;
-    let floor = match options.floor {
+    let has_floor = options.floor && options.scenario == Scenario::Uniform;
+    let floor = match has_floor {
         true => Some(measure_floor(options, cores, &world)?),
         false => None,
     };
-    Ok(Summary::new(&Facts { options, cores, world: &world, floor: floor.as_ref() }))
+    let idle_bytes = match has_floor {
+        true => measure_idle(options, cores)?,
+        false => None,
+    };
+    let facts = Facts { options, cores, world: &world, floor: floor.as_ref(), idle_bytes };
+    Ok(Summary::new(&facts))
 }
 
 /// Holds off other measurements on this machine: they would share the cores.
@@ -76,12 +109,20 @@ impl Drop for Alone {
     }
 }
 
-/// What came of the run with the world server.
-pub(crate) struct World {
-    pub(crate) ready: ServerReady,
+/// What came of one window.
+#[derive(Default)]
+pub(crate) struct Part {
     pub(crate) window: Window,
     pub(crate) server: ServerReport,
     pub(crate) generator: GeneratorReport,
+    pub(crate) flood: Option<FloodReport>,
+}
+
+/// What came of the run with the server.
+pub(crate) struct World {
+    pub(crate) ready: ServerReady,
+    /// One window, or one without and one with what a scenario adds.
+    pub(crate) parts: Vec<Part>,
     pub(crate) end: ServerEnd,
     pub(crate) stolen_ms: u64,
     pub(crate) late_ticks_stolen: u64,
@@ -92,65 +133,113 @@ pub(crate) struct Floor {
     pub(crate) report: FloorReport,
     /// States that the players received.
     pub(crate) states: u64,
+    pub(crate) generator_cpu_nanos: u64,
     pub(crate) window: Window,
 }
 
 /// Where the server runs, and where the generator: with one core they share it.
 fn placements(options: &Options, cores: usize) -> (Placement, Placement) {
     let realtime = options.realtime && cores > 1;
-    let on = |core| Placement { core: (cores > 1).then_some(core), realtime };
+    let on = |core| Placement { core: (cores > 1).then_some(core), realtime, last: false };
     (on(0), on(1))
 }
 
 fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
     let (server_place, generator_place) = placements(options, cores);
+    let visitors = if options.scenario == Scenario::Login { LOGINS } else { 0 };
+    let flood_tokens = if options.scenario == Scenario::Flood { FLOOD_TOKENS } else { 0 };
     let mut server = Child::start("world-server")?;
-    server.tell(&ServerPlan { placement: server_place, players: options.players })?;
+    server.tell(&ServerPlan {
+        placement: server_place,
+        players: options.players,
+        sessions_max: options.players.saturating_add(visitors.min(4_096)),
+        tokens: options.players + visitors + flood_tokens,
+        transport_state_bytes: (!options.world).then_some(options.state_bytes),
+    })?;
     let mut ready: ServerReady = server.hear()?;
     let stolen = StolenWatch::start(ready.epoch_nanos);
-    let tokens = std::mem::take(&mut ready.tokens);
-    let opponent = Opponent::World { tokens };
-    let plan = generator_plan(options, generator_place, ready.address, ready.epoch_nanos, opponent);
+    let mut tokens = std::mem::take(&mut ready.tokens);
+    let flood_tokens = tokens.split_off((options.players + visitors) as usize);
+    let visitor_tokens = tokens.split_off(options.players as usize);
+    let opponent = match options.world {
+        true => Opponent::World { tokens },
+        false => Opponent::Transport { tokens },
+    };
+    let quiet = WindowPlan { seconds: options.seconds, visitors: 0 };
+    let windows = match options.scenario {
+        Scenario::Uniform => vec![quiet],
+        Scenario::Login | Scenario::Flood => vec![quiet, WindowPlan { visitors, ..quiet }],
+    };
+    let mut plan =
+        generator_plan(options, generator_place, ready.address, ready.epoch_nanos, opponent);
+    plan.visitors = visitor_tokens;
+    plan.windows.clone_from(&windows);
     let mut generator = Child::start("world-generator")?;
     generator.tell(&plan)?;
-    let window = hear_window(&mut generator)?;
-    server.tell(&window)?;
-    let server_report: ServerReport = server.hear()?;
-    let generator_report = hear_report(&mut generator)?;
-    server.tell(&window)?;
+    let mut parts = Vec::new();
+    for index in 0..windows.len() {
+        let window = hear_window(&mut generator)?;
+        server.tell(&ServerOrder::Measure(window))?;
+        let mut flood = None;
+        if index == 1 && options.scenario == Scenario::Flood {
+            let placement = Placement { last: true, ..generator_place };
+            flood = Some(start_flood(placement, &ready, window, &flood_tokens)?);
+        }
+        parts.push(Part {
+            window,
+            server: server.hear()?,
+            flood: flood.as_mut().map(Child::hear).transpose()?,
+            generator: hear_report(&mut generator)?,
+        });
+    }
+    server.tell(&ServerOrder::End)?;
     let end: ServerEnd = server.hear()?;
-    generator.tell(&window)?;
-    let late_at = server_report.late_at_nanos.iter();
+    generator.tell(&())?;
+    let late_at = parts.last().into_iter().flat_map(|part| &part.server.late_at_nanos);
     let late_ticks_stolen = late_at.filter(|at| stolen.covers(**at)).count() as u64;
-    Ok(World {
-        ready,
+    Ok(World { ready, parts, end, stolen_ms: stolen.total_ms(), late_ticks_stolen })
+}
+
+fn start_flood(
+    placement: Placement,
+    ready: &ServerReady,
+    window: Window,
+    tokens: &[String],
+) -> Result<Child, BenchError> {
+    let mut flood = Child::start("world-flood")?;
+    flood.tell(&FloodPlan {
+        placement,
+        server: ready.address,
+        epoch_nanos: ready.epoch_nanos,
+        tokens: tokens.to_vec(),
+        per_second: FLOOD_PER_SECOND,
         window,
-        server: server_report,
-        generator: generator_report,
-        end,
-        stolen_ms: stolen.total_ms(),
-        late_ticks_stolen,
-    })
+    })?;
+    Ok(flood)
 }
 
 fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor, BenchError> {
     let (floor_place, generator_place) = placements(options, cores);
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| BenchError::Os(error.into()))?;
-    let cipher = options.cipher.or_else(|| CryptoSuite::detect().ciphers().first().copied());
-    let cipher = cipher.unwrap_or(Cipher::Aes128Gcm);
-    let states = world.server.states.max(1) as f64;
+    let part = world.parts.last().ok_or(BenchError::NoLogin)?;
+    // The floor uses what the sessions agreed on.
+    let cipher = CIPHERS.into_iter().find(|cipher| cipher.name() == part.server.cipher);
+    let cipher = cipher.or(options.cipher).unwrap_or(Cipher::Aes128Gcm);
+    let states = part.server.states.max(1) as f64;
+    // The floor serves those who came in.
+    let players = part.generator.joined.max(1);
     let mut floor = Child::start("world-floor")?;
     floor.tell(&FloorPlan {
         placement: floor_place,
-        players: options.players,
+        players,
         secret,
         cipher: cipher as u8,
-        state_datagram_bytes: world.generator.state_datagram_bytes.clone(),
-        datagrams_per_state: world.server.states_scheduled as f64 / states,
+        state_datagram_bytes: part.generator.state_datagram_bytes.clone(),
+        datagrams_per_state: part.server.states_scheduled as f64 / states,
     })?;
     let ready: FloorReady = floor.hear()?;
-    let options = Options { cipher: Some(cipher), ..options.clone() };
+    let options = Options { cipher: Some(cipher), players, ..options.clone() };
     let opponent = Opponent::Floor { secret };
     let plan =
         generator_plan(&options, generator_place, ready.address, ready.epoch_nanos, opponent);
@@ -159,9 +248,46 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
     let window = hear_window(&mut generator)?;
     floor.tell(&window)?;
     let report: FloorReport = floor.hear()?;
-    let generator_report = hear_report(&mut generator)?;
-    generator.tell(&window)?;
-    Ok(Floor { report, states: generator_report.states, window })
+    let seen = hear_report(&mut generator)?;
+    generator.tell(&())?;
+    Ok(Floor { report, states: seen.states, generator_cpu_nanos: seen.cpu_nanos, window })
+}
+
+/// Bytes from the allocator that one more session takes which says nothing.
+fn measure_idle(options: &Options, cores: usize) -> Result<Option<f64>, BenchError> {
+    let [few, many] = IDLE_SESSIONS;
+    let (Some(less), Some(more)) =
+        (idle_bytes(options, cores, few)?, idle_bytes(options, cores, many)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some((more - less) as f64 / f64::from(many - few)))
+}
+
+/// Bytes from the allocator that so many sessions take which say nothing; `None` where nobody counts.
+fn idle_bytes(options: &Options, cores: usize, players: u32) -> Result<Option<i64>, BenchError> {
+    let (server_place, generator_place) = placements(options, cores);
+    let mut server = Child::start("world-server")?;
+    server.tell(&ServerPlan {
+        placement: server_place,
+        players,
+        sessions_max: players,
+        tokens: players,
+        transport_state_bytes: Some(0),
+    })?;
+    let mut ready: ServerReady = server.hear()?;
+    let opponent = Opponent::Transport { tokens: std::mem::take(&mut ready.tokens) };
+    let options = Options { players, ..options.clone() };
+    let mut plan =
+        generator_plan(&options, generator_place, ready.address, ready.epoch_nanos, opponent);
+    plan.idle = true;
+    plan.windows = vec![WindowPlan { seconds: 1, visitors: 0 }];
+    let mut generator = Child::start("world-generator")?;
+    generator.tell(&plan)?;
+    let window = hear_window(&mut generator)?;
+    server.tell(&ServerOrder::Measure(window))?;
+    let report: ServerReport = server.hear()?;
+    Ok(report.taken_bytes())
 }
 
 fn generator_plan(
@@ -178,7 +304,9 @@ fn generator_plan(
         players: options.players,
         flows: options.flows,
         cipher: options.cipher.map(|cipher| cipher as u8),
-        seconds: options.seconds,
+        idle: false,
+        windows: vec![WindowPlan { seconds: options.seconds, visitors: 0 }],
+        visitors: Vec::new(),
         opponent,
     }
 }

@@ -185,6 +185,9 @@ pub enum BenchCommand {
     /// The floor's process; its parent speaks to it
     #[command(hide = true)]
     WorldFloor,
+    /// The flood's process; its parent speaks to it
+    #[command(hide = true)]
+    WorldFlood,
 }
 
 /// `twinspan bench world`.
@@ -196,13 +199,25 @@ pub struct BenchWorldArgs {
     /// Seconds to measure, after all players are in and a warm-up
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
+    /// The world, or sessions alone with states of one size
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub world: Switch,
+    /// What happens beside the playing; loss runs in the simulator
+    #[arg(long, value_enum, default_value_t = BenchScenario::Uniform)]
+    pub scenario: BenchScenario,
+    /// Bytes of a state where there is no world
+    #[arg(long, value_name = "B", default_value_t = 240, value_parser = clap::value_parser!(u32).range(8..=1_000))]
+    pub state_bytes: u32,
+    /// Seed of the scenario in the simulator
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
     /// Sockets that the players share
     #[arg(long, value_name = "F", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub flows: u32,
     /// The one cipher that players offer; without it their own order
     #[arg(long, value_enum, value_name = "C")]
     pub cipher: Option<CipherName>,
-    /// Do not measure the floor
+    /// Measure neither the floor nor the memory of idle sessions
     #[arg(long)]
     pub no_floor: bool,
     /// Do not ask for real-time scheduling
@@ -231,6 +246,28 @@ pub struct BenchRelayArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+/// What a measurement adds to players who play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchScenario {
+    /// Nothing
+    Uniform,
+    /// 10,000 others log in and leave
+    Login,
+    /// 200,000 hellos a second from made-up addresses
+    Flood,
+    /// 5 % loss, 30 ms of jitter and reordering, in the simulator
+    Loss,
 }
 
 /// Ciphers by their names on the command line.

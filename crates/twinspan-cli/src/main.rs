@@ -1,5 +1,7 @@
 //! The `twinspan` command.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+mod allocator;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -26,8 +26,8 @@ pub use error::{ClientError, SendMessageError, ServerError};
 pub use fleet::{Ages, Fleet};
 pub use measure::{Latency, Percentiles, elapsed_since_wire, wire_micros};
 pub use real::{
-    ClientHandle, ConnectError, RelayDoor, ServeError, ServeOptions, ServerFigures, ServerHandle,
-    Traffic, View, connect, connect_with, measured_suite, serve, serve_with,
+    ClientHandle, ConnectError, GATHER, RelayDoor, ServeError, ServeOptions, ServerFigures,
+    ServerHandle, Traffic, View, connect, connect_with, measured_suite, serve, serve_with,
 };
 pub use server::{
     EntityRow, InterestRow, MalformedCounts, MessageContext, MessageStats, PlayerStats,

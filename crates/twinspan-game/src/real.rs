@@ -11,7 +11,7 @@ mod server;
 pub use client::{ClientHandle, ConnectError, View, connect, connect_with};
 pub use door::RelayDoor;
 pub use server::{
-    ServeError, ServeOptions, ServerFigures, ServerHandle, Traffic, serve, serve_with,
+    GATHER, ServeError, ServeOptions, ServerFigures, ServerHandle, Traffic, serve, serve_with,
 };
 
 /// The ciphers of this machine, ordered by what they cost here: measured in a few milliseconds.

@@ -162,6 +162,11 @@ impl LoadClient {
         Some(len)
     }
 
+    /// Wishes for the memory that [`seal`](Self::seal) needs beside this value itself.
+    pub fn prefetch_to_seal(&self) {
+        self.keys.prefetch_to_seal();
+    }
+
     fn ack_block(&self, now: Timestamp) -> [u8; ACK_BYTES] {
         let [l0, l1, l2, l3] = (self.largest as u32).to_le_bytes();
         let units = now.since(self.largest_at).as_micros() / 16;

@@ -12,7 +12,7 @@ use twinspan_game::{
     Bot, BotConfig, Client, ClientConfig, EVENTS, INPUT, Latency, session_defaults, wire_micros,
 };
 use twinspan_provider::OsSecrets;
-use twinspan_session::{ClientEvent, ClientSession, ConnectToken, LoadClient};
+use twinspan_session::{ClientEvent, ClientSession, ClientState, ConnectToken, LoadClient};
 use twinspan_world::{ClaimedPosition, Input, InputBundle};
 
 use super::FULL_EVERY;
@@ -36,55 +36,85 @@ pub(super) enum Player {
     Gone,
 }
 
-impl Player {
+/// What a player comes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// To play as a full client.
+    Full,
+    /// To play as a light client.
+    Light,
+    /// To play as a light client where nobody says welcome.
+    Session,
+    /// To see the world and leave.
+    Visit,
+}
+
+impl From<bool> for Goal {
+    fn from(is_full: bool) -> Self {
+        if is_full { Self::Full } else { Self::Light }
+    }
+}
+
+/// What players are made with.
+pub(super) struct Maker<'a> {
+    pub(super) suite: &'a Arc<dyn AeadSuite>,
+    pub(super) server: SocketAddr,
+}
+
+impl Maker<'_> {
     /// The player with this number, who stands outside with a token.
-    pub(super) fn with_token(
-        suite: &Arc<dyn AeadSuite>,
+    pub(super) fn player(
+        &self,
         index: u32,
         token: &str,
-        server: SocketAddr,
+        goal: Goal,
         random: &mut Stream,
-    ) -> Result<Self, BenchError> {
+    ) -> Result<Player, BenchError> {
         let token = ConnectToken::from_text(token)?;
-        let (suite, id) = (Arc::clone(suite), index + 1);
+        let (suite, id) = (Arc::clone(self.suite), index + 1);
+        let (server, secrets) = (self.server, Box::new(OsSecrets));
         let stream = Stream::new(random.next_u64(), "player", u64::from(index));
-        if (index as usize).is_multiple_of(FULL_EVERY) {
+        if goal == Goal::Full {
             let config =
                 ClientConfig { inputs_per_message: INPUTS_PER_MESSAGE, ..ClientConfig::default() };
-            let client =
-                Client::new(config, suite, &token, server, Box::new(OsSecrets), stream.clone())?
-                    .with_connection_id(id);
+            let client = Client::new(config, suite, &token, server, secrets, stream.clone())?
+                .with_connection_id(id);
             let bot = Bot::new(client, BotConfig::default(), stream);
-            return Ok(Self::Full(Box::new(Full::new(bot))));
+            return Ok(Player::Full(Box::new(Full::new(bot))));
         }
-        let secrets = Box::new(OsSecrets);
         let session =
             ClientSession::new(session_defaults(), suite, &token, server, secrets, stream)
                 .map_err(|error| BenchError::Plan(error.to_string()))?
                 .with_connection_id(id);
-        Ok(Self::Joining(Box::new(Joining::again(session))))
+        Ok(Player::Joining(Box::new(Joining::again(session, goal))))
     }
 }
 
 /// A handshake under way.
 pub(super) struct Joining {
     pub(super) session: ClientSession,
+    pub(super) goal: Goal,
+    /// When a visitor's first HELLO left.
+    pub(super) began: Timestamp,
     /// Whether the server's welcome came.
     welcome: bool,
 }
 
 impl Joining {
-    pub(super) const fn again(session: ClientSession) -> Self {
-        Self { session, welcome: false }
+    pub(super) const fn again(session: ClientSession, goal: Goal) -> Self {
+        Self { session, goal, began: Timestamp::START, welcome: false }
     }
 
     /// Takes a datagram; says whether the player is in.
     pub(super) fn handle(&mut self, now: Timestamp, bytes: &mut [u8]) -> bool {
-        let Self { session, welcome } = self;
+        let Self { session, welcome, .. } = self;
         session.handle_datagram(now, bytes, &mut |event| {
             *welcome |= matches!(event, ClientEvent::Message { channel: EVENTS, .. });
         });
-        *welcome
+        match self.goal {
+            Goal::Session => self.session.state() == ClientState::Connected,
+            _ => self.welcome,
+        }
     }
 
     /// Does what is due and sends what there is to send.

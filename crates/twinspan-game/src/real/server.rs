@@ -139,7 +139,7 @@ impl ServerFigures {
 
 /// How long datagrams may gather before the server takes them: a thirtieth of a tick, for a tenth of the
 /// wake-ups.
-const GATHER: Duration = Duration::from_micros(500);
+pub const GATHER: Duration = Duration::from_micros(500);
 
 /// What the thread tells once it stands.
 struct Started {
