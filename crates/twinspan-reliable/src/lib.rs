@@ -72,5 +72,5 @@ pub use error::{AckError, FrameError, SendError};
 pub use frame::{Fragment, InFrame, OutFrame};
 pub use receiver::{ParkedReceiver, Receiver};
 pub use rtt::RttEstimator;
-pub use sender::{ParkedSender, Sender};
+pub use sender::{LONG_PACKET_BYTES, ParkedSender, Sender};
 pub use stats::{ReceiverStats, SenderStats};

@@ -27,6 +27,9 @@ use same::Same;
 use sent::SentNumbers;
 use store::Key;
 
+/// Longer packets may vanish where a path is narrow, which [`Sender::long_lost`] tells.
+pub const LONG_PACKET_BYTES: usize = 1_200;
+
 /// The sending half of one connection.
 ///
 /// Queue messages with [`send`](Self::send). To fill a packet, call
@@ -79,6 +82,7 @@ struct Shared {
     gated: bool,
     /// Lost packets, in millionths, smoothed over some 64 packets.
     loss_ppm: u32,
+    long_lost: u32,
 }
 
 impl Shared {
@@ -178,6 +182,7 @@ impl Sender {
             validate_acks: config.knobs.validate_acks,
             gated: config.knobs.congestion && config.identity == ResendIdentity::FreshNumber,
             loss_ppm: 0,
+            long_lost: 0,
         };
         let packets = match config.identity {
             ResendIdentity::FreshNumber => Packets::Fresh(Fresh::new()),
@@ -414,6 +419,16 @@ impl Sender {
     /// Share of the packets that were lost of late, 0 to 1.
     pub fn loss(&self) -> f64 {
         f64::from(self.shared.loss_ppm) / 1e6
+    }
+
+    /// Packets of more than [`LONG_PACKET_BYTES`] lost since the last that was acknowledged.
+    pub const fn long_lost(&self) -> u32 {
+        self.shared.long_lost
+    }
+
+    /// Starts to count them anew.
+    pub const fn forget_long_lost(&mut self) {
+        self.shared.long_lost = 0;
     }
 
     /// The path changed: what was known of how much it bears is forgotten.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
-use crate::header::{HEADER_BYTES, PACKET_BYTES_MAX};
+use crate::header::{HEADER_BYTES, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX};
 use crate::header_protection::HeaderProtection;
 use crate::key_config::KeyConfig;
 use crate::keys::Means;
@@ -41,6 +41,8 @@ pub struct SessionConfig {
     pub hello_interval_max: Duration,
     /// How long an ack of one-time messages waits for a packet to ride in, at most 1 s.
     pub lazy_ack_delay: Duration,
+    /// Bytes of the longest packet that paths are searched for, 1,200 to 1,452; 1,200: no search.
+    pub packet_bytes_max: u16,
     /// How long a queued message may wait for others to share its packet, at most 1 s; 0: not at
     /// all. A packet that leaves anyway takes it along, and so does one that is full.
     pub flush_delay: Duration,
@@ -79,6 +81,7 @@ impl Default for SessionConfig {
             hello_interval: Duration::from_millis(250),
             hello_interval_max: Duration::from_millis(500),
             lazy_ack_delay: Duration::from_millis(100),
+            packet_bytes_max: PACKET_BYTES_LIMIT as u16,
             flush_delay: Duration::ZERO,
             close_interval: Duration::from_millis(100),
             close_linger: Duration::from_millis(500),
@@ -107,6 +110,9 @@ impl SessionConfig {
         self.resume.check()?;
         let fragment = self.reliable.fragment_bytes_max;
         count("reliable.fragment_bytes_max", fragment, 1..=FRAGMENT_BYTES_MAX, "1 to 1163")?;
+        let longest = usize::from(self.packet_bytes_max);
+        let range = PACKET_BYTES_MAX..=PACKET_BYTES_LIMIT;
+        count("packet_bytes_max", longest, range, "1200 to 1452")?;
         count("sessions_max", self.sessions_max, 1..=1 << 20, "1 to 1048576")?;
         count("handshakes_max", self.handshakes_max, 1..=1 << 16, "1 to 65536")?;
         count("spent_tokens_max", self.spent_tokens_max, 1..=1 << 24, "1 to 16777216")?;

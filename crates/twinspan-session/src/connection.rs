@@ -18,6 +18,7 @@ use crate::frames::{
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::keys::Keys;
+use crate::mtu::{BLACK_HOLE_LOSSES, Mtu};
 use crate::protection::Role;
 use crate::reason::CloseReason;
 use crate::route::Token;
@@ -120,6 +121,7 @@ impl Heard {
             // One packet has no reason to carry two steps of one exchange.
             Ok(Control::Rekey(_)) if self.rekey.is_some() => self.violation = true,
             Ok(Control::Rekey(rekey)) => self.rekey = Some(rekey),
+            Ok(Control::Padding) => {}
             Ok(Control::PathChallenge { token }) => self.challenge = Some(token),
             Ok(Control::PathResponse { token }) => self.response = Some(token),
             Ok(Control::NewIds { ids }) => ids.into_iter().for_each(|id| add(&mut self.ids, id)),
@@ -182,6 +184,8 @@ pub(crate) struct Connection {
     keepalive_wait: Duration,
     /// Whether the packet that authenticated last has the highest number so far.
     newest: bool,
+    /// How long packets may be.
+    mtu: Mtu,
     traffic: Traffic,
 }
 
@@ -245,6 +249,7 @@ impl Connection {
             spoke_at: now,
             keepalive_wait,
             newest: false,
+            mtu: Mtu::new(now, config.packet_bytes_max),
             traffic: Traffic::default(),
         }
     }
@@ -359,8 +364,9 @@ impl Connection {
                 heard.engaged = true;
                 let config = &self.common.config.reliable;
                 let max = config.message_bytes_max;
-                let Engine { receiver, scratch, .. } =
+                let Engine { receiver, scratch, in_use, .. } =
                     self.desk.live(now, config, &mut self.jitter);
+                *in_use |= !control;
                 receiver
                     .handle_frame(now, frame, &mut |channel, bytes| {
                         if channel.stream == StreamId::CONTROL {
@@ -401,7 +407,7 @@ impl Connection {
         if validated && self.skipped != 0 && ack.contains(self.skipped) {
             return Err(CloseReason::AckOfUnsent);
         }
-        let coverage = &mut self.coverage;
+        let (coverage, mtu) = (&mut self.coverage, &mut self.mtu);
         let Some(engine) = self.desk.working() else {
             // Nothing is in flight: it can tell only that the peer has our last acks, or lie.
             if validated && largest >= self.desk.next_packet() {
@@ -415,6 +421,7 @@ impl Connection {
             .sender
             .handle_ack(now, &ack, &mut |number, tag| {
                 coverage.on_acked(number);
+                mtu.on_acked(now, number);
                 if tag != 0 {
                     sink(Notice::Acked { number, tag });
                 }
@@ -566,6 +573,9 @@ impl Connection {
         if !self.ping_due {
             at = at.min(self.spoke_at.after(self.keepalive_wait));
         }
+        if !self.ready && self.desk.is_in_use() {
+            at = at.min(self.mtu.next_at());
+        }
         let acks =
             if self.ready { None } else { earlier(self.acks.ack_due(), Some(self.lazy_ack_at)) };
         earlier(acks, self.desk.poll_timeout()).map_or(at, |other| at.min(other))
@@ -589,6 +599,10 @@ impl Connection {
         }
         if let Some(engine) = self.desk.working() {
             engine.stop_waiting(now);
+            if engine.sender.long_lost() >= BLACK_HOLE_LOSSES {
+                engine.sender.forget_long_lost();
+                self.mtu.on_black_hole(now);
+            }
             engine.sender.handle_timeout(now);
             engine.receiver.handle_timeout(now);
             if engine.sender.is_dead() {
@@ -599,7 +613,7 @@ impl Connection {
         if self.keys_timed_out(now, sink) {
             return;
         }
-        self.ready |= self.ack_is_due(now);
+        self.ready |= self.ack_is_due(now) || self.wants_mtu_probe(now);
         if now >= self.spoke_at.after(self.keepalive_wait) {
             // An answer at once measures the round trip without the delay of acks.
             self.probe();

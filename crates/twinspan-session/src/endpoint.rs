@@ -641,6 +641,13 @@ impl Endpoint {
         crate::connection::message_room()
     }
 
+    /// Bytes that the writer of [`write_packet`](Self::write_packet) can surely use for this session:
+    /// more than [`message_room`](Self::message_room) where the path was found to carry longer
+    /// packets. `None` when the session is gone.
+    pub fn message_room_of(&self, session: SessionKey) -> Option<usize> {
+        Some(self.find(session)?.connection.message_room())
+    }
+
     /// Ends a session. Its [`EndpointEvent::Closed`] comes with the next
     /// [`handle_timeout`](Self::handle_timeout), which is due at once.
     pub fn close(&mut self, now: Timestamp, session: SessionKey, reason: CloseReason) {

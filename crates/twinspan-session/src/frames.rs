@@ -19,13 +19,14 @@ const ACK_HEAD_BYTES: usize = 7;
 const BITMAP_BYTES_MAX: usize = 128;
 /// Most bytes of an ack block.
 pub(crate) const ACK_BLOCK_BYTES_MAX: usize = ACK_HEAD_BYTES + BITMAP_BYTES_MAX;
-/// Where the tag begins in the longest packet.
-const TEXT_END_MAX: usize = PACKET_BYTES_MAX - TAG_BYTES;
 /// The unit of an ack's delay.
 const DELAY_UNIT_US: u128 = 16;
 /// The steps of REKEY.
 const REKEY_OFFER: u8 = 1;
 const REKEY_ANSWER: u8 = 2;
+
+/// The kind of PADDING.
+pub(crate) const PADDING: u8 = 12;
 
 /// Connection ids that a client has in reserve.
 pub(crate) const SPARE_IDS: usize = 3;
@@ -80,7 +81,12 @@ pub(crate) struct Built {
 impl<'a> PacketBuilder<'a> {
     /// Writes into `room` behind a place for the header; `None` when not even a header fits.
     pub(crate) fn new(room: &'a mut [u8]) -> Option<Self> {
-        let end = room.len().checked_sub(TAG_BYTES)?.min(TEXT_END_MAX);
+        Self::within(room, PACKET_BYTES_MAX)
+    }
+
+    /// The same for a packet of at most `packet` bytes.
+    pub(crate) fn within(room: &'a mut [u8], packet: usize) -> Option<Self> {
+        let end = room.len().min(packet).checked_sub(TAG_BYTES)?;
         let out = room.get_mut(..end).filter(|out| out.len() >= HEADER_BYTES)?;
         Some(Self { out, len: HEADER_BYTES, flags: 0, frames: Frames::None })
     }
@@ -366,6 +372,8 @@ pub(crate) enum Control {
     RetireId {
         id: u32,
     },
+    /// Zeros that make a probe as long as it shall be.
+    Padding,
     Rekey(Rekey),
 }
 
@@ -408,6 +416,7 @@ impl Control {
                 places.zip(ids).for_each(|(place, id)| place.copy_from_slice(&id.to_le_bytes()));
                 ControlBytes::new(7, &body)
             }
+            Self::Padding => ControlBytes::new(PADDING, &[]),
             Self::RetireId { id } => ControlBytes::new(8, &id.to_le_bytes()),
             Self::Rekey(rekey) => {
                 let (step, public) = match rekey {
@@ -437,6 +446,10 @@ impl Control {
                     *id = reader.u32()?;
                 }
                 Self::NewIds { ids }
+            }
+            (PADDING, CONTROL_ONCE) => {
+                reader.rest();
+                return Ok(Self::Padding);
             }
             (8, CONTROL_SURE) => Self::RetireId { id: reader.u32()? },
             (9, CONTROL_SURE) => Self::Rekey(match reader.u8()? {

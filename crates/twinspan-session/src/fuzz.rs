@@ -6,7 +6,7 @@ use twinspan_core::fuzz::{Body, digest};
 
 use crate::bulk::Scratch;
 use crate::frames::{Control, Text};
-use crate::header::{Form, HEADER_BYTES, Header, PACKET_BYTES_MAX, flag, parse};
+use crate::header::{Form, HEADER_BYTES, Header, PACKET_BYTES_LIMIT, flag, parse};
 use crate::identity::PublicKey;
 use crate::messages::{self, Accept, Hello, PublicMacs};
 use crate::token::{ConnectToken, TOKEN_BYTES};
@@ -24,7 +24,7 @@ pub const TARGETS: &[(&str, Body)] = &[
 pub fn fuzz_header(data: &[u8]) -> u64 {
     let parsed = parse(data);
     if let Ok(Form::Sealed(header)) = &parsed {
-        assert!(data.len() <= PACKET_BYTES_MAX, "a packet over the limit was read");
+        assert!(data.len() <= PACKET_BYTES_LIMIT, "a packet over the limit was read");
         assert_eq!(data.first_chunk::<HEADER_BYTES>(), Some(&header.to_bytes()));
     }
     digest(&parsed)

@@ -4,8 +4,11 @@ use crate::stats::DropCause;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 14;
-/// Bytes of the longest packet.
+/// Bytes of the longest packet that every path carries: handshakes and the start of a session.
 pub const PACKET_BYTES_MAX: usize = 1_200;
+/// Bytes of the longest packet on a path that was found to carry it: an Ethernet frame's payload
+/// less IPv6, UDP and what tunnels add.
+pub const PACKET_BYTES_LIMIT: usize = 1_452;
 /// Bytes of the shortest sealed packet: a header and a tag.
 pub(crate) const SEALED_BYTES_MIN: usize = HEADER_BYTES + twinspan_core::aead::TAG_BYTES;
 
@@ -78,7 +81,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Form, DropCause> {
     let Some((head, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(DropCause::Short);
     };
-    if bytes.len() > PACKET_BYTES_MAX {
+    if bytes.len() > PACKET_BYTES_LIMIT {
         return Err(DropCause::TooLong);
     }
     let [c0, c1, c2, c3, channel, flags, n0, n1, n2, n3, n4, n5, n6, n7] = *head;
@@ -175,7 +178,7 @@ mod tests {
         for len in 0..GOLDEN.len() {
             assert_eq!(parse(&GOLDEN[..len]), Err(DropCause::Short));
         }
-        let mut long = vec![0; PACKET_BYTES_MAX + 1];
+        let mut long = vec![0; PACKET_BYTES_LIMIT + 1];
         long[..30].copy_from_slice(&GOLDEN);
         assert_eq!(parse(&long), Err(DropCause::TooLong));
     }

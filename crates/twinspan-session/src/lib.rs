@@ -58,6 +58,7 @@ mod keys;
 #[cfg(feature = "load")]
 mod load;
 mod messages;
+mod mtu;
 mod noise;
 mod protection;
 mod reason;
@@ -78,7 +79,7 @@ pub use connection::message_room;
 pub use endpoint::{Endpoint, EndpointEvent, Resumed, SessionKey};
 pub use error::{ConfigError, MigrateError, SendError, TokenError};
 pub use gate::{Gate, HandshakeFault, OpenGate};
-pub use header::{HEADER_BYTES, PACKET_BYTES_MAX};
+pub use header::{HEADER_BYTES, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX};
 pub use header_protection::HeaderProtection;
 pub use identity::{PublicKey, ServerIdentity, TokenKey, UserId};
 pub use key_config::KeyConfig;

@@ -58,7 +58,7 @@ fn forgeries(bytes: &[u8], before: &[Vec<u8>], random: &mut Stream) -> Vec<Vec<u
     let cut = bytes[..pick(bytes.len())].to_vec();
     let mut zero_number = bytes.to_vec();
     zero_number[6..14].fill(0);
-    let mut garbage = vec![0; pick(1_400)];
+    let mut garbage = vec![0; pick(1_700)];
     let mut header_kept = bytes.to_vec();
     // The first recorded datagram begins the handshake: its nonce is under its mac.
     let mut handshake = before.first().cloned().unwrap_or_default();

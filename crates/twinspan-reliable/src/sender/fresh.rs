@@ -211,6 +211,9 @@ impl Fresh {
                 let rtt = shared.rtt.smoothed_ns();
                 shared.congestion.on_acked(now, u64::from(bytes), sent_at, rtt);
                 shared.count_loss(false);
+                if bytes as usize > super::LONG_PACKET_BYTES {
+                    shared.long_lost = 0;
+                }
             }
             Fate::Lost => {
                 shared.stats.spurious += 1;
@@ -240,6 +243,7 @@ impl Fresh {
         record.until = shared.late_until(now);
         let mut index = record.head;
         let bytes = u64::from(record.bytes);
+        shared.long_lost += u32::from(bytes > super::LONG_PACKET_BYTES as u64);
         match why {
             Why::Overtaken => {
                 shared.congestion.on_lost(now, bytes, record.sent_at);

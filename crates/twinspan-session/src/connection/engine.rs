@@ -27,6 +27,8 @@ pub(super) struct Engine {
     credit: Option<u64>,
     /// Answers to challenges of our path.
     pub(super) responses: Responses,
+    /// Whether it was used for more than keep-alives since it was parked.
+    pub(super) in_use: bool,
     /// For messages of the bulk stream.
     pub(super) scratch: Scratch,
     /// Until when queued messages may wait for others; never while none does.
@@ -114,6 +116,7 @@ impl Desk {
                 used_at: now,
                 credit: None,
                 responses: Responses::default(),
+                in_use: false,
                 scratch: Scratch::default(),
                 flush_at: Timestamp::NEVER,
                 unflushed: 0,
@@ -136,6 +139,11 @@ impl Desk {
             let waits = engine.flush_at > now && engine.flush_at != Timestamp::NEVER;
             !waits && engine.sender.wants_to_send(now)
         })
+    }
+
+    /// Whether there is more than keep-alives.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.engine.as_deref().is_some_and(|engine| engine.in_use)
     }
 
     /// Whether answers to challenges wait for a packet.

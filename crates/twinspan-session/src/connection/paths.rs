@@ -1,10 +1,13 @@
 //! What a connection says about paths and ids: challenges, their answers, ids in reserve.
 
+use twinspan_core::bytes::Writer;
 use twinspan_core::time::Timestamp;
 
 use super::sending::Sealing;
 use super::{Connection, Phase};
-use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PacketBuilder, SPARE_IDS};
+use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PADDING, PacketBuilder, SPARE_IDS};
+use crate::header::flag;
+use crate::mtu::Mtu;
 use crate::route::Token;
 
 /// Bytes of a packet that carries a challenge alone.
@@ -108,8 +111,40 @@ impl Connection {
         true
     }
 
+    /// Whether the length of packets is to be probed: not while the session is idle.
+    pub(super) fn wants_mtu_probe(&self, now: Timestamp) -> bool {
+        self.mtu.next_at() <= now && self.desk.is_in_use()
+    }
+
+    /// Writes and seals a packet that is longer than any before, of a PING's worth.
+    pub(super) fn build_mtu_probe(&mut self, now: Timestamp, room: &mut [u8]) -> Option<usize> {
+        let size = usize::from(self.mtu.poll(now)?);
+        let mut builder = PacketBuilder::within(room, size)?;
+        let mut padding = |out: &mut Writer<'_>| {
+            out.u8(PADDING)?;
+            while out.room() > 0 {
+                out.u8(0)?;
+            }
+            Ok(())
+        };
+        builder.write(CONTROL_ONCE, None, &mut padding).ok()?;
+        let built = builder.finish();
+        let sealing = Sealing { flags: flag::PROBE, is_probe: true, ..Sealing::default() };
+        let len = self.seal(now, built, sealing, room);
+        self.mtu.on_probe(now, self.next_number - 1);
+        Some(len)
+    }
+
+    /// Bytes that a message written with [`write_packet`](Self::write_packet) can surely have on
+    /// this path.
+    pub(crate) const fn message_room(&self) -> usize {
+        let longer = self.mtu.current() as usize - crate::header::PACKET_BYTES_MAX;
+        super::message_room() + longer
+    }
+
     /// What was known of the path is of another one.
     pub(crate) fn on_path_changed(&mut self, now: Timestamp) {
+        self.mtu = Mtu::new(now, self.common.config.packet_bytes_max);
         let config = &self.common.config.reliable;
         self.desk.live(now, config, &mut self.jitter).sender.on_path_changed();
     }

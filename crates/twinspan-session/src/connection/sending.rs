@@ -20,6 +20,8 @@ pub(super) struct Sealing {
     pub(super) acked: Option<u64>,
     pub(super) flags: u8,
     pub(super) tag: u32,
+    /// Its loss says nothing of how much the path bears.
+    pub(super) is_probe: bool,
 }
 
 impl Connection {
@@ -33,6 +35,7 @@ impl Connection {
         self.check_sendable(channel)?;
         let config = &self.common.config;
         let engine = self.desk.live(now, &config.reliable, &mut self.jitter);
+        engine.in_use = true;
         let Engine { sender, scratch, .. } = &mut *engine;
         if is_bulk(channel) {
             scratch.pack(bytes, |packed| sender.send(now, channel, packed))?;
@@ -57,6 +60,7 @@ impl Connection {
         match self.phase {
             Phase::Open => {
                 let due = self.ready || self.ping_due || self.desk.wants_to_send(now);
+                let due = due || self.wants_mtu_probe(now);
                 due && !self.keys.is_worn()
             }
             Phase::Closing(_) => self.ready,
@@ -72,10 +76,15 @@ impl Connection {
         if let Phase::Closing(closing) = self.phase {
             return self.build_close(now, closing, room);
         }
+        if self.wants_mtu_probe(now)
+            && let Some(len) = self.build_mtu_probe(now, room)
+        {
+            return Some(len);
+        }
         if let Some(engine) = self.desk.working() {
             engine.send_credit(now);
         }
-        let mut builder = PacketBuilder::new(room)?;
+        let mut builder = PacketBuilder::within(room, usize::from(self.mtu.current()))?;
         let acked = self.push_ack(now, &mut builder);
         let mut flags = 0;
         if self.ping_due {
@@ -97,7 +106,7 @@ impl Connection {
             return None;
         }
         let built = builder.finish();
-        Some(self.seal(now, built, Sealing { acked, flags, tag: 0 }, room))
+        Some(self.seal(now, built, Sealing { acked, flags, ..Sealing::default() }, room))
     }
 
     /// Writes and seals one packet now: ack block, the message that `write` writes, queued frames.
@@ -113,10 +122,12 @@ impl Connection {
         if channel.delivery.is_reliable() {
             return Err(SendError::NotOneTime);
         }
-        let mut builder = PacketBuilder::new(room).ok_or(SendError::NoRoom)?;
+        let limit = usize::from(self.mtu.current());
+        let mut builder = PacketBuilder::within(room, limit).ok_or(SendError::NoRoom)?;
         let acked = self.push_ack(now, &mut builder);
         let numbered = channel.delivery.is_numbered();
         let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
+        engine.in_use = true;
         let number = numbered.then(|| engine.sender.next_number(channel));
         let mut write = |out: &mut Writer<'_>| {
             if is_bulk(channel) {
@@ -127,7 +138,7 @@ impl Connection {
         builder.write(channel, number, &mut write).map_err(|NoRoom| SendError::NoRoom)?;
         self.fill(now, &mut builder);
         let built = builder.finish();
-        Ok(self.seal(now, built, Sealing { acked, flags: 0, tag }, room))
+        Ok(self.seal(now, built, Sealing { acked, tag, ..Sealing::default() }, room))
     }
 
     /// Puts the ack block in when something arrived since the last; says what it acknowledges.
@@ -174,8 +185,8 @@ impl Connection {
             *place = header.to_bytes();
         }
         self.keys.seal(self.common.means(), number, packet);
-        let eliciting = has_frames && matches!(self.phase, Phase::Open);
-        if eliciting || sealing.tag != 0 {
+        let eliciting = has_frames && matches!(self.phase, Phase::Open) && !sealing.is_probe;
+        if eliciting || sealing.tag != 0 || sealing.is_probe {
             let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
             engine.sender.on_sent(now, number, sealing.tag, len, eliciting);
         } else {

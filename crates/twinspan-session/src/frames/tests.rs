@@ -108,6 +108,14 @@ fn control_messages_have_their_golden_bytes() {
         (Control::Close { reason: 33 }, CONTROL_ONCE, &[2, 33]),
         (Control::Credit { total: 0x0102 }, CONTROL_SURE, &[3, 2, 1, 0, 0, 0, 0, 0, 0]),
         (Control::Time { nanos: 0x0304 }, CONTROL_ONCE, &[4, 4, 3, 0, 0, 0, 0, 0, 0]),
+        (Control::PathChallenge { token: *b"question" }, CONTROL_ONCE, b"\x05question"),
+        (Control::PathResponse { token: *b"question" }, CONTROL_ONCE, b"\x06question"),
+        (
+            Control::NewIds { ids: [1, 2, 0x0403] },
+            CONTROL_SURE,
+            &[7, 1, 0, 0, 0, 2, 0, 0, 0, 3, 4, 0, 0],
+        ),
+        (Control::RetireId { id: 0x0a0b_0c0d }, CONTROL_SURE, &[8, 0x0d, 0x0c, 0x0b, 0x0a]),
     ] {
         assert_eq!(control.to_bytes().as_slice(), bytes);
         assert_eq!(Control::parse(channel, bytes), Ok(control));
@@ -116,7 +124,9 @@ fn control_messages_have_their_golden_bytes() {
         assert_eq!(Control::parse(channel, &[bytes, &[0]].concat()), Err(Violation), "length");
         assert_eq!(Control::parse(channel, &bytes[..bytes.len() - 1]), Err(Violation));
     }
-    for kind in (0..=u8::MAX).filter(|kind| !(1..=4).contains(kind)) {
+    assert_eq!(Control::Padding.to_bytes().as_slice(), [12]);
+    assert_eq!(Control::parse(CONTROL_ONCE, &[12, 0, 0]), Ok(Control::Padding), "of any length");
+    for kind in (0..=u8::MAX).filter(|kind| !(1..=4).contains(kind) && *kind != 12) {
         assert_eq!(Control::parse(CONTROL_ONCE, &[kind]), Err(Violation), "kind {kind}");
     }
 }

@@ -274,3 +274,60 @@ fn a_bulk_message_that_claims_what_it_is_not_closes_the_session() {
         assert_eq!(rig.closes(), [crate::CloseReason::ProtocolViolation]);
     }
 }
+
+/// A game of small messages goes on for so long.
+fn chat(rig: &mut Rig, session: crate::SessionKey, millis: u64) {
+    for _ in 0..millis / 50 {
+        rig.endpoint.send(rig.now, session, EVENTS, &[1; 100]).unwrap();
+        rig.clients[0].send(rig.now, EVENTS, &[2; 100]).unwrap();
+        rig.run_for(ms(50));
+    }
+}
+
+#[test]
+fn the_longest_packet_of_a_path_is_found_and_used() {
+    for carries in [1_250, 1_372, 1_500] {
+        let (mut rig, session) = Rig::searching(1, carries);
+        assert_eq!(rig.endpoint.message_room_of(session), Some(Endpoint::message_room()));
+        chat(&mut rig, session, 30_000);
+        let more = rig.endpoint.message_room_of(session).unwrap() - Endpoint::message_room();
+        let found = 1_200 + more;
+        assert!(found <= carries && found + 20 > carries.min(1_452), "{found} of {carries}");
+        let from = rig.sent.len();
+        (0..40).for_each(|_| rig.endpoint.send(rig.now, session, EVENTS, &[3; 100]).unwrap());
+        rig.flush();
+        let longest = rig.sent_since(from, false).iter().map(Vec::len).max().unwrap();
+        assert!(longest > found - 110 && longest <= found, "{longest} of {found}");
+        rig.run_for(ms(1_000));
+        let stats = rig.endpoint.session_stats(session).unwrap();
+        assert_eq!(stats.unacknowledged, 0);
+        assert!(stats.path.loss_out < 0.001, "a lost probe is no loss: {}", stats.path.loss_out);
+    }
+}
+
+#[test]
+fn a_path_that_becomes_narrow_is_noticed_and_nothing_is_lost() {
+    let (mut rig, session) = Rig::searching(1, 1_500);
+    chat(&mut rig, session, 5_000);
+    assert!(rig.endpoint.message_room_of(session) > Some(Endpoint::message_room()));
+    rig.mtu = 1_200;
+    let before = rig.client_messages(0).len();
+    for _ in 0..40 {
+        (0..20).for_each(|_| rig.endpoint.send(rig.now, session, EVENTS, &[3; 100]).unwrap());
+        rig.run_for(ms(250));
+    }
+    assert_eq!(rig.endpoint.message_room_of(session), Some(Endpoint::message_room()));
+    rig.run_for(ms(10_000));
+    assert_eq!(rig.client_messages(0).len() - before, 800);
+    assert!(rig.closes().is_empty());
+}
+
+#[test]
+fn an_idle_session_and_one_that_shall_not_send_no_probes() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    chat(&mut rig, session, 5_000);
+    assert!(rig.sent.iter().all(|sent| sent.bytes.len() <= 1_200));
+    let (mut rig, _) = Rig::searching(1, 1_500);
+    rig.run_for(ms(60_000));
+    assert!(rig.sent.iter().all(|sent| sent.bytes.len() <= 1_200));
+}

@@ -93,6 +93,8 @@ pub(super) struct Sent {
 pub(super) struct Rig {
     pub(super) now: Timestamp,
     pub(super) link: Link,
+    /// Bytes of the longest datagram that the link carries.
+    pub(super) mtu: usize,
     pub(super) config: SessionConfig,
     pub(super) endpoint: Endpoint,
     pub(super) clients: Vec<ClientSession>,
@@ -118,8 +120,10 @@ pub(super) fn aes() -> Arc<dyn AeadSuite> {
 }
 
 impl Rig {
+    /// Without probes of the path's longest packet, so that packets can be counted.
     pub(super) fn new(seed: u64, link: Link) -> Self {
-        Self::with(seed, link, SessionConfig::default(), aes())
+        let config = SessionConfig { packet_bytes_max: 1_200, ..SessionConfig::default() };
+        Self::with(seed, link, config, aes())
     }
 
     pub(super) fn with(
@@ -145,6 +149,7 @@ impl Rig {
         Self {
             now: Timestamp::START,
             link,
+            mtu: usize::MAX,
             config,
             endpoint,
             clients: Vec::new(),
@@ -236,7 +241,7 @@ impl Rig {
     /// Puts a datagram on the wire as the link treats it.
     pub(super) fn send(&mut self, to: Target, client: SocketAddr, bytes: Vec<u8>) {
         let copies = 1 + u32::from(self.random.chance(self.link.duplicate));
-        let lost = self.random.chance(self.link.loss);
+        let lost = self.random.chance(self.link.loss) || bytes.len() > self.mtu;
         let sent = Sent { to, client, bytes };
         self.sent.push(sent.clone());
         for _ in 0..if lost { 0 } else { copies } {
@@ -369,7 +374,18 @@ impl Rig {
 
     /// A connected client and its session, which was used, so that the client has ids in reserve.
     pub(super) fn connected(seed: u64, link: Link) -> (Self, SessionKey) {
-        let mut rig = Self::new(seed, link);
+        Self::new(seed, link).used()
+    }
+
+    /// The same on a path whose longest packet is found out.
+    pub(super) fn searching(seed: u64, mtu: usize) -> (Self, SessionKey) {
+        let mut rig = Self::with(seed, Link::CLEAN, SessionConfig::default(), aes());
+        rig.mtu = mtu;
+        rig.used()
+    }
+
+    fn used(self) -> (Self, SessionKey) {
+        let mut rig = self;
         rig.add_client();
         rig.connect();
         let greeting = Channel::new(Delivery::Unordered, StreamId::new(63).unwrap());
