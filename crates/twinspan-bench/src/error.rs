@@ -39,6 +39,9 @@ pub enum BenchError {
     /// A token cannot be read.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Players behind relays were asked for where there are none.
+    #[error("relays carry players of the world alone: leave out --relay, --world or --scenario")]
+    Relay,
     /// Nobody came in.
     #[error("no player could log in to the server")]
     NoLogin,

@@ -30,7 +30,7 @@ use crate::error::BenchError;
 use crate::lines::Parent;
 use crate::plan::{GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Window, WindowPlan};
 use crate::process;
-use flow::Flow;
+use flow::{Flow, Trunk};
 use player::{Goal, Joining, Light, Maker, Player};
 
 /// Slots into which one input period is divided.
@@ -167,7 +167,13 @@ impl Generator {
     fn new(plan: &GeneratorPlan) -> Result<Self, BenchError> {
         let clock = Clock::new(plan.epoch_nanos);
         let flow_count = plan.flows.clamp(1, plan.players.max(1));
-        let flows: Result<Vec<_>, _> = (0..flow_count).map(|_| Flow::bind(plan.server)).collect();
+        let trunk = plan.relay.as_ref().map(|relay| Trunk::new(relay.key, relay.pad_to));
+        let flows: Result<Vec<_>, _> = (0..flow_count)
+            .map(|flow| {
+                let local = plan.relay.as_ref().and_then(|r| r.addresses.get(flow as usize));
+                Flow::bind(plan.server, local.copied().zip(trunk))
+            })
+            .collect();
         let mut slots = vec![Vec::new(); SLOTS];
         let mut flow_of = Vec::new();
         for index in 0..plan.players {
@@ -449,7 +455,7 @@ impl Generator {
             if let Some(light) = ahead(4) {
                 light.client.prefetch_to_seal();
             }
-            let index = *index as usize;
+            let (player, index) = (*index, *index as usize);
             let Some(Player::Light(light)) = players.get_mut(index) else { continue };
             let Some(flow) = flow_of.get(index).and_then(|flow| flows.get_mut(*flow as usize))
             else {
@@ -461,7 +467,7 @@ impl Generator {
             };
             if let Some(len) = light.input(now, slot_at, random, packet.room_mut()) {
                 packet.set_len(len);
-                seen.inputs_unsent += flow.push(packet)?;
+                seen.inputs_unsent += flow.push(player, packet)?;
                 if self.measuring {
                     seen.inputs_sent += 1;
                 }
@@ -529,7 +535,7 @@ impl Generator {
             if self.measuring {
                 self.seen.inputs_sent += 1;
             }
-            self.seen.inputs_unsent += flow.push(datagram.packet)?;
+            self.seen.inputs_unsent += flow.push(index, datagram.packet)?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl From<Percentiles> for Quantiles {
 }
 
 /// To the server: what to run.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerPlan {
     /// Where it runs.
     pub placement: Placement,
@@ -92,6 +92,19 @@ pub struct ServerPlan {
     pub tokens: u32,
     /// Bytes of a state when there is no world, 0 for no states; `None` for the world.
     pub transport_state_bytes: Option<u32>,
+    /// The relays behind which the players are; `None` when they come directly.
+    pub relay: Option<RelayPlan>,
+}
+
+/// Relays, each a flow of the generator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RelayPlan {
+    /// Where they speak to the server from.
+    pub addresses: Vec<SocketAddr>,
+    /// The trunk key. Secret.
+    pub key: [u8; 32],
+    /// What lengths are padded to a multiple of.
+    pub pad_to: usize,
 }
 
 /// To the server, once it is ready.
@@ -251,6 +264,8 @@ pub struct GeneratorPlan {
     pub visitors: Vec<String>,
     /// Whom they play against.
     pub opponent: Opponent,
+    /// The relays as which the flows speak; `None` when players come directly.
+    pub relay: Option<RelayPlan>,
 }
 
 /// One window of a generator's plan.

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{ServerConfig, ServerHandle, serve, session_defaults};
+use twinspan_game::{
+    RelayDoor, ServeOptions, ServerConfig, ServerHandle, serve_with, session_defaults,
+};
+use twinspan_relay::{PortConfig, TrunkKey};
 use twinspan_session::UserId;
 
 use crate::clock::Clock;
@@ -87,7 +90,16 @@ impl Running {
         config.session.sessions_max = config.session.sessions_max.max(sessions_max);
         let spent_max = &mut config.session.spent_tokens_max;
         *spent_max = (*spent_max).max(2 * plan.tokens as usize);
-        Ok(Self::World(serve(local, config)?))
+        let relay = plan.relay.as_ref().map(|relay| RelayDoor {
+            listen: local,
+            port: PortConfig {
+                relays: relay.addresses.clone(),
+                keys: TrunkKey::from_bytes(relay.key).into(),
+                pad_to: relay.pad_to,
+            },
+            only: true,
+        });
+        Ok(Self::World(serve_with(ServeOptions { relay, ..ServeOptions::new(local, config) })?))
     }
 
     fn ready(&self) -> ServerReady {

@@ -140,6 +140,8 @@ pub struct Summary {
     pub cores: usize,
     /// Sockets that the players share.
     pub flows: u32,
+    /// Whether the players are behind relays.
+    pub relay: bool,
     /// Whether the server's socket coalesces received datagrams.
     pub gro: bool,
     /// Scheduling class of the server, and of the generator when it differs.
@@ -366,6 +368,7 @@ impl Summary {
             io_path: ready.io_path.clone(),
             cores: *cores,
             flows: options.flows,
+            relay: options.relay,
             gro: ready.gro,
             priority: priority(&ready.priority, &generator.priority),
             opened_share: rounded5(per(generator.states_opened, generator.states)),
@@ -498,11 +501,12 @@ impl Summary {
             (
                 "server",
                 format!(
-                    "{:.1} us of CPU per player and second ({:.1} % of a core), {:.1} MiB, {}",
+                    "{:.1} us of CPU per player and second ({:.1} % of a core), {:.1} MiB, {}{}",
                     self.server_cpu_us_per_client_second,
                     self.server_cpu_share * 100.0,
                     self.server_rss_mb,
-                    self.io_path
+                    self.io_path,
+                    if self.relay { ", behind relays" } else { "" }
                 ),
             ),
         ];

@@ -1,7 +1,7 @@
 //! `twinspan bench world`: the world server on one core, its players on the other, the floor beside.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -13,7 +13,7 @@ use crate::child::Child;
 use crate::error::BenchError;
 use crate::plan::{
     FloodPlan, FloodReport, FloorPlan, FloorReady, FloorReport, GeneratorPlan, GeneratorReport,
-    GeneratorWord, Opponent, Placement, ServerEnd, ServerOrder, ServerPlan, ServerReady,
+    GeneratorWord, Opponent, Placement, RelayPlan, ServerEnd, ServerOrder, ServerPlan, ServerReady,
     ServerReport, Window, WindowPlan,
 };
 use crate::stolen::StolenLog;
@@ -50,6 +50,8 @@ pub struct Options {
     pub cipher: Option<Cipher>,
     /// Bytes of a state where there is no world.
     pub state_bytes: u32,
+    /// Whether the flows speak as relays, and the server takes what they forward.
+    pub relay: bool,
     /// Whether the floor is measured too, and the memory of idle sessions.
     pub floor: bool,
     /// Whether to ask for real-time scheduling.
@@ -65,6 +67,11 @@ pub const LOGINS: u32 = 10_000;
 pub const FLOOD_PER_SECOND: u32 = 200_000;
 /// HELLOs that the flood sends in turn.
 const FLOOD_TOKENS: u32 = 64;
+/// Relays that a server knows at most.
+pub const RELAYS_MAX: u32 = 64;
+/// Their port, and what they pad lengths to a multiple of.
+const RELAY_PORT: u16 = 41_000;
+const RELAY_PAD_TO: usize = 32;
 /// Sessions with which the memory of an idle one is measured: what a server has whoever comes is in
 /// both.
 const IDLE_SESSIONS: [u32; 2] = [500, 2_500];
@@ -74,10 +81,14 @@ const IDLE_SESSIONS: [u32; 2] = [500, 2_500];
 /// # Errors
 /// [`BenchError`] when a process cannot be run or nobody can log in.
 pub fn run(options: &Options) -> Result<Summary, BenchError> {
+    if options.relay && (!options.world || options.scenario != Scenario::Uniform) {
+        return Err(BenchError::Relay);
+    }
     let _alone = Alone::wait();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let world = measure_world(options, cores)?;
-    let has_floor = options.floor && options.scenario == Scenario::Uniform;
+    // Behind relays datagrams come coalesced: the floor's path is another.
+    let has_floor = options.floor && options.scenario == Scenario::Uniform && !options.relay;
     let floor = match has_floor {
         true => Some(measure_floor(options, cores, &world)?),
         false => None,
@@ -148,6 +159,10 @@ fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
     let (server_place, generator_place) = placements(options, cores);
     let visitors = if options.scenario == Scenario::Login { LOGINS } else { 0 };
     let flood_tokens = if options.scenario == Scenario::Flood { FLOOD_TOKENS } else { 0 };
+    let relay = match options.relay {
+        true => Some(relays(options.flows)?),
+        false => None,
+    };
     let mut server = Child::start("world-server")?;
     server.tell(&ServerPlan {
         placement: server_place,
@@ -155,6 +170,7 @@ fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
         sessions_max: options.players.saturating_add(visitors.min(4_096)),
         tokens: options.players + visitors + flood_tokens,
         transport_state_bytes: (!options.world).then_some(options.state_bytes),
+        relay: relay.clone(),
     })?;
     let mut ready: ServerReady = server.hear()?;
     let stolen = StolenWatch::start(ready.epoch_nanos);
@@ -173,6 +189,7 @@ fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
     let mut plan =
         generator_plan(options, generator_place, ready.address, ready.epoch_nanos, opponent);
     plan.visitors = visitor_tokens;
+    plan.relay = relay;
     plan.windows.clone_from(&windows);
     let mut generator = Child::start("world-generator")?;
     generator.tell(&plan)?;
@@ -198,6 +215,17 @@ fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
     let late_at = parts.last().into_iter().flat_map(|part| &part.server.late_at_nanos);
     let late_ticks_stolen = late_at.filter(|at| stolen.covers(**at)).count() as u64;
     Ok(World { ready, parts, end, stolen_ms: stolen.total_ms(), late_ticks_stolen })
+}
+
+/// One relay a flow. Their addresses are loopback ones that other runs of this program do not use.
+fn relays(flows: u32) -> Result<RelayPlan, BenchError> {
+    let [.., a, b] = std::process::id().to_be_bytes();
+    let address =
+        |flow: u32| SocketAddr::from((Ipv4Addr::new(127, a.max(1), b, flow as u8), RELAY_PORT));
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| BenchError::Os(error.into()))?;
+    let addresses = (1..=flows.min(RELAYS_MAX)).map(address).collect();
+    Ok(RelayPlan { addresses, key, pad_to: RELAY_PAD_TO })
 }
 
 fn start_flood(
@@ -274,6 +302,7 @@ fn idle_bytes(options: &Options, cores: usize, players: u32) -> Result<Option<i6
         sessions_max: players,
         tokens: players,
         transport_state_bytes: Some(0),
+        relay: None,
     })?;
     let mut ready: ServerReady = server.hear()?;
     let opponent = Opponent::Transport { tokens: std::mem::take(&mut ready.tokens) };
@@ -308,6 +337,7 @@ fn generator_plan(
         windows: vec![WindowPlan { seconds: options.seconds, visitors: 0 }],
         visitors: Vec::new(),
         opponent,
+        relay: None,
     }
 }
 

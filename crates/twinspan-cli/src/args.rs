@@ -205,6 +205,9 @@ pub struct BenchWorldArgs {
     /// What happens beside the playing; loss runs in the simulator
     #[arg(long, value_enum, default_value_t = BenchScenario::Uniform)]
     pub scenario: BenchScenario,
+    /// Let the players' sockets speak as relays do, and the server take what relays forward
+    #[arg(long)]
+    pub relay: bool,
     /// Bytes of a state where there is no world
     #[arg(long, value_name = "B", default_value_t = 240, value_parser = clap::value_parser!(u32).range(8..=1_000))]
     pub state_bytes: u32,

@@ -44,6 +44,7 @@ fn world(args: &BenchWorldArgs) -> Result<u8, CommandError> {
         flows: args.flows,
         cipher: args.cipher.map(CipherName::cipher),
         state_bytes: args.state_bytes,
+        relay: args.relay,
         floor: !args.no_floor,
         realtime: !args.no_realtime,
     };

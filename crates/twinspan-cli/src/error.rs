@@ -131,7 +131,7 @@ impl CommandError {
             Self::Relay(twinspan_relay::RelayError::Os(_)) | Self::RelayEnded(_) => 1,
             Self::Relay(_) => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
-            Self::Bench(BenchError::Plan(_)) => 2,
+            Self::Bench(BenchError::Plan(_) | BenchError::Relay) => 2,
             Self::Bots(_)
             | Self::Output(_)
             | Self::Signals(_)

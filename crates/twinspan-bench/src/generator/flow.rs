@@ -7,6 +7,7 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
 use twinspan_core::time::Timestamp;
 use twinspan_net::BareSocket;
 use twinspan_provider::UdpOptions;
+use twinspan_relay::{Direction, TrunkKey, TrunkTag, TrunkTags, decode, encode, trunk_options};
 
 use crate::error::BenchError;
 
@@ -27,15 +28,44 @@ struct Bucket {
     batch: DatagramBatch,
 }
 
+/// What makes a flow a relay's trunk: every datagram names the player that it is from or for.
+#[derive(Clone, Copy)]
+pub(super) struct Trunk {
+    out: TrunkTag,
+    incoming: TrunkTags,
+    pad_to: usize,
+}
+
+impl Trunk {
+    /// The trunk of a relay that shares `key` with the server.
+    pub(super) fn new(key: [u8; 32], pad_to: usize) -> Self {
+        let key = TrunkKey::from_bytes(key);
+        let out = TrunkTags::new(&key, None, Direction::ToServer).present();
+        let incoming = TrunkTags::new(&key, None, Direction::ToRelay);
+        Self { out, incoming, pad_to }
+    }
+}
+
+/// The address under which the server knows a player behind a relay.
+fn player_address(player: u32) -> SocketAddr {
+    let [_, a, b, c] = player.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 4_000))
+}
+
 /// A socket and the datagrams that wait for others of their size.
 pub(super) struct Flow {
     socket: BareSocket,
     server: SocketAddr,
+    trunk: Option<Trunk>,
     buckets: Vec<Bucket>,
 }
 
 impl Flow {
-    pub(super) fn bind(server: SocketAddr) -> Result<Self, BenchError> {
+    /// A flow to `server`; from `local` and as a relay, where that is given.
+    pub(super) fn bind(
+        server: SocketAddr,
+        relay: Option<(SocketAddr, Trunk)>,
+    ) -> Result<Self, BenchError> {
         let any: IpAddr = match (server.ip().is_loopback(), server) {
             (true, _) => server.ip(),
             (false, SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
@@ -45,11 +75,13 @@ impl Flow {
             receive_buffer_bytes: BUFFER_BYTES,
             send_buffer_bytes: BUFFER_BYTES,
             pool_packets: POOL_PACKETS,
-            ..UdpOptions::default()
+            ..if relay.is_some() { trunk_options() } else { UdpOptions::default() }
         };
-        let socket = BareSocket::bind((any, 0).into(), &options)?;
+        let local = relay.map_or((any, 0).into(), |(local, _)| local);
+        let socket = BareSocket::bind(local, &options)?;
         let bucket = || Bucket { size: 0, batch: DatagramBatch::new(BUCKET_DATAGRAMS) };
-        Ok(Self { socket, server, buckets: (0..BUCKETS_MAX).map(|_| bucket()).collect() })
+        let buckets = (0..BUCKETS_MAX).map(|_| bucket()).collect();
+        Ok(Self { socket, server, trunk: relay.map(|(_, trunk)| trunk), buckets })
     }
 
     /// Where the packets that it sends come from.
@@ -57,10 +89,15 @@ impl Flow {
         self.socket.pool()
     }
 
-    /// Adds a packet to those that wait; says how many could not be sent to make room.
-    pub(super) fn push(&mut self, packet: PacketBuf) -> Result<u64, BenchError> {
+    /// Adds a player's packet to those that wait; says how many could not be sent to make room.
+    pub(super) fn push(&mut self, player: u32, mut packet: PacketBuf) -> Result<u64, BenchError> {
+        if let Some(Trunk { out, pad_to, .. }) = self.trunk
+            && !encode(&mut packet, player_address(player), pad_to, out)
+        {
+            return Ok(1);
+        }
         let size = packet.len();
-        let Self { socket, server, buckets } = self;
+        let Self { socket, server, buckets, .. } = self;
         let known = buckets.iter().position(|bucket| bucket.size == size);
         let free = || buckets.iter().position(|bucket| bucket.batch.is_empty());
         let mut lost = 0;
@@ -92,9 +129,16 @@ impl Flow {
         Ok(lost)
     }
 
-    /// Appends what has come to `batch`.
+    /// Appends what has come to `batch`; what is no trunk datagram on a trunk is empty then.
     pub(super) fn receive(&mut self, batch: &mut DatagramBatch) -> Result<usize, BenchError> {
-        self.socket.recv(batch).map_err(|error| io::Error::other(error).into())
+        let count = self.socket.recv(batch).map_err(io::Error::other)?;
+        if let Some(Trunk { incoming, .. }) = &self.trunk {
+            for datagram in batch.iter_mut() {
+                let inner = decode(&datagram.packet, incoming).map_or(0, |(_, length)| length);
+                datagram.packet.set_len(inner);
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -120,12 +164,12 @@ mod tests {
     fn datagrams_of_all_sizes_arrive_whole() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut server = BareSocket::bind(any, &UdpOptions::default()).unwrap();
-        let mut flow = Flow::bind(server.local_addr()).unwrap();
+        let mut flow = Flow::bind(server.local_addr(), None).unwrap();
         let mut sizes: Vec<usize> = (0..100).map(|index| 30 + index % 11).collect();
         for size in &sizes {
             let mut packet = flow.pool().take().unwrap();
             assert!(packet.fill(&vec![*size as u8; *size]));
-            assert_eq!(flow.push(packet).unwrap(), 0);
+            assert_eq!(flow.push(0, packet).unwrap(), 0);
         }
         assert_eq!(flow.flush().unwrap(), 0);
         let mut batch = DatagramBatch::new(100);
@@ -141,5 +185,35 @@ mod tests {
         seen.sort_unstable();
         sizes.sort_unstable();
         assert_eq!(seen, sizes);
+    }
+
+    #[test]
+    fn a_trunk_names_the_player_and_gives_back_what_was_sent() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let trunk = Trunk::new([7; 32], 32);
+        let mut server = BareSocket::bind(any, &UdpOptions::default()).unwrap();
+        let mut flow = Flow::bind(server.local_addr(), Some((any, trunk))).unwrap();
+        let mut packet = flow.pool().take().unwrap();
+        assert!(packet.fill(&[9; 77]));
+        assert_eq!(flow.push(3, packet).unwrap(), 0);
+        assert_eq!(flow.flush().unwrap(), 0);
+        let mut batch = DatagramBatch::new(1);
+        assert!(server.wait(None).unwrap());
+        server.recv(&mut batch).unwrap();
+        let datagram = batch.pop().unwrap();
+        let key = TrunkKey::from_bytes([7; 32]);
+        let tags = TrunkTags::new(&key, None, Direction::ToServer);
+        assert_eq!(decode(&datagram.packet, &tags), Ok((player_address(3), 77)));
+        // What comes back carries the other direction's tag.
+        let mut answer = server.pool().take().unwrap();
+        assert!(answer.fill(&[5; 40]));
+        let tag = TrunkTags::new(&key, None, Direction::ToRelay).present();
+        assert!(encode(&mut answer, player_address(3), 32, tag));
+        let peer = datagram.peer;
+        assert!(batch.push(Datagram { peer, at: Timestamp::START, packet: answer }).is_ok());
+        server.send(&mut batch).unwrap();
+        let mut back = DatagramBatch::new(1);
+        while flow.receive(&mut back).unwrap() == 0 {}
+        assert_eq!(&*back.pop().unwrap().packet, [5; 40]);
     }
 }
