@@ -4,6 +4,7 @@
 //! of the program that calls it: the server as users run it, a load generator, and the floor.
 #![forbid(unsafe_code)]
 
+pub mod assembly;
 pub mod child;
 pub mod clock;
 pub mod error;

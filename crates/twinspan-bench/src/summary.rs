@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::assembly::AssemblyReport;
 use crate::plan::{FloorReport, Quantiles};
 use crate::world::{Floor, LOGINS, Options, Part, Scenario, World};
 
@@ -25,6 +26,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) world: &'a World,
     pub(crate) floor: Option<&'a Floor>,
     pub(crate) idle_bytes: Option<f64>,
+    pub(crate) assembly: Option<AssemblyReport>,
 }
 
 /// The summary of a measurement, as `--json` prints it.
@@ -120,6 +122,11 @@ pub struct Summary {
     pub bytes_per_visible_entity: f64,
     /// How much less that is than 48 bytes, as a share.
     pub reduction_vs_f32: f64,
+    /// Time to put one state together, what is encoded for all included, in nanoseconds; measured
+    /// alone.
+    pub assembly_ns_per_state: Option<f64>,
+    /// Time of one simulation step with its grid, in microseconds; measured alone.
+    pub step_us: Option<f64>,
     /// Bytes of an input's plaintext.
     pub input_bytes: u64,
     /// Bytes from the allocator per player: replication, session, queues and histories.
@@ -284,7 +291,7 @@ pub struct FloorParts {
 
 impl Summary {
     pub(crate) fn new(facts: &Facts<'_>) -> Self {
-        let Facts { options, cores, world, floor, idle_bytes } = facts;
+        let Facts { options, cores, world, floor, idle_bytes, assembly } = facts;
         let World { ready, end, .. } = world;
         let nothing = Part::default();
         let part = world.parts.last().unwrap_or(&nothing);
@@ -357,6 +364,8 @@ impl Summary {
             mean_state_bytes: rounded(state_bytes),
             bytes_per_visible_entity: rounded(per_entity),
             reduction_vs_f32: rounded5(1.0 - per_entity / F32_ENTITY_BYTES),
+            assembly_ns_per_state: assembly.map(|seen| rounded(seen.ns_per_state)),
+            step_us: assembly.map(|seen| rounded(seen.step_us)),
             input_bytes: generator.input_bytes,
             memory_per_connection_bytes: rounded(
                 server.taken_bytes().map_or(grown, |bytes| bytes as f64 / players),
@@ -534,11 +543,13 @@ impl Summary {
         rows.push((
             "states",
             format!(
-                "{:.1} bytes of {:.1} entities: {:.2} bytes each, {:.1} % less than as floats",
+                "{:.1} bytes of {:.1} entities: {:.2} bytes each, {:.1} % less than as floats{}",
                 self.mean_state_bytes,
                 self.visible_entities_mean,
                 self.bytes_per_visible_entity,
-                self.reduction_vs_f32 * 100.0
+                self.reduction_vs_f32 * 100.0,
+                self.assembly_ns_per_state
+                    .map_or_else(String::new, |nanos| format!("; {nanos:.0} ns to make")),
             ),
         ));
         if let Some(text) = self.scenario.text() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use twinspan_core::aead::Cipher;
 
+use crate::assembly::{AssemblyPlan, AssemblyReport};
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::plan::{
@@ -84,7 +85,7 @@ pub fn run(options: &Options) -> Result<Summary, BenchError> {
     if options.relay && (!options.world || options.scenario != Scenario::Uniform) {
         return Err(BenchError::Relay);
     }
-    let _alone = Alone::wait();
+    let _alone = options.realtime.then(Alone::wait);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let world = measure_world(options, cores)?;
     // Behind relays datagrams come coalesced: the floor's path is another.
@@ -97,11 +98,17 @@ pub fn run(options: &Options) -> Result<Summary, BenchError> {
         true => measure_idle(options, cores)?,
         false => None,
     };
-    let facts = Facts { options, cores, world: &world, floor: floor.as_ref(), idle_bytes };
+    let assembly = match has_floor && options.world {
+        true => Some(measure_assembly(options, cores)?),
+        false => None,
+    };
+    let floor = floor.as_ref();
+    let facts = Facts { options, cores, world: &world, floor, idle_bytes, assembly };
     Ok(Summary::new(&facts))
 }
 
-/// Holds off other measurements on this machine: they would share the cores.
+/// Holds off other measurements on this machine that ask for real-time scheduling: they would share
+/// the cores.
 struct Alone(Option<File>);
 
 impl Alone {
@@ -279,6 +286,14 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
     let seen = hear_report(&mut generator)?;
     generator.tell(&())?;
     Ok(Floor { report, states: seen.states, generator_cpu_nanos: seen.cpu_nanos, window })
+}
+
+/// What putting states together costs, without sessions.
+fn measure_assembly(options: &Options, cores: usize) -> Result<AssemblyReport, BenchError> {
+    let (placement, _) = placements(options, cores);
+    let mut assembly = Child::start("world-assembly")?;
+    assembly.tell(&AssemblyPlan { placement, players: options.players })?;
+    assembly.hear()
 }
 
 /// Bytes from the allocator that one more session takes which says nothing.

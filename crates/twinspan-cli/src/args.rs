@@ -188,6 +188,9 @@ pub enum BenchCommand {
     /// The flood's process; its parent speaks to it
     #[command(hide = true)]
     WorldFlood,
+    /// The process that puts states together; its parent speaks to it
+    #[command(hide = true)]
+    WorldAssembly,
 }
 
 /// `twinspan bench world`.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use twinspan_bench::world::Scenario;
-use twinspan_bench::{Options, flood, floor, generator, loss, server, world};
+use twinspan_bench::{Options, assembly, flood, floor, generator, loss, server, world};
 
 use crate::args::{BenchCommand, BenchScenario, BenchWorldArgs, CipherName, Switch};
 use crate::error::CommandError;
@@ -23,6 +23,7 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),
         BenchCommand::WorldFloor => Ok(floor::run().map(|()| 0)?),
         BenchCommand::WorldFlood => Ok(flood::run().map(|()| 0)?),
+        BenchCommand::WorldAssembly => Ok(assembly::run().map(|()| 0)?),
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "the helpers of tests fail as tests do, by panicking"
 )]
 
+mod bench;
 mod command;
 mod demo;
 mod input;
