@@ -19,7 +19,9 @@ pub fn print(files: &[PathBuf]) -> Result<()> {
         for line in text.lines().filter(|line| line.starts_with('{')) {
             let run: Value = serde_json::from_str(line)?;
             let library = run["library"].as_str().unwrap_or("twinspan").to_owned();
-            let key = (library, run["players"].as_u64().unwrap_or(0));
+            // Ours says how many it was asked for; which side broke, if one did, stands for `held`.
+            let players = run["players"].as_u64().or_else(|| run["players_requested"].as_u64());
+            let key = (library, players.unwrap_or(0));
             match rows.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, runs)) => runs.push(run),
                 None => rows.push((key, vec![run])),
@@ -38,7 +40,8 @@ pub fn print(files: &[PathBuf]) -> Result<()> {
         let cpu = figure(runs, "server_cpu_us_per_client_second");
         let ratio = ours
             .map_or(f64::NAN, |(_, ours)| cpu / figure(ours, "server_cpu_us_per_client_second"));
-        let held = runs.iter().filter(|run| run["held"] == true).count();
+        let held =
+            runs.iter().filter(|run| run["held"] == true || run["broke_first"] == "nobody").count();
         println!(
             "| {library} | {players} | {} | {held} | {cpu:.0} | {ratio:.2} | {:.2} | {:.2} | {:.0} |",
             runs.len(),
