@@ -16,6 +16,8 @@ const MEBIBYTE: f64 = 1_048_576.0;
 const F32_ENTITY_BYTES: f64 = 48.0;
 /// A floor that costs more than this times the sum of its parts is itself defective.
 const FLOOR_TO_PARTS_MAX: f64 = 1.25;
+/// Longest 99th percentile of a load that counts as held, in milliseconds.
+const HELD_P99_MS: f64 = 50.0;
 /// Share of what was sent that must arrive for a load to count as held.
 const HELD_SHARE: f64 = 0.99;
 
@@ -27,6 +29,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) floor: Option<&'a Floor>,
     pub(crate) idle_bytes: Option<f64>,
     pub(crate) assembly: Option<AssemblyReport>,
+    pub(crate) relay_ratio: Option<f64>,
 }
 
 /// The summary of a measurement, as `--json` prints it.
@@ -36,6 +39,8 @@ pub(crate) struct Facts<'a> {
 /// are of the window, but for reliable messages, which count from the first login to the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Players asked for, under the name that tables of several libraries have for it.
+    pub players: u32,
     /// Players asked for.
     pub players_requested: u32,
     /// Players that came in.
@@ -149,6 +154,9 @@ pub struct Summary {
     pub flows: u32,
     /// Whether the players are behind relays.
     pub relay: bool,
+    /// What a relay forwards over what a bare forwarder does, per processor time, in a run of its
+    /// own; measured when the players are behind relays.
+    pub relay_ratio_to_bare_forwarder: Option<f64>,
     /// Whether the server's socket coalesces received datagrams.
     pub gro: bool,
     /// Scheduling class of the server, and of the generator when it differs.
@@ -179,6 +187,9 @@ pub struct Summary {
     pub states_unsent: u64,
     /// Inputs that the generator handed to the kernel.
     pub inputs_sent: u64,
+    /// Whether all players came in, at least 99 % of inputs and states were delivered, and 99 % of
+    /// each within 50 ms.
+    pub held: bool,
     /// Who broke first when something was not delivered: "nobody", "server", "generator".
     pub broke_first: &'static str,
     /// What a run must not show, a line each.
@@ -291,7 +302,8 @@ pub struct FloorParts {
 
 impl Summary {
     pub(crate) fn new(facts: &Facts<'_>) -> Self {
-        let Facts { options, cores, world, floor, idle_bytes, assembly } = facts;
+        let Facts { options, cores, world, floor, idle_bytes, .. } = facts;
+        let Facts { assembly, relay_ratio, .. } = facts;
         let World { ready, end, .. } = world;
         let nothing = Part::default();
         let part = world.parts.last().unwrap_or(&nothing);
@@ -312,6 +324,7 @@ impl Summary {
         let states_per_second = rate(server.states_scheduled, server.counted_seconds);
         let inputs_per_second = rate(server.inputs, server.counted_seconds);
         let mut summary = Self {
+            players: options.players,
             players_requested: options.players,
             players_connected: generator.joined,
             connect_ms_max: rounded(generator.connect_ms_max),
@@ -378,6 +391,7 @@ impl Summary {
             cores: *cores,
             flows: options.flows,
             relay: options.relay,
+            relay_ratio_to_bare_forwarder: relay_ratio.map(rounded),
             gro: ready.gro,
             priority: priority(&ready.priority, &generator.priority),
             opened_share: rounded5(per(generator.states_opened, generator.states)),
@@ -395,20 +409,28 @@ impl Summary {
             strays: generator.strays,
             states_unsent: server.states_unsent,
             inputs_sent: generator.inputs_sent,
+            held: false,
             broke_first: "nobody",
             broken: Vec::new(),
         };
+        summary.held = summary.is_held();
         summary.look_for_broken(world, part, *floor);
         summary
     }
 
-    fn is_held(&self) -> bool {
+    fn is_delivered(&self) -> bool {
         self.input_delivered_ratio >= HELD_SHARE && self.state_delivered_ratio >= HELD_SHARE
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_delivered()
+            && self.players_connected == self.players_requested
+            && self.up_p99_ms.max(self.down_p99_ms) < HELD_P99_MS
     }
 
     fn look_for_broken(&mut self, world: &World, part: &Part, floor: Option<&Floor>) {
         let (generator, server) = (&part.generator, &part.server);
-        if !self.is_held() {
+        if !self.is_delivered() {
             self.broke_first = who_broke_first(part);
             self.broken.push(format!(
                 "{:.2} % of inputs and {:.2} % of states were delivered",
@@ -565,6 +587,9 @@ impl Summary {
             "memory",
             format!("{:.0} bytes a player{idle}{allocations}", self.memory_per_connection_bytes),
         ));
+        if let Some(ratio) = self.relay_ratio_to_bare_forwarder {
+            rows.push(("relay", format!("forwards {ratio:.2} times what a bare forwarder does")));
+        }
         rows.push((
             "generator",
             format!(

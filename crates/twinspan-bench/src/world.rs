@@ -73,6 +73,9 @@ pub const RELAYS_MAX: u32 = 64;
 /// Their port, and what they pad lengths to a multiple of.
 const RELAY_PORT: u16 = 41_000;
 const RELAY_PAD_TO: usize = 32;
+/// Turns of the relay and of the bare forwarder beside it, and how long each is.
+const RELAY_ROUNDS: u32 = 3;
+const RELAY_WINDOW: Duration = Duration::from_millis(500);
 /// Sessions with which the memory of an idle one is measured: what a server has whoever comes is in
 /// both.
 const IDLE_SESSIONS: [u32; 2] = [500, 2_500];
@@ -103,7 +106,11 @@ pub fn run(options: &Options) -> Result<Summary, BenchError> {
         false => None,
     };
     let floor = floor.as_ref();
-    let facts = Facts { options, cores, world: &world, floor, idle_bytes, assembly };
+    let relay_ratio = match options.relay && options.floor {
+        true => Some(measure_relay(options, cores)?),
+        false => None,
+    };
+    let facts = Facts { options, cores, world: &world, floor, idle_bytes, assembly, relay_ratio };
     Ok(Summary::new(&facts))
 }
 
@@ -286,6 +293,21 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
     let seen = hear_report(&mut generator)?;
     generator.tell(&())?;
     Ok(Floor { report, states: seen.states, generator_cpu_nanos: seen.cpu_nanos, window })
+}
+
+/// What a relay forwards over what a bare forwarder does.
+fn measure_relay(options: &Options, cores: usize) -> Result<f64, BenchError> {
+    let apart = cores > 1;
+    let options = twinspan_relay::bench::BenchOptions {
+        rounds: RELAY_ROUNDS,
+        window: RELAY_WINDOW,
+        cores: apart.then_some((0, 1)),
+        fifo: options.realtime && apart,
+        offered_per_second: None,
+    };
+    twinspan_relay::bench::run(options, &mut |_, _| {})
+        .map(|report| report.ratio_to_bare)
+        .map_err(|error| BenchError::Os(std::io::Error::other(error.to_string())))
 }
 
 /// What putting states together costs, without sessions.
