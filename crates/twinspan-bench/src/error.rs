@@ -42,6 +42,9 @@ pub enum BenchError {
     /// Players behind relays were asked for where there are none.
     #[error("relays carry players of the world alone: leave out --relay, --world or --scenario")]
     Relay,
+    /// This system cannot pin processes and count what they do.
+    #[error("there is no bench world on this system: it pins processes as Linux does")]
+    NotHere,
     /// Nobody came in.
     #[error("no player could log in to the server")]
     NoLogin,

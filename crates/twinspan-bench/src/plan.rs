@@ -194,6 +194,8 @@ pub struct ServerReport {
     pub encrypted: bool,
     /// Resident bytes at the end of the window.
     pub resident_bytes: u64,
+    /// The same a minute after the beginning of a longer window.
+    pub resident_bytes_after_minute_one: Option<u64>,
     /// Most bytes ever resident.
     pub resident_bytes_max: u64,
     /// Checks of the world that failed.

@@ -27,6 +27,9 @@ const COUNTERS_AGE_MAX: Duration = Duration::from_millis(1_050);
 /// How often the counters are read in a window, as whoever scrapes metrics does.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What has grown after so long goes on growing.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Runs the server as its parent says.
 ///
 /// # Errors
@@ -165,10 +168,18 @@ fn measure(server: &Running, window: &Window, counters: &mut [Counters; 3]) -> S
     clock.wait_until(next);
     server.read(first);
     let mut at = next;
+    let mut after_minute_one = None;
+    let mut allocations_of_ours = 0;
     while at.after(SCRAPE_INTERVAL) < to {
         at = at.after(SCRAPE_INTERVAL);
         clock.wait_until(at);
         server.read(last);
+        if after_minute_one.is_none() && at >= from.after(MINUTE) {
+            // To ask takes memory, which is not the server's.
+            let before = Memory::now().unwrap_or_default().allocations;
+            after_minute_one = process::resident_bytes();
+            allocations_of_ours = Memory::now().unwrap_or_default().allocations - before;
+        }
     }
     clock.wait_until(to);
     let memory = Memory::now();
@@ -182,7 +193,9 @@ fn measure(server: &Running, window: &Window, counters: &mut [Counters; 3]) -> S
     report.waited_nanos = nanos(waited);
     report.allocations = memory
         .zip(memory_before)
-        .map(|(after, before)| after.allocations.saturating_sub(before.allocations));
+        .map(|(after, before)| after.allocations - before.allocations)
+        .map(|count| count.saturating_sub(allocations_of_ours));
+    report.resident_bytes_after_minute_one = after_minute_one;
     report.live_bytes = memory.map(|memory| memory.live_bytes);
     report.resident_bytes = resident_bytes;
     report.resident_bytes_max = process::resident_bytes_max().unwrap_or(0);

@@ -109,6 +109,9 @@ pub struct Summary {
     pub server_cpu_share: f64,
     /// Most memory that the server process had resident, in MiB.
     pub server_rss_mb: f64,
+    /// How much the server's resident memory grew from the end of the first minute to the end, as a
+    /// share; in windows longer than that.
+    pub rss_growth_after_minute_one: Option<f64>,
     /// Where a page was served: never.
     pub http: Option<String>,
     /// Processor time of the floor per player and second, in microseconds.
@@ -364,6 +367,9 @@ impl Summary {
             server_cpu_us_per_client_second: rounded(cpu_us),
             server_cpu_share: rounded(server.cpu_nanos as f64 / 1e9 / seconds),
             server_rss_mb: rounded(server.resident_bytes_max as f64 / MEBIBYTE),
+            rss_growth_after_minute_one: server
+                .resident_bytes_after_minute_one
+                .map(|before| rounded5(server.resident_bytes as f64 / before.max(1) as f64 - 1.0)),
             http: None,
             floor_cpu_us_per_client_second: floor_us.map(rounded),
             ratio_to_floor: floor_us.map(|floor| rounded(cpu_us / floor.max(1e-9))),

@@ -1,23 +1,22 @@
 //! `twinspan bench`: the ruler.
 
 mod relay;
+#[cfg(target_os = "linux")]
+mod world;
 
-use std::io::{self, Write};
-
-use serde::Serialize;
-use twinspan_bench::world::Scenario;
-use twinspan_bench::{Options, assembly, flood, floor, generator, loss, server, world};
-
-use crate::args::{BenchCommand, BenchScenario, BenchWorldArgs, CipherName, Switch};
+use crate::args::BenchCommand;
 use crate::error::CommandError;
 
 /// Runs a measurement, or one process of it, and returns the exit status.
 ///
 /// # Errors
 /// [`CommandError`] when nothing can be measured or told.
+#[cfg(target_os = "linux")]
 pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
+    use twinspan_bench::{assembly, flood, floor, generator, server};
+
     match command {
-        BenchCommand::World(args) => world(args),
+        BenchCommand::World(args) => world::run(args),
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),
@@ -27,51 +26,14 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
     }
 }
 
-fn world(args: &BenchWorldArgs) -> Result<u8, CommandError> {
-    let scenario = match args.scenario {
-        BenchScenario::Uniform => Scenario::Uniform,
-        BenchScenario::Login => Scenario::Login,
-        BenchScenario::Flood => Scenario::Flood,
-        BenchScenario::Loss => {
-            let summary = loss::run(args.players, args.seconds, args.seed)?;
-            return tell(&summary, &summary.text(), &summary.broken, args.json);
-        }
-    };
-    let options = Options {
-        players: args.players,
-        seconds: args.seconds,
-        world: args.world == Switch::On,
-        scenario,
-        flows: args.flows,
-        cipher: args.cipher.map(CipherName::cipher),
-        state_bytes: args.state_bytes,
-        relay: args.relay,
-        floor: !args.no_floor,
-        realtime: !args.no_realtime,
-    };
-    let summary = world::run(&options)?;
-    tell(&summary, &summary.text(), &summary.broken, args.json)
-}
-
-/// Prints a summary, and what a run must not show on standard error.
-fn tell(
-    summary: &impl Serialize,
-    text: &str,
-    broken: &[String],
-    as_json: bool,
-) -> Result<u8, CommandError> {
-    let mut out = io::stdout().lock();
-    let told = if as_json {
-        serde_json::to_writer(&mut out, summary)
-            .map_err(io::Error::from)
-            .and_then(|()| out.write_all(b"\n"))
-    } else {
-        out.write_all(text.as_bytes())
-    };
-    told.map_err(CommandError::Output)?;
-    for line in broken {
-        // With the stream closed there is nobody to tell; the status still says it.
-        let _ = writeln!(io::stderr(), "twinspan: {line}");
+/// There is nothing to measure with.
+///
+/// # Errors
+/// [`CommandError`] says so.
+#[cfg(not(target_os = "linux"))]
+pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
+    match command {
+        BenchCommand::Relay(args) => relay::run(args),
+        _ => Err(twinspan_bench::BenchError::NotHere.into()),
     }
-    Ok(u8::from(!broken.is_empty()))
 }
