@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use twinspan_core::time::Timestamp;
 use twinspan_messages::{
-    Encoder, Incoming, Message, Refusals, RefuseError, RegisterError, Registry,
+    Encoded, Encoder, Incoming, Message, Refusals, RefuseError, RegisterError, Registry,
 };
 use twinspan_reliable::Channel;
-use twinspan_session::{Endpoint, SendError, SessionKey, UserId};
+use twinspan_session::{SessionKey, UserId};
 use twinspan_world::{EntityId, World};
 
 use super::admission::Fault;
@@ -125,18 +125,24 @@ pub(super) struct Used {
     bytes: u32,
 }
 
-/// Whose message it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct From {
+/// Where a player's session is: in which shard, and which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) shard: u16,
     pub(super) session: SessionKey,
-    pub(super) user: UserId,
-    pub(super) entity: EntityId,
+}
+
+impl Seat {
+    /// In a server of one shard.
+    pub(super) const fn alone(session: SessionKey) -> Self {
+        Self { shard: 0, session }
+    }
 }
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug)]
 enum To {
-    Session(SessionKey),
+    Seat(Seat),
     All,
 }
 
@@ -179,16 +185,16 @@ impl Outbox {
 /// What a handler is given beside the message.
 pub struct MessageContext<'a> {
     now: Timestamp,
-    from: From,
+    from: (Seat, UserId, EntityId),
     world: &'a World,
     registry: &'a Registry,
-    sessions: &'a BTreeMap<UserId, SessionKey>,
+    seats: &'a BTreeMap<UserId, Seat>,
     outbox: &'a mut Outbox,
 }
 
 impl fmt::Debug for MessageContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageContext").field("user", &self.from.user).finish_non_exhaustive()
+        f.debug_struct("MessageContext").field("user", &self.from.1).finish_non_exhaustive()
     }
 }
 
@@ -200,12 +206,12 @@ impl MessageContext<'_> {
 
     /// Who sent the message, as its token says.
     pub const fn user(&self) -> UserId {
-        self.from.user
+        self.from.1
     }
 
     /// The sender's entity.
     pub const fn entity(&self) -> EntityId {
-        self.from.entity
+        self.from.2
     }
 
     /// The world, to be looked at.
@@ -218,7 +224,7 @@ impl MessageContext<'_> {
     /// # Errors
     /// [`SendMessageError`] when it cannot be sent.
     pub fn reply<T: Message>(&mut self, message: &T) -> Result<(), SendMessageError> {
-        self.outbox.push(self.registry, To::Session(self.from.session), message)
+        self.outbox.push(self.registry, To::Seat(self.from.0), message)
     }
 
     /// Sends `message` to the player that is `user`.
@@ -226,8 +232,8 @@ impl MessageContext<'_> {
     /// # Errors
     /// [`SendMessageError`] when it cannot be sent, or the user is not there.
     pub fn send<T: Message>(&mut self, user: UserId, message: &T) -> Result<(), SendMessageError> {
-        let session = *self.sessions.get(&user).ok_or(SendMessageError::NotHere { user })?;
-        self.outbox.push(self.registry, To::Session(session), message)
+        let seat = *self.seats.get(&user).ok_or(SendMessageError::NotHere { user })?;
+        self.outbox.push(self.registry, To::Seat(seat), message)
     }
 
     /// Sends `message` to all players.
@@ -239,38 +245,101 @@ impl MessageContext<'_> {
     }
 }
 
-/// The typed messages of a server that runs.
+/// The typed messages of a server that runs, at the world's side: handlers, and what they send.
 pub(super) struct Typed {
     messages: ServerMessages,
     /// Ordered: broadcasts go out in this order.
-    sessions: BTreeMap<UserId, SessionKey>,
+    seats: BTreeMap<UserId, Seat>,
     outbox: Outbox,
-    stats: MessageStats,
 }
 
 impl Typed {
     pub(super) fn new(messages: ServerMessages) -> Self {
-        Self {
-            messages,
-            sessions: BTreeMap::new(),
-            outbox: Outbox::default(),
+        Self { messages, seats: BTreeMap::new(), outbox: Outbox::default() }
+    }
+
+    /// What a shard needs of it.
+    pub(super) fn gate(&self) -> TypedGate {
+        let ServerMessages { registry, handlers, per_second_max, bytes_per_second_max } =
+            &self.messages;
+        TypedGate {
+            registry: Arc::clone(registry),
+            has_handler: handlers.iter().map(Option::is_some).collect(),
+            per_second_max: *per_second_max,
+            bytes_per_second_max: *bytes_per_second_max,
             stats: MessageStats::default(),
         }
     }
 
+    pub(super) fn join(&mut self, user: UserId, seat: Seat) {
+        self.seats.insert(user, seat);
+    }
+
+    pub(super) fn leave(&mut self, user: UserId, seat: Seat) {
+        // A second session of the same user may have taken the place.
+        if self.seats.get(&user) == Some(&seat) {
+            self.seats.remove(&user);
+        }
+    }
+
+    /// Hands a message that was checked to its handler.
+    pub(super) fn receive(
+        &mut self,
+        now: Timestamp,
+        from: (Seat, UserId, EntityId),
+        incoming: &Incoming<'_>,
+        world: &World,
+    ) {
+        let Self { messages: ServerMessages { registry, handlers, .. }, seats, outbox } = self;
+        if let Some(Some(handler)) = handlers.get_mut(incoming.type_index()) {
+            handler(&mut MessageContext { now, from, world, registry, seats, outbox }, incoming);
+        }
+    }
+
+    /// Gives what handlers sent to `send`, where all players are in one shard.
+    pub(super) fn deliver(&mut self, send: &mut dyn FnMut(SessionKey, Channel, &[u8])) {
+        let Self { outbox: Outbox { bytes, waiting, .. }, seats, .. } = self;
+        for Waiting { to, channel, from, until } in waiting.drain(..) {
+            let bytes = bytes.get(from..until).unwrap_or_default();
+            match to {
+                To::Seat(seat) => send(seat.session, channel, bytes),
+                To::All => seats.values().for_each(|seat| send(seat.session, channel, bytes)),
+            }
+        }
+        bytes.clear();
+    }
+
+    /// A message of the application itself, and whom it is for.
+    pub(super) fn address<T: Message>(
+        &mut self,
+        user: UserId,
+        message: &T,
+    ) -> Result<(Seat, Encoded<'_>), SendMessageError> {
+        let seat = *self.seats.get(&user).ok_or(SendMessageError::NotHere { user })?;
+        let encoded = self.messages.registry.encode(message, &mut self.outbox.encoder)?;
+        Ok((seat, encoded))
+    }
+
+    /// A message of the application itself for all players.
+    pub(super) fn address_all<T: Message>(&mut self, message: &T) -> Result<(), SendMessageError> {
+        self.outbox.push(&self.messages.registry, To::All, message)
+    }
+}
+
+/// The typed messages of a server that runs, at a shard's side: which there are, how many a player
+/// may send, and what was counted.
+pub(super) struct TypedGate {
+    registry: Arc<Registry>,
+    /// Index: [`Incoming::type_index`].
+    has_handler: Vec<bool>,
+    per_second_max: u32,
+    bytes_per_second_max: u32,
+    stats: MessageStats,
+}
+
+impl TypedGate {
     pub(super) const fn stats(&self) -> &MessageStats {
         &self.stats
-    }
-
-    pub(super) fn join(&mut self, user: UserId, session: SessionKey) {
-        self.sessions.insert(user, session);
-    }
-
-    pub(super) fn leave(&mut self, user: UserId, session: SessionKey) {
-        // A second session of the same user may have taken the place.
-        if self.sessions.get(&user) == Some(&session) {
-            self.sessions.remove(&user);
-        }
     }
 
     /// Whether a message of so many bytes is within its sender's rate.
@@ -281,8 +350,8 @@ impl Typed {
         }
         used.messages = used.messages.saturating_add(1);
         used.bytes = used.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let allowed = used.messages <= self.messages.per_second_max
-            && used.bytes <= self.messages.bytes_per_second_max;
+        let allowed =
+            used.messages <= self.per_second_max && used.bytes <= self.bytes_per_second_max;
         self.stats.flooding += u64::from(!allowed);
         allowed
     }
@@ -295,78 +364,29 @@ impl Typed {
         self.stats.shadowed += 1;
     }
 
-    /// Checks a message and hands it to its handler.
-    pub(super) fn receive(
+    /// What a full queue does not take is dropped and counted: were its session closed, players could
+    /// have each other thrown out by talking.
+    pub(super) fn count_sent(&mut self, was_sent: bool) {
+        self.stats.sent += u64::from(was_sent);
+        self.stats.unsent += u64::from(!was_sent);
+    }
+
+    /// Checks a message that has a handler.
+    pub(super) fn check<'a>(
         &mut self,
-        now: Timestamp,
-        from: From,
-        (channel, bytes): (Channel, &[u8]),
-        world: &World,
-    ) -> Result<(), Fault> {
-        let Self { messages: ServerMessages { registry, handlers, .. }, sessions, .. } = self;
-        let incoming = registry.check(channel, bytes).map_err(|why| {
+        channel: Channel,
+        bytes: &'a [u8],
+    ) -> Result<Incoming<'a>, Fault> {
+        let incoming = self.registry.check(channel, bytes).map_err(|why| {
             self.stats.refused.count(&why);
             Fault::of(&why)
         })?;
-        let Some(Some(handler)) = handlers.get_mut(incoming.type_index()) else {
+        if self.has_handler.get(incoming.type_index()) != Some(&true) {
             self.stats.refused.unhandled += 1;
             return Err(Fault::Kind);
-        };
+        }
         self.stats.received += 1;
-        let outbox = &mut self.outbox;
-        handler(&mut MessageContext { now, from, world, registry, sessions, outbox }, &incoming);
-        Ok(())
-    }
-
-    /// Hands what handlers sent to the sessions. What a full queue does not take is dropped and
-    /// counted: were its session closed, players could have each other thrown out by talking.
-    pub(super) fn flush(&mut self, now: Timestamp, endpoint: &mut Endpoint) {
-        let Self { outbox: Outbox { bytes, waiting, .. }, sessions, stats, .. } = self;
-        for Waiting { to, channel, from, until } in waiting.drain(..) {
-            let bytes = bytes.get(from..until).unwrap_or_default();
-            let mut send = |session| {
-                let sent = endpoint.send(now, session, channel, bytes).is_ok();
-                stats.sent += u64::from(sent);
-                stats.unsent += u64::from(!sent);
-            };
-            match to {
-                To::Session(session) => send(session),
-                To::All => sessions.values().for_each(|session| send(*session)),
-            }
-        }
-        bytes.clear();
-    }
-
-    /// Sends a message of the application itself.
-    pub(super) fn send<T: Message>(
-        &mut self,
-        now: Timestamp,
-        user: UserId,
-        message: &T,
-        endpoint: &mut Endpoint,
-    ) -> Result<(), SendMessageError> {
-        let session = *self.sessions.get(&user).ok_or(SendMessageError::NotHere { user })?;
-        let encoded = self.messages.registry.encode(message, &mut self.outbox.encoder)?;
-        match endpoint.send(now, session, encoded.channel, encoded.bytes) {
-            Ok(()) => {
-                self.stats.sent += 1;
-                Ok(())
-            }
-            Err(SendError::NotConnected) => Err(SendMessageError::NotHere { user }),
-            Err(error) => Err(SendMessageError::Session(error)),
-        }
-    }
-
-    /// Sends a message of the application itself to all players.
-    pub(super) fn send_all<T: Message>(
-        &mut self,
-        now: Timestamp,
-        message: &T,
-        endpoint: &mut Endpoint,
-    ) -> Result<(), SendMessageError> {
-        self.outbox.push(&self.messages.registry, To::All, message)?;
-        self.flush(now, endpoint);
-        Ok(())
+        Ok(incoming)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The players behind the sessions: their entities, their inputs, their actions, what they see.
 
+mod stats;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -12,18 +14,19 @@ use twinspan_reliable::Channel;
 use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    Baselines, EntityId, InputBundle, InterestConfig, Kind, StateHeader, Subscriptions, TICK_HZ,
+    Baselines, EntityId, InputBundle, InterestConfig, StateHeader, Subscriptions, TICK_HZ,
     Verdict as WorldVerdict, World,
 };
 
-use super::admission::{Fault, MalformedCounts, reason_of};
-use super::away::Away;
-use super::messages::{From, Typed, Used};
+use super::admission::{Fault, reason_of};
+use super::messages::{TypedGate, Used};
+use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
+use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
 use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
 use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
 
-use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
+pub use stats::PlayerStats;
 
 /// Ticks in which every player's movement is looked at once, whatever the world says of it.
 const STANDING_TICKS: usize = TICK_HZ as usize;
@@ -32,95 +35,6 @@ const EVENTS_WAITING_MAX: usize = 65_536;
 /// Inputs that a client may leave out before it counts as new: 20 seconds of them, in which a
 /// silent session ends. Without it one false number would spoil what is counted as expected.
 const INPUT_GAP_MAX: u32 = 20 * TICK_HZ;
-
-/// What players did and what became of it.
-#[derive(Debug, Default)]
-pub struct PlayerStats {
-    /// Players that entered the world.
-    pub joined: u64,
-    /// Players that left it.
-    pub left: u64,
-    /// Players among those that entered who had been lost and found their entities again.
-    pub returned: u64,
-    /// Input messages taken.
-    pub inputs: u64,
-    /// Input messages that the numbers of those taken call for: what is missing was lost, or
-    /// overtaken and of no more use.
-    pub inputs_expected: u64,
-    /// Input messages over the rate limit.
-    pub inputs_flooding: u64,
-    /// Messages that could not be decoded or came on a channel that clients do not use.
-    pub malformed: u64,
-    /// The same by what was wrong with them.
-    pub malformed_by: MalformedCounts,
-    /// Ticks in which a player's claimed position was not where authority put it.
-    pub corrected: u64,
-    /// Times that a client found its replica wrong and was told everything anew.
-    pub keyframes_wanted: u64,
-    /// Players closed for claims that no honest client makes.
-    pub lying: u64,
-    /// Reliable messages taken from clients.
-    pub reliable_received: u64,
-    /// Reliable messages handed to sessions.
-    pub reliable_sent: u64,
-    /// Actions whose number was not the one after the last: a broken promise of the channel.
-    pub actions_out_of_order: u64,
-    /// Actions over the rate limit.
-    pub actions_flooding: u64,
-    /// Actions that took effect.
-    pub actions_applied: u64,
-    /// Actions that the rules refused.
-    pub actions_refused: u64,
-    /// One-way latency of inputs, from the slot they were scheduled for.
-    pub up: Latency,
-}
-
-impl Clone for PlayerStats {
-    fn clone(&self) -> Self {
-        let mut copy = Self::default();
-        copy.clone_from(self);
-        copy
-    }
-
-    /// Copies without allocating.
-    fn clone_from(&mut self, source: &Self) {
-        let mut up = core::mem::replace(&mut self.up, Latency::EMPTY);
-        up.clone_from(&source.up);
-        let Self { joined, left, returned, inputs, inputs_expected, inputs_flooding, .. } = *source;
-        let Self {
-            malformed,
-            malformed_by,
-            corrected,
-            keyframes_wanted,
-            lying,
-            reliable_received,
-            reliable_sent,
-            ..
-        } = *source;
-        let Self { actions_out_of_order, actions_flooding, .. } = *source;
-        let Self { actions_applied, actions_refused, .. } = *source;
-        *self = Self {
-            joined,
-            left,
-            returned,
-            inputs,
-            inputs_expected,
-            inputs_flooding,
-            malformed,
-            malformed_by,
-            corrected,
-            keyframes_wanted,
-            lying,
-            reliable_received,
-            reliable_sent,
-            actions_out_of_order,
-            actions_flooding,
-            actions_applied,
-            actions_refused,
-            up,
-        };
-    }
-}
 
 /// Reliable messages of one player.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +72,10 @@ struct Player {
 }
 
 impl Player {
+    const fn origin(&self) -> From {
+        From { session: self.session, user: self.user, entity: self.entity }
+    }
+
     /// What a ruling calls for beyond the message that it was about: once, the end.
     fn end(&mut self, ruling: Ruling) -> Option<Verdict> {
         let (cause, ban) = match ruling {
@@ -214,8 +132,6 @@ pub(super) struct Players {
     events: VecDeque<(SessionKey, ServerEvent)>,
     encoded: [u8; EVENT_BYTES_MAX],
     verdicts: VecDeque<Verdict>,
-    /// Who may come back.
-    away: Away,
     cipher: Option<Cipher>,
     stats: PlayerStats,
     /// Latency of inputs since it was last taken.
@@ -238,7 +154,6 @@ impl Players {
             encoded: [0; EVENT_BYTES_MAX],
             verdicts: VecDeque::new(),
             cipher: None,
-            away: Away::new(config.session.resume.window),
             stats: PlayerStats::default(),
             up_recent: Latency::default(),
         }
@@ -279,11 +194,6 @@ impl Players {
         (player.session == session).then_some(player)
     }
 
-    /// Whose session it is.
-    pub(super) fn user_of(&self, session: SessionKey) -> Option<UserId> {
-        self.player(session).map(|player| player.user)
-    }
-
     /// Every player's session, user, entity and subscriptions, in slot order.
     pub(super) fn rows(
         &self,
@@ -295,44 +205,29 @@ impl Players {
             .map(|(player, out)| (player.session, player.user, player.entity, &out.subscriptions))
     }
 
-    /// The entity that waited for who comes back, or a new one; `None` when the world has no room.
-    fn entity_for(
-        &mut self,
-        entry: Entry,
-        waiting: Option<EntityId>,
-        world: &mut World,
-    ) -> Option<EntityId> {
-        if let Some(entity) = waiting {
-            if entry.has_resumed {
-                self.stats.returned += 1;
-                return Some(entity);
-            }
-            // Whoever comes with a token begins anew.
-            world.despawn(entity);
-        }
-        world.spawn_anywhere(Kind::Player).ok()
-    }
-
-    /// Lets go of the entities whose players did not come back in time.
-    pub(super) fn give_up_absent(&mut self, now: Timestamp, world: &mut World) {
-        while let Some(entity) = self.away.pop_due(now) {
-            world.despawn(entity);
-        }
-    }
-
-    /// Puts a player into the world; false when the world has no room, and the session is closed.
+    /// Lets a player into the world; false when the world has no room, and the session is closed.
     pub(super) fn join(
         &mut self,
         session: SessionKey,
         user: UserId,
         entry: Entry,
-        world: &mut World,
+        realm: &mut impl Realm,
     ) -> bool {
-        let waiting = self.away.take(user);
-        let Some(entity) = self.entity_for(entry, waiting, world) else {
+        let Entry { cipher, has_resumed } = entry;
+        let Answer::Now(place) = realm.join(Newcomer { session, user, has_resumed });
+        let Some(place) = place else {
             self.refuse(session, RefuseReason::Full);
             return false;
         };
+        self.cipher = Some(cipher);
+        self.seat(session, user, place, realm.world());
+        true
+    }
+
+    /// Gives a player its place.
+    fn seat(&mut self, session: SessionKey, user: UserId, place: Place, world: &World) {
+        let Place { entity, has_waited } = place;
+        self.stats.returned += u64::from(has_waited);
         let mut subscriptions = Subscriptions::new(self.interest);
         if let Some(state) = world.entity(entity) {
             subscriptions.update(world.tick(), state.position, world.grid());
@@ -364,7 +259,6 @@ impl Players {
             });
             self.count += 1;
         }
-        self.cipher = Some(entry.cipher);
         self.stats.joined += 1;
         let welcome = ServerEvent::Welcome {
             own: entity,
@@ -375,7 +269,6 @@ impl Players {
             cell: self.world_cell,
         };
         self.tell(session, welcome);
-        true
     }
 
     /// Lets a session go before anybody joined with it.
@@ -389,7 +282,7 @@ impl Players {
         now: Timestamp,
         session: SessionKey,
         reason: CloseReason,
-        world: &mut World,
+        realm: &mut impl Realm,
     ) {
         if self.player(session).is_none() {
             return;
@@ -403,14 +296,8 @@ impl Players {
         if let Some(place) = self.slot_of_entity.get_mut(player.entity.index()) {
             *place = None;
         }
-        let gone = if reason.may_resume() {
-            self.away.keep(now, player.user, player.entity)
-        } else {
-            Some(player.entity)
-        };
-        gone.into_iter().for_each(|entity| {
-            world.despawn(entity);
-        });
+        let Player { user, entity, .. } = player;
+        realm.leave(now, Leaver { session, user, entity, may_resume: reason.may_resume() });
         self.count -= 1;
         self.stats.left += 1;
         self.stats.lying += u64::from(reason == CloseReason::PositionLie);
@@ -421,13 +308,13 @@ impl Players {
         now: Timestamp,
         session: SessionKey,
         message: Message<'_>,
-        world: &mut World,
-        (judge, typed): (&mut Judge, Option<&mut Typed>),
+        realm: &mut impl Realm,
+        (judge, typed): (&mut Judge, Option<&mut TypedGate>),
     ) {
         let taken = match message.channel {
-            INPUT => self.handle_input(now, session, message, world, judge),
-            EVENTS => self.handle_event(now, session, message, world, judge),
-            _ => self.handle_typed(now, session, message, world, (judge, typed)),
+            INPUT => self.handle_input(now, session, message, realm, judge),
+            EVENTS => self.handle_event(now, session, message, realm, judge),
+            _ => self.handle_typed(now, session, message, realm, (judge, typed)),
         };
         if let Err(fault) = taken {
             self.stats.malformed += 1;
@@ -441,7 +328,7 @@ impl Players {
         now: Timestamp,
         session: SessionKey,
         message: Message<'_>,
-        world: &mut World,
+        realm: &mut impl Realm,
         judge: &mut Judge,
     ) -> Result<(), Fault> {
         let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
@@ -464,10 +351,7 @@ impl Players {
             self.stats.up.record(latency);
             self.up_recent.record(latency);
         }
-        for input in bundle.inputs() {
-            // The world keeps what is new and ignores what it already has.
-            let _ = world.submit(player.entity, *input);
-        }
+        realm.submit(player.origin(), &bundle);
         Ok(())
     }
 
@@ -476,7 +360,7 @@ impl Players {
         now: Timestamp,
         session: SessionKey,
         message: Message<'_>,
-        world: &mut World,
+        realm: &mut impl Realm,
         judge: &mut Judge,
     ) -> Result<(), Fault> {
         self.stats.reliable_received += 1;
@@ -493,14 +377,14 @@ impl Players {
             self.stats.actions_out_of_order += 1;
         }
         player.last_action = action;
-        let actor = player.entity;
+        let from = player.origin();
         let kind = message.bytes.first().copied().unwrap_or(0);
         let ruling = message.judged(now, kind, &mut player.conduct, judge);
         let outcome = match ruling {
-            Ruling::Pass => self.act(world, actor, target),
+            Ruling::Pass => self.act(realm, from, target),
             // It sees what it would see had it acted, and nobody else sees anything.
             Ruling::Shadow => {
-                let until_tick = world.tick().saturating_add(self.effect_ticks);
+                let until_tick = realm.world().tick().saturating_add(self.effect_ticks);
                 ActionOutcome::Applied { until_tick }
             }
             _ => {
@@ -544,8 +428,8 @@ impl Players {
         now: Timestamp,
         session: SessionKey,
         message: Message<'_>,
-        world: &World,
-        (judge, typed): (&mut Judge, Option<&mut Typed>),
+        realm: &mut impl Realm,
+        (judge, typed): (&mut Judge, Option<&mut TypedGate>),
     ) -> Result<(), Fault> {
         let is_users = Registry::is_user_stream(message.channel.stream);
         let typed = typed.filter(|_| is_users).ok_or(Fault::Channel)?;
@@ -568,22 +452,21 @@ impl Players {
             self.hold_against(now, session, Signal::Flooding, judge);
             return Ok(());
         }
-        let from = From { session, user: player.user, entity: player.entity };
-        typed.receive(now, from, (message.channel, message.bytes), world)
+        let incoming = typed.check(message.channel, message.bytes)?;
+        realm.receive(now, player.origin(), &incoming);
+        Ok(())
     }
 
-    fn act(&mut self, world: &mut World, actor: EntityId, target: EntityId) -> ActionOutcome {
-        match world.apply_effect(actor, target) {
-            Ok(applied) => {
+    fn act(&mut self, realm: &mut impl Realm, from: From, target: EntityId) -> ActionOutcome {
+        let Answer::Now(outcome) = realm.act(from, target);
+        match outcome {
+            ActionOutcome::Applied { until_tick } => {
                 self.stats.actions_applied += 1;
-                self.tell_target(target, actor, applied.until_tick);
-                ActionOutcome::Applied { until_tick: applied.until_tick }
+                self.tell_target(target, from.entity, until_tick);
             }
-            Err(refused) => {
-                self.stats.actions_refused += 1;
-                ActionOutcome::Refused(refused)
-            }
+            _ => self.stats.actions_refused += 1,
         }
+        outcome
     }
 
     fn tell_target(&mut self, target: EntityId, actor: EntityId, until_tick: u32) {

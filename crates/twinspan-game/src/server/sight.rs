@@ -3,7 +3,7 @@
 use twinspan_session::SessionKey;
 use twinspan_world::{Baselines, EntityId, StateHeader, Subscriptions, TICK_HZ};
 
-use super::PACKET_OVERHEAD_BYTES;
+use super::shard::PACKET_OVERHEAD_BYTES;
 
 /// What of an [`Outlook`] a state surely touches: all but the places of cells that few see.
 pub(super) const OUTLOOK_BYTES_USED: usize = 704;

@@ -5,7 +5,11 @@ use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
 use twinspan_session::{EndpointStats, SessionKey, SessionStats};
 
+use twinspan_world::World;
+
 use super::players::PlayerStats;
+use super::realm::Realm;
+use super::shard::Shard;
 use super::{Server, ServerStats};
 use crate::measure::Latency;
 
@@ -94,14 +98,14 @@ pub struct StatsSnapshot {
     pub admission: FilterStats,
 }
 
-impl Server {
-    /// Copies the world into `out`, whose memory is reused.
-    pub fn snapshot_world(&self, out: &mut WorldSnapshot) {
-        out.tick = self.world.tick();
-        out.side = self.config.world.side;
-        out.cell = self.config.world.cell;
-        out.entities.clear();
-        out.entities.extend(self.world.entities().map(|entity| EntityRow {
+impl WorldSnapshot {
+    /// Copies the world and its entities.
+    pub(super) fn copy_world(&mut self, world: &World) {
+        let Self { tick, side, cell, entities, .. } = self;
+        *tick = world.tick();
+        (*side, *cell) = (world.config().side, world.config().cell);
+        entities.clear();
+        entities.extend(world.entities().map(|entity| EntityRow {
             id: entity.id.to_bits(),
             kind: entity.kind as u8,
             x: entity.position.x as f32,
@@ -110,35 +114,50 @@ impl Server {
             flags: entity.flags.bits(),
             health: entity.health,
         }));
-        out.interests.clear();
-        out.interests.extend(self.players.rows().map(|(_, _, entity, subscriptions)| {
+    }
+
+    /// Copies what the players of a shard see.
+    pub(super) fn copy_interests(&mut self, shard: &Shard) {
+        self.interests.clear();
+        self.interests.extend(shard.players.rows().map(|(_, _, entity, subscriptions)| {
             let (base, mask) = subscriptions.base_and_mask();
             InterestRow { id: entity.to_bits(), base_x: base.x, base_z: base.z, mask }
         }));
     }
+}
+
+impl StatsSnapshot {
+    /// Copies what a shard counted, and begins new recent latencies.
+    pub(super) fn copy_shard(&mut self, now: Timestamp, shard: &mut Shard) {
+        self.at = now;
+        self.sessions.clear();
+        for (session, user, entity, _) in shard.players.rows() {
+            if let Some(stats) = shard.endpoint.session_stats(session) {
+                let (entity, user) = (entity.to_bits(), user.0);
+                self.sessions.push(SessionRow { session, entity, user, stats });
+            }
+        }
+        self.stats.clone_from(&shard.stats);
+        self.players.clone_from(shard.players.stats());
+        self.endpoint.clone_from(shard.endpoint.stats());
+        shard.players.take_recent(&mut self.up_recent);
+        self.cipher = shard.players.cipher();
+        self.unacknowledged = shard.unacknowledged();
+        shard.filter.copy_stats(&mut self.admission);
+    }
+}
+
+impl Server {
+    /// Copies the world into `out`, whose memory is reused.
+    pub fn snapshot_world(&self, out: &mut WorldSnapshot) {
+        out.copy_world(self.host.world());
+        out.copy_interests(&self.shard);
+    }
 
     /// Copies the counters into `out`, whose memory is reused, and begins new recent latencies.
     pub fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        out.at = now;
-        out.sessions.clear();
-        for (session, user, entity, _) in self.players.rows() {
-            if let Some(stats) = self.endpoint.session_stats(session) {
-                out.sessions.push(SessionRow {
-                    session,
-                    entity: entity.to_bits(),
-                    user: user.0,
-                    stats,
-                });
-            }
-        }
-        out.stats.clone_from(&self.stats);
-        out.players.clone_from(self.players.stats());
-        out.endpoint.clone_from(self.endpoint.stats());
+        out.copy_shard(now, &mut self.shard);
         out.tick_recent.clone_from(&self.tick_recent);
-        self.players.take_recent(&mut out.up_recent);
         self.tick_recent.clear();
-        out.cipher = self.players.cipher();
-        out.unacknowledged = self.unacknowledged();
-        self.filter.copy_stats(&mut out.admission);
     }
 }

@@ -17,8 +17,8 @@ fn server_with(config: ServerConfig) -> Result<Server, ServerError> {
 fn a_server_drains_before_its_ticks_run_out() {
     let mut server = server_with(ServerConfig::default()).unwrap();
     server.handle_timeout(Timestamp::START);
-    assert_eq!(server.phase, Phase::Serving);
-    server.next_tick = TICK_LAST - 1;
+    assert_eq!(server.shard.phase, Phase::Serving);
+    server.clock.skip_to_the_end();
     for _ in 0..3 {
         let now = server.poll_timeout().unwrap();
         server.handle_timeout(now);

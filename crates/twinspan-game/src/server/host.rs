@@ -1,0 +1,157 @@
+//! The world's side of a server: the world, its cells as bytes, who may come back, and what becomes
+//! of typed messages.
+
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
+use twinspan_messages::Incoming;
+use twinspan_reliable::Channel;
+use twinspan_session::{SessionKey, UserId};
+use twinspan_world::event::ActionOutcome;
+use twinspan_world::{CellEncodings, EntityId, InputBundle, Kind, World};
+
+use super::away::Away;
+use super::messages::{Seat, Typed};
+use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+
+/// Ticks between two samples of the world's invariants.
+const INVARIANT_TICKS: u32 = 600;
+
+/// The world and all that belongs to it alone.
+pub(super) struct Host {
+    world: World,
+    encodings: CellEncodings,
+    /// Who may come back.
+    away: Away,
+    /// Typed messages of the application, if it has any.
+    typed: Option<Typed>,
+}
+
+impl Host {
+    /// A world with the characters that `config` asks for.
+    pub(super) fn new(config: &ServerConfig, random: Stream) -> Result<Self, ServerError> {
+        let mut world = World::new(config.world.clone(), random)?;
+        for (kind, count) in [(Kind::Npc, config.npcs), (Kind::Projectile, config.projectiles)] {
+            for _ in 0..count {
+                world.spawn_anywhere(kind)?;
+            }
+        }
+        let encodings = CellEncodings::new(&world);
+        let away = Away::new(config.session.resume.window);
+        Ok(Self { world, encodings, away, typed: None })
+    }
+
+    pub(super) fn set_typed(&mut self, typed: Typed) {
+        self.typed = Some(typed);
+    }
+
+    pub(super) const fn typed(&mut self) -> Option<&mut Typed> {
+        self.typed.as_mut()
+    }
+
+    /// Makes one tick; false when a sampled check of the world failed.
+    pub(super) fn tick(&mut self, now: Timestamp, tick: u32) -> bool {
+        while let Some(entity) = self.away.pop_due(now) {
+            self.world.despawn(entity);
+        }
+        self.world.step();
+        self.encodings.update(&self.world);
+        !tick.is_multiple_of(INVARIANT_TICKS) || self.world.check_invariants().is_ok()
+    }
+
+    /// The entity that waited for who comes, or a new one; none when the world has no room.
+    pub(super) fn place_for(&mut self, user: UserId, has_resumed: bool) -> Option<Place> {
+        if let Some(entity) = self.away.take(user) {
+            if has_resumed {
+                return Some(Place { entity, has_waited: true });
+            }
+            // Whoever comes with a token begins anew.
+            self.world.despawn(entity);
+        }
+        let entity = self.world.spawn_anywhere(Kind::Player).ok()?;
+        Some(Place { entity, has_waited: false })
+    }
+
+    /// Lets go of a player's entity, at once or when it has waited in vain.
+    pub(super) fn let_go(
+        &mut self,
+        now: Timestamp,
+        user: UserId,
+        entity: EntityId,
+        may_resume: bool,
+    ) {
+        let gone = if may_resume { self.away.keep(now, user, entity) } else { Some(entity) };
+        if let Some(entity) = gone {
+            self.world.despawn(entity);
+        }
+    }
+
+    pub(super) fn apply(&mut self, actor: EntityId, target: EntityId) -> ActionOutcome {
+        match self.world.apply_effect(actor, target) {
+            Ok(applied) => ActionOutcome::Applied { until_tick: applied.until_tick },
+            Err(refused) => ActionOutcome::Refused(refused),
+        }
+    }
+
+    pub(super) fn submit_all(&mut self, entity: EntityId, bundle: &InputBundle) {
+        for input in bundle.inputs() {
+            // The world keeps what is new and ignores what it already has.
+            let _ = self.world.submit(entity, *input);
+        }
+    }
+}
+
+/// The only shard is on the same thread, and is answered at once.
+impl Realm for Host {
+    fn world(&self) -> &World {
+        &self.world
+    }
+
+    fn sight(&mut self) -> (&World, &mut CellEncodings) {
+        (&self.world, &mut self.encodings)
+    }
+
+    fn join(&mut self, newcomer: Newcomer) -> Answer<Option<Place>> {
+        let Newcomer { session, user, has_resumed } = newcomer;
+        let place = self.place_for(user, has_resumed);
+        if let (Some(_), Some(typed)) = (place, &mut self.typed) {
+            typed.join(user, Seat::alone(session));
+        }
+        Answer::Now(place)
+    }
+
+    fn leave(&mut self, now: Timestamp, leaver: Leaver) {
+        let Leaver { session, user, entity, may_resume } = leaver;
+        if let Some(typed) = &mut self.typed {
+            typed.leave(user, Seat::alone(session));
+        }
+        self.let_go(now, user, entity, may_resume);
+    }
+
+    fn submit(&mut self, from: From, bundle: &InputBundle) {
+        self.submit_all(from.entity, bundle);
+    }
+
+    fn act(&mut self, from: From, target: EntityId) -> Answer<ActionOutcome> {
+        Answer::Now(self.apply(from.entity, target))
+    }
+
+    fn receive(&mut self, now: Timestamp, from: From, incoming: &Incoming<'_>) {
+        let Self { typed, world, .. } = self;
+        if let Some(typed) = typed {
+            let From { session, user, entity } = from;
+            typed.receive(now, (Seat::alone(session), user, entity), incoming, world);
+        }
+    }
+
+    fn deliver(&mut self, send: &mut dyn FnMut(SessionKey, Channel, &[u8])) {
+        if let Some(typed) = &mut self.typed {
+            typed.deliver(send);
+        }
+    }
+
+    fn prefetch(&self, entity: EntityId) {
+        self.world.prefetch(entity);
+    }
+}

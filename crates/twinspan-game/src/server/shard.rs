@@ -1,0 +1,447 @@
+//! A shard of a server: sessions and the players behind them, who is let in, what each is told and
+//! when. What the world says to it comes through its [`Realm`].
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use twinspan_admission::{Filter, Rules};
+use twinspan_core::aead::AeadSuite;
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_session::{CloseReason, Endpoint, EndpointEvent, RefuseReason, SessionKey};
+use twinspan_world::{PlanInput, StatePlan, World, tick_duration};
+
+use super::ServerKeys;
+use super::admission::DoorGate;
+use super::clock::DueTick;
+use super::messages::TypedGate;
+use super::pace::Pace;
+use super::players::{Entry, Message, Players, Verdict};
+use super::realm::Realm;
+use super::schedule::{Due, SendSchedule};
+use super::sight::Sight;
+use super::stats::ServerStats;
+use crate::config::ServerConfig;
+use crate::error::ServerError;
+use crate::measure::wire_micros;
+use crate::wire::{EVENTS, STATE};
+
+/// A drain ends when all was acknowledged and clients sent nothing reliable for so long: what one of
+/// them had under way, and must send again, is not cut off.
+const DRAIN_QUIET: Duration = Duration::from_millis(300);
+/// What a packet adds to a state's bytes: header, tag, acknowledgements, frame, IP and UDP.
+pub(super) const PACKET_OVERHEAD_BYTES: usize = 30 + 16 + 28;
+
+/// Datagrams that are handled together while memory for the next ones is on its way.
+const AHEAD: usize = 8;
+
+/// The sessions that some datagrams name.
+type Addressed = [Option<SessionKey>; AHEAD];
+
+/// How far a shard is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    /// Clients were told; waiting for their acknowledgements until the deadline, and for what they
+    /// had under way themselves.
+    Draining {
+        until: Timestamp,
+        quiet_at: Timestamp,
+        received: u64,
+    },
+    /// Sessions are being closed.
+    Closing {
+        until: Timestamp,
+    },
+    Ended,
+}
+
+/// A state in progress: which part of it comes next.
+#[derive(Clone, Copy)]
+struct Part {
+    due: Due,
+    index: usize,
+}
+
+/// Sessions and players of one thread.
+pub(super) struct Shard {
+    pub(super) endpoint: Endpoint,
+    pub(super) players: Players,
+    /// Typed messages of the application, if it has any.
+    pub(super) typed: Option<TypedGate>,
+    pub(super) filter: Filter,
+    schedule: SendSchedule,
+    plan: StatePlan,
+    pub(super) phase: Phase,
+    drain_time_max: Duration,
+    pub(super) pace: Pace,
+    /// The tick whose states are being sent.
+    tick: u32,
+    /// When it was made, as states carry it.
+    made_at: Timestamp,
+    /// A state message whose further parts wait for buffers.
+    part: Option<Part>,
+    /// Room for the sessions that the datagrams of a call name.
+    addressed: Vec<Option<SessionKey>>,
+    pub(super) stats: ServerStats,
+}
+
+impl Shard {
+    pub(super) fn new(
+        config: ServerConfig,
+        suites: Arc<dyn AeadSuite>,
+        keys: ServerKeys,
+        mut secrets: Box<dyn SecretSource>,
+        jitter: Stream,
+    ) -> Result<Self, ServerError> {
+        config.interest.check(config.world.cell)?;
+        let mut filter_key = [0; 16];
+        secrets.fill(&mut filter_key);
+        let players = Players::new(&config);
+        let filter = Filter::new(config.admission, filter_key);
+        let endpoint = Endpoint::new(
+            config.session,
+            suites,
+            keys.identity,
+            keys.tokens,
+            secrets,
+            jitter,
+            config.unix_at_start_s,
+        )?;
+        Ok(Self {
+            endpoint,
+            players,
+            typed: None,
+            filter,
+            schedule: SendSchedule::new(tick_duration()),
+            plan: StatePlan::new(Endpoint::message_room()),
+            phase: Phase::Serving,
+            drain_time_max: config.drain_time_max,
+            pace: Pace::new(),
+            tick: u32::MAX,
+            made_at: Timestamp::START,
+            part: None,
+            addressed: Vec::new(),
+            stats: ServerStats::default(),
+        })
+    }
+
+    /// Reliable messages that no client has acknowledged yet.
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.endpoint
+            .sessions()
+            .filter_map(|session| self.endpoint.session_stats(session))
+            .map(|stats| stats.unacknowledged)
+            .sum()
+    }
+
+    /// Begins the end: lets nobody in any more, tells every client, waits for what is unacknowledged
+    /// and for what clients have under way, closes, and is done.
+    pub(super) fn drain(&mut self, now: Timestamp, realm: &mut impl Realm) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining {
+                until: now.after(self.drain_time_max),
+                quiet_at: now.after(DRAIN_QUIET),
+                received: self.players.stats().reliable_received,
+            };
+            self.players.tell_all_draining();
+            self.send_events(now, realm);
+        }
+    }
+
+    /// Ends without waiting for what is unacknowledged: closes every session, and is done.
+    pub(super) fn stop(&mut self, now: Timestamp) {
+        if matches!(self.phase, Phase::Serving | Phase::Draining { .. }) {
+            self.stats.undelivered_at_end = self.unacknowledged() as u64;
+            self.endpoint.close_all(now, CloseReason::ServerDraining);
+            self.phase = Phase::Closing { until: now.after(self.drain_time_max) };
+        }
+    }
+
+    pub(super) fn rotate_keys(&mut self, keys: ServerKeys) {
+        let _ = self.endpoint.rotate_identity(keys.identity);
+        let _ = self.endpoint.rotate_token_key(keys.tokens);
+    }
+
+    /// Takes other admission rules, and closes the sessions of users that they ban.
+    pub(super) fn replace_rules(&mut self, now: Timestamp, rules: &Rules, realm: &mut impl Realm) {
+        self.filter.replace_rules(rules);
+        if !rules.dry_run {
+            let door = self.filter.door();
+            self.players.expel(|user| door.is_banned(now, user.0));
+            self.send_events(now, realm);
+        }
+    }
+
+    /// Takes datagrams from the socket.
+    pub(super) fn handle_datagrams(
+        &mut self,
+        now: Timestamp,
+        received: &mut DatagramBatch,
+        realm: &mut impl Realm,
+    ) {
+        let mut addressed = core::mem::take(&mut self.addressed);
+        addressed.clear();
+        addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
+        let groups: &[_] = addressed.as_chunks::<AHEAD>().0;
+        self.look_ahead(groups.first(), groups.get(1), realm);
+        let mut group = 0;
+        while !received.is_empty() {
+            self.look_ahead(groups.get(group + 1), groups.get(group + 2), realm);
+            self.with_endpoint(now, realm, |endpoint, gate, on_event| {
+                for mut datagram in core::iter::from_fn(|| received.pop()).take(AHEAD) {
+                    let (peer, bytes) = (datagram.peer, &mut datagram.packet);
+                    endpoint.handle_datagram_gated(now, peer, bytes, gate, on_event);
+                }
+            });
+            group += 1;
+        }
+        self.addressed = addressed;
+    }
+
+    /// Does what is due of the sessions, and goes on with the end.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, realm: &mut impl Realm) {
+        if self.endpoint.poll_timeout().is_some_and(|at| now >= at) {
+            self.with_endpoint(now, realm, |endpoint, _, on_event| {
+                endpoint.handle_timeout(now, on_event);
+            });
+        } else {
+            self.send_events(now, realm);
+        }
+        self.advance_phase(now);
+    }
+
+    /// Hands out packets, those of sessions first, then states whose slot has come.
+    pub(super) fn poll_transmit(
+        &mut self,
+        now: Timestamp,
+        pool: &PacketPool,
+        out: &mut DatagramBatch,
+        realm: &mut impl Realm,
+    ) {
+        self.endpoint.poll_transmit(now, pool, out);
+        self.send_states(now, pool, out, realm);
+    }
+
+    /// When the next state or session is due.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        let (slot, session) = (self.schedule.poll_timeout(), self.endpoint.poll_timeout());
+        match (slot, session) {
+            (Some(slot), Some(session)) => Some(slot.min(session)),
+            (slot, session) => slot.or(session),
+        }
+    }
+
+    /// Runs `work` on the endpoint with the players as its listener, then sends what they answer.
+    fn with_endpoint(
+        &mut self,
+        now: Timestamp,
+        realm: &mut impl Realm,
+        work: impl FnOnce(&mut Endpoint, &mut DoorGate<'_>, &mut dyn FnMut(EndpointEvent<'_>)),
+    ) {
+        let Self { endpoint, players, typed, schedule, phase, filter, .. } = self;
+        let (door, judge) = filter.split();
+        work(endpoint, &mut DoorGate(door), &mut |event| match event {
+            EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
+                players.refuse(session, RefuseReason::Draining);
+            }
+            EndpointEvent::Established { session, user, cipher, resumed, .. } => {
+                let entry = Entry { cipher, has_resumed: resumed.is_some() };
+                if players.join(session, user, entry, realm) {
+                    schedule.add(now, session);
+                }
+            }
+            EndpointEvent::Message { session, channel, bytes } => {
+                let message = Message { channel, bytes };
+                let judges = (&mut *judge, typed.as_mut());
+                players.handle_message(now, session, message, realm, judges);
+            }
+            EndpointEvent::Closed { session, reason } => {
+                schedule.remove(session);
+                players.leave(now, session, reason, realm);
+            }
+            EndpointEvent::Acked { session, tag, .. } => players.on_acked(session, tag),
+            _ => {}
+        });
+        self.send_events(now, realm);
+    }
+
+    /// Wishes for what the datagrams of the next two groups will need, the nearer first: with many
+    /// players everything that belongs to one has left the caches by the time that its next input
+    /// comes.
+    fn look_ahead(
+        &self,
+        next: Option<&Addressed>,
+        next_but_one: Option<&Addressed>,
+        realm: &impl Realm,
+    ) {
+        for session in next.into_iter().flatten().flatten() {
+            self.endpoint.prefetch_to_open(*session);
+            if let Some(entity) = self.players.entity(*session) {
+                realm.prefetch(entity);
+            }
+        }
+        for session in next_but_one.into_iter().flatten().flatten() {
+            self.endpoint.prefetch(*session);
+            self.players.prefetch(*session);
+        }
+    }
+
+    /// The same for the states that are due next.
+    fn look_ahead_to_states(&self, world: &World) {
+        if let Some(session) = self.schedule.upcoming(AHEAD) {
+            self.endpoint.prefetch(session);
+            self.players.prefetch_outlook(session);
+        }
+        if let Some(session) = self.schedule.upcoming(AHEAD / 2) {
+            self.endpoint.prefetch_to_seal(session);
+            self.players.prefetch_body(session, world);
+        }
+    }
+
+    /// Sends what the players' doings called for, and closes those who misbehaved.
+    pub(super) fn send_events(&mut self, now: Timestamp, realm: &mut impl Realm) {
+        while let Some((session, bytes)) = self.players.next_event() {
+            if self.endpoint.send(now, session, EVENTS, bytes).is_err() {
+                self.endpoint.close(now, session, CloseReason::QueueOverflow);
+            } else {
+                self.players.count_sent(session);
+            }
+        }
+        if let Some(typed) = &mut self.typed {
+            let endpoint = &mut self.endpoint;
+            realm.deliver(&mut |session, channel, bytes| {
+                typed.count_sent(endpoint.send(now, session, channel, bytes).is_ok());
+            });
+        }
+        while let Some(Verdict { session, reason, ban }) = self.players.next_verdict() {
+            if let Some((user, length)) = ban {
+                self.filter.door().ban(now, user.0, length);
+            }
+            self.endpoint.close(now, session, reason);
+        }
+    }
+
+    /// Whether states of the present tick are still to be sent.
+    pub(super) fn leaves_states(&self) -> bool {
+        self.part.is_some() || self.schedule.left_in_tick() > 0
+    }
+
+    /// Begins the sends of a tick that the world has made.
+    pub(super) fn begin_tick(&mut self, now: Timestamp, due: &DueTick) {
+        self.tick = due.tick;
+        self.made_at = now;
+        if let Some(part) = self.part.take() {
+            self.stats.states_unsent += self.plan.parts().saturating_sub(part.index) as u64;
+        }
+        let missed = self.schedule.begin_tick(due.tick, due.scheduled);
+        self.count_missed(missed);
+    }
+
+    /// A tick was left out, and its states with it.
+    pub(super) fn skip_tick(&mut self, tick: u32) {
+        self.tick = tick;
+        self.count_missed(self.schedule.states_in(tick));
+    }
+
+    /// Counts states that the schedule asked for and that were not even begun.
+    fn count_missed(&mut self, states: u64) {
+        // While states are made less often, that many of the slots are nobody's turn.
+        let states = states / u64::from(self.pace.factor());
+        self.stats.states_scheduled += states;
+        self.stats.states_unsent += states;
+    }
+
+    /// A tick that was scheduled for this moment was late, or took too long.
+    pub(super) fn count_late(&mut self, scheduled: Timestamp) {
+        self.pace.on_late();
+        self.stats.count_late(scheduled);
+    }
+
+    fn advance_phase(&mut self, now: Timestamp) {
+        match self.phase {
+            Phase::Draining { until, .. } if now >= until || self.players.len() == 0 => {
+                self.stop(now);
+            }
+            Phase::Draining { until, quiet_at, received } => {
+                let newest = self.players.stats().reliable_received;
+                if newest != received || self.unacknowledged() > 0 {
+                    let quiet_at = now.after(DRAIN_QUIET);
+                    self.phase = Phase::Draining { until, quiet_at, received: newest };
+                } else if now >= quiet_at {
+                    self.stop(now);
+                }
+            }
+            Phase::Closing { until } if now >= until || self.endpoint.is_empty() => {
+                self.phase = Phase::Ended;
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes states whose slot has come, until `out` is full or no buffer is left.
+    fn send_states(
+        &mut self,
+        now: Timestamp,
+        pool: &PacketPool,
+        out: &mut DatagramBatch,
+        realm: &mut impl Realm,
+    ) {
+        while out.room() > 0 {
+            let Some(part) = self.part.take().or_else(|| self.begin_state(now, realm)) else {
+                return;
+            };
+            let Some(mut packet) = pool.take() else {
+                self.part = Some(part);
+                return;
+            };
+            let Self { endpoint, plan, .. } = self;
+            let written = endpoint.write_packet(
+                now,
+                part.due.session,
+                STATE,
+                plan.tag(part.index),
+                &mut packet,
+                &mut |out| plan.write_part(part.index, out),
+            );
+            let sent = written.is_ok_and(|peer| {
+                // There is room: the loop's condition says so.
+                out.push(Datagram { peer, at: now, packet }).is_ok()
+            });
+            self.stats.states_unsent += u64::from(!sent);
+            let index = part.index + 1;
+            if index < self.plan.parts() {
+                self.part = Some(Part { index, ..part });
+            }
+        }
+    }
+
+    /// Plans the next due client's state.
+    fn begin_state(&mut self, now: Timestamp, realm: &mut impl Realm) -> Option<Part> {
+        while let Some(due) = self.schedule.next_due(now) {
+            let (world, encodings) = realm.sight();
+            self.look_ahead_to_states(world);
+            if !self.pace.is_turn(self.tick, due.session) {
+                continue;
+            }
+            let Self { players, plan, made_at, pace, .. } = self;
+            let times = (wire_micros(*made_at), wire_micros(due.slot_at));
+            let is_planned = players.plan_state(due.session, world, |state| {
+                let header = state.header.with_times(times.0, times.1);
+                let header = header.with_pace(pace.ticks_per_state());
+                let Sight { subscriptions, baselines, budget, .. } = state;
+                plan.plan(PlanInput { header, subscriptions, baselines, encodings, world, budget });
+                plan.len() + plan.parts() * PACKET_OVERHEAD_BYTES
+            });
+            if !is_planned {
+                continue;
+            }
+            self.stats.states_scheduled += self.plan.parts() as u64;
+            self.stats.visible_entities += self.plan.entities().saturating_sub(1) as u64;
+            self.stats.visible_samples += 1;
+            return Some(Part { due, index: 0 });
+        }
+        None
+    }
+}

@@ -1,0 +1,82 @@
+//! What a server counted.
+
+use std::collections::VecDeque;
+
+use twinspan_core::time::Timestamp;
+
+use crate::measure::Latency;
+
+/// Late ticks whose moment is kept for whoever asks why.
+const LATE_TICKS_KEPT: usize = 1_024;
+
+/// What a server counted.
+#[derive(Debug, Default)]
+pub struct ServerStats {
+    /// Ticks run.
+    pub ticks: u64,
+    /// Ticks that ended after the next one should have begun, or that were skipped.
+    pub late_ticks: u64,
+    /// Ticks left out after a stall.
+    pub skipped_ticks: u64,
+    /// How long ticks took, their sends in the first slot included.
+    pub tick_time: Latency,
+    /// When the last late ticks were scheduled.
+    pub late_at: VecDeque<Timestamp>,
+    /// State messages that the schedule asked for, those that were not sent among them.
+    pub states_scheduled: u64,
+    /// State messages that were not sent: their slot or their whole tick was missed. Of a state that
+    /// was not begun nobody knows into how many messages it would have been cut: it counts as one.
+    pub states_unsent: u64,
+    /// Sum over all states of the entities in the client's area of interest, itself left out.
+    pub visible_entities: u64,
+    /// States over which `visible_entities` is summed.
+    pub visible_samples: u64,
+    /// Sampled checks of the world that failed; a defect of ours if ever above zero.
+    pub invariants_broken: u64,
+    /// Reliable messages that nobody had acknowledged when a drain closed the sessions.
+    pub undelivered_at_end: u64,
+}
+
+impl Clone for ServerStats {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies without allocating, once there is room for the late ticks.
+    fn clone_from(&mut self, source: &Self) {
+        let mut tick_time = core::mem::replace(&mut self.tick_time, Latency::EMPTY);
+        tick_time.clone_from(&source.tick_time);
+        let mut late_at = core::mem::take(&mut self.late_at);
+        late_at.clone_from(&source.late_at);
+        let Self { ticks, late_ticks, skipped_ticks, states_scheduled, states_unsent, .. } =
+            *source;
+        let Self { visible_entities, visible_samples, invariants_broken, .. } = *source;
+        let undelivered_at_end = source.undelivered_at_end;
+        *self = Self {
+            ticks,
+            late_ticks,
+            skipped_ticks,
+            tick_time,
+            late_at,
+            states_scheduled,
+            states_unsent,
+            visible_entities,
+            visible_samples,
+            invariants_broken,
+            undelivered_at_end,
+        };
+    }
+}
+
+impl ServerStats {
+    /// A tick that was scheduled for this moment was late.
+    pub(super) fn count_late(&mut self, scheduled: Timestamp) {
+        self.late_ticks += 1;
+        if self.late_at.len() == LATE_TICKS_KEPT {
+            self.late_at.pop_front();
+        }
+        self.late_at.push_back(scheduled);
+    }
+}
