@@ -3,6 +3,7 @@
 mod admission;
 mod away;
 mod clock;
+mod flow;
 mod host;
 mod messages;
 mod pace;

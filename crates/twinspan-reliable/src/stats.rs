@@ -25,6 +25,8 @@ pub struct SenderStats {
     pub packet_bytes_sent: u64,
     /// Packets that the peer acknowledged.
     pub packets_acked: u64,
+    /// Bytes of them.
+    pub packet_bytes_acked: u64,
     /// Packets given up as lost: overtaken or timed out.
     pub packets_lost: u64,
     /// Packets given up as lost that were acknowledged after all.

@@ -22,7 +22,7 @@ use crate::mtu::{BLACK_HOLE_LOSSES, Mtu};
 use crate::protection::Role;
 use crate::reason::CloseReason;
 use crate::route::Token;
-use crate::stats::{DropCause, PathStats};
+use crate::stats::{DropCause, FlowStats, PathStats};
 
 mod closing;
 mod engine;
@@ -501,6 +501,11 @@ impl Connection {
     /// What the path bears, as far as is known.
     pub(crate) fn path(&self) -> PathStats {
         self.desk.path()
+    }
+
+    /// How packets fare since the session was idle last.
+    pub(crate) fn flow(&self) -> FlowStats {
+        self.desk.flow()
     }
 
     /// Packets given up as lost.

@@ -26,7 +26,7 @@ use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
 use crate::reason::CloseReason;
 use crate::route::Route;
-use crate::stats::{DropCause, EndpointStats, SessionStats};
+use crate::stats::{DropCause, EndpointStats, FlowStats, SessionStats};
 use crate::timers::Timers;
 
 mod door;
@@ -706,10 +706,10 @@ impl Endpoint {
         })
     }
 
-    /// Bytes a second that the path to a session's client bears, as far as is known: for who sends
-    /// states, every turn. `None` when the session is gone.
-    pub fn budget_bytes_per_second(&self, session: SessionKey) -> Option<u64> {
-        Some(self.find(session)?.connection.path().budget_bytes_per_s)
+    /// How the packets to a session's client fare: for who sends states, a few times a second.
+    /// `None` when the session is gone.
+    pub fn flow(&self, session: SessionKey) -> Option<FlowStats> {
+        Some(self.find(session)?.connection.flow())
     }
 
     /// Sessions, handshakes, ids and answers that are held, for tests of the bounds.

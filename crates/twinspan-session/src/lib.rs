@@ -88,7 +88,9 @@ pub use load::{BareConnection, LOAD_OVERHEAD_BYTES, LoadClient, LoadNote};
 pub use messages::{connection_id, handshake_nonce};
 pub use reason::{CloseReason, RefuseReason};
 pub use resume_config::ResumeConfig;
-pub use stats::{ClientStats, CloseCounts, DropCounts, EndpointStats, PathStats, SessionStats};
+pub use stats::{
+    ClientStats, CloseCounts, DropCounts, EndpointStats, FlowStats, PathStats, SessionStats,
+};
 pub use suite::CryptoSuite;
 pub use ticket::ResumeTicket;
 pub use token::{ConnectToken, TOKEN_BYTES, TokenIssuer};

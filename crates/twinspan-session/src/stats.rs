@@ -225,6 +225,26 @@ pub struct PathStats {
     pub window_left: u64,
 }
 
+/// How the packets to a peer fare, for who sends states and shall not send more than arrive.
+///
+/// The counters begin anew after a session was idle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FlowStats {
+    /// Smoothed round-trip time; zero before the first sample.
+    pub rtt: Duration,
+    /// The least round trip of the session; zero before the first sample.
+    pub rtt_min: Duration,
+    /// Bytes a second that congestion control allows; see [`PathStats::budget_bytes_per_s`].
+    pub budget_bytes_per_s: u64,
+    /// Packets acknowledged.
+    pub packets_acked: u64,
+    /// Bytes of them.
+    pub bytes_acked: u64,
+    /// Packets declared lost.
+    pub packets_lost: u64,
+}
+
 /// What one session of a server counted.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

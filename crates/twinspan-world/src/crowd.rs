@@ -105,6 +105,11 @@ impl Crowd {
         self.places.is_empty()
     }
 
+    /// How many crowds are in sight.
+    pub(crate) const fn cells(&self) -> usize {
+        self.places.len()
+    }
+
     pub(crate) fn sections(&self) -> &[Section] {
         &self.sections
     }
@@ -265,8 +270,10 @@ impl Crowd {
     /// Goes on with the round through all crowds, as far as the bytes reach.
     fn sweep(&mut self, input: &mut PlanInput<'_>, left: usize) {
         let (cell, from) = input.baselines.sweep;
-        let first = self.places.iter().position(|place| place.cell == cell);
-        let (first, from) = first.map_or((0, 0), |first| (first, from));
+        // Where it is not this cell's turn, the round goes on at the next one.
+        let first = self.places.iter().position(|place| place.cell >= cell).unwrap_or(0);
+        let goes_on = self.places.get(first).is_some_and(|place| place.cell == cell);
+        let from = if goes_on { from } else { 0 };
         let mut spent = 0;
         for step in 0..=self.places.len() {
             let place = self.places.get((first + step) % self.places.len()).copied();

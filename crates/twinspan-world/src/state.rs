@@ -265,6 +265,8 @@ impl StatePlan {
         let grid = input.world.grid();
         let rates = input.subscriptions.rates();
         let count = input.baselines.count();
+        let (sweep, from) = input.baselines.sweep;
+        let half_told = (from > 0).then_some(sweep);
         let mut used = STATE_HEADER_BYTES_MAX;
         let mut rest = mask;
         let mut next = 0;
@@ -277,7 +279,9 @@ impl StatePlan {
             let Some(entry) = input.baselines.entry_mut(index) else { break };
             // Cells of a ring take turns, so that a client's states are of even length.
             let turn = count.wrapping_add(cell.x as u32).wrapping_add(cell.z as u32);
-            if entry.told != 0 && !rates.is_turn(bit, turn) {
+            // The round through crowds does not leave a cell half told until its next turn.
+            let is_half_told = half_told == Some(cell);
+            if entry.told != 0 && !rates.is_turn(bit, turn) && !is_half_told {
                 continue;
             }
             let number = grid.number(cell);
@@ -325,11 +329,28 @@ impl StatePlan {
             }
             self.entities += input.encodings.shared(number);
         }
-        if used > input.budget { self.cut_to_budget(input, digest) } else { used }
+        let share = self.share_of_records(input.budget);
+        if used > share { self.cut_to_budget(input, digest, share) } else { used }
     }
 
-    /// Leaves out the records that matter least until the rest fits the budget.
-    fn cut_to_budget(&mut self, input: &mut PlanInput<'_>, digest: &mut Digest) -> usize {
+    /// Bytes that records may have: crowds get theirs by the number of their cells.
+    fn share_of_records(&self, budget: usize) -> usize {
+        let (records, crowds) = (self.choices.len(), self.crowd.cells());
+        if crowds == 0 || budget >= usize::MAX / 2 {
+            return budget;
+        }
+        let left = budget.saturating_sub(STATE_HEADER_BYTES_MAX);
+        STATE_HEADER_BYTES_MAX + left * records / (records + crowds)
+    }
+
+    /// Leaves out the records that matter least until the rest fits `share`; the one that matters
+    /// most may be longer.
+    fn cut_to_budget(
+        &mut self,
+        input: &mut PlanInput<'_>,
+        digest: &mut Digest,
+        share: usize,
+    ) -> usize {
         let rates = input.subscriptions.rates();
         let baselines = &mut *input.baselines;
         let priority = |choice: &Choice| {
@@ -345,7 +366,8 @@ impl StatePlan {
         let mut left_out = 0;
         self.choices.retain(|choice| {
             let bytes = usize::from(choice.span.len);
-            let fits = used + bytes <= input.budget;
+            let most = if used == STATE_HEADER_BYTES_MAX { input.budget } else { share };
+            let fits = used + bytes <= most;
             if fits {
                 used += bytes;
             } else {

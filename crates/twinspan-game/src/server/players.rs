@@ -11,7 +11,7 @@ use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 use twinspan_messages::Registry;
 use twinspan_reliable::Channel;
-use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
+use twinspan_session::{CloseReason, FlowStats, RefuseReason, SessionKey, UserId};
 use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
     Baselines, EntityId, InputBundle, InterestConfig, StateHeader, Subscriptions, TICK_HZ,
@@ -19,6 +19,7 @@ use twinspan_world::{
 };
 
 use super::admission::{Fault, reason_of};
+use super::flow::Flow;
 use super::messages::{TypedGate, Used};
 use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
 use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
@@ -243,7 +244,8 @@ impl Players {
         if let Some(place) = self.outlooks.get_mut(slot) {
             let (baselines, allowance) =
                 (Baselines::new(), Allowance::new(self.state_bytes_per_second));
-            *place = Some(Outlook { session, entity, allowance, subscriptions, baselines });
+            let flow = Flow::new();
+            *place = Some(Outlook { session, entity, allowance, flow, subscriptions, baselines });
         }
         if let Some(place) = self.slots.get_mut(slot) {
             *place = Some(Player {
@@ -555,14 +557,34 @@ impl Players {
         plan: impl FnOnce(Sight<'_>) -> usize,
     ) -> bool {
         let Some(outlook) = outlook_mut(&mut self.outlooks, session) else { return false };
-        let Outlook { entity, subscriptions, baselines, allowance, .. } = outlook;
+        let Outlook { entity, subscriptions, baselines, allowance, flow, .. } = outlook;
         let Some(state) = world.entity(*entity) else { return false };
         subscriptions.update(world.tick(), state.position, world.grid());
         let Some(header) = StateHeader::of(world, *entity, subscriptions) else { return false };
-        let budget = allowance.at(world.tick());
+        let budget = allowance.at(world.tick(), flow.limit());
         let spent = plan(Sight { header, subscriptions, baselines, budget });
         allowance.spend(spent);
         true
+    }
+
+    /// Whether somebody should look how a session's packets fare, before its state of this tick.
+    pub(super) fn is_look_due(&self, session: SessionKey, tick: u32) -> bool {
+        let outlook = self.outlooks.get(session.index()).and_then(Option::as_ref);
+        outlook.is_some_and(|outlook| outlook.session == session && outlook.flow.is_due(tick))
+    }
+
+    /// How a session's packets fared: its states shall be as long as they arrive in time.
+    pub(super) fn look(&mut self, session: SessionKey, tick: u32, seen: &FlowStats) {
+        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
+            outlook.flow.look(tick, seen, outlook.allowance.per_second);
+        }
+    }
+
+    /// A session's packets go another way from now on.
+    pub(super) fn on_moved(&mut self, session: SessionKey) {
+        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
+            outlook.flow.forget();
+        }
     }
 
     /// The client has the packet that was sent with this tag.

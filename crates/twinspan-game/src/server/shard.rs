@@ -262,6 +262,7 @@ impl Shard {
                 players.leave(now, session, reason, realm);
             }
             EndpointEvent::Acked { session, tag, .. } => players.on_acked(session, tag),
+            EndpointEvent::Moved { session, .. } => players.on_moved(session),
             _ => {}
         });
         self.send_events(now, realm);
@@ -425,7 +426,12 @@ impl Shard {
             if !self.pace.is_turn(self.tick, due.session) {
                 continue;
             }
-            let Self { players, plan, made_at, pace, .. } = self;
+            let Self { endpoint, players, plan, made_at, pace, .. } = self;
+            if players.is_look_due(due.session, world.tick())
+                && let Some(seen) = endpoint.flow(due.session)
+            {
+                players.look(due.session, world.tick(), &seen);
+            }
             let times = (wire_micros(*made_at), wire_micros(due.slot_at));
             let is_planned = players.plan_state(due.session, world, |state| {
                 let header = state.header.with_times(times.0, times.1);

@@ -15,6 +15,8 @@ mod late;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod narrow;
+#[cfg(test)]
 mod players;
 #[cfg(test)]
 mod real;

@@ -183,6 +183,24 @@ impl Rig {
         }
     }
 
+    /// The same, and returns how old each player's states were when they were applied.
+    pub(crate) fn ages_for(&mut self, time: Duration) -> Vec<Vec<Duration>> {
+        let until = self.now().after(time);
+        let mut ages = vec![Vec::new(); self.bots.len()];
+        while self.now() < until {
+            self.sim.run_for(tick_duration());
+            self.truth.record(self.server.borrow().world());
+            for (bot, ages) in self.bots.iter().zip(&mut ages) {
+                let mut bot = bot.borrow_mut();
+                self.truth.check(bot.client().replica()).unwrap();
+                while let Some(sample) = bot.client_mut().poll_sample() {
+                    ages.push(sample.age);
+                }
+            }
+        }
+        ages
+    }
+
     /// The same without the comparison, where a replica is known to be wrong.
     pub(crate) fn run_unchecked_for(&mut self, time: Duration) {
         let until = self.now().after(time);

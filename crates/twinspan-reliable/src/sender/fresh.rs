@@ -206,6 +206,7 @@ impl Fresh {
         record.head = NONE;
         self.flying_count -= was_flying;
         shared.stats.packets_acked += 1;
+        shared.stats.packet_bytes_acked += u64::from(bytes);
         match fate {
             Fate::Flying => {
                 let rtt = shared.rtt.smoothed_ns();

@@ -11,7 +11,7 @@ use twinspan_reliable::{Config, ParkedReceiver, ParkedSender, Receiver, Sender};
 use super::paths::Responses;
 use crate::bulk::Scratch;
 use crate::frames::{CONTROL_SURE, Control, FRAME_HEAD_BYTES_MAX};
-use crate::stats::PathStats;
+use crate::stats::{FlowStats, PathStats};
 
 /// An engine that had nothing to do for so long is parked. Long enough that one in use at a game's
 /// rates never is, short enough that a keep-alive does not keep it.
@@ -233,6 +233,29 @@ impl Desk {
             budget_bytes_per_s: sender.budget_bytes_per_second(),
             window_bytes: sender.congestion_window(),
             window_left: sender.send_window(),
+        }
+    }
+
+    /// How packets fare since the engine is at work.
+    pub(super) fn flow(&self) -> FlowStats {
+        let Some(sender) = self.sender() else {
+            let rtt = self.smoothed_rtt();
+            let budget = ParkedSender::budget_bytes_per_second(rtt);
+            return FlowStats {
+                rtt,
+                rtt_min: rtt,
+                budget_bytes_per_s: budget,
+                ..FlowStats::default()
+            };
+        };
+        let stats = sender.stats();
+        FlowStats {
+            rtt: self.smoothed_rtt(),
+            rtt_min: sender.rtt().min(),
+            budget_bytes_per_s: sender.budget_bytes_per_second(),
+            packets_acked: stats.packets_acked,
+            bytes_acked: stats.packet_bytes_acked,
+            packets_lost: stats.packets_lost,
         }
     }
 
