@@ -1,15 +1,15 @@
-//! The flood, a process of its own: HELLOs from addresses that are not the sender's.
+//! The flood, a process of its own: HELLOs from many addresses that never answer.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_game::session_defaults;
-use twinspan_provider::OsSecrets;
+use twinspan_net::BareSocket;
+use twinspan_provider::{OsSecrets, UdpOptions};
 use twinspan_session::{ClientSession, ConnectToken, CryptoSuite};
 
 use crate::clock::Clock;
@@ -17,68 +17,93 @@ use crate::error::BenchError;
 use crate::lines::Parent;
 use crate::plan::{FloodPlan, FloodReport};
 
-/// Bytes of the IPv4 and UDP headers.
-const IP_BYTES: usize = 20;
-const UDP_BYTES: usize = 8;
-/// Protocol number of UDP.
-const UDP: u8 = 17;
+/// Addresses from which hellos come: a server cannot tell them from made-up ones, and what it sends
+/// there is thrown away.
+const SOURCES: usize = 256;
+/// Hellos that leave in one call, as one run that the kernel splits before the server's queue.
+const RUN: usize = 50;
+/// What waits in a source's queue, unread.
+const UNREAD_BYTES: usize = 4_096;
 /// One burst after the other.
 const BURST_INTERVAL: Duration = Duration::from_micros(500);
+/// What is later than this is left out: made up for, it would be one great burst.
+const BURST_LATE_MAX: Duration = Duration::from_millis(3);
 
 /// Runs the flood as its parent says.
 ///
 /// # Errors
-/// [`BenchError`] when it cannot run, for lack of privilege among others, or the parent is not to be
-/// understood.
+/// [`BenchError`] when it cannot run or the parent is not to be understood.
 pub fn run() -> Result<(), BenchError> {
     let mut parent = Parent::default();
     let plan: FloodPlan = parent.hear()?;
     plan.placement.apply()?;
-    let SocketAddr::V4(server) = plan.server else {
-        return Err(BenchError::Plan("a flood goes to IPv4 addresses alone".into()));
-    };
-    // A raw socket: the sender's addresses are made up.
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(UDP))))?;
-    socket.set_header_included_v4(true)?;
-    let mut packets = Vec::new();
-    for token in &plan.tokens {
-        packets.push(packet(&hello(token, plan.server)?, server));
+    if !plan.server.ip().is_loopback() || plan.server.is_ipv6() {
+        return Err(BenchError::Plan("a flood goes to an IPv4 loopback address alone".into()));
     }
-    let report = send(&plan, &socket, &mut packets);
-    parent.tell(&report)
-}
-
-fn send(plan: &FloodPlan, socket: &Socket, packets: &mut [Vec<u8>]) -> FloodReport {
+    let mut hellos = Vec::new();
+    for token in &plan.tokens {
+        hellos.push(hello(token, plan.server)?);
+    }
     let mut seed = [0; 8];
     OsSecrets.fill(&mut seed);
     let mut random = Stream::new(u64::from_le_bytes(seed), "flood", 0);
+    let sources: Result<Vec<_>, _> = (0..SOURCES).map(|_| source(&mut random)).collect();
+    let report = send(&plan, &mut sources?, &hellos)?;
+    parent.tell(&report)
+}
+
+/// A socket at some address of the loopback network.
+fn source(random: &mut Stream) -> Result<BareSocket, BenchError> {
+    let [a, b, c, ..] = random.next_u64().to_le_bytes();
+    let local = SocketAddr::from((Ipv4Addr::new(127, a, b, c | 1), 0));
+    let options = UdpOptions {
+        receive_buffer_bytes: UNREAD_BYTES,
+        pool_packets: RUN,
+        ..UdpOptions::default()
+    };
+    Ok(BareSocket::bind(local, &options)?)
+}
+
+fn send(
+    plan: &FloodPlan,
+    sources: &mut [BareSocket],
+    hellos: &[Vec<u8>],
+) -> Result<FloodReport, BenchError> {
     let clock = Clock::new(plan.epoch_nanos);
     let to = Timestamp::from_nanos(plan.window.to_nanos);
-    let target = SockAddr::from(plan.server);
-    let headers = IP_BYTES + UDP_BYTES;
-    let hello_bytes = packets.first().map_or(0, |packet| packet.len() - headers) as u64;
+    let hello_bytes = hellos.first().map_or(0, Vec::len) as u64;
     let mut report = FloodReport { hello_bytes, ..FloodReport::default() };
     let mut burst = Timestamp::from_nanos(plan.window.from_nanos);
     clock.wait_until(burst);
     let per_burst = f64::from(plan.per_second) * BURST_INTERVAL.as_secs_f64();
-    let mut due = 0.0;
-    let mut next = 0;
+    let (mut due, mut next) = (0.0, 0);
+    let mut batch = DatagramBatch::new(RUN);
     while burst < to {
         due += per_burst;
-        while due >= 1.0 {
-            due -= 1.0;
-            next = (next + 1) % packets.len().max(1);
-            let Some(packet) = packets.get_mut(next) else { return report };
-            disguise(packet, &mut random);
-            match socket.send_to(packet, &target) {
-                Ok(_) => report.sent += 1,
-                Err(_) => report.unsent += 1,
+        while due >= RUN as f64 {
+            due -= RUN as f64;
+            next += 1;
+            let Some(source) = sources.get_mut(next % SOURCES) else { return Ok(report) };
+            let pool = source.pool().clone();
+            for hello in hellos.iter().cycle().skip(next * RUN % hellos.len().max(1)).take(RUN) {
+                let Some(mut packet) = pool.take().filter(|_| batch.room() > 0) else { break };
+                if packet.fill(hello) {
+                    // There is room.
+                    drop(batch.push(Datagram { peer: plan.server, at: burst, packet }));
+                }
             }
+            report.sent += source.send(&mut batch).map_err(std::io::Error::other)? as u64;
+            report.unsent += batch.len() as u64;
+            batch.clear();
         }
         burst = burst.after(BURST_INTERVAL);
         clock.wait_until(burst);
+        let now = clock.now();
+        if now.since(burst) > BURST_LATE_MAX {
+            burst = now;
+        }
     }
-    report
+    Ok(report)
 }
 
 /// The first HELLO of a client with this token.
@@ -98,50 +123,16 @@ fn hello(token: &str, server: SocketAddr) -> Result<Vec<u8>, BenchError> {
     Ok(out.pop().map(|datagram| datagram.packet.to_vec()).unwrap_or_default())
 }
 
-/// An IPv4 packet with a UDP datagram in it; its source is left to [`disguise`]. The kernel fills in
-/// the length, the identification and the checksum of the IP header; a UDP checksum of zero says
-/// that there is none.
-fn packet(text: &[u8], server: SocketAddrV4) -> Vec<u8> {
-    let udp_length = (UDP_BYTES + text.len()) as u16;
-    let ip = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, UDP, 0, 0];
-    let mut bytes = ip.to_vec();
-    bytes.extend(Ipv4Addr::LOCALHOST.octets());
-    bytes.extend(server.ip().octets());
-    bytes.extend(0_u16.to_be_bytes());
-    bytes.extend(server.port().to_be_bytes());
-    bytes.extend(udp_length.to_be_bytes());
-    bytes.extend(0_u16.to_be_bytes());
-    bytes.extend(text);
-    bytes
-}
-
-/// Gives a packet another source: some address of the loopback network, some port.
-fn disguise(packet: &mut [u8], random: &mut Stream) {
-    let [a, b, c, p0, p1, ..] = random.next_u64().to_le_bytes();
-    let source = [127, a, b, c | 1];
-    let places = packet.iter_mut().skip(12);
-    places.zip(source).for_each(|(place, byte)| *place = byte);
-    let port = u16::from_le_bytes([p0, p1]).max(1_024).to_be_bytes();
-    packet.iter_mut().skip(IP_BYTES).zip(port).for_each(|(place, byte)| *place = byte);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_goes_from_a_made_up_address_to_the_server() {
-        let server = "127.0.0.1:7777".parse().unwrap();
-        let mut bytes = packet(b"hello", server);
-        disguise(&mut bytes, &mut Stream::new(1, "flood", 0));
-        assert_eq!(bytes.len(), IP_BYTES + UDP_BYTES + 5);
-        assert_eq!(bytes[9], UDP);
-        assert_eq!(bytes[12], 127);
-        assert_eq!(bytes[16..20], [127, 0, 0, 1]);
-        assert_eq!(bytes[22..24], 7_777_u16.to_be_bytes());
-        assert_eq!(bytes[24..26], [0, 13]);
-        let before = bytes.clone();
-        disguise(&mut bytes, &mut Stream::new(2, "flood", 0));
-        assert_ne!(bytes, before);
+    fn sources_are_many_loopback_addresses() {
+        let mut random = Stream::new(1, "flood", 0);
+        let first = source(&mut random).unwrap().local_addr();
+        let second = source(&mut random).unwrap().local_addr();
+        assert!(first.ip().is_loopback() && second.ip().is_loopback());
+        assert_ne!(first.ip(), second.ip());
     }
 }

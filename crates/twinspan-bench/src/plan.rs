@@ -11,6 +11,8 @@ use crate::error::BenchError;
 /// Real-time priority that the measured processes ask for: above programs that came by, below what
 /// keeps the machine alive.
 const FIFO_PRIORITY: u8 = 10;
+/// The most that a thread can have without real-time scheduling.
+const NICEST_TO_ITSELF: i32 = -20;
 
 /// Where a process runs and before whom.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -19,7 +21,8 @@ pub struct Placement {
     pub core: Option<usize>,
     /// Whether to ask for real-time scheduling.
     pub realtime: bool,
-    /// Whether others on this core that ask for it go first.
+    /// Whether others on this core that ask for it go first. Real-time scheduling is not for such a
+    /// one: the kernel halts a core's real-time threads, all of them, once they use 95 % of it together.
     pub last: bool,
 }
 
@@ -38,9 +41,11 @@ impl Placement {
         if let Some(core) = self.core {
             pin_to_core(core)?;
         }
-        if self.realtime {
-            // Without the privilege the run goes on and says what it had.
-            let _ = request_fifo_inherited(FIFO_PRIORITY - u8::from(self.last));
+        // Without the privilege the run goes on and says what it had.
+        if self.realtime && self.last {
+            let _ = rustix::process::setpriority_process(None, NICEST_TO_ITSELF);
+        } else if self.realtime {
+            let _ = request_fifo_inherited(FIFO_PRIORITY);
         }
         Ok(scheduling_class().to_string())
     }

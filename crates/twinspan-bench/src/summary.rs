@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::assembly::AssemblyReport;
 use crate::plan::{FloorReport, Quantiles};
-use crate::world::{Floor, LOGINS, Options, Part, Scenario, World};
+use crate::world::{Floor, Options, Part, Scenario, World};
 
 /// Inputs of one player in a second.
 const INPUT_HZ: f64 = 60.0;
@@ -204,6 +204,8 @@ pub struct Summary {
 pub struct Extras {
     /// Which scenario it was.
     pub scenario: &'static str,
+    #[serde(skip)]
+    visitors: u64,
     /// Visitors that logged in and left.
     pub logins: Option<u64>,
     /// Processor time of the server per login, in microseconds: what it spent beyond the window
@@ -219,11 +221,11 @@ pub struct Extras {
     pub hellos_per_second: Option<f64>,
     /// Share of them that the server answered.
     pub hellos_answered_ratio: Option<f64>,
-    /// Bytes of those answers over the bytes of the HELLOs that were answered.
+    /// Bytes of the answers over the bytes of the HELLOs.
     pub reply_ratio: Option<f64>,
     /// Bytes from the allocator that were out after the flood and not before it.
     pub retained_bytes: Option<i64>,
-    /// Processor time of the server per HELLO, in microseconds, as far as it looked at them.
+    /// Processor time of the server per HELLO that was sent, answered or not, in microseconds.
     pub hello_cpu_us: Option<f64>,
 }
 
@@ -237,24 +239,27 @@ impl Extras {
             Scenario::Login => "login",
             Scenario::Flood => "flood",
         };
-        let mut extras = Self { scenario, ..Self::default() };
+        let visitors = options.scenario.visitors().into();
+        let mut extras = Self { scenario, visitors, ..Self::default() };
         let [before, during] = world.parts.as_slice() else { return extras };
         let spent = |part: &Part| part.server.cpu_nanos as f64 / 1e3 / part.window.seconds();
         let more_us = (spent(during) - spent(before)) * during.window.seconds();
         extras.up_p99_ms_before = Some(rounded(before.server.up.p99_ms));
         extras.down_p99_ms_before = Some(rounded(before.generator.down.p99_ms));
+        let visits = during.generator.visits;
+        extras.logins = Some(visits);
+        extras.login_p99_ms = Some(rounded(during.generator.visit.p99_ms));
         if options.scenario == Scenario::Login {
-            let visits = during.generator.visits;
-            extras.logins = Some(visits);
             extras.login_cpu_us = Some(rounded(more_us / visits.max(1) as f64));
-            extras.login_p99_ms = Some(rounded(during.generator.visit.p99_ms));
         }
         if let Some(flood) = during.flood {
             let retries = during.server.retries;
             extras.hellos_per_second = Some(rounded(flood.sent as f64 / during.window.seconds()));
             extras.hellos_answered_ratio = Some(rounded5(per(retries, flood.sent)));
-            extras.reply_ratio = Some(rounded5(RETRY_BYTES / flood.hello_bytes.max(1) as f64));
-            extras.hello_cpu_us = Some(rounded(more_us / retries.max(1) as f64));
+            let replied = retries as f64 * RETRY_BYTES;
+            let asked = (flood.sent * flood.hello_bytes).max(1) as f64;
+            extras.reply_ratio = Some(rounded5(replied / asked));
+            extras.hello_cpu_us = Some(rounded(more_us / flood.sent.max(1) as f64));
             let live = |part: &Part| part.server.live_bytes;
             extras.retained_bytes =
                 live(during).zip(live(before)).map(|(after, before)| after - before);
@@ -275,13 +280,15 @@ impl Extras {
             ));
         }
         Some(format!(
-            "{:.0} hellos a second, {:.1} % answered with {:.1} % of their bytes, {:.2} us of CPU \
-             each, {} bytes retained; {before}",
+            "{:.0} hellos a second, {:.1} % answered with {:.2} % of their bytes, {:.2} us of CPU \
+             each, {} bytes retained; {} newcomers in, p99 {:.1} ms; {before}",
             self.hellos_per_second?,
             self.hellos_answered_ratio? * 100.0,
             self.reply_ratio? * 100.0,
             self.hello_cpu_us?,
             self.retained_bytes.unwrap_or(0),
+            self.logins?,
+            self.login_p99_ms?,
         ))
     }
 }
@@ -466,9 +473,10 @@ impl Summary {
         if server.invariants_broken > 0 {
             self.broken.push(format!("{} checks of the world failed", server.invariants_broken));
         }
-        if self.scenario.logins.is_some_and(|logins| logins < u64::from(LOGINS)) {
-            let logins = generator.visits;
-            self.broken.push(format!("{logins} of {LOGINS} visitors came in"));
+        if let (Some(logins), wanted) = (self.scenario.logins, self.scenario.visitors)
+            && logins < wanted
+        {
+            self.broken.push(format!("{logins} of {wanted} visitors came in"));
         }
         if generator.inputs_unsent > 0 {
             self.broken.push(format!("{} inputs found no room to leave", generator.inputs_unsent));

@@ -34,6 +34,17 @@ pub enum Scenario {
     Flood,
 }
 
+impl Scenario {
+    /// Players that log in, and leave, during the second window.
+    pub(crate) const fn visitors(self) -> u32 {
+        match self {
+            Self::Uniform => 0,
+            Self::Login => LOGINS,
+            Self::Flood => FLOOD_LOGINS,
+        }
+    }
+}
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -68,6 +79,8 @@ pub const LOGINS: u32 = 10_000;
 pub const FLOOD_PER_SECOND: u32 = 200_000;
 /// HELLOs that the flood sends in turn.
 const FLOOD_TOKENS: u32 = 64;
+/// Newcomers during a flood.
+const FLOOD_LOGINS: u32 = 100;
 /// Relays that a server knows at most.
 pub const RELAYS_MAX: u32 = 64;
 /// Their port, and what they pad lengths to a multiple of.
@@ -171,7 +184,7 @@ fn placements(options: &Options, cores: usize) -> (Placement, Placement) {
 
 fn measure_world(options: &Options, cores: usize) -> Result<World, BenchError> {
     let (server_place, generator_place) = placements(options, cores);
-    let visitors = if options.scenario == Scenario::Login { LOGINS } else { 0 };
+    let visitors = options.scenario.visitors();
     let flood_tokens = if options.scenario == Scenario::Flood { FLOOD_TOKENS } else { 0 };
     let relay = match options.relay {
         true => Some(relays(options.flows)?),

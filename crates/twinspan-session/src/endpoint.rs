@@ -206,7 +206,8 @@ impl Endpoint {
             live: 0,
             timers: Timers::default(),
             dirty: VecDeque::new(),
-            answers: VecDeque::new(),
+            // All of it now: what a flood makes wait must not grow anything.
+            answers: VecDeque::with_capacity(config.answers_max),
             stats: EndpointStats::default(),
             hiding: false,
             common: Common::new(config, suites),

@@ -64,6 +64,7 @@ mod protection;
 mod reason;
 mod resume_config;
 mod route;
+mod shedding;
 mod stats;
 mod suite;
 mod ticket;

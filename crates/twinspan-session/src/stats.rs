@@ -74,6 +74,8 @@ drop_causes! {
     Closing, closing;
     /// An answer that found no place in the bounded queue.
     AnswersFull, answers_full;
+    /// HELLO without a cookie, while more of them come than are answered.
+    Shed, shed;
     /// HELLO of an address that had as many handshakes as it may have.
     Throttled, throttled;
 }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod differential;
+mod flood;
 mod gate;
 mod handshake;
 mod hidden;

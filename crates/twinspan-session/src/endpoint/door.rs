@@ -18,10 +18,13 @@ use crate::header::{HEADER_BYTES, Header};
 use crate::header_protection::{HeaderProtection, mask};
 use crate::identity::{KeyPair, ServerIdentity, TokenKey};
 use crate::keyring::{Keyring, Sealed};
-use crate::messages::{ACCEPT_BYTES, Accept, Hello, VERSION, accept, kind, refuse, retry};
+use crate::messages::{
+    ACCEPT_BYTES, Accept, Hello, HelloFront, VERSION, accept, kind, refuse, retry,
+};
 use crate::noise::respond;
 use crate::protection::DirectionKey;
 use crate::reason::{CloseReason, RefuseReason};
+use crate::shedding::{HelloBudget, Worth};
 use crate::stats::DropCause;
 use crate::suite::choose;
 use crate::ticket::run_of;
@@ -38,8 +41,11 @@ pub(super) struct Answer {
 impl Answer {
     fn new(peer: SocketAddr, message: &[u8]) -> Self {
         let mut bytes = [0; ACCEPT_BYTES];
-        bytes.iter_mut().zip(message).for_each(|(out, byte)| *out = *byte);
-        Self { peer, bytes, len: message.len().min(ACCEPT_BYTES) }
+        let len = message.len().min(ACCEPT_BYTES);
+        if let Some((out, message)) = bytes.get_mut(..len).zip(message.get(..len)) {
+            out.copy_from_slice(message);
+        }
+        Self { peer, bytes, len }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -84,6 +90,7 @@ pub(super) struct Door {
     pub(super) draining: bool,
     pub(super) keyring: Keyring,
     cookies: Cookies,
+    hellos: HelloBudget,
     unix_at_start_s: u64,
 }
 
@@ -103,8 +110,19 @@ impl Door {
             spent: SpentTokens::new(config.spent_tokens_max),
             draining: false,
             keyring: Keyring::new(identity, token_key),
+            hellos: HelloBudget::new(config.hello_answers_per_second),
             unix_at_start_s,
         }
+    }
+
+    /// Whether a HELLO's token, or ticket, is one that was issued and has not expired.
+    fn check_token(&self, now: Timestamp, hello: &Hello<'_>, public: &PublicPart) -> Option<()> {
+        if public.expires_at_unix_s <= self.unix_s(now) {
+            return None;
+        }
+        let (Sealed::Token(key) | Sealed::Ticket(key)) =
+            self.keyring.sealed(public.token_key_id)?;
+        open(key, &hello.token_public, &hello.token_private).map(|_| ())
     }
 
     /// The wall clock, in seconds since 1970.
@@ -126,24 +144,22 @@ impl Endpoint {
         if kind != kind::HELLO {
             return Err(DropCause::Unexpected);
         }
+        let front = HelloFront::of(bytes)?;
+        if *front.cookie == [0; 16] {
+            return self.greet(now, peer, bytes, front.token_id);
+        }
         let hello = Hello::parse(bytes)?;
         let public = PublicPart::parse(&hello.token_public).map_err(|_| DropCause::Malformed)?;
         let door = &mut self.door;
-        // The token names the key: one mac, however many keys are live.
-        let identity = door.keyring.identity(public.server_key_id).ok_or(DropCause::BadMac1)?;
-        hello.verify(&identity.macs)?;
         door.cookies.advance(now, door.secrets.as_mut());
+        // The cookie first: it covers less than mac1, and only who got one here can have it.
         let subject = CookieSubject { peer, nonce: &hello.nonce, token_id: &public.id };
-        if hello.cookie == [0; 16] {
-            let cookie = door.cookies.make(subject);
-            let message = retry(&hello.nonce, &cookie, &identity.macs);
-            self.answer(Answer::new(peer, &message))?;
-            self.stats.cookie_missing += 1;
-            return Ok(());
-        }
         if !door.cookies.verify(subject, &hello.cookie) {
             return Err(DropCause::CookieBad);
         }
+        // The token names the key: one mac, however many keys are live.
+        let identity = door.keyring.identity(public.server_key_id).ok_or(DropCause::BadMac1)?;
+        hello.verify(&identity.macs)?;
         if let Some(known) = door.handshakes.of_hello(&hello.mac1, peer) {
             let again = Answer::new(peer, &known.accept);
             self.answer(again)?;
@@ -172,6 +188,36 @@ impl Endpoint {
                 Ok(())
             }
         }
+    }
+
+    /// A HELLO without a cookie, session 3.4: floods are of these, so what costs least comes first.
+    fn greet(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        bytes: &[u8],
+        token_id: &[u8; 16],
+    ) -> Result<(), DropCause> {
+        let door = &mut self.door;
+        let worth = door.hellos.worth(now, token_id, door.secrets.as_mut());
+        if worth == Worth::Nothing {
+            return Err(DropCause::Shed);
+        }
+        let hello = Hello::parse(bytes)?;
+        let public = PublicPart::parse(&hello.token_public).map_err(|_| DropCause::Malformed)?;
+        let identity = door.keyring.identity(public.server_key_id).ok_or(DropCause::BadMac1)?;
+        hello.verify(&identity.macs)?;
+        if worth == Worth::AnswerToToken {
+            door.check_token(now, &hello, &public).ok_or(DropCause::Shed)?;
+            door.hellos.take(now, token_id);
+        }
+        door.cookies.advance(now, door.secrets.as_mut());
+        let cookie =
+            door.cookies.make(CookieSubject { peer, nonce: &hello.nonce, token_id: &public.id });
+        let message = retry(&hello.nonce, &cookie, &identity.macs);
+        self.answer(Answer::new(peer, &message))?;
+        self.stats.cookie_missing += 1;
+        Ok(())
     }
 
     pub(super) fn answer(&mut self, answer: Answer) -> Result<(), DropCause> {
