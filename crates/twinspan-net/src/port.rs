@@ -137,6 +137,7 @@ impl Port {
         };
         let report = SocketReport {
             segmentation,
+            never_fragments: never_fragments(&socket, local),
             receive_buffer_bytes: socket.recv_buffer_size().unwrap_or(0),
             send_buffer_bytes: socket.send_buffer_size().unwrap_or(0),
             ..SocketReport::default()
@@ -565,7 +566,7 @@ pub(crate) fn unbound(local: SocketAddr, options: &UdpOptions) -> io::Result<Soc
 }
 
 /// Sets don't-fragment and ignores what ICMP says of the path's MTU, which anybody can forge. Where
-/// the system refuses, datagrams may be fragmented, and nothing else changes.
+/// the system refuses, datagrams may be fragmented, the report says so, and nothing else changes.
 fn forbid_fragments(socket: &Socket, local: SocketAddr) {
     let _ = match local {
         SocketAddr::V4(_) => {
@@ -575,6 +576,18 @@ fn forbid_fragments(socket: &Socket, local: SocketAddr) {
             sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::PROBE)
         }
     };
+}
+
+/// What became of [`forbid_fragments`], as the kernel has it.
+fn never_fragments(socket: &Socket, local: SocketAddr) -> bool {
+    match local {
+        SocketAddr::V4(_) => {
+            sockopt::ip_mtu_discover(socket) == Ok(sockopt::Ipv4PathMtuDiscovery::PROBE)
+        }
+        SocketAddr::V6(_) => {
+            sockopt::ipv6_mtu_discover(socket) == Ok(sockopt::Ipv6PathMtuDiscovery::PROBE)
+        }
+    }
 }
 
 /// Asks for the wanted buffers, past the system's limit where privileges allow it. What was granted

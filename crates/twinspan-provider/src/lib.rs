@@ -251,6 +251,9 @@ pub struct SocketReport {
     pub coalescing: Offload,
     /// How long datagrams gather between two looks for them; zero when each one wakes.
     pub gather: Duration,
+    /// Whether datagrams leave whole or not at all, as the search for a path's longest packet needs;
+    /// else a router may cut them up, and a path looks wider than it is.
+    pub never_fragments: bool,
     /// Granted kernel receive buffer, in bytes of payload accounting as the kernel reports it.
     pub receive_buffer_bytes: usize,
     /// Granted kernel send buffer, in bytes.

@@ -215,6 +215,7 @@ impl<U: UdpSocket> UdpSocket for TwoSided<U> {
         let trunk = self.trunk.report();
         let Some(open) = self.open.as_ref().map(U::report) else { return trunk };
         SocketReport {
+            never_fragments: open.never_fragments && trunk.never_fragments,
             receive_buffer_bytes: open.receive_buffer_bytes.min(trunk.receive_buffer_bytes),
             send_buffer_bytes: open.send_buffer_bytes.min(trunk.send_buffer_bytes),
             packets_in: open.packets_in + trunk.packets_in,

@@ -19,7 +19,7 @@ use crate::error::{ConfigError, SendError};
 use crate::frames::SPARE_IDS;
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
-use crate::header::{Form, Header, flag, parse};
+use crate::header::{Form, Header, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX, flag, parse};
 use crate::header_protection::header_key;
 use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
@@ -640,6 +640,11 @@ impl Endpoint {
     /// Bytes that the writer of [`write_packet`](Self::write_packet) can surely use.
     pub const fn message_room() -> usize {
         crate::connection::message_room()
+    }
+
+    /// Bytes that the writer of [`write_packet`](Self::write_packet) can use at most, on whatever path.
+    pub const fn message_room_max() -> usize {
+        crate::connection::message_room() + PACKET_BYTES_LIMIT - PACKET_BYTES_MAX
     }
 
     /// Bytes that the writer of [`write_packet`](Self::write_packet) can surely use for this session:

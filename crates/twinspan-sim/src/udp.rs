@@ -39,6 +39,7 @@ impl SimUdp {
             pool: PacketPool::new(options.pool_packets),
             report: SocketReport {
                 path: "simulated",
+                never_fragments: true,
                 receive_buffer_bytes,
                 send_buffer_bytes: options.send_buffer_bytes,
                 ..SocketReport::default()

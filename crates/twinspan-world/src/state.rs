@@ -164,7 +164,9 @@ pub struct StateBytes {
 /// Call [`StatePlan::plan`], then [`StatePlan::write_part`] for each of [`StatePlan::parts`].
 #[derive(Clone, Debug)]
 pub struct StatePlan {
+    /// Bytes of a part; at most `room_max`.
     room: usize,
+    room_max: usize,
     /// What the first part says about cells without records.
     statuses: Statuses,
     choices: Vec<Choice>,
@@ -198,11 +200,12 @@ pub struct PlanInput<'a> {
 }
 
 impl StatePlan {
-    /// A plan for packets with `room` bytes each, at least [`STATE_ROOM_MIN`].
+    /// A plan for packets with at most `room` bytes each, at least [`STATE_ROOM_MIN`].
     pub fn new(room: usize) -> Self {
         let room = room.max(STATE_ROOM_MIN);
         Self {
             room,
+            room_max: room,
             statuses: Statuses::default(),
             choices: Vec::with_capacity(WINDOW_CELLS),
             items: Vec::with_capacity(WINDOW_CELLS + STATE_PARTS_MAX * 8),
@@ -214,6 +217,12 @@ impl StatePlan {
             left_out: 0,
             shares: StateBytes::default(),
         }
+    }
+
+    /// Sets how many bytes each packet of the next states has, [`STATE_ROOM_MIN`] to what the plan was
+    /// made for: paths differ in how long packets they carry.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room.clamp(STATE_ROOM_MIN, self.room_max);
     }
 
     /// Makes the state that `input` calls for.

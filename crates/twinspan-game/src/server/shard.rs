@@ -115,7 +115,7 @@ impl Shard {
             typed: None,
             filter,
             schedule: SendSchedule::new(tick_duration()),
-            plan: StatePlan::new(Endpoint::message_room()),
+            plan: StatePlan::new(Endpoint::message_room_max()),
             phase: Phase::Serving,
             drain_time_max: config.drain_time_max,
             pace: Pace::new(),
@@ -432,6 +432,7 @@ impl Shard {
             {
                 players.look(due.session, world.tick(), &seen);
             }
+            plan.set_room(endpoint.message_room_of(due.session).unwrap_or(0));
             let times = (wire_micros(*made_at), wire_micros(due.slot_at));
             let is_planned = players.plan_state(due.session, world, |state| {
                 let header = state.header.with_times(times.0, times.1);

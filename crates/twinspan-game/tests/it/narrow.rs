@@ -1,5 +1,8 @@
-//! A player whose path is narrow gets smaller states, and nobody else is touched.
+//! What states make of the paths that they take: less on a narrow one, longer packets on one that
+//! carries them.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
@@ -79,7 +82,41 @@ fn states_fit_a_narrow_path_and_others_get_theirs_whole() {
     assert!(told.iter().all(|ticks| ticks.is_some_and(|ticks| ticks <= TOLD_TICKS)), "{told:?}");
     // The others have what they had when nobody's path was narrow.
     for (with, without) in players.iter().zip(&alike).skip(1) {
-        assert!(with.0 > 2 * rate, "{with:?}");
+        assert!(with.0 * 2 > rate * 3, "{with:?}");
         assert!(with.2 <= without.2 + Duration::from_millis(2), "{with:?}, not {without:?}");
     }
+}
+
+/// The longest datagram of the server, and how many it sent to everybody in five seconds of a hall in
+/// which states are longer than a packet surely is.
+fn packets(packet_bytes_max: u16) -> (usize, u64) {
+    let mut rig = Rig::empty(NETWORK, |config| {
+        (config.npcs, config.projectiles) = (500, 0);
+        config.state_bytes_per_second = 256 * 1_024;
+        config.session.packet_bytes_max = packet_bytes_max;
+    });
+    let longest = Rc::new(Cell::new(0));
+    let tape = Rc::clone(&longest);
+    rig.sim.set_tape(move |sent| {
+        if sent.from == SERVER {
+            tape.set(tape.get().max(sent.bytes.len()));
+        }
+    });
+    for number in 1..=PLAYERS {
+        rig.add_bot(number, SERVER);
+    }
+    rig.wait("the players to enter", Rig::all_entered);
+    rig.run_for(Duration::from_secs(3));
+    let before = rig.stats().endpoint.packets_out;
+    rig.run_for(Duration::from_secs(5));
+    assert_eq!(rig.stats().stats.states_unsent, 0);
+    (longest.get(), rig.stats().endpoint.packets_out - before)
+}
+
+#[test]
+fn long_states_use_the_longest_packets_that_a_path_carries() {
+    let (longest, count) = packets(1_200);
+    let (longest_found, count_found) = packets(1_452);
+    assert!(longest <= 1_200 && longest_found == 1_452);
+    assert!(count_found * 10 < count * 9, "{count_found} instead of {count} packets");
 }

@@ -11,7 +11,7 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
 use twinspan_core::time::Timestamp;
 use twinspan_net::{BatchUdp, PLAIN_PATH_REASON, ReactorEnv};
 use twinspan_provider::{
-    BindError, NetworkProvider, Offload, SocketReport, TaskProvider, TimeProvider, Timer,
+    BindError, IoPath, NetworkProvider, Offload, SocketReport, TaskProvider, TimeProvider, Timer,
     UdpOptions, UdpSocket,
 };
 
@@ -109,6 +109,20 @@ fn the_report_names_the_path_and_the_granted_buffers() {
         assert!(report.send_buffer_bytes >= 50_000, "{report:?}");
         let report = env.bind_udp(loopback(), &huge).await.unwrap().report();
         assert!(report.receive_buffer_bytes >= 100_000, "{report:?}");
+    });
+}
+
+#[test]
+fn no_datagram_is_fragmented_on_any_path_and_in_either_family() {
+    let env = env();
+    env.block_on(async {
+        for path in [IoPath::Plain, IoPath::Batch, IoPath::Ring] {
+            for local in ["127.0.0.1:0", "[::1]:0"] {
+                let options = UdpOptions { path, ..UdpOptions::default() };
+                let socket = env.bind_udp(local.parse().unwrap(), &options).await.unwrap();
+                assert!(socket.report().never_fragments, "{local} {:?}", socket.report());
+            }
+        }
     });
 }
 
