@@ -19,8 +19,8 @@ use twinspan_provider::{
     UdpSocket, drive,
 };
 use twinspan_session::{
-    ConfigError, CryptoSuite, Endpoint, EndpointEvent, ServerIdentity, SessionConfig, SessionKey,
-    TokenIssuer, TokenKey, UserId,
+    Addressed, ConfigError, CryptoSuite, Endpoint, EndpointEvent, ServerIdentity, SessionConfig,
+    SessionKey, TokenIssuer, TokenKey, UserId,
 };
 use twinspan_world::tick_duration;
 
@@ -94,7 +94,7 @@ pub struct TransportServer {
     /// Sessions by the slot of the state period in which theirs are sent.
     slots: Vec<Vec<SessionKey>>,
     joined: usize,
-    addressed: Vec<Option<SessionKey>>,
+    addressed: Vec<Option<Addressed>>,
     base: Option<Timestamp>,
     /// The slot in progress, counted from the start, and how many of it are served.
     slot: u64,
@@ -237,6 +237,9 @@ impl TransportServer {
             if let Some(next) = sessions.get(self.position + AHEAD / 2) {
                 self.endpoint.prefetch_to_seal(*next);
             }
+            if let Some(next) = sessions.get(self.position + AHEAD / 4) {
+                self.endpoint.prefetch_records(*next);
+            }
             let Some(mut packet) = pool.take() else { return };
             self.position += 1;
             self.counts.states += 1;
@@ -294,11 +297,15 @@ impl Machine for TransportServer {
         addressed.clear();
         addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
         let wish = |endpoint: &Endpoint, at: usize| {
-            if let Some(session) = addressed.get(at + AHEAD).copied().flatten() {
+            let named = |ahead: usize| addressed.get(at + ahead).copied().flatten();
+            if let Some(Addressed { session, .. }) = named(AHEAD) {
                 endpoint.prefetch(session);
             }
-            if let Some(session) = addressed.get(at + AHEAD / 2).copied().flatten() {
-                endpoint.prefetch_to_open(session);
+            if let Some(addressed) = named(AHEAD / 2) {
+                endpoint.prefetch_to_open(addressed);
+            }
+            if let Some(Addressed { session, .. }) = named(AHEAD / 4).filter(|named| named.acks) {
+                endpoint.prefetch_records(session);
             }
         };
         self.with_endpoint(now, |endpoint, on_event| {

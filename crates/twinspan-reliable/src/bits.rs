@@ -2,20 +2,23 @@
 
 use std::collections::VecDeque;
 
-/// Numbers that a [`BitRing`] covers.
+use twinspan_core::prefetch;
+
+/// Numbers that a [`BitRings`] covers.
 pub(crate) const SPAN: u64 = 1_024;
 
 const WORDS: usize = (SPAN / 64) as usize;
 
-/// Membership of numbers within a moving window of [`SPAN`]; number `n` has bit `n % SPAN`.
+/// Sets of numbers within one moving window of [`SPAN`]; number `n` has bit `n % SPAN` of each set.
 ///
-/// The owner knows where the window lies and clears numbers as they enter it.
+/// What the sets say of a number lies side by side, so that a question to all of them costs one
+/// cache line. The owner knows where the window lies and clears numbers as they enter it.
 #[derive(Clone, Debug)]
-pub(crate) struct BitRing([u64; WORDS]);
+pub(crate) struct BitRings<const SETS: usize>([[u64; SETS]; WORDS]);
 
-impl BitRing {
+impl<const SETS: usize> BitRings<SETS> {
     pub(crate) const fn new() -> Self {
-        Self([0; WORDS])
+        Self([[0; SETS]; WORDS])
     }
 
     const fn place(number: u64) -> (usize, u64) {
@@ -23,42 +26,55 @@ impl BitRing {
         ((bit / 64) as usize, 1 << (bit % 64))
     }
 
-    fn word(&self, index: usize) -> u64 {
-        self.0.get(index).copied().unwrap_or(0)
+    fn word(&self, set: usize, index: usize) -> u64 {
+        self.0.get(index).and_then(|sets| sets.get(set)).copied().unwrap_or(0)
     }
 
-    pub(crate) fn insert(&mut self, number: u64) {
+    fn word_mut(&mut self, set: usize, index: usize) -> Option<&mut u64> {
+        self.0.get_mut(index)?.get_mut(set)
+    }
+
+    pub(crate) fn insert(&mut self, set: usize, number: u64) {
         let (word, bit) = Self::place(number);
-        if let Some(bits) = self.0.get_mut(word) {
+        if let Some(bits) = self.word_mut(set, word) {
             *bits |= bit;
         }
     }
 
-    pub(crate) fn remove(&mut self, number: u64) {
+    pub(crate) fn remove(&mut self, set: usize, number: u64) {
         let (word, bit) = Self::place(number);
-        if let Some(bits) = self.0.get_mut(word) {
+        if let Some(bits) = self.word_mut(set, word) {
             *bits &= !bit;
         }
     }
 
-    pub(crate) fn contains(&self, number: u64) -> bool {
+    pub(crate) fn contains(&self, set: usize, number: u64) -> bool {
         let (word, bit) = Self::place(number);
-        self.word(word) & bit != 0
+        self.word(set, word) & bit != 0
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.0 = [0; WORDS];
+    pub(crate) fn clear(&mut self, set: usize) {
+        for bits in self.0.iter_mut().filter_map(|sets| sets.get_mut(set)) {
+            *bits = 0;
+        }
     }
 
     /// The 64 numbers from `low` up, `low` in bit 0.
-    pub(crate) fn run(&self, low: u64) -> u64 {
+    pub(crate) fn run(&self, set: usize, low: u64) -> u64 {
         let bit = low % SPAN;
         let (word, shift) = ((bit / 64) as usize, bit % 64);
-        let first = self.word(word) >> shift;
+        let first = self.word(set, word) >> shift;
         if shift == 0 {
             return first;
         }
-        first | self.word((word + 1) % WORDS) << (64 - shift)
+        first | self.word(set, (word + 1) % WORDS) << (64 - shift)
+    }
+
+    /// Wishes for what is known of the numbers around `number`.
+    pub(crate) fn prefetch(&self, number: u64) {
+        if let Some(sets) = self.0.get(Self::place(number).0) {
+            prefetch::value(sets);
+        }
     }
 }
 
@@ -147,14 +163,15 @@ mod tests {
         fn a_run_shows_the_64_numbers_from_its_low_end(
             low in 0_u64..5_000, members in prop::collection::btree_set(0_u64..64, 0..64),
         ) {
-            let mut ring = BitRing::new();
+            let mut rings = BitRings::<2>::new();
             let mut expected = 0;
             for member in members {
-                ring.insert(low + member);
-                prop_assert!(ring.contains(low + member));
+                rings.insert(1, low + member);
+                prop_assert!(rings.contains(1, low + member));
                 expected |= 1 << member;
             }
-            prop_assert_eq!(ring.run(low), expected);
+            prop_assert_eq!(rings.run(1, low), expected);
+            prop_assert_eq!(rings.run(0, low), 0);
         }
 
         #[test]

@@ -40,38 +40,39 @@ struct Before {
     peak: u64,
 }
 
-/// The controller of one direction of one path.
+/// The controller of one direction of one path. What every packet touches comes first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Congestion {
     window: u64,
     /// Slow start below.
     threshold: u64,
     in_flight: u64,
-    /// Window at the last reduction, the plateau of the cubic.
-    peak: u64,
-    /// When the growth since the last reduction began; never while it did not.
-    epoch_at: Timestamp,
-    /// How long from there to the plateau, in milliseconds.
-    plateau_ms: u64,
-    /// The window that a TCP Reno flow would have now.
-    reno: u64,
+    sent_at: Timestamp,
     /// Packets sent up to then were sent before the last reduction and cause no other.
     reduced_at: Timestamp,
-    /// Losses since the last reduction's first, and how many of them turned out to be none.
-    event_losses: u32,
-    event_spurious: u32,
-    before: Before,
+    /// When the growth since the last reduction began; never while it did not.
+    epoch_at: Timestamp,
     /// The slow-start round ends with the ack of a packet sent after this.
     round_at: Timestamp,
     round_min_ns: u64,
-    round_samples: u32,
     last_round_min_ns: u64,
+    round_samples: u32,
+    /// Losses since the last reduction's first, and how many of them turned out to be none.
+    event_losses: u32,
+    event_spurious: u32,
     /// Bytes that may leave ahead of the pace, as of `paced_at`; below zero is a debt.
     tokens: i64,
     paced_at: Timestamp,
     /// The pace, in bytes a second.
     pace: u64,
-    sent_at: Timestamp,
+    /// Window at the last reduction, the plateau of the cubic.
+    peak: u64,
+    /// How long from there to the plateau, in milliseconds.
+    plateau_ms: u64,
+    /// The window that a TCP Reno flow would have now.
+    reno: u64,
+    before: Before,
 }
 
 impl Congestion {

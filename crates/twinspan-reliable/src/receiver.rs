@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use core::time::Duration;
 
-use twinspan_core::{number::widen, time::Timestamp};
+use twinspan_core::{number::widen, prefetch, time::Timestamp};
 
 use crate::backoff::nanos;
 use crate::bits::DoneSet;
@@ -38,12 +38,13 @@ const _: () = assert!(MESSAGES_AHEAD_MAX < 1 << (WIRE_BITS - 2));
 /// [`CONTROL_MESSAGES_AHEAD_MAX`] messages for each class of the control stream, and within
 /// [`Config::partial_bytes_max`] for the sequenced class.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Receiver {
+    /// Incomplete sequenced messages, oldest first.
+    partials: VecDeque<Partial>,
     /// Sorted by channel; 192 at most.
     channels: Vec<RxChannel>,
     pieces: Pieces,
-    /// Incomplete sequenced messages, oldest first.
-    partials: VecDeque<Partial>,
     partial_charged: u64,
     /// Charged bytes that arrived, and of those the delivered ones.
     arrived: u64,
@@ -443,6 +444,11 @@ impl Receiver {
             self.remove_partial(0);
             self.stats.partial_expired += 1;
         }
+    }
+
+    /// Wishes for what tells when something is due.
+    pub fn prefetch(&self) {
+        prefetch::value(&self.partials);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.

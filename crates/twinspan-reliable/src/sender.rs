@@ -9,9 +9,10 @@ mod same;
 mod sent;
 mod store;
 
+use core::mem::offset_of;
 use core::time::Duration;
 
-use twinspan_core::{random::Stream, time::Timestamp};
+use twinspan_core::{prefetch, random::Stream, time::Timestamp};
 
 use crate::backoff::{doubled, nanos, parts_per_million, spread};
 use crate::congestion::Congestion;
@@ -46,9 +47,8 @@ pub const LONG_PACKET_BYTES: usize = 1_200;
 /// Nothing is allocated once its tables have grown to what the traffic needs; an idle sender that
 /// never sent holds no heap memory.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Sender {
-    shared: Shared,
-    packets: Packets,
     /// Frames polled since the last packet left.
     polled: u32,
     /// Whether any frame was polled since, unreliable ones included.
@@ -57,32 +57,38 @@ pub struct Sender {
     is_paced: bool,
     /// With resends under the same number: the number under which the polled frame must leave.
     resend_of: Option<u64>,
+    packets: Packets,
+    shared: Shared,
 }
 
-/// What both kinds of packet records work on.
+/// Bytes of a [`Sender`] that every packet touches.
+const HOT_BYTES: usize = offset_of!(Sender, shared.numbers) + size_of::<u64>();
+
+/// What both kinds of packet records work on; what every packet touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 struct Shared {
-    outbox: Outbox,
-    frames: Frames,
-    numbers: SentNumbers,
-    rtt: RttEstimator,
-    congestion: Congestion,
     stats: SenderStats,
-    jitter: Stream,
+    ack_delay_max_ns: u64,
+    late_ack_window_ns: u64,
     /// Timeouts in a row without an ack in between.
     backoff_level: u32,
+    /// Share of the packets that were lost, in millionths, smoothed over some 64 packets.
+    loss_ppm: u32,
+    long_lost: u32,
+    validate_acks: bool,
+    /// Whether reliable frames wait for the window and the pace.
+    gated: bool,
+    congestion: Congestion,
+    rtt: RttEstimator,
+    numbers: SentNumbers,
+    outbox: Outbox,
+    frames: Frames,
+    jitter: Stream,
     /// The random part of the current resend delay.
     backoff_draw: u64,
     rto_max_ns: u64,
     jitter_ppm: u32,
-    ack_delay_max_ns: u64,
-    late_ack_window_ns: u64,
-    validate_acks: bool,
-    /// Whether reliable frames wait for room in the window.
-    gated: bool,
-    /// Lost packets, in millionths, smoothed over some 64 packets.
-    loss_ppm: u32,
-    long_lost: u32,
 }
 
 impl Shared {
@@ -141,7 +147,6 @@ impl Shared {
 
 /// Records of packets, by resend identity.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "sealed sessions are many, a viewer's circuits few")]
 enum Packets {
     Fresh(Fresh),
     Same(Same),
@@ -214,6 +219,10 @@ impl Sender {
     /// ([`Config::frame_head_bytes`]) fits `room` bytes. `None`: nothing may travel or nothing
     /// fits. With [`ResendIdentity::SameNumber`] a packet takes one frame.
     pub fn poll_frame(&mut self, now: Timestamp, room: usize) -> Option<OutFrame<'_>> {
+        if self.shared.outbox.is_vacant() {
+            // Whatever is due can only give up packets, and bring no frame.
+            return None;
+        }
         if self.timeout_at() <= now {
             self.handle_timeout(now);
         }
@@ -366,7 +375,10 @@ impl Sender {
 
     fn timeout_at(&self) -> Timestamp {
         match &self.packets {
-            Packets::Fresh(fresh) => fresh.poll_timeout(&self.shared).min(self.pace_at()),
+            Packets::Fresh(fresh) => {
+                let at = fresh.poll_timeout(&self.shared);
+                if self.shared.outbox.is_vacant() { at } else { at.min(self.pace_at()) }
+            }
             Packets::Same(same) => same.poll_timeout(),
         }
     }
@@ -374,7 +386,9 @@ impl Sender {
     /// Whether a frame may travel now: new, or lost, within credit and the limits in flight. True
     /// too when a timeout is overdue.
     pub fn wants_to_send(&self, now: Timestamp) -> bool {
-        self.shared.outbox.is_ready(self.gate(now)) || self.timeout_at() <= now
+        let is_ready =
+            !self.shared.outbox.is_vacant() && self.shared.outbox.is_ready(self.gate(now));
+        is_ready || self.timeout_at() <= now
     }
 
     /// Whether reliable frames may leave: within the window and the pace, or alone, so that loose
@@ -455,6 +469,21 @@ impl Sender {
     /// What is known of the round-trip time.
     pub const fn rtt(&self) -> &RttEstimator {
         &self.shared.rtt
+    }
+
+    /// Wishes for what a packet with `number` touches while no message waits: when it leaves, and
+    /// when its ack comes.
+    pub fn prefetch(&self, number: u64) {
+        prefetch::bytes(core::ptr::from_ref(self).cast(), HOT_BYTES);
+        self.shared.numbers.prefetch(number);
+        self.shared.outbox.prefetch();
+    }
+
+    /// Wishes for the records of packets; after [`prefetch`](Self::prefetch).
+    pub fn prefetch_records(&self) {
+        if let Packets::Fresh(fresh) = &self.packets {
+            fresh.prefetch_records();
+        }
     }
 
     /// Counters.

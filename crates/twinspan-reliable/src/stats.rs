@@ -2,7 +2,18 @@
 
 /// What a [`Sender`](crate::Sender) did since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct SenderStats {
+    /// Packets that left, resends under the same number included.
+    pub packets_sent: u64,
+    /// Bytes of them.
+    pub packet_bytes_sent: u64,
+    /// Packets that the peer acknowledged.
+    pub packets_acked: u64,
+    /// Bytes of them.
+    pub packet_bytes_acked: u64,
+    /// Packets given up as lost: overtaken or timed out.
+    pub packets_lost: u64,
     /// Reliable messages queued.
     pub messages_sent: u64,
     /// Bytes of them.
@@ -19,16 +30,6 @@ pub struct SenderStats {
     pub frames_sent: u64,
     /// Reliable frames that left again.
     pub frames_resent: u64,
-    /// Packets that left, resends under the same number included.
-    pub packets_sent: u64,
-    /// Bytes of them.
-    pub packet_bytes_sent: u64,
-    /// Packets that the peer acknowledged.
-    pub packets_acked: u64,
-    /// Bytes of them.
-    pub packet_bytes_acked: u64,
-    /// Packets given up as lost: overtaken or timed out.
-    pub packets_lost: u64,
     /// Packets given up as lost that were acknowledged after all.
     pub spurious: u64,
     /// Resend timeouts that fired.

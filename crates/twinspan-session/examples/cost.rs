@@ -1,14 +1,15 @@
 //! Prints what taking a packet and making one cost at several numbers of sessions: with many, each
 //! packet finds its session outside the caches.
 //!
-//! `cargo run --release -p twinspan-session --example cost -- 10000`
+//! `cargo run --release -p twinspan-session --example cost -- 10000`: three packets to the server for
+//! each that it makes, as in a game.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures")]
 
 use std::time::{Duration, Instant};
 
 use twinspan_core::packet::PacketBuf;
 use twinspan_reliable::{Channel, Delivery, StreamId};
-use twinspan_session::{ClientSession, SessionConfig, SessionKey};
+use twinspan_session::{Addressed, ClientSession, SessionConfig, SessionKey};
 
 #[path = "../tests/farm/mod.rs"]
 mod farm;
@@ -17,7 +18,11 @@ use farm::{Farm, address, resident_bytes};
 
 const INPUT: Channel = Channel::new(Delivery::Unreliable, StreamId::INPUT);
 const STATE: Channel = Channel::new(Delivery::Unreliable, StreamId::STATE);
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 36;
+/// Rounds before the first that counts: they grow tables.
+const ROUNDS_BEFORE: u64 = 6;
+/// Packets to the server for each that it makes.
+const UP_PER_DOWN: u64 = 3;
 /// How many packets before its turn a session's key is wished for.
 const AHEAD: usize = 6;
 const BATCH: usize = 64;
@@ -41,22 +46,25 @@ fn measure(count: u64) {
     let (mut open, mut seal) = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
         farm.now = farm.now.after(Duration::from_millis(16));
-        let (up, down) = (take(&mut farm, &mut clients), make(&mut farm, &keys));
-        let down = hand_out(&mut farm, &mut clients, down);
-        // The first rounds grow tables.
-        if round >= 2 {
+        let up = take(&mut farm, &mut clients);
+        let mut down = Duration::ZERO;
+        if round % UP_PER_DOWN == 0 {
+            let made = make(&mut farm, &keys);
+            down = hand_out(&mut farm, &mut clients, made);
+        }
+        if round >= ROUNDS_BEFORE {
             open += up;
             seal += down;
         }
     }
-    let packets = (ROUNDS - 2) * count;
-    let each = |time: Duration| time.as_nanos() / u128::from(packets);
+    let rounds = ROUNDS - ROUNDS_BEFORE;
+    let each = |time: Duration, rounds: u64| time.as_nanos() / u128::from(rounds * count);
     let bytes = resident_bytes() / count as usize;
     println!(
         "{count} sessions: open {} ns, seal {} ns; {resident} B idle, {bytes} B active, \
          clients included",
-        each(open),
-        each(seal)
+        each(open, rounds),
+        each(seal, rounds / UP_PER_DOWN)
     );
 }
 
@@ -77,14 +85,17 @@ fn take(farm: &mut Farm, clients: &mut [ClientSession]) -> Duration {
         from += packets.len() as u64;
         let began = Instant::now();
         for index in 0..packets.len() {
-            let session = |ahead: usize| {
+            let named = |ahead: usize| {
                 packets.get(index + ahead).and_then(|(_, packet)| farm.endpoint.addressed(packet))
             };
-            if let Some(session) = session(2 * AHEAD) {
+            if let Some(Addressed { session, .. }) = named(2 * AHEAD) {
                 farm.endpoint.prefetch(session);
             }
-            if let Some(session) = session(AHEAD) {
-                farm.endpoint.prefetch_to_open(session);
+            if let Some(addressed) = named(AHEAD) {
+                farm.endpoint.prefetch_to_open(addressed);
+            }
+            if let Some(Addressed { session, .. }) = named(AHEAD / 2).filter(|named| named.acks) {
+                farm.endpoint.prefetch_records(session);
             }
             let (client, packet) = &mut packets[index];
             farm.endpoint.handle_datagram(farm.now, address(*client), packet, &mut |_| {});
@@ -107,6 +118,9 @@ fn make(farm: &mut Farm, keys: &[SessionKey]) -> (Duration, Vec<Vec<u8>>) {
             }
             if let Some(session) = chunk.get(index + AHEAD) {
                 farm.endpoint.prefetch_to_seal(*session);
+            }
+            if let Some(session) = chunk.get(index + AHEAD / 2) {
+                farm.endpoint.prefetch_records(*session);
             }
             farm.endpoint
                 .write_packet(farm.now, *key, STATE, 1, &mut packet, &mut |out| out.put(&[7; 260]))

@@ -1,5 +1,6 @@
 //! A sealed connection between two ends that share keys: what server and client have in common.
 
+use core::mem::offset_of;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -149,18 +150,24 @@ impl From<Violation> for CloseReason {
 /// Packets: [`open`](Self::open), then [`process`](Self::process). Sending: while
 /// [`wants_transmit`](Self::wants_transmit), [`build`](Self::build). Time:
 /// [`deadline`](Self::deadline), then [`handle_timeout`](Self::handle_timeout).
+///
+/// What every packet touches comes first.
+#[repr(C)]
 pub(crate) struct Connection {
     common: Arc<Common>,
     phase: Phase,
-    role: Role,
-    keys: Keys,
     /// The id that the other end chose.
     peer_id: u32,
-    /// Which packets arrived: against replays, and for acks.
-    replay: ReplayWindow,
-    desk: Desk,
-    acks: AckClock,
-    coverage: Coverage,
+    role: Role,
+    /// Something arrived since the last ack left that is worth an ack.
+    ack_wanted: bool,
+    /// An ack or a CLOSE is due and waits for its packet alone.
+    ready: bool,
+    ping_due: bool,
+    /// The next PING asks for an ack at once.
+    probe: bool,
+    /// Whether the packet that authenticated last has the highest number so far.
+    newest: bool,
     /// The number of the next packet.
     next_number: u64,
     /// The number that is skipped next.
@@ -168,26 +175,26 @@ pub(crate) struct Connection {
     /// The number that was skipped last, 0 before the first: known even when the engine was parked
     /// and has forgotten which numbers were sent.
     skipped: u64,
-    skips: Stream,
-    jitter: Stream,
-    /// Something arrived since the last ack left that is worth an ack.
-    ack_wanted: bool,
     /// When the lazy ack leaves at the latest; never while none waits.
     lazy_ack_at: Timestamp,
-    /// An ack or a CLOSE is due and waits for its packet alone.
-    ready: bool,
-    ping_due: bool,
-    /// The next PING asks for an ack at once.
-    probe: bool,
     heard_at: Timestamp,
     spoke_at: Timestamp,
     keepalive_wait: Duration,
-    /// Whether the packet that authenticated last has the highest number so far.
-    newest: bool,
+    acks: AckClock,
+    coverage: Coverage,
     /// How long packets may be.
     mtu: Mtu,
     traffic: Traffic,
+    keys: Keys,
+    /// Which packets arrived: against replays, and for acks.
+    replay: ReplayWindow,
+    desk: Desk,
+    skips: Stream,
+    jitter: Stream,
 }
+
+/// Bytes of a [`Connection`] that every packet touches.
+pub(crate) const HOT_BYTES: usize = offset_of!(Connection, desk) + size_of::<usize>();
 
 /// What makes a connection beside its configuration.
 pub(crate) struct ConnectionParts {
@@ -255,14 +262,25 @@ impl Connection {
     }
 
     /// Wishes for the memory that a packet from the peer needs, beside this value itself.
-    pub(crate) fn prefetch_to_open(&self) {
+    /// `acks`: it acknowledges packets.
+    pub(crate) fn prefetch_to_open(&self, acks: bool) {
         self.keys.prefetch_to_open();
+        if acks {
+            self.desk.prefetch(self.next_number);
+        }
     }
 
     /// Wishes for the memory that a packet to the peer needs, beside this value itself.
     pub(crate) fn prefetch_to_seal(&self) {
         self.keys.prefetch_to_seal();
-        self.desk.prefetch();
+        self.desk.prefetch(self.next_number);
+    }
+
+    /// Wishes for what is remembered of packets in flight; after the engine was wished for.
+    pub(crate) fn prefetch_records(&self) {
+        if let Some(sender) = self.desk.sender() {
+            sender.prefetch_records();
+        }
     }
 
     /// Authenticates a packet in place, session 5.4, and returns its text.

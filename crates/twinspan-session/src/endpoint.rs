@@ -1,6 +1,7 @@
 //! The server's end: many sessions behind one socket.
 
 use core::fmt;
+use core::mem::offset_of;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
 
 use crate::config::{Common, SessionConfig};
-use crate::connection::{Connection, ConnectionParts, Notice, Stir};
+use crate::connection::{self, Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::frames::SPARE_IDS;
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
-use crate::header::{Form, Header, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX, flag, parse};
+use crate::header::{FLAGS_AT, Form, Header, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX, flag, parse};
 use crate::header_protection::header_key;
 use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
@@ -122,21 +123,34 @@ pub enum EndpointEvent<'a> {
     },
 }
 
-/// A session and what it stands for.
+/// A session and what it stands for. What every packet touches comes first.
+#[repr(C)]
 struct Session {
+    /// The id that the client puts into its packets.
+    id: u32,
+    /// Whether it stands in the queue of those that want to send.
+    queued: bool,
+    /// Whether it was given ids in reserve.
+    has_ids: bool,
+    route: Route,
     connection: Connection,
     user: UserId,
     /// The id of its resume ticket.
     ticket: [u8; 16],
-    route: Route,
-    /// The id that the client puts into its packets.
-    id: u32,
-    /// Those that it has in reserve; 0 for none.
+    /// The ids that it has in reserve; 0 for none.
     spare: [u32; SPARE_IDS],
-    /// Whether it was given any.
-    has_ids: bool,
-    /// Whether it stands in the queue of those that want to send.
-    queued: bool,
+}
+
+/// Bytes of a [`Session`] that every packet touches.
+const HOT_BYTES: usize = offset_of!(Session, connection) + connection::HOT_BYTES;
+
+/// A session that a datagram names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    /// The session.
+    pub session: SessionKey,
+    /// Whether the datagram says that it acknowledges packets.
+    pub acks: bool,
 }
 
 impl Session {
@@ -218,25 +232,26 @@ impl Endpoint {
     /// outside the caches: whoever has several datagrams at hand looks some ahead with this, then
     /// wishes for what they will need, first [`prefetch`](Self::prefetch), a few later
     /// [`prefetch_to_open`](Self::prefetch_to_open).
-    pub fn addressed(&self, datagram: &[u8]) -> Option<SessionKey> {
+    pub fn addressed(&self, datagram: &[u8]) -> Option<Addressed> {
         let id = u32::from_le_bytes(*datagram.first_chunk()?);
         let Target::Session(slot) = self.targets.get(id)? else { return None };
         let place = self.slots.get(slot as usize)?;
-        Some(SessionKey::new(slot, place.generation))
+        let acks = datagram.get(FLAGS_AT).is_some_and(|flags| flags & flag::ACK != 0);
+        Some(Addressed { session: SessionKey::new(slot, place.generation), acks })
     }
 
     /// Wishes for a session's own memory.
     pub fn prefetch(&self, session: SessionKey) {
         if let Some(found) = self.find(session) {
-            prefetch::value(found);
+            prefetch::bytes(core::ptr::from_ref(found).cast(), HOT_BYTES);
         }
     }
 
     /// Wishes for what a packet of a session needs beside [`prefetch`](Self::prefetch), which was
     /// called before.
-    pub fn prefetch_to_open(&self, session: SessionKey) {
-        if let Some(found) = self.find(session) {
-            found.connection.prefetch_to_open();
+    pub fn prefetch_to_open(&self, addressed: Addressed) {
+        if let Some(found) = self.find(addressed.session) {
+            found.connection.prefetch_to_open(addressed.acks);
         }
     }
 
@@ -245,6 +260,15 @@ impl Endpoint {
     pub fn prefetch_to_seal(&self, session: SessionKey) {
         if let Some(found) = self.find(session) {
             found.connection.prefetch_to_seal();
+        }
+    }
+
+    /// Wishes for what is remembered of a session's packets in flight: for those that a packet
+    /// acknowledges, and for the next. [`prefetch_to_open`](Self::prefetch_to_open) or
+    /// [`prefetch_to_seal`](Self::prefetch_to_seal) was called before.
+    pub fn prefetch_records(&self, session: SessionKey) {
+        if let Some(found) = self.find(session) {
+            found.connection.prefetch_records();
         }
     }
 

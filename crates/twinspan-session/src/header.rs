@@ -4,6 +4,8 @@ use crate::stats::DropCause;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 14;
+/// Where the flags are in a header.
+pub(crate) const FLAGS_AT: usize = 5;
 /// Bytes of the longest packet that every path carries: handshakes and the start of a session.
 pub const PACKET_BYTES_MAX: usize = 1_200;
 /// Bytes of the longest packet on a path that was found to carry it: an Ethernet frame's payload

@@ -77,7 +77,7 @@ mod tests;
 pub use client::{ClientEvent, ClientSession, ClientState};
 pub use config::SessionConfig;
 pub use connection::message_room;
-pub use endpoint::{Endpoint, EndpointEvent, Resumed, SessionKey};
+pub use endpoint::{Addressed, Endpoint, EndpointEvent, Resumed, SessionKey};
 pub use error::{ConfigError, MigrateError, SendError, TokenError};
 pub use gate::{Gate, HandshakeFault, OpenGate};
 pub use header::{HEADER_BYTES, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX};

@@ -6,17 +6,32 @@ use twinspan_core::time::Timestamp;
 const ARITY: usize = 4;
 const NOWHERE: u32 = u32::MAX;
 
-/// The earliest deadline of every slot that has one.
+/// What is known of a slot.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    due: Timestamp,
+    /// Where it is in the heap.
+    place: u32,
+}
+
+impl Place {
+    const NONE: Self = Self { due: Timestamp::NEVER, place: NOWHERE };
+}
+
+/// The deadline of every slot that has one.
+///
+/// A deadline that moves back, as those of a busy session do with every packet, is noted and no more:
+/// the heap learns of it when the slot comes to its top, and nobody else does.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    /// Deadline and slot; ties break by slot, so that the order is the same in every run.
+    /// A moment that is not after the slot's deadline, and the slot; ties break by slot, so that the
+    /// order is the same in every run.
     heap: Vec<(Timestamp, u32)>,
-    /// Where each slot is in the heap.
-    places: Vec<u32>,
+    places: Vec<Place>,
 }
 
 impl Timers {
-    /// The slot whose deadline comes first.
+    /// A slot and a moment before which no deadline comes.
     pub(crate) fn first(&self) -> Option<(Timestamp, u32)> {
         self.heap.first().copied()
     }
@@ -29,35 +44,37 @@ impl Timers {
     /// The deadline of a slot.
     #[cfg(test)]
     pub(crate) fn of(&self, slot: u32) -> Option<Timestamp> {
-        self.heap.get(self.place(slot)?).map(|(at, _)| *at)
+        self.places.get(slot as usize).filter(|known| known.place != NOWHERE).map(|known| known.due)
     }
 
-    /// Makes sure that the slot comes up at `at` or before. An earlier deadline stays: when it comes
-    /// up, the slot is looked at and armed anew, which is cheaper than moving it with every packet.
+    /// Sets the deadline of a slot.
     pub(crate) fn arm(&mut self, slot: u32, at: Timestamp) {
-        if let Some(place) = self.place(slot) {
-            if let Some(node) = self.heap.get_mut(place).filter(|node| at < node.0) {
-                node.0 = at;
-                self.rise(place);
-            }
-            return;
-        }
         let index = slot as usize;
         if index >= self.places.len() {
-            self.places.resize(index + 1, NOWHERE);
+            self.places.resize(index + 1, Place::NONE);
         }
-        let place = self.heap.len();
-        self.heap.push((at, slot));
-        self.put(slot, place);
-        self.rise(place);
+        let Some(known) = self.places.get_mut(index) else { return };
+        known.due = at;
+        let place = known.place as usize;
+        if known.place == NOWHERE {
+            let place = self.heap.len();
+            known.place = place as u32;
+            self.heap.push((at, slot));
+            self.rise(place);
+        } else if let Some(node) = self.heap.get_mut(place).filter(|node| at < node.0) {
+            node.0 = at;
+            self.rise(place);
+        }
     }
 
     /// Takes the slot's deadline away.
     pub(crate) fn disarm(&mut self, slot: u32) {
-        let Some(place) = self.place(slot) else { return };
-        if let Some(known) = self.places.get_mut(slot as usize) {
-            *known = NOWHERE;
+        let Some(known) = self.places.get_mut(slot as usize) else { return };
+        let place = core::mem::replace(known, Place::NONE).place;
+        if place == NOWHERE {
+            return;
         }
+        let place = place as usize;
         self.heap.swap_remove(place);
         if let Some((_, moved)) = self.heap.get(place).copied() {
             self.put(moved, place);
@@ -66,21 +83,24 @@ impl Timers {
         }
     }
 
-    /// Takes the first slot whose deadline has come.
+    /// Takes a slot whose deadline has come.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
-        let (_, slot) = self.first().filter(|(at, _)| *at <= now)?;
-        self.disarm(slot);
-        Some(slot)
-    }
-
-    fn place(&self, slot: u32) -> Option<usize> {
-        let place = *self.places.get(slot as usize)?;
-        (place != NOWHERE).then_some(place as usize)
+        while let Some(top) = self.heap.first_mut().filter(|(at, _)| *at <= now) {
+            let slot = top.1;
+            let due = self.places.get(slot as usize).map_or(top.0, |known| known.due);
+            if due <= now {
+                self.disarm(slot);
+                return Some(slot);
+            }
+            top.0 = due;
+            self.sink(0);
+        }
+        None
     }
 
     fn put(&mut self, slot: u32, place: usize) {
         if let Some(known) = self.places.get_mut(slot as usize) {
-            *known = place as u32;
+            known.place = place as u32;
         }
     }
 
@@ -131,11 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_later_deadline_does_not_replace_an_earlier_one() {
+    fn a_later_deadline_replaces_an_earlier_one() {
         let mut timers = Timers::default();
         timers.arm(3, at(10));
         timers.arm(3, at(20));
-        assert_eq!(timers.of(3), Some(at(10)));
+        assert_eq!(timers.of(3), Some(at(20)));
+        assert_eq!(timers.pop_due(at(19)), None);
+        assert_eq!(timers.first(), Some((at(20), 3)), "the heap has learned");
         timers.arm(3, at(5));
         assert_eq!(timers.first(), Some((at(5), 3)));
         assert_eq!(timers.pop_due(at(4)), None);
@@ -155,22 +177,25 @@ mod tests {
                 match kind {
                     0 | 1 => {
                         timers.arm(slot, time);
-                        let known = model.entry(slot).or_insert(time);
-                        *known = (*known).min(time);
+                        model.insert(slot, time);
                     }
                     2 => {
                         timers.disarm(slot);
                         model.remove(&slot);
                     }
-                    _ => {
-                        let due = model.iter().map(|(slot, at)| (*at, *slot)).min();
-                        let due = due.filter(|(at, _)| *at <= time).map(|(_, slot)| slot);
-                        prop_assert_eq!(timers.pop_due(time), due);
-                        due.map(|slot| model.remove(&slot));
-                    }
+                    _ => match timers.pop_due(time) {
+                        Some(slot) => {
+                            let due = model.remove(&slot);
+                            prop_assert!(due.is_some_and(|due| due <= time));
+                        }
+                        None => prop_assert!(model.values().all(|due| *due > time)),
+                    },
                 }
-                let first = model.iter().map(|(slot, at)| (*at, *slot)).min();
-                prop_assert_eq!(timers.first(), first);
+                prop_assert_eq!(timers.len(), model.len());
+                prop_assert!((0..12).all(|slot| timers.of(slot) == model.get(&slot).copied()));
+                let first = timers.first().map(|(at, _)| at);
+                prop_assert!(first <= model.values().min().copied());
+                prop_assert_eq!(first.is_some(), !model.is_empty());
             }
         }
     }

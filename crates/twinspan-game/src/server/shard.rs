@@ -9,7 +9,8 @@ use twinspan_core::aead::AeadSuite;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
-use twinspan_session::{CloseReason, Endpoint, EndpointEvent, RefuseReason, SessionKey};
+
+use twinspan_session::{Addressed, CloseReason, Endpoint, EndpointEvent, RefuseReason};
 use twinspan_world::{PlanInput, StatePlan, World, tick_duration};
 
 use super::ServerKeys;
@@ -37,7 +38,7 @@ pub(super) const PACKET_OVERHEAD_BYTES: usize = 30 + 16 + 28;
 const AHEAD: usize = 8;
 
 /// The sessions that some datagrams name.
-type Addressed = [Option<SessionKey>; AHEAD];
+type Named = [Option<Addressed>; AHEAD];
 
 /// How far a shard is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ pub(super) struct Shard {
     /// A state message whose further parts wait for buffers.
     part: Option<Part>,
     /// Room for the sessions that the datagrams of a call name.
-    addressed: Vec<Option<SessionKey>>,
+    addressed: Vec<Option<Addressed>>,
     pub(super) stats: ServerStats,
 }
 
@@ -185,10 +186,10 @@ impl Shard {
         addressed.clear();
         addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
         let groups: &[_] = addressed.as_chunks::<AHEAD>().0;
-        self.look_ahead(groups.first(), groups.get(1), realm);
+        self.look_ahead_first(groups);
         let mut group = 0;
         while !received.is_empty() {
-            self.look_ahead(groups.get(group + 1), groups.get(group + 2), realm);
+            self.look_ahead(groups, group, realm);
             self.with_endpoint(now, realm, |endpoint, gate, on_event| {
                 for mut datagram in core::iter::from_fn(|| received.pop()).take(AHEAD) {
                     let (peer, bytes) = (datagram.peer, &mut datagram.packet);
@@ -268,25 +269,32 @@ impl Shard {
         self.send_events(now, realm);
     }
 
-    /// Wishes for what the datagrams of the next two groups will need, the nearer first: with many
-    /// players everything that belongs to one has left the caches by the time that its next input
-    /// comes.
-    fn look_ahead(
-        &self,
-        next: Option<&Addressed>,
-        next_but_one: Option<&Addressed>,
-        realm: &impl Realm,
-    ) {
-        for session in next.into_iter().flatten().flatten() {
-            self.endpoint.prefetch_to_open(*session);
-            if let Some(entity) = self.players.entity(*session) {
+    /// Wishes for what the datagrams of a group and of the next two will need, one step of what leads
+    /// to what for each: with many players everything that belongs to one has left the caches by the
+    /// time that its next input comes.
+    fn look_ahead(&self, groups: &[Named], group: usize, realm: &impl Realm) {
+        for Addressed { session, .. } in of_group(groups, group).filter(|named| named.acks) {
+            self.endpoint.prefetch_records(*session);
+        }
+        for addressed in of_group(groups, group + 1) {
+            self.endpoint.prefetch_to_open(*addressed);
+            if let Some(entity) = self.players.entity(addressed.session) {
                 realm.prefetch(entity);
             }
         }
-        for session in next_but_one.into_iter().flatten().flatten() {
+        for Addressed { session, .. } in of_group(groups, group + 2) {
             self.endpoint.prefetch(*session);
             self.players.prefetch(*session);
         }
+    }
+
+    /// The same before the first group, of which nothing is on its way.
+    fn look_ahead_first(&self, groups: &[Named]) {
+        for Addressed { session, .. } in of_group(groups, 0).chain(of_group(groups, 1)) {
+            self.endpoint.prefetch(*session);
+            self.players.prefetch(*session);
+        }
+        of_group(groups, 0).for_each(|addressed| self.endpoint.prefetch_to_open(*addressed));
     }
 
     /// The same for the states that are due next.
@@ -298,6 +306,9 @@ impl Shard {
         if let Some(session) = self.schedule.upcoming(AHEAD / 2) {
             self.endpoint.prefetch_to_seal(session);
             self.players.prefetch_body(session, world);
+        }
+        if let Some(session) = self.schedule.upcoming(AHEAD / 4) {
+            self.endpoint.prefetch_records(session);
         }
     }
 
@@ -451,4 +462,9 @@ impl Shard {
         }
         None
     }
+}
+
+/// The sessions that the datagrams of a group name.
+fn of_group(groups: &[Named], group: usize) -> impl Iterator<Item = &Addressed> {
+    groups.get(group).into_iter().flatten().flatten()
 }

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use core::time::Duration;
 
+use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 
 use super::frames::NONE;
 use super::sent::{runs, within};
 use super::{Leaving, Shared};
 use crate::backoff::nanos;
-use crate::bits::BitRing;
 use crate::{Ack, bits};
 
 /// How many numbers the largest acknowledged one may be ahead of a packet before that counts as
@@ -67,30 +67,27 @@ impl Record {
 
 /// Records of the packets from `base` on, by number.
 ///
-/// Three sets of bits answer an ack in a few word operations, however many packets it names: which
-/// numbers were sent ([`Shared`] has that one), which are open to an ack, and which are in flight.
-/// No bit is set for a number without a record.
+/// Three sets of bits in [`Shared`] answer an ack in a few word operations, however many packets it
+/// names: which numbers were sent, which are open to an ack, and which are in flight. Neither of the
+/// latter two has a number without a record.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Fresh {
-    open: BitRing,
-    flying: BitRing,
     /// How many are in flight.
     flying_count: u32,
     base: u64,
-    records: VecDeque<Record>,
-    /// Numbers in flight with reliable frames, oldest first; some may have landed since.
-    guarded: VecDeque<u64>,
     /// One past the largest acknowledged number; 0 before the first.
     acked_next: u64,
     /// When a packet that was overtaken counts as lost.
     loss_at: Timestamp,
+    records: VecDeque<Record>,
+    /// Numbers in flight with reliable frames, oldest first; some may have landed since.
+    guarded: VecDeque<u64>,
 }
 
 impl Fresh {
     pub(super) const fn new() -> Self {
         Self {
-            open: BitRing::new(),
-            flying: BitRing::new(),
             flying_count: 0,
             base: 0,
             records: VecDeque::new(),
@@ -117,9 +114,9 @@ impl Fresh {
         let fate = if eliciting { Fate::Flying } else { Fate::Quiet };
         let until = shared.late_until(now);
         self.records.push_back(Record { sent_at: now, until, tag, head, bytes, fate });
-        self.open.insert(number);
+        shared.numbers.open(number);
         if eliciting {
-            self.flying.insert(number);
+            shared.numbers.fly(number);
             self.flying_count += 1;
             let rtt = shared.rtt.smoothed_ns();
             shared.congestion.on_sent(now, u64::from(bytes), paced, rtt);
@@ -132,7 +129,7 @@ impl Fresh {
         if number < self.acked_next {
             self.acknowledge(now, number, shared);
         }
-        self.trim_guarded();
+        self.trim_guarded(shared);
     }
 
     fn record(&self, number: u64) -> Option<&Record> {
@@ -158,7 +155,7 @@ impl Fresh {
             if low + 63 < self.base {
                 continue;
             }
-            let mut newly = claimed & within(low, self.base, next) & self.open.run(low);
+            let mut newly = claimed & within(low, self.base, next) & shared.numbers.open_run(low);
             while newly != 0 {
                 let number = low + u64::from(newly.trailing_zeros());
                 newly &= newly - 1;
@@ -168,7 +165,7 @@ impl Fresh {
             }
         }
         if (self.base..next).contains(&ack.largest)
-            && self.open.contains(ack.largest)
+            && shared.numbers.is_open(ack.largest)
             && let Some(tag) = self.acknowledge(now, ack.largest, shared)
         {
             on_acked(ack.largest, tag);
@@ -179,7 +176,7 @@ impl Fresh {
         }
         self.detect_losses(now, shared);
         self.retire(now, shared);
-        self.trim_guarded();
+        self.trim_guarded(shared);
     }
 
     /// The largest number tells the round trip when this is its first ack; numbers are unique, so
@@ -197,8 +194,7 @@ impl Fresh {
 
     /// Marks a packet as acknowledged; returns its tag.
     fn acknowledge(&mut self, now: Timestamp, number: u64, shared: &mut Shared) -> Option<u32> {
-        self.open.remove(number);
-        self.flying.remove(number);
+        shared.numbers.close(number);
         let record = self.record_mut(number)?;
         let Record { fate, head, tag, bytes, sent_at, .. } = *record;
         let was_flying = u32::from(fate == Fate::Flying);
@@ -236,7 +232,7 @@ impl Fresh {
 
     /// Gives a packet in flight up: its frames leave again, a late ack still counts.
     fn give_up(&mut self, now: Timestamp, number: u64, why: Why, shared: &mut Shared) {
-        self.flying.remove(number);
+        shared.numbers.land(number);
         let Some(record) = self.record_mut(number) else {
             return;
         };
@@ -264,6 +260,9 @@ impl Fresh {
     /// Gives up what acknowledged packets overtook, by number or by time.
     fn detect_losses(&mut self, now: Timestamp, shared: &mut Shared) {
         self.loss_at = Timestamp::NEVER;
+        if self.flying_count == 0 {
+            return;
+        }
         let Some(largest) = self.acked_next.checked_sub(1) else {
             return;
         };
@@ -271,7 +270,7 @@ impl Fresh {
         let patience = shared.overtaken();
         let mut low = self.base;
         while low < end {
-            let mut run = self.flying.run(low) & within(low, low, end);
+            let mut run = shared.numbers.flying_run(low) & within(low, low, end);
             while run != 0 {
                 let number = low + u64::from(run.trailing_zeros());
                 run &= run - 1;
@@ -313,12 +312,12 @@ impl Fresh {
             shared.frames.release(record.head);
             self.base += 1;
         }
-        self.open.remove(number);
+        shared.numbers.close(number);
     }
 
-    fn trim_guarded(&mut self) {
+    fn trim_guarded(&mut self, shared: &Shared) {
         while let Some(number) = self.guarded.front() {
-            if *number >= self.base && self.flying.contains(*number) {
+            if *number >= self.base && shared.numbers.is_flying(*number) {
                 return;
             }
             self.guarded.pop_front();
@@ -338,14 +337,14 @@ impl Fresh {
     pub(super) fn handle_timeout(&mut self, now: Timestamp, shared: &mut Shared) {
         if self.loss_at <= now {
             self.detect_losses(now, shared);
-            self.trim_guarded();
+            self.trim_guarded(shared);
         }
         if self.resend_at(shared) <= now {
             while self.resend_at(shared) <= now
                 && let Some(number) = self.guarded.pop_front()
             {
                 self.give_up(now, number, Why::Silence, shared);
-                self.trim_guarded();
+                self.trim_guarded(shared);
             }
             shared.stats.timeouts += 1;
             shared.lengthen_backoff();
@@ -353,7 +352,17 @@ impl Fresh {
             shared.outbox.on_timeout(shared.backoff_level);
         }
         self.retire(now, shared);
-        self.trim_guarded();
+        self.trim_guarded(shared);
+    }
+
+    /// Wishes for the oldest and the newest record and the place of the next.
+    pub(super) fn prefetch_records(&self) {
+        if let Some(front) = self.records.front() {
+            prefetch::value(front);
+        }
+        if let Some(back) = self.records.back() {
+            prefetch::bytes(core::ptr::from_ref(back).cast(), 2 * size_of::<Record>());
+        }
     }
 
     /// Whether a packet with reliable frames is in flight.

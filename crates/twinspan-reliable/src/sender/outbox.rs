@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::prefetch;
+
 use super::levels::Levels;
 use super::store::{Key, Message, Queue, Store};
 use crate::bits::DoneSet;
@@ -63,29 +65,30 @@ impl ParkedOutbox {
     }
 }
 
-/// See the module.
+/// See the module. What tells that there is nothing to do comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Outbox {
-    store: Store,
-    channels: Vec<TxChannel>,
-    resend: VecDeque<Key>,
-    control: Queue,
+    /// Reliable messages that are not done: of the control stream, and others with their bytes.
+    control_messages: u32,
+    messages: u32,
     loose: Queue,
-    levels: Levels,
+    in_flight: u32,
     /// A loose message whose last frame was lent out; its slot is freed by the next change.
     spent: Option<Key>,
     /// Lost frames that wait: of the control stream, and others.
     lost_control: u32,
     lost_other: u32,
-    in_flight: u32,
-    credit_used: u64,
-    credit_total: u64,
-    /// Reliable messages that are not done: of the control stream, and others with their bytes.
-    control_messages: u32,
-    messages: u32,
     bytes: usize,
     loose_bytes: usize,
+    credit_used: u64,
+    credit_total: u64,
     dead: bool,
+    store: Store,
+    channels: Vec<TxChannel>,
+    resend: VecDeque<Key>,
+    control: Queue,
+    levels: Levels,
     limits: Limits,
 }
 
@@ -141,6 +144,16 @@ impl Outbox {
 
     pub(crate) const fn unacknowledged(&self) -> usize {
         (self.messages + self.control_messages) as usize
+    }
+
+    /// Whether there is no message, so that nothing can leave before the next one is queued.
+    pub(crate) const fn is_vacant(&self) -> bool {
+        self.messages == 0 && self.control_messages == 0 && self.loose.is_empty()
+    }
+
+    /// Wishes for what tells that there is nothing to do.
+    pub(crate) fn prefetch(&self) {
+        prefetch::bytes(core::ptr::from_ref(self).cast(), prefetch::LINE_BYTES);
     }
 
     /// Whether nothing waits and nothing is in flight.

@@ -1,26 +1,36 @@
 //! Which packet numbers were sent: what an ack is held against.
 
-use crate::bits::{BitRing, SPAN};
+use crate::bits::{BitRings, SPAN};
 use crate::{Ack, AckError};
 
-/// The last 1,024 packet numbers and which of them were used; skipped ones were not.
+/// Set of the numbers that were sent.
+const SENT: usize = 0;
+/// Set of the numbers that are open to an ack.
+const OPEN: usize = 1;
+/// Set of the numbers that are in flight.
+const FLYING: usize = 2;
+
+/// The last 1,024 packet numbers and which of them were used; skipped ones were not. Where every
+/// packet has its own number, [`Fresh`](super::fresh::Fresh) notes here too which are open to an ack
+/// and which are in flight.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct SentNumbers {
     /// One past the largest number sent; 0 before the first.
     next: u64,
     /// Below this nothing is known: it was forgotten when the sender was parked.
     known_from: u64,
-    sent: BitRing,
+    rings: BitRings<3>,
 }
 
 impl SentNumbers {
     pub(crate) const fn new() -> Self {
-        Self { next: 0, known_from: 0, sent: BitRing::new() }
+        Self { next: 0, known_from: 0, rings: BitRings::new() }
     }
 
     /// Numbers below `next` were sent, as far as anybody still cares.
     pub(crate) const fn resumed(next: u64) -> Self {
-        Self { next, known_from: next, sent: BitRing::new() }
+        Self { next, known_from: next, rings: BitRings::new() }
     }
 
     pub(crate) const fn next(&self) -> u64 {
@@ -36,17 +46,63 @@ impl SentNumbers {
     /// Notes that `number`, at least [`SentNumbers::next`], was sent and all between were skipped.
     pub(crate) fn advance(&mut self, number: u64) {
         if number - self.next >= SPAN {
-            self.sent.clear();
+            self.rings.clear(SENT);
         } else {
-            (self.next..number).for_each(|skipped| self.sent.remove(skipped));
+            (self.next..number).for_each(|skipped| self.rings.remove(SENT, skipped));
         }
-        self.sent.insert(number);
+        self.rings.insert(SENT, number);
         self.next = number + 1;
+    }
+
+    /// An ack of the number is of interest from now on.
+    pub(crate) fn open(&mut self, number: u64) {
+        self.rings.insert(OPEN, number);
+    }
+
+    /// The number is in flight.
+    pub(crate) fn fly(&mut self, number: u64) {
+        self.rings.insert(FLYING, number);
+    }
+
+    /// The number is no longer in flight.
+    pub(crate) fn land(&mut self, number: u64) {
+        self.rings.remove(FLYING, number);
+    }
+
+    /// An ack of the number is of no more interest, and it is not in flight.
+    pub(crate) fn close(&mut self, number: u64) {
+        self.rings.remove(OPEN, number);
+        self.rings.remove(FLYING, number);
+    }
+
+    /// Whether the number is open to an ack.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.rings.contains(OPEN, number)
+    }
+
+    /// Whether the number is in flight.
+    pub(crate) fn is_flying(&self, number: u64) -> bool {
+        self.rings.contains(FLYING, number)
+    }
+
+    /// Those of the 64 numbers from `low` up that are open to an ack.
+    pub(crate) fn open_run(&self, low: u64) -> u64 {
+        self.rings.run(OPEN, low)
+    }
+
+    /// Those of the 64 numbers from `low` up that are in flight.
+    pub(crate) fn flying_run(&self, low: u64) -> u64 {
+        self.rings.run(FLYING, low)
+    }
+
+    /// Wishes for what is known of the numbers around `number`.
+    pub(crate) fn prefetch(&self, number: u64) {
+        self.rings.prefetch(number);
     }
 
     /// Whether the number was sent, as far as is still known.
     pub(crate) fn was_sent(&self, number: u64) -> bool {
-        number < self.next && (number < self.floor() || self.sent.contains(number))
+        number < self.next && (number < self.floor() || self.rings.contains(SENT, number))
     }
 
     /// Whether an ack names only numbers that were sent.
@@ -62,7 +118,7 @@ impl SentNumbers {
         }
         for (low, claimed) in runs(ack) {
             let known = within(low, self.floor(), self.next);
-            let unsent = claimed & known & !self.sent.run(low);
+            let unsent = claimed & known & !self.rings.run(SENT, low);
             if unsent != 0 {
                 let number = low + u64::from(unsent.trailing_zeros());
                 return Err(AckError::NeverSent { number });
@@ -88,7 +144,8 @@ fn reaches_below_zero(ack: &Ack) -> bool {
 /// of each in bit 0. Runs without a bit are left out.
 pub(crate) fn runs(ack: &Ack) -> impl Iterator<Item = (u64, u64)> + use<> {
     let Ack { largest, bits, .. } = *ack;
-    (0..bits.len()).rev().filter_map(move |index| {
+    let used = bits.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+    (0..used).rev().filter_map(move |index| {
         let word = *bits.get(index).filter(|word| **word != 0)?;
         let high = largest.checked_sub(1 + 64 * index as u64)?;
         // Bit 0 of the word is the highest number.

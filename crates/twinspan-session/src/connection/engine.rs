@@ -1,6 +1,7 @@
 //! The reliability engine of a connection, and the little that is kept of it while there is nothing
 //! for it to do: most of the sessions of a large server are idle at any moment.
 
+use core::mem::offset_of;
 use core::time::Duration;
 
 use twinspan_core::prefetch;
@@ -17,24 +18,25 @@ use crate::stats::{FlowStats, PathStats};
 /// rates never is, short enough that a keep-alive does not keep it.
 pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
 
-/// Both halves of the engine.
+/// Both halves of the engine. What every packet touches comes first.
+#[repr(C)]
 pub(super) struct Engine {
-    pub(super) sender: Sender,
-    pub(super) receiver: Receiver,
     /// When it was last asked to do anything.
     used_at: Timestamp,
     /// New credit for the peer that found no place in the queue yet.
     credit: Option<u64>,
-    /// Answers to challenges of our path.
-    pub(super) responses: Responses,
-    /// Whether it was used for more than keep-alives since it was parked.
-    pub(super) in_use: bool,
-    /// For messages of the bulk stream.
-    pub(super) scratch: Scratch,
     /// Until when queued messages may wait for others; never while none does.
     pub(super) flush_at: Timestamp,
     /// Bytes of those.
     pub(super) unflushed: usize,
+    /// Whether it was used for more than keep-alives since it was parked.
+    pub(super) in_use: bool,
+    /// Answers to challenges of our path.
+    pub(super) responses: Responses,
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    /// For messages of the bulk stream.
+    pub(super) scratch: Scratch,
 }
 
 impl Engine {
@@ -84,6 +86,7 @@ struct Parked {
 }
 
 /// The engine, at work or parked.
+#[repr(C)]
 pub(super) struct Desk {
     engine: Option<Box<Engine>>,
     /// Out of date while there is an engine.
@@ -126,10 +129,12 @@ impl Desk {
         engine
     }
 
-    /// Wishes for the engine, when it is at work.
-    pub(super) fn prefetch(&self) {
+    /// Wishes for what packets around `number` touch of the engine, when it is at work.
+    pub(super) fn prefetch(&self, number: u64) {
         if let Some(engine) = self.engine.as_deref() {
-            prefetch::value(engine);
+            prefetch::bytes(core::ptr::from_ref(engine).cast(), offset_of!(Engine, sender));
+            engine.sender.prefetch(number);
+            engine.receiver.prefetch();
         }
     }
 
