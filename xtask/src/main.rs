@@ -6,6 +6,7 @@ mod docs;
 mod hygiene;
 mod json;
 mod layers;
+mod lludp;
 mod metadata;
 mod names;
 mod paths;
@@ -21,12 +22,23 @@ use std::process::ExitCode;
 use metadata::Metadata;
 use tree::Tree;
 
-const USAGE: &str = "usage: cargo xtask check   the rules of CONTRIBUTING.md over the whole tree";
+const USAGE: &str = "usage: cargo xtask check   the rules of CONTRIBUTING.md over the whole tree
+       cargo xtask lludp   makes crates/twinspan-lludp/src/messages from messages.txt there";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["check"] => check(),
+        ["lludp"] => match lludp::generate(&root()) {
+            Ok(files) => {
+                println!("xtask lludp: {files} files");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("xtask lludp: {error}");
+                ExitCode::FAILURE
+            }
+        },
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -59,6 +71,7 @@ fn check() -> ExitCode {
     findings.extend(names::check(&tree));
     findings.extend(names::check_table(&tree));
     findings.extend(hygiene::check(&tree));
+    findings.extend(lludp::check(&tree));
     findings.extend(docs::check(&tree));
     findings.sort();
     for finding in &findings {

@@ -21,6 +21,7 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
         twinspan_reliable::fuzz::TARGETS,
         twinspan_world::fuzz::TARGETS,
         twinspan_messages::fuzz::TARGETS,
+        twinspan_lludp::fuzz::TARGETS,
         twinspan_admission::fuzz::TARGETS,
         twinspan_record::fuzz::TARGETS,
         RELAY,

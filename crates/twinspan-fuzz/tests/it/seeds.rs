@@ -23,6 +23,8 @@ use twinspan_world::{
     Prediction, StateHeader, StatePlan, Subscriptions, World, WorldConfig,
 };
 
+mod lludp;
+
 /// The seeds of one target; none for a target that this file does not know.
 pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
@@ -38,6 +40,9 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "admission-rules" => rules(),
         "record-file" => records(),
         "relay-frame" => trunk(),
+        "lludp-frame" => lludp::packets(),
+        "lludp-zero" => lludp::payloads(),
+        "lludp-message" => lludp::messages(),
         _ => Vec::new(),
     }
 }

@@ -1,0 +1,8 @@
+//! Messages as a user has them: the captured login, random instances of each.
+
+#[cfg(test)]
+mod login;
+#[cfg(test)]
+mod messages;
+#[cfg(test)]
+mod random;
