@@ -45,6 +45,8 @@ pub struct Baselines {
     pub(crate) has_context: bool,
     /// The tick of the last digest.
     pub(crate) digest_at: u32,
+    /// The tick of the last word about far regions.
+    pub(crate) far_at: u32,
     /// Where the round through crowds goes on: a cell and the lowest id.
     pub(crate) sweep: (CellId, u32),
     /// Of the cells of `mask`, row by row.
@@ -67,6 +69,7 @@ impl Baselines {
             count: 0,
             has_context: false,
             digest_at: 0,
+            far_at: 0,
             sweep: (CellId { x: 0, z: 0 }, 0),
             entries: [NOTHING; WINDOW_CELLS],
         }

@@ -4,6 +4,7 @@
 use crate::bits::BitWriter;
 use crate::content::{Content, id_bits, slip_bits};
 use crate::encode::{CellEncodings, RECORD_BYTES_MAX, WHOLE_BITS_MAX};
+use crate::far::FAR_BYTES_MAX;
 use crate::grid::CellId;
 use crate::header::push_varint;
 use crate::id::EntityId;
@@ -24,6 +25,8 @@ pub(crate) const SECTION_NEAR: u8 = 1;
 pub(crate) const SECTION_PRIVATE: u8 = 2;
 /// All entities of one cell whose ids lie in one span.
 pub(crate) const SECTION_SPAN: u8 = 3;
+/// How many are in each region around.
+pub(crate) const SECTION_FAR: u8 = 4;
 /// Bits of a cell's place in the window.
 pub(crate) const WINDOW_BITS: u32 = 6;
 const _: () = assert!(WINDOW_CELLS <= 1 << WINDOW_BITS);
@@ -31,6 +34,7 @@ const _: () = assert!(WINDOW_CELLS <= 1 << WINDOW_BITS);
 /// Two fit a packet.
 const PAYLOAD_BYTES_MAX: usize = 490;
 const _: () = assert!(PAYLOAD_BYTES_MAX + SECTION_HEAD_BYTES <= RECORD_BYTES_MAX);
+const _: () = assert!(FAR_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 /// Cell, first id, last id.
 const SPAN_HEAD_BYTES: usize = 1 + 4 + 4;
 /// A teammate counts as if it were so much nearer, squared.
@@ -124,6 +128,20 @@ impl Crowd {
 
     pub(crate) const fn left_out(&self) -> usize {
         self.left_out
+    }
+
+    /// Makes the section about the regions around the player; nothing when it takes more than `left`
+    /// bytes. Returns what it takes.
+    pub(crate) fn put_far(&mut self, input: &mut PlanInput<'_>, left: usize) -> usize {
+        let start = self.bytes.len();
+        let (own, reach) = (input.subscriptions.own_cell(), input.subscriptions.far_reach());
+        input.encodings.put_far(input.world, own, reach, &mut self.bytes);
+        if self.bytes.len() - start + SECTION_HEAD_BYTES > left {
+            self.bytes.truncate(start);
+            return 0;
+        }
+        input.baselines.far_at = input.header.tick;
+        self.close(SECTION_FAR, start)
     }
 
     /// Makes the sections of a state whose records took `used` bytes.

@@ -9,7 +9,8 @@ mod scribe;
 use crate::bits::BitWriter;
 use crate::content::{Content, PATH_TICKS_MAX, POSITION_ERROR, id_bits, is_slip, slip_bits};
 use crate::entity::{EntityState, Flags, HEALTH_FULL, Kind, Velocity};
-use crate::grid::{Grid, NO_CELL};
+use crate::far::FarRegions;
+use crate::grid::{CellId, Grid, NO_CELL};
 use crate::id::EntityId;
 use crate::movement::{Body, TICK_SECONDS};
 use crate::roam;
@@ -202,6 +203,7 @@ pub struct CellEncodings {
     digests: Vec<(u32, u32)>,
     arena: Vec<u8>,
     arena_max: usize,
+    far: FarRegions,
     refused: u64,
 }
 
@@ -228,8 +230,14 @@ impl CellEncodings {
             members: vec![[NOBODY; 2]; numbers],
             arena: Vec::with_capacity(arena_max),
             arena_max,
+            far: FarRegions::new(entities),
             refused: 0,
         }
+    }
+
+    /// Appends what is said of the regions around the cell `own`.
+    pub(crate) fn put_far(&mut self, world: &World, own: CellId, reach: u8, out: &mut Vec<u8>) {
+        self.far.put(world, own, reach, out);
     }
 
     /// Follows `world` to its present tick: compares every entity with its path and forgets the

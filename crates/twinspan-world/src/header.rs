@@ -168,6 +168,11 @@ impl StateHeader {
         Self { ticks_per_state, ..self }
     }
 
+    /// The cell that the client's player is in.
+    pub(crate) const fn own_cell(&self) -> CellId {
+        CellId { x: self.base.x + WINDOW_HALF, z: self.base.z + WINDOW_HALF }
+    }
+
     /// The cells that the client sees, row by row.
     pub fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
         window_cells(self.base, self.mask)

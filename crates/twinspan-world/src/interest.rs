@@ -2,6 +2,7 @@
 
 use crate::TICK_HZ;
 use crate::entity::Position;
+use crate::far::FAR_REACH_MAX;
 use crate::grid::{CellId, Grid};
 
 /// Cells along one side of the window in which a client's cells lie.
@@ -23,6 +24,9 @@ pub struct InterestConfig {
     /// How many states pass from one word about a cell to the next, by its distance from the
     /// player's cell in cells, 0 to 3; at least 1 and at most [`RATE_STATES_MAX`].
     pub rates: [u8; 4],
+    /// How many regions of 4 by 4 cells to each side of its own a client is told of once a second,
+    /// how many are there and where on the whole; 0 for none, [`FAR_REACH_MAX`] at most.
+    pub far_reach: u8,
 }
 
 /// The most that [`InterestConfig::rates`] can be.
@@ -30,7 +34,13 @@ pub const RATE_STATES_MAX: u8 = 20;
 
 impl Default for InterestConfig {
     fn default() -> Self {
-        Self { enter: 32.0, leave: 48.0, dwell_ticks: TICK_HZ / 2, rates: [1, 1, 2, 5] }
+        Self {
+            enter: 32.0,
+            leave: 48.0,
+            dwell_ticks: TICK_HZ / 2,
+            rates: [1, 1, 2, 5],
+            far_reach: 2,
+        }
     }
 }
 
@@ -51,6 +61,9 @@ impl InterestConfig {
         }
         if !self.rates.iter().all(|rate| (1..=RATE_STATES_MAX).contains(rate)) {
             return Err(InterestError::Rates { rates: self.rates });
+        }
+        if self.far_reach > FAR_REACH_MAX {
+            return Err(InterestError::FarReach { far_reach: self.far_reach });
         }
         Ok(())
     }
@@ -73,6 +86,12 @@ pub enum InterestError {
     Rates {
         /// What was asked for.
         rates: [u8; 4],
+    },
+    /// More of the world than anybody is told of.
+    #[error("far reach of {far_reach} regions: choose 0 to {FAR_REACH_MAX}")]
+    FarReach {
+        /// What was asked for.
+        far_reach: u8,
     },
     /// The window of cells is smaller than the radius.
     #[error("leave radius {leave} m: choose at most {reach} m, or larger cells")]
@@ -188,6 +207,16 @@ impl Subscriptions {
     /// How often each ring of cells is told.
     pub(crate) const fn rates(&self) -> Rates {
         Rates(self.config.rates)
+    }
+
+    /// How many regions to each side the client is told of.
+    pub(crate) const fn far_reach(&self) -> u8 {
+        self.config.far_reach
+    }
+
+    /// The cell that the player is in.
+    pub(crate) const fn own_cell(&self) -> CellId {
+        CellId { x: self.base.x + WINDOW_HALF, z: self.base.z + WINDOW_HALF }
     }
 
     /// The subscribed cells, row by row.

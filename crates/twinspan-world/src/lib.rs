@@ -62,6 +62,7 @@ mod crowd;
 mod encode;
 mod entity;
 pub mod event;
+mod far;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod grid;
@@ -89,6 +90,7 @@ pub use crowd::{NEAR_MAX, NEAR_METRES, PRIVATE_MAX};
 pub use encode::{CellEncodings, KEYFRAME_TICKS, MEMBERS_MAX, RECORD_BYTES_MAX};
 pub use entity::{EntityState, Flags, HEALTH_FULL, Kind, Position, Velocity, wrap_degrees};
 pub use event::{ActionRefused, EffectApplied};
+pub use far::{FAR_REACH_MAX, FAR_TICKS, FarRegion, REGION_CELLS};
 pub use grid::{CellId, Grid};
 pub use header::{
     Digest, OwnState, STATE_HEADER_BYTES_MAX, StateHeader, TICKS_PER_STATE, TICKS_PER_STATE_MAX,

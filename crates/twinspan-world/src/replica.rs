@@ -6,6 +6,7 @@ mod view;
 
 use crate::content::Content;
 use crate::entity::EntityState;
+use crate::far::{FarRegion, FarView};
 use crate::grid::CellId;
 use crate::header::{Context, OwnState, StateHeader, TICKS_PER_STATE};
 use crate::id::EntityId;
@@ -36,6 +37,7 @@ pub struct Replica {
     fresh: Vec<Entry>,
     coverage: Coverage,
     views: Views,
+    far: FarView,
     scratch: Scratch,
     context: Option<Context>,
     /// The header with the newest tick.
@@ -159,6 +161,10 @@ impl Replica {
         }
         if header.part == 0 {
             self.end_private(header.tick, scratch.has_private);
+        }
+        if let Some(far) = &scratch.far {
+            let regions = scratch.regions.get(far.clone()).unwrap_or_default();
+            told |= self.far.take(header.tick, regions);
         }
         self.check_digest(header);
         told
@@ -395,6 +401,22 @@ impl Replica {
     /// one that was not told whole yet.
     pub fn cells_with_ticks(&self) -> impl Iterator<Item = (CellId, Option<u32>)> {
         self.cells().map(|cell| (cell, self.coverage.told_at(cell)))
+    }
+
+    /// The world around at a glance: the regions in which anybody is whom all may see, row by row, as
+    /// told about once a second. Who draws a crowd far away draws those with
+    /// [`cells_seen`](FarRegion::cells_seen) 0.
+    pub fn far(&self) -> impl Iterator<Item = FarRegion> {
+        let newest = self.newest.as_ref();
+        let (cell_m, window) = newest.map_or((0, (CellId::default(), 0)), |newest| {
+            (newest.cell_m, (newest.base, newest.mask))
+        });
+        self.far.regions(cell_m, window)
+    }
+
+    /// The tick of the state that told of them; `None` before the first.
+    pub const fn far_tick(&self) -> Option<u32> {
+        self.far.tick()
     }
 
     /// Whether the newest word about every cell in sight has come, so that the replica is the

@@ -5,6 +5,7 @@ use twinspan_core::bytes::{NoRoom, ReadError, Writer};
 use crate::baselines::{Baselines, STATE_PARTS_MAX};
 use crate::crowd::{Crowd, Section};
 use crate::encode::{CellEncodings, CellState, RECORD_BYTES_MAX, Span, Variant};
+use crate::far::{FAR_BYTES_MAX, FAR_OVERDUE_TICKS, FAR_TICKS};
 use crate::header::{Digest, STATE_HEADER_BYTES_MAX, StateHeader, Status, Statuses};
 use crate::interest::{Subscriptions, WINDOW_CELLS, cell_at};
 use crate::world::World;
@@ -109,6 +110,9 @@ pub enum StateError {
         /// The number.
         number: u8,
     },
+    /// What is said of far regions fits no square of them.
+    #[error("far regions are malformed")]
+    Far,
     /// A record or section holds too many entities.
     #[error("record of {count} entities is too long")]
     Count {
@@ -244,9 +248,21 @@ impl StatePlan {
             let further = budget / (self.room - STATE_HEADER_BYTES_MAX);
             input.budget = budget.saturating_sub(further * STATE_HEADER_BYTES_MAX);
         }
-        let used = self.choose(&mut input, &mut digest);
+        let far_wait = input.header.tick.wrapping_sub(input.baselines.far_at);
+        let is_far_due = input.subscriptions.far_reach() > 0 && far_wait >= FAR_TICKS;
+        let before_far = input.budget;
+        if is_far_due && far_wait >= FAR_OVERDUE_TICKS {
+            // The budget is small, and it waited for long.
+            input.budget = input.budget.saturating_sub(FAR_BYTES_MAX + SECTION_HEAD_BYTES);
+        }
+        let mut used = self.choose(&mut input, &mut digest);
+        input.budget = before_far;
         input.header.digest = Some(digest).filter(|digest| digest.cells != 0);
-        if used <= self.room && self.crowd.is_empty() && !input.world.has_rules() {
+        if is_far_due {
+            used += self.crowd.put_far(&mut input, before_far.saturating_sub(used));
+        }
+        let is_single = self.crowd.is_empty() && self.crowd.sections().is_empty();
+        if used <= self.room && is_single && !input.world.has_rules() {
             return self.write_single(&mut input);
         }
         self.crowd.fill(&mut input, used);

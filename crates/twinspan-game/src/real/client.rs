@@ -15,7 +15,7 @@ use twinspan_provider::{
 };
 use twinspan_reliable::{Channel, Delivery, SendError as QueueError};
 use twinspan_session::{CloseReason, ConnectToken, Endpoint, SendError};
-use twinspan_world::{EntityId, EntityState};
+use twinspan_world::{EntityId, EntityState, FarRegion};
 
 use super::measured_suite;
 use super::server::lock;
@@ -63,6 +63,8 @@ pub struct View {
     pub own: Option<EntityId>,
     /// All entities in sight, the player's own among them, by id.
     pub entities: Vec<EntityState>,
+    /// How many are in the regions around, sight included; told about once a second.
+    pub far: Vec<FarRegion>,
     /// The tick of the newest state.
     pub tick: u32,
     /// Why the session ended, once it has.
@@ -368,6 +370,8 @@ impl Tap {
         view.closed = self.client.closed();
         view.entities.clear();
         view.entities.extend(self.client.replica().entities());
+        view.far.clear();
+        view.far.extend(self.client.replica().far());
         self.shared.changed.notify_all();
     }
 }

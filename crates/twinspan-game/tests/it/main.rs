@@ -7,6 +7,8 @@ mod datagrams;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod far;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod hostile;

@@ -9,8 +9,9 @@ use super::view::{Member, Views};
 use super::{ReplicaError, window_contains};
 use crate::bits::BitReader;
 use crate::content::{Content, read_id};
-use crate::crowd::{SECTION_NEAR, SECTION_PRIVATE, SECTION_SPAN, WINDOW_BITS};
+use crate::crowd::{SECTION_FAR, SECTION_NEAR, SECTION_PRIVATE, SECTION_SPAN, WINDOW_BITS};
 use crate::encode::{COUNT_BITS, FORM_BITS, FORM_DELTA, FORM_ESTABLISH, FORM_FULL};
+use crate::far;
 use crate::grid::CellId;
 use crate::header::{Context, StateHeader, Status, Statuses};
 use crate::id::EntityId;
@@ -58,6 +59,9 @@ pub(super) struct Scratch {
     /// Records whose keyframe is not there.
     pub(super) unreadable: u64,
     pub(super) has_private: bool,
+    /// What is said of far regions, if anything is.
+    pub(super) far: Option<Range<usize>>,
+    pub(super) regions: Vec<far::Told>,
     ids: Vec<EntityId>,
 }
 
@@ -84,6 +88,8 @@ impl Scratch {
         self.members.clear();
         self.unreadable = 0;
         self.has_private = false;
+        self.far = None;
+        self.regions.clear();
         let scale = Scale {
             tick: header.tick,
             cell_m: header.cell_m,
@@ -285,8 +291,17 @@ impl Scratch {
         match kind {
             SECTION_NEAR | SECTION_PRIVATE => self.singles(kind, header, bytes, scale),
             SECTION_SPAN => self.span(header, bytes, scale),
+            SECTION_FAR => self.far(header, bytes),
             number => Err(StateError::Section { number }.into()),
         }
+    }
+
+    fn far(&mut self, header: &StateHeader, bytes: &[u8]) -> Result<(), ReplicaError> {
+        // One is enough; of several the last counts, and all are bounded by the message.
+        let from = self.regions.len();
+        far::read(bytes, header.own_cell(), &mut self.regions)?;
+        self.far = Some(from..self.regions.len());
+        Ok(())
     }
 
     fn singles(

@@ -14,7 +14,7 @@ use crate::feed::{Feed, Packet};
 
 /// Every cell in every state: what is shown can then be compared at one tick.
 const EVERY_STATE: InterestConfig =
-    InterestConfig { enter: 32.0, leave: 48.0, dwell_ticks: 30, rates: [1; 4] };
+    InterestConfig { enter: 32.0, leave: 48.0, dwell_ticks: 30, rates: [1; 4], far_reach: 2 };
 
 /// The entities of one tick, each with its cell.
 type Moment = BTreeMap<EntityId, (EntityState, CellId)>;
@@ -107,13 +107,15 @@ impl Server {
             assert_alike(&shown, real, tick);
         }
         for (cell, told) in replica.cells_with_ticks() {
-            let Some(moment) = told.map(|tick| &self.moments[&tick]) else { continue };
-            let here = moment.iter().filter(|(_, (_, at))| *at == cell);
-            // Of a crowd, spans are told at different ticks.
-            if here.clone().count() > MEMBERS_MAX {
+            let Some(told_at) = told else { continue };
+            let since = || self.moments.range(told_at..).map(|(_, moment)| moment);
+            let count = |moment: &Moment| moment.values().filter(|(_, at)| *at == cell).count();
+            // Of a crowd, or of what is nearly one and whose record is too long, spans are told at
+            // different ticks.
+            if since().map(count).max() > Some(MEMBERS_MAX * 3 / 4) {
                 continue;
             }
-            for (id, _) in here {
+            for (id, _) in since().take(1).flatten().filter(|(_, (_, at))| *at == cell) {
                 let is_shown = replica.get(*id).is_some();
                 // Or a newer word put it where this client does not see.
                 let left = replica.cells_with_ticks().any(|(_, newer)| newer > told);
