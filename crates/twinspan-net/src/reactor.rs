@@ -49,6 +49,8 @@ pub(crate) struct Reactor {
     batches_left: Cell<u32>,
     /// Until when a socket lets its datagrams gather.
     hold_until: Cell<Timestamp>,
+    /// How often the thread may have slept.
+    sleeps: Cell<u64>,
 }
 
 impl Reactor {
@@ -71,6 +73,11 @@ impl Reactor {
     /// Lets the thread sleep until `until`, or its next deadline, whatever arrives meanwhile.
     pub(crate) fn hold(&self, until: Timestamp) {
         self.hold_until.set(self.hold_until.get().max(until));
+    }
+
+    /// Changes whenever the thread may have slept.
+    pub(crate) const fn sleeps(&self) -> u64 {
+        self.sleeps.get()
     }
 
     /// Sleeps while a socket lets datagrams gather; false when none does.
@@ -116,10 +123,15 @@ impl Reactor {
     /// Waits until something happens, or only looks when tasks are ready, then queues the tasks that
     /// it concerns.
     fn wait(&self) {
-        let timeout = if self.tasks.ready_len() > 0 || self.slept() {
+        let timeout = if self.tasks.ready_len() > 0 {
             Some(std::time::Duration::ZERO)
         } else {
-            self.timers.borrow().next().map(|at| at.since(self.now()))
+            self.sleeps.set(self.sleeps.get() + 1);
+            if self.slept() {
+                Some(std::time::Duration::ZERO)
+            } else {
+                self.timers.borrow().next().map(|at| at.since(self.now()))
+            }
         };
         let rang = self.sources.wait(timeout);
         assert!(rang.is_ok(), "the reactor's own epoll set failed: {rang:?}");
@@ -184,6 +196,7 @@ impl ReactorEnv {
                 running: Cell::new(false),
                 batches_left: Cell::new(BATCHES_PER_TURN),
                 hold_until: Cell::new(Timestamp::START),
+                sleeps: Cell::new(0),
             }),
         })
     }

@@ -35,8 +35,10 @@ pub struct BatchUdp {
     /// Wakes the reader when the pool may have a buffer again, or when enough may have gathered.
     retry: ReactorTimer,
     gather: Duration,
-    /// Until when nothing is received, so that datagrams gather.
+    /// Until when the thread is not woken to receive, so that datagrams gather.
     hold_until: Timestamp,
+    /// [`Reactor::sleeps`] when that was decided.
+    held_in: u64,
 }
 
 impl BatchUdp {
@@ -70,7 +72,7 @@ impl BatchUdp {
         let gather = options.gather.min(GATHER_MAX);
         port.report_mut().gather = gather;
         let retry = ReactorTimer::new(Rc::clone(&reactor));
-        Ok(Self { port, source, room, reactor, retry, gather, hold_until: Timestamp::START })
+        Ok(Self { port, source, room, reactor, retry, gather, hold_until: Timestamp::START, held_in: 0 })
     }
 
     /// One receive call for at most `room` datagrams.
@@ -84,9 +86,14 @@ impl BatchUdp {
         Ok(took)
     }
 
-    /// Whether datagrams are still let gather; then `cx` is woken when they no longer are.
+    /// Whether datagrams are still let gather; then `cx` is woken when they no longer are. What
+    /// gathering saves is the waking: a thread that slept and is awake for any reason takes them.
     fn holds(&mut self, cx: &mut Context<'_>) -> bool {
         if self.gather.is_zero() || self.hold_until <= self.reactor.now() {
+            return false;
+        }
+        if self.held_in != self.reactor.sleeps() {
+            self.retry.set(None);
             return false;
         }
         self.retry.set(Some(self.hold_until));
@@ -138,6 +145,7 @@ impl UdpSocket for BatchUdp {
         if count > 0 {
             if !self.gather.is_zero() && !self.source.readable() {
                 self.hold_until = self.reactor.now().after(self.gather);
+                self.held_in = self.reactor.sleeps();
             }
             return Poll::Ready(Ok(count));
         }

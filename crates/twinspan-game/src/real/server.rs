@@ -137,9 +137,9 @@ impl ServerFigures {
     }
 }
 
-/// How long datagrams may gather before the server takes them: a thirtieth of a tick, for a tenth of the
-/// wake-ups.
-pub const GATHER: Duration = Duration::from_micros(500);
+/// How long datagrams may gather before the server takes them: a little more than the time from one
+/// slot of sends to the next, so that the thread wakes once for both.
+pub const GATHER: Duration = Duration::from_micros(1_100);
 
 /// What the thread tells once it stands.
 struct Started {

@@ -372,6 +372,36 @@ fn datagrams_gather_while_deadlines_are_met() {
     });
 }
 
+/// Gathering saves wake-ups and nothing else: who is woken by a deadline takes what is there.
+#[test]
+fn who_is_awake_anyway_takes_what_has_gathered() {
+    const GATHER: Duration = Duration::from_millis(5);
+    let env = env();
+    env.block_on(async {
+        let options = UdpOptions { gather: GATHER, ..UdpOptions::default() };
+        let mut socket = env.bind_udp(loopback(), &options).await.unwrap();
+        let sender = std::net::UdpSocket::bind(loopback()).unwrap();
+        let mut batch = DatagramBatch::new(64);
+        sender.send_to(b"first", socket.local_addr()).unwrap();
+        poll_fn(|cx| socket.poll_recv(cx, &mut batch)).await.unwrap();
+        sender.send_to(b"later", socket.local_addr()).unwrap();
+        let first = batch.pop().unwrap().at;
+        let mut timer = env.timer();
+        timer.set(Some(first.after(Duration::from_millis(1))));
+        let mut woken = false;
+        poll_fn(|cx| {
+            woken |= timer.poll_expired(cx).is_ready();
+            socket.poll_recv(cx, &mut batch)
+        })
+        .await
+        .unwrap();
+        assert!(woken, "it was not taken before the deadline");
+        // A machine that stood still for so long says nothing; then the next round tells.
+        let waited = batch.pop().unwrap().at.since(first);
+        assert!(waited < GATHER || env.now().since(first) >= GATHER, "{waited:?}");
+    });
+}
+
 /// More than one call receives comes without a pause: only an emptied queue lets gather.
 #[test]
 fn a_queue_is_emptied_before_datagrams_gather() {
