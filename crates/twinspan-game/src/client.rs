@@ -1,5 +1,6 @@
 //! The world's client as a machine: sends inputs on an open-loop schedule, keeps the replica.
 
+mod comeback;
 mod messages;
 
 use core::time::Duration;
@@ -78,6 +79,18 @@ pub enum Notice {
         actor: EntityId,
         /// The tick at which it ends.
         until_tick: u32,
+    },
+    /// The session was lost, and the client tries to come back while the server keeps its entity; what
+    /// was under way is lost, actions and their results among it. [`Notice::Resumed`] or
+    /// [`Notice::Closed`] follows.
+    Reconnecting {
+        /// Why it was lost.
+        reason: CloseReason,
+    },
+    /// The client is back, and begins anew with what it knows of the world.
+    Resumed {
+        /// The player's entity: the one that it had, where it was.
+        own: EntityId,
     },
     /// The server is about to end.
     Draining,
@@ -160,6 +173,9 @@ pub struct Client {
     notices_max: usize,
     samples: VecDeque<StateSample>,
     closed: Option<CloseReason>,
+    comes_back: bool,
+    /// Until when the client tries to come back; `None` while it is not away.
+    away_until: Option<Timestamp>,
     /// Typed messages of the application, if it has any.
     typed: Option<Typed>,
     stats: ClientStats,
@@ -221,6 +237,8 @@ impl Client {
             notices_max: config.notices_max.max(1),
             samples: VecDeque::new(),
             closed: None,
+            comes_back: config.comes_back,
+            away_until: None,
             typed: config.messages.map(Typed::new),
             stats: ClientStats::default(),
         }
@@ -408,11 +426,15 @@ impl Client {
             next_input_at: &mut self.next_input_at,
             phase: self.phase,
             last_result: &mut self.last_result,
-            closed: &mut self.closed,
+            away_until: &mut self.away_until,
+            ended: None,
             typed,
             stats,
         };
         work(session, &mut |event| inner.on_event(&event));
+        if let Some(reason) = inner.ended {
+            self.on_ended(now, reason);
+        }
     }
 
     /// Makes the inputs whose slots have come.
@@ -500,7 +522,9 @@ struct Listener<'a> {
     next_input_at: &'a mut Option<Timestamp>,
     phase: Duration,
     last_result: &'a mut u32,
-    closed: &'a mut Option<CloseReason>,
+    away_until: &'a mut Option<Timestamp>,
+    /// Why the session ended, if it did.
+    ended: Option<CloseReason>,
     typed: &'a mut Option<Typed>,
     stats: &'a mut ClientStats,
 }
@@ -524,7 +548,14 @@ impl Listener<'_> {
 
     fn on_event(&mut self, event: &SessionEvent<'_>) {
         match *event {
-            SessionEvent::Connected { cipher, .. } => self.notice(Notice::Connected { cipher }),
+            SessionEvent::Connected { cipher, .. } => {
+                if self.away_until.is_some() {
+                    // The server may be another run of itself, whose ticks are others.
+                    *self.replica = Replica::new();
+                    *self.prediction = Prediction::new();
+                }
+                self.notice(Notice::Connected { cipher });
+            }
             SessionEvent::Message { channel: STATE, bytes } => self.on_state(bytes),
             SessionEvent::Message { channel: EVENTS, bytes } => self.on_server_event(bytes),
             SessionEvent::Message { channel, bytes } => match self.typed.as_mut() {
@@ -533,10 +564,7 @@ impl Listener<'_> {
                 }
                 _ => self.stats.events_malformed += 1,
             },
-            SessionEvent::Closed { reason } => {
-                *self.closed = Some(reason);
-                self.notice(Notice::Closed { reason });
-            }
+            SessionEvent::Closed { reason } => self.ended = Some(reason),
             _ => {}
         }
     }
@@ -583,7 +611,10 @@ impl Listener<'_> {
             Ok(ServerEvent::Welcome { own, .. }) => {
                 *self.own = Some(own);
                 *self.next_input_at = Some(self.now.after(self.phase));
-                self.notice(Notice::Entered { own });
+                let is_back = self.away_until.take().is_some();
+                let notice =
+                    if is_back { Notice::Resumed { own } } else { Notice::Entered { own } };
+                self.notice(notice);
             }
             Ok(ServerEvent::ActionResult { action, outcome }) => {
                 if action != self.last_result.wrapping_add(1) {

@@ -99,6 +99,9 @@ pub struct ClientConfig {
     /// Inputs in one message, 1 to 8: the newest and the few before it, so that a lost message loses
     /// none.
     pub inputs_per_message: usize,
+    /// Whether a client whose session was lost comes back by itself while the server keeps its entity,
+    /// see [`Notice::Reconnecting`](crate::Notice::Reconnecting); else it has ended.
+    pub comes_back: bool,
 }
 
 impl Default for ClientConfig {
@@ -108,6 +111,7 @@ impl Default for ClientConfig {
             notices_max: 1_024,
             messages: None,
             inputs_per_message: INPUTS_PER_BUNDLE_MAX,
+            comes_back: true,
         }
     }
 }

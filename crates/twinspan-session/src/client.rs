@@ -30,6 +30,8 @@ use crate::stats::{ClientStats, DropCause, DropCounts};
 use crate::ticket::ResumeTicket;
 use crate::token::ConnectToken;
 
+mod comeback;
+
 /// HELLOs that are sent with one cookie before another is asked for.
 const HELLOS_PER_COOKIE: u32 = 4;
 /// Most of a wait that jitter adds to it.
@@ -124,12 +126,16 @@ pub struct ClientSession {
     macs: PublicMacs,
     nonce: [u8; 16],
     id: u32,
+    /// Somebody chose the id, who has to know it.
+    is_id_chosen: bool,
     backoff: Backoff,
     /// When the handshake must be over; `None` before it began.
     deadline: Option<Timestamp>,
     state: State,
     /// What the server gave for coming back.
     ticket: Option<ResumeTicket>,
+    /// The ticket with which this session is being set up, until the server was heard.
+    entering: Option<ResumeTicket>,
     /// The server's clock and ours at one moment.
     clocks: Option<(Timestamp, Timestamp)>,
     stats: ClientStats,
@@ -154,12 +160,7 @@ impl ClientSession {
         }
         let mut nonce = [0; 16];
         secrets.fill(&mut nonce);
-        let mut id = 0;
-        while id == 0 {
-            let mut bytes = [0; 4];
-            secrets.fill(&mut bytes);
-            id = u32::from_le_bytes(bytes);
-        }
+        let id = draw_id(secrets.as_mut());
         let mut new = Self {
             macs: PublicMacs::new(&token.server_key()),
             token: token.clone(),
@@ -168,6 +169,7 @@ impl ClientSession {
             jitter,
             nonce,
             id,
+            is_id_chosen: false,
             backoff: Backoff::new(
                 config.hello_interval,
                 config.hello_interval_max,
@@ -176,6 +178,7 @@ impl ClientSession {
             deadline: None,
             state: State::Closed { reason: CloseReason::Normal, told: false },
             ticket: None,
+            entering: None,
             clocks: None,
             stats: ClientStats::default(),
             common: Common::new(config, suites),
@@ -214,6 +217,7 @@ impl ClientSession {
     pub fn with_connection_id(mut self, id: u32) -> Self {
         if id != 0 && self.deadline.is_none() {
             self.id = id;
+            self.is_id_chosen = true;
             self.state = self.begin();
         }
         self
@@ -369,6 +373,7 @@ impl ClientSession {
         }
         let text = connected.connection.open(now, header, bytes)?;
         connected.confirm_at = None;
+        self.entering = None;
         let half_rtt = connected.connection.smoothed_rtt() / 2;
         let clocks = &mut self.clocks;
         let spare = &mut connected.spare;
@@ -685,6 +690,18 @@ impl Connecting {
         self.sent += 1;
         self.next_hello_at = now.after(delay);
         self.hello.write(room).then_some(HELLO_BYTES)
+    }
+}
+
+/// A connection id, not 0.
+fn draw_id(secrets: &mut dyn SecretSource) -> u32 {
+    loop {
+        let mut bytes = [0; 4];
+        secrets.fill(&mut bytes);
+        let id = u32::from_le_bytes(bytes);
+        if id != 0 {
+            return id;
+        }
     }
 }
 

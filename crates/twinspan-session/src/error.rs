@@ -62,6 +62,21 @@ pub enum MigrateError {
     NoSpareId,
 }
 
+/// Why a client cannot come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComeBackError {
+    /// The session is there, or being set up.
+    #[error("the session was not lost; go on with it")]
+    NotLost,
+    /// The session ended so that it cannot be resumed.
+    #[error("the session ended for good: {0}; connect with a token")]
+    Ended(CloseReason),
+    /// The server gave no ticket.
+    #[error("there is no ticket; connect with a token")]
+    NoTicket,
+}
+
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

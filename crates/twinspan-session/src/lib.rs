@@ -78,7 +78,7 @@ pub use client::{ClientEvent, ClientSession, ClientState};
 pub use config::SessionConfig;
 pub use connection::message_room;
 pub use endpoint::{Addressed, Endpoint, EndpointEvent, Resumed, SessionKey};
-pub use error::{ConfigError, MigrateError, SendError, TokenError};
+pub use error::{ComeBackError, ConfigError, MigrateError, SendError, TokenError};
 pub use gate::{Gate, HandshakeFault, OpenGate};
 pub use header::{HEADER_BYTES, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX};
 pub use header_protection::HeaderProtection;

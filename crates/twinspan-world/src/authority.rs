@@ -172,6 +172,13 @@ pub(crate) struct Rules {
 }
 
 impl Controls {
+    /// The player's client begins anew, and its inputs from 1; what is held against the player stays.
+    pub(crate) fn restart(&mut self) {
+        let standing = Standing { last_input: 0, ..self.standing };
+        let Self { allowance_mm, allowance_ticks, .. } = *self;
+        *self = Self { allowance_mm, allowance_ticks, standing, ..Self::default() };
+    }
+
     /// Takes an input that has come; older ones of a bundle first.
     pub(crate) fn submit(&mut self, input: Input) -> Result<Verdict, SubmitError> {
         if input.sequence == 0 {

@@ -233,6 +233,14 @@ impl World {
         self.controls_mut(id).ok_or(SubmitError::NoPlayer)?.submit(input)
     }
 
+    /// Makes a player's inputs begin anew, for a client that came back and counts from 1; what is held
+    /// against the player stays.
+    pub fn restart_inputs(&mut self, id: EntityId) {
+        if let Some(controls) = self.controls_mut(id) {
+            controls.restart();
+        }
+    }
+
     /// Wishes for the memory that an input of this player needs.
     pub fn prefetch(&self, id: EntityId) {
         if let Some(controls) = self.controls.get(id.index()) {

@@ -11,7 +11,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_messages::{Encoded, Encoder, Message, MessageBuf, Registry};
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{
-    BindError, Machine, NetworkProvider, RandomProvider, UdpError, UdpOptions, drive,
+    BindError, Machine, NetworkProvider, RandomProvider, TimeProvider, UdpError, UdpOptions, drive,
 };
 use twinspan_reliable::{Channel, Delivery, SendError as QueueError};
 use twinspan_session::{CloseReason, ConnectToken, Endpoint, SendError};
@@ -32,6 +32,13 @@ const MESSAGES_WAITING_MAX: usize = 64;
 const END_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Packet buffers of one client: a window of states and a few inputs.
 const POOL_PACKETS: usize = 128;
+
+/// A socket that fails sooner than this has failed at once.
+const SOCKET_LIFE_MIN: Duration = Duration::from_secs(1);
+/// Sockets in a row that may fail at once before the client ends.
+const SOCKET_FAILURES_MAX: u32 = 5;
+
+type Udp = <ReactorEnv as NetworkProvider>::Udp;
 
 /// Why a client could not connect.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,8 @@ pub struct View {
     pub far: Vec<FarRegion>,
     /// The tick of the newest state.
     pub tick: u32,
+    /// Whether the session was lost and the client tries to come back; what is seen is then as it was.
+    pub away: bool,
     /// Why the session ended, once it has.
     pub closed: Option<CloseReason>,
 }
@@ -76,6 +85,7 @@ struct Commands {
     intent: Option<Intent>,
     actions: VecDeque<EntityId>,
     messages: VecDeque<(Channel, Vec<u8>)>,
+    rebind: bool,
     leave: bool,
 }
 
@@ -90,6 +100,9 @@ struct Shared {
 }
 
 /// A connected client. Dropping it leaves the world.
+///
+/// When its session is lost it comes back by itself to its entity, as long as the server keeps that, and
+/// tells by [`Notice::Reconnecting`] and [`Notice::Resumed`].
 pub struct ClientHandle {
     shared: Arc<Shared>,
     registry: Option<Arc<Registry>>,
@@ -152,8 +165,8 @@ fn run(
         match start(&env, token, config).await {
             Ok((client, mut socket)) => {
                 let _ = started.send(Ok(()));
-                let mut tap = Tap { client, shared };
-                let ended = drive(&env, &mut socket, &mut tap).await;
+                let mut tap = Tap { client, shared, wants_socket: false };
+                let ended = play(&env, &mut socket, &mut tap).await;
                 tap.publish();
                 ended
             }
@@ -165,18 +178,50 @@ fn run(
     })
 }
 
-async fn start(
-    env: &ReactorEnv,
-    token: &ConnectToken,
-    config: ClientConfig,
-) -> Result<(Client, <ReactorEnv as NetworkProvider>::Udp), ConnectError> {
-    let server = token.server_addr();
+/// Drives the client, over a fresh socket whenever it wants one or the one in use has failed.
+async fn play(env: &ReactorEnv, socket: &mut Udp, tap: &mut Tap) -> Result<(), UdpError> {
+    let mut failures = 0;
+    loop {
+        let began = env.now();
+        let ended = drive(env, socket, tap).await;
+        if tap.client.is_done() {
+            return ended;
+        }
+        let is_short = env.now().since(began) < SOCKET_LIFE_MIN;
+        failures = if ended.is_err() && is_short { failures + 1 } else { 0 };
+        if failures == SOCKET_FAILURES_MAX {
+            return ended;
+        }
+        match bind(env, tap.client.session().server_addr()).await {
+            Ok(new) => {
+                *socket = new;
+                // Without an id in reserve the server follows as it does behind a NAT.
+                let _ = tap.client.migrate(env.now());
+            }
+            // The one that has failed cannot be gone on with.
+            Err(_) if ended.is_err() => return ended,
+            Err(_) => {}
+        }
+        tap.wants_socket = false;
+    }
+}
+
+async fn bind(env: &ReactorEnv, server: SocketAddr) -> Result<Udp, BindError> {
     let local: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let options = UdpOptions { pool_packets: POOL_PACKETS, ..UdpOptions::default() };
-    let socket = env.bind_udp(local, &options).await?;
+    env.bind_udp(local, &options).await
+}
+
+async fn start(
+    env: &ReactorEnv,
+    token: &ConnectToken,
+    config: ClientConfig,
+) -> Result<(Client, Udp), ConnectError> {
+    let server = token.server_addr();
+    let socket = bind(env, server).await?;
     let client = Client::new(
         config,
         Arc::new(measured_suite()),
@@ -288,6 +333,13 @@ impl ClientHandle {
         }
     }
 
+    /// Goes on from another local address, under an id that nobody has seen: for when the network that
+    /// the machine is in has changed. It is done within an input's time. A socket that fails is replaced
+    /// without being asked, and a change of address behind a NAT needs nothing.
+    pub fn rebind(&self) {
+        lock(&self.shared.commands).rebind = true;
+    }
+
     /// Leaves the world and waits for the end of the session.
     ///
     /// # Errors
@@ -317,6 +369,8 @@ impl Drop for ClientHandle {
 struct Tap {
     client: Client,
     shared: Arc<Shared>,
+    /// The driver shall come back with another socket.
+    wants_socket: bool,
 }
 
 impl Tap {
@@ -344,6 +398,7 @@ impl Tap {
                 Err(_) => {}
             }
         }
+        self.wants_socket |= core::mem::take(&mut commands.rebind);
         if commands.leave {
             self.client.close(now);
         }
@@ -367,6 +422,7 @@ impl Tap {
         let mut view = lock(&self.shared.view);
         view.own = self.client.own();
         view.tick = self.client.replica().tick();
+        view.away = self.client.is_away();
         view.closed = self.client.closed();
         view.entities.clear();
         view.entities.extend(self.client.replica().entities());
@@ -397,6 +453,6 @@ impl Machine for Tap {
     }
 
     fn is_done(&self) -> bool {
-        self.client.is_done()
+        self.client.is_done() || self.wants_socket
     }
 }

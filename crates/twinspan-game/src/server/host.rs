@@ -64,6 +64,7 @@ impl Host {
     pub(super) fn place_for(&mut self, user: UserId, has_resumed: bool) -> Option<Place> {
         if let Some(entity) = self.away.take(user) {
             if has_resumed {
+                self.world.restart_inputs(entity);
                 return Some(Place { entity, has_waited: true });
             }
             // Whoever comes with a token begins anew.

@@ -4,12 +4,14 @@
 //! happens.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use twinspan_game::{
-    ClientHandle, ConnectError, Notice, ServeError, ServerConfig, ServerHandle, View, connect,
-    serve,
+    ClientConfig, ClientHandle, ConnectError, Notice, ServeError, ServerConfig, ServerHandle, View,
+    connect, connect_with, serve,
 };
 use twinspan_session::{CloseReason, ConnectToken, RefuseReason, TOKEN_BYTES, UserId};
 use twinspan_world::event::ActionOutcome;
@@ -271,4 +273,107 @@ fn a_slow_reader_of_figures_holds_up_no_tick() {
     server.drain().unwrap();
     // The last word was published when the reader was gone.
     assert!(figures.with_stats(|stats| stats.stats.ticks) >= 120);
+}
+
+/// Passes datagrams on between one client and a server, until it is told to let none through.
+struct Gate {
+    address: SocketAddr,
+    is_shut: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Gate {
+    fn new(server: SocketAddr) -> Self {
+        let inside = UdpSocket::bind(loopback()).unwrap();
+        let outside = UdpSocket::bind(loopback()).unwrap();
+        inside.connect(server).unwrap();
+        let address = outside.local_addr().unwrap();
+        let [is_shut, is_over] = [0; 2].map(|_| Arc::new(AtomicBool::new(false)));
+        for socket in [&inside, &outside] {
+            socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        }
+        let thread = thread::spawn({
+            let (is_shut, is_over) = (Arc::clone(&is_shut), Arc::clone(&is_over));
+            move || {
+                let (mut client, mut bytes) = (None, [0; 2_048]);
+                while !is_over.load(Ordering::Relaxed) {
+                    let open = !is_shut.load(Ordering::Relaxed);
+                    if let Ok((len, from)) = outside.recv_from(&mut bytes) {
+                        client = Some(from);
+                        let _ = open.then(|| inside.send(&bytes[..len]));
+                    }
+                    while let Ok(len) = inside.recv(&mut bytes) {
+                        let _ =
+                            client.filter(|_| open).map(|to| outside.send_to(&bytes[..len], to));
+                    }
+                }
+            }
+        });
+        Self { address, is_shut, is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_is_cut_off_comes_back_to_its_entity() {
+    let impatient = |session: &mut twinspan_session::SessionConfig| {
+        session.idle_timeout = Duration::from_secs(1);
+        session.keepalive_interval = Duration::from_millis(200);
+        session.handshake_deadline = Duration::from_secs(2);
+    };
+    let mut config = ServerConfig { npcs: 2, projectiles: 2, ..ServerConfig::default() };
+    config.world.side = config.world.cell;
+    impatient(&mut config.session);
+    let server = serve(loopback(), config).unwrap();
+    let gate = Gate::new(server.address());
+    let mut config = ClientConfig::default();
+    impatient(&mut config.session);
+    let client = connect_with(&server.token_at(UserId(1), gate.address), config).unwrap();
+    let own = client.view().own.unwrap();
+    gate.is_shut.store(true, Ordering::Relaxed);
+    wait(&client, "the loss", |view| view.away);
+    while server.with_stats(|stats| stats.players.left) == 0 {
+        thread::yield_now();
+    }
+    gate.is_shut.store(false, Ordering::Relaxed);
+    wait(&client, "the return", |view| !view.away && view.own == Some(own));
+    let told: Vec<_> = std::iter::from_fn(|| client.poll_notice()).collect();
+    let lost = Notice::Reconnecting { reason: CloseReason::IdleTimeout };
+    let lost = told.iter().position(|notice| *notice == lost);
+    let back = told.iter().position(|notice| *notice == Notice::Resumed { own });
+    assert!(lost.is_some() && lost < back, "{told:?}");
+    wait(&client, "the world", |view| find(view, own).is_some());
+    client.leave().unwrap();
+    server.drain().unwrap();
+}
+
+#[test]
+fn a_client_goes_on_from_another_address_when_it_is_told_to() {
+    let server = start();
+    let client = enter(&server, 1);
+    let own = client.view().own.unwrap();
+    client.walk(90.0);
+    let tick = client.view().tick;
+    wait(&client, "ids in reserve", |view| view.tick > tick + 60);
+    let peer = |server: &ServerHandle| server.with_stats(|stats| stats.sessions[0].stats.peer);
+    let before = peer(&server);
+    client.rebind();
+    while peer(&server) == before {
+        assert_eq!(client.view().closed, None);
+        thread::yield_now();
+    }
+    let tick = client.view().tick;
+    let view = wait(&client, "states at the new address", |view| view.tick > tick + 30);
+    assert_eq!((view.own, view.away), (Some(own), false));
+    let moves = server.with_stats(|stats| (stats.endpoint.moves_done, stats.endpoint.moves_failed));
+    assert_eq!(moves, (1, 0));
+    client.leave().unwrap();
+    server.drain().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twinspan_game::Client;
+use twinspan_game::{Client, Intent, Notice};
 use twinspan_session::{CloseReason, RefuseReason, ResumeTicket};
 use twinspan_world::EntityId;
 
@@ -11,6 +11,7 @@ use crate::rig::{NETWORK, Rig, SERVER, Shared, address, shared};
 /// A player on host 1 whom the server lost, with what it needs to come back.
 fn lost() -> (Rig, EntityId, ResumeTicket) {
     let mut rig = Rig::empty(NETWORK, |_| {});
+    rig.come_back = false;
     let client = enter(&mut rig, 1, None);
     let (own, ticket) = (client.borrow().own(), client.borrow().ticket().cloned());
     rig.sim.partition(SERVER.ip(), address(1).ip());
@@ -56,6 +57,52 @@ fn who_is_back_within_30_s_finds_the_entity_where_it_was() {
 }
 
 #[test]
+fn a_client_comes_back_by_itself_and_plays_on() {
+    let mut rig = Rig::empty(NETWORK, |_| {});
+    let client = enter(&mut rig, 1, None);
+    client.borrow_mut().set_intent(Intent { forward: 0.2, ..Intent::default() });
+    rig.run_for(Duration::from_secs(5));
+    let own = client.borrow().own().unwrap();
+    let notices = || {
+        let mut client = client.borrow_mut();
+        std::iter::from_fn(|| client.poll_notice()).collect::<Vec<_>>()
+    };
+    notices();
+    rig.sim.partition(SERVER.ip(), address(1).ip());
+    // What it sees is as it was.
+    rig.run_unchecked_for(Duration::from_secs(22));
+    assert!(client.borrow().is_away());
+    // One handshake finds nobody, the next one does.
+    rig.run_unchecked_for(Duration::from_secs(22));
+    assert!(client.borrow().is_away());
+    rig.sim.heal_all();
+    rig.run_unchecked_for(Duration::from_secs(3));
+    assert!(!client.borrow().is_away());
+    let told = notices();
+    let lost = Notice::Reconnecting { reason: CloseReason::IdleTimeout };
+    assert_eq!((told.first(), told.last()), (Some(&lost), Some(&Notice::Resumed { own })));
+    let before = rig.server.borrow().world().entity(own).unwrap().position;
+    rig.run_for(Duration::from_secs(5));
+    let after = rig.server.borrow().world().entity(own).unwrap().position;
+    let walked = after.ground_distance_squared(before).sqrt();
+    assert!((4.0..6.0).contains(&walked), "its inputs count again: {walked} m");
+    let stats = rig.server.borrow().player_stats().clone();
+    assert_eq!((stats.joined, stats.left, stats.returned), (2, 1, 1));
+    assert_eq!((stats.corrected, stats.malformed, stats.actions_out_of_order), (0, 0, 0));
+}
+
+#[test]
+fn a_client_whose_server_is_gone_ends_when_its_entity_would_be() {
+    let mut rig = Rig::empty(NETWORK, |_| {});
+    let client = enter(&mut rig, 1, None);
+    rig.sim.partition(SERVER.ip(), address(1).ip());
+    rig.run_for(Duration::from_secs(49));
+    assert!(client.borrow().is_away());
+    rig.run_for(Duration::from_secs(25));
+    assert_eq!(client.borrow().closed(), Some(CloseReason::HandshakeTimeout));
+}
+
+#[test]
 fn who_is_back_before_being_missed_takes_the_entity_over() {
     let mut rig = Rig::empty(NETWORK, |_| {});
     let first = enter(&mut rig, 1, None);
@@ -64,7 +111,9 @@ fn who_is_back_before_being_missed_takes_the_entity_over() {
     assert_eq!(second.borrow().own(), own);
     assert_eq!(rig.server.borrow().sessions(), 1);
     rig.run_for(Duration::from_secs(25));
-    assert_eq!(first.borrow().closed(), Some(CloseReason::IdleTimeout));
+    // It tried, but its ticket was used.
+    let refused = CloseReason::Refused(RefuseReason::Ticket);
+    assert_eq!(first.borrow().closed(), Some(refused));
     assert_eq!(second.borrow().closed(), None);
 }
 

@@ -69,6 +69,8 @@ pub(crate) struct Rig {
     truth: Truth,
     /// The longest that a state took to an honest player, from its slot.
     down: Duration,
+    /// Whether clients come back by themselves when they are lost.
+    pub(crate) come_back: bool,
 }
 
 impl Rig {
@@ -97,6 +99,7 @@ impl Rig {
             tasks: Vec::new(),
             truth: Truth::default(),
             down: Duration::ZERO,
+            come_back: true,
         };
         rig.launch(SERVER, server);
         rig
@@ -136,7 +139,8 @@ impl Rig {
     pub(crate) fn client(&mut self, number: u32, server: SocketAddr) -> Client {
         let (env, token) = (self.env(number), self.token(number));
         let (secrets, random) = (env.secrets(), env.stream("client", 0));
-        Client::new(ClientConfig::default(), suites(), &token, server, secrets, random).unwrap()
+        let config = ClientConfig { comes_back: self.come_back, ..ClientConfig::default() };
+        Client::new(config, suites(), &token, server, secrets, random).unwrap()
     }
 
     /// A client for host `number` that comes back with a ticket.
