@@ -12,6 +12,7 @@ use crate::entity::{EntityState, Flags, HEALTH_FULL, Kind, Velocity};
 use crate::far::FarRegions;
 use crate::grid::{CellId, Grid, NO_CELL};
 use crate::id::EntityId;
+use crate::image::WorldImage;
 use crate::movement::{Body, TICK_SECONDS};
 use crate::roam;
 use crate::store::{Traits, state_of};
@@ -260,6 +261,38 @@ impl CellEncodings {
                 self.note_change(slot, id, number, grid, state_of(id, body, traits), traits);
             }
         }
+    }
+
+    /// Makes the keyframes that are due, also of cells that nobody asks for here: others will, from
+    /// a copy.
+    pub(crate) fn make_due_keyframes(&mut self, grid: &Grid) {
+        for number in 0..self.heads.len() {
+            self.cell_state(number as u32, grid);
+        }
+    }
+
+    /// Copies what records are made of, for entities in the first `slots`, without allocating; both
+    /// are of one world.
+    pub(crate) fn copy_tables(&mut self, from: &Self, slots: usize) {
+        self.tick = from.tick;
+        self.arena.clear();
+        copy_front(&mut self.stamps, &from.stamps, slots);
+        copy_front(&mut self.wires, &from.wires, slots);
+        copy_front(&mut self.told, &from.told, slots);
+        let cells = self.heads.iter_mut().zip(&mut self.members).zip(&from.heads);
+        for (((head, members), theirs), listed) in cells.zip(&from.members) {
+            // Most cells make no keyframe from one copy to the next.
+            if (head.serial, head.keys) != (theirs.serial, theirs.keys) {
+                *members = *listed;
+            }
+            *head = Head { made: [0; VARIANTS], ..*theirs };
+        }
+    }
+
+    /// Follows a world to the tick of `image`, without allocating: what
+    /// [`CellEncodings::update`] is to who has the world itself.
+    pub fn follow(&mut self, image: &WorldImage) {
+        self.copy_tables(image.encodings(), image.world().slots());
     }
 
     /// Whether clients who follow its path see the entity as it is. It may be said to slip.
@@ -695,6 +728,13 @@ impl CellEncodings {
 pub(crate) struct Span {
     pub(crate) offset: u32,
     pub(crate) len: u16,
+}
+
+/// Makes the first `count` of `to` those of `from`.
+fn copy_front<T: Copy>(to: &mut [T], from: &[T], count: usize) {
+    if let (Some(to), Some(from)) = (to.get_mut(..count), from.get(..count)) {
+        to.copy_from_slice(from);
+    }
 }
 
 fn newer_first(head: &Head) -> [u32; 2] {

@@ -131,6 +131,16 @@ impl Grid {
         }
     }
 
+    /// Copies which entities are in which cell, without allocating, for who looks and never sorts.
+    pub(crate) fn copy_seen(&mut self, from: &Self) {
+        self.cells.clone_from(&from.cells);
+        self.order.clone_from(&from.order);
+        self.serial = from.serial;
+        let (Index::Direct(to) | Index::Hashed(to)) = &mut self.index;
+        let (Index::Direct(from) | Index::Hashed(from)) = &from.index;
+        to.clone_from(from);
+    }
+
     /// Cells along one side of the world.
     pub const fn cells_per_axis(&self) -> u32 {
         self.per_axis

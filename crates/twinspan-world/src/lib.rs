@@ -68,6 +68,7 @@ pub mod fuzz;
 mod grid;
 mod header;
 mod id;
+mod image;
 mod input;
 mod interest;
 pub mod movement;
@@ -96,6 +97,7 @@ pub use header::{
     Digest, OwnState, STATE_HEADER_BYTES_MAX, StateHeader, TICKS_PER_STATE, TICKS_PER_STATE_MAX,
 };
 pub use id::EntityId;
+pub use image::WorldImage;
 pub use input::{
     ClaimedPosition, INPUT_BUNDLE_BYTES_MAX, INPUT_BYTES, INPUTS_PER_BUNDLE_MAX, Input,
     InputBundle, InputError, angle_from_degrees, pitch_from_degrees,

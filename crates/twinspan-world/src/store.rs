@@ -68,6 +68,14 @@ impl Store {
         }
     }
 
+    /// Copies who lives where and what is seen of them, without allocating: not which slots are free.
+    pub(crate) fn copy_seen(&mut self, from: &Self) {
+        self.ids.clone_from(&from.ids);
+        self.bodies.clone_from(&from.bodies);
+        self.traits.clone_from(&from.traits);
+        self.len = from.len;
+    }
+
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

@@ -63,7 +63,16 @@ impl World {
     /// The [`ConfigError`] that names the first measure out of range.
     pub fn new(config: WorldConfig, random: Stream) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self {
+        Ok(Self::empty(config, random))
+    }
+
+    /// An empty world with the measures of this one, which were checked.
+    pub(crate) fn empty_alike(&self) -> Self {
+        Self::empty(self.config.clone(), self.random.clone())
+    }
+
+    fn empty(config: WorldConfig, random: Stream) -> Self {
+        Self {
             rules: Rules {
                 side: config.side,
                 claim_tolerance_mm: (config.claim_tolerance * 1_000.0) as u32,
@@ -77,7 +86,28 @@ impl World {
             grid_is_exact: true,
             rules_count: 0,
             config,
-        })
+        }
+    }
+
+    /// Copies what states are made of, without allocating: not the players' inputs and standings,
+    /// and not what decides who is given which slot. Both have the same measures.
+    pub(crate) fn copy_seen(&mut self, from: &Self) {
+        self.tick = from.tick;
+        self.rules_count = from.rules_count;
+        self.grid_is_exact = from.grid_is_exact;
+        self.store.copy_seen(&from.store);
+        self.grid.copy_seen(&from.grid);
+        let slots = from.slots();
+        if let (Some(to), Some(from)) =
+            (self.last_inputs.get_mut(..slots), from.last_inputs.get(..slots))
+        {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// One past the highest slot ever used.
+    pub(crate) const fn slots(&self) -> usize {
+        self.store.ids.len()
     }
 
     /// The measures of this world.
