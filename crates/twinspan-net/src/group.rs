@@ -23,6 +23,8 @@ pub struct GroupMember {
     local: SocketAddr,
     shard: u16,
     options: UdpOptions,
+    /// Why the kernel does not steer; `None` when it does.
+    unsteered: Option<io::ErrorKind>,
 }
 
 impl GroupMember {
@@ -34,6 +36,17 @@ impl GroupMember {
     /// Which shard's datagrams it gets.
     pub const fn shard(&self) -> u16 {
         self.shard
+    }
+
+    /// Whether the kernel gives every member its own datagrams. Where it refused the filter, or was not
+    /// asked, it spreads them by addresses, and the shards hand on what is not theirs.
+    pub const fn is_steered(&self) -> bool {
+        self.unsteered.is_none()
+    }
+
+    /// Why the kernel does not steer, where it refused.
+    pub const fn refusal(&self) -> Option<io::ErrorKind> {
+        self.unsteered
     }
 
     pub(crate) fn into_parts(self) -> (Socket, SocketAddr, UdpOptions) {
@@ -48,7 +61,8 @@ impl GroupMember {
 /// The address must be free, as for a single socket. Until the last member is bound and the filter
 /// attached, a moment at the start, datagrams may reach another member; and runs that a sender's
 /// kernel joined and that travel unsplit, as over the loopback interface, go where their first
-/// datagram belongs. So a shard hands on, or drops and counts, what is not its own.
+/// datagram belongs. So a shard hands on, or drops and counts, what is not its own; with a kernel
+/// that refuses the filter it does so more often, see [`GroupMember::is_steered`].
 ///
 /// # Errors
 /// [`BindError`] names the address and why it cannot be had.
@@ -57,25 +71,44 @@ pub fn bind_group(
     steering: Steering,
     options: &UdpOptions,
 ) -> Result<Vec<GroupMember>, BindError> {
+    let mut members = bind_unsteered_group(local, steering, options)?;
+    let steered = match members.first() {
+        Some(first) if steering.shards() > 1 => {
+            sys::attach_steering(first.socket.as_fd(), &steering_program(steering))
+        }
+        _ => Ok(()),
+    };
+    for member in &mut members {
+        member.unsteered = steered.as_ref().err().map(io::Error::kind);
+    }
+    Ok(members)
+}
+
+/// The same without a filter in the kernel: it spreads datagrams by addresses alone, and the shards
+/// must hand them on.
+///
+/// # Errors
+/// [`BindError`] names the address and why it cannot be had.
+pub fn bind_unsteered_group(
+    local: SocketAddr,
+    steering: Steering,
+    options: &UdpOptions,
+) -> Result<Vec<GroupMember>, BindError> {
     let bind = || -> io::Result<Vec<GroupMember>> {
         // The first one without sharing: else a port that another group has would be shared too.
         let (first, local) = open(local, options)?;
-        let member = |socket, shard| GroupMember { socket, local, shard, options: *options };
+        let unsteered = Some(io::ErrorKind::Unsupported);
+        let options = *options;
+        let member = |socket, shard| GroupMember { socket, local, shard, options, unsteered };
         let mut members = vec![member(first, 0)];
-        if steering.shards() == 1 {
-            return Ok(members);
-        }
         for shard in 1..steering.shards() {
             if let Some(first) = members.first() {
                 first.socket.set_reuse_port(true)?;
             }
-            let socket = unbound(local, options)?;
+            let socket = unbound(local, &options)?;
             socket.set_reuse_port(true)?;
             socket.bind(&local.into())?;
             members.push(member(socket, shard));
-        }
-        if let Some(first) = members.first() {
-            sys::attach_steering(first.socket.as_fd(), &steering_program(steering))?;
         }
         Ok(members)
     };

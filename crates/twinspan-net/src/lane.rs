@@ -119,6 +119,25 @@ impl<T: Send> LaneReceiver<T> {
         }
     }
 
+    /// Whether there is something to take, or never will be again because the sender is gone; pending
+    /// while there is not.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_empty() {
+            self.waker.register(cx.waker());
+            // Looked at again, in this order, as above.
+            let abandoned = self.consumer.is_abandoned();
+            if self.is_empty() && !abandoned {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether the sender is gone; what it pushed before can still be taken.
+    pub fn is_abandoned(&self) -> bool {
+        self.consumer.is_abandoned()
+    }
+
     /// Values that can be taken now.
     pub fn len(&self) -> usize {
         self.consumer.slots()
@@ -182,6 +201,34 @@ mod tests {
             }
             drop(there);
             assert_eq!(poll_fn(|cx| answers.poll_pop(cx)).await, None);
+        });
+        echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_receiver_that_waits_without_taking_is_woken() {
+        let (mut there, mut inbox) = lane(4);
+        let (mut back, mut answers) = lane(4);
+        let echo = thread::spawn(move || {
+            ReactorEnv::new(Some(1)).unwrap().block_on(async {
+                while !inbox.is_abandoned() || !inbox.is_empty() {
+                    poll_fn(|cx| inbox.poll_ready(cx)).await;
+                    while let Some(value) = inbox.pop() {
+                        let _: u32 = value;
+                        back.push(value).expect("one is on the way at a time");
+                        back.wake();
+                    }
+                }
+            });
+        });
+        ReactorEnv::new(Some(2)).unwrap().block_on(async {
+            for number in 0..5_000 {
+                there.push(number).unwrap();
+                there.wake();
+                poll_fn(|cx| answers.poll_ready(cx)).await;
+                assert_eq!(answers.pop(), Some(number));
+            }
+            drop(there);
         });
         echo.join().unwrap();
     }

@@ -7,7 +7,8 @@
 //! A socket's path is one of a ladder ([`IoPath`](twinspan_provider::IoPath)): plain calls, batches,
 //! a completion ring; `UdpOptions` ask, and the report tells. On Linux alone there are also groups
 //! of sockets that the kernel steers to their cores, a bare socket for floors and benchmarks, and
-//! the places of threads. [`lane`](lane()) carries values between the reactors of a node.
+//! the places of threads. [`lane`](lane()) carries values between the reactors of a node, and
+//! [`latest`](latest()) the newest of a kind.
 //!
 //! ```
 //! use std::future::poll_fn;
@@ -48,6 +49,7 @@ mod group;
 #[cfg(target_os = "linux")]
 mod ladder;
 mod lane;
+mod latest;
 #[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]
@@ -65,8 +67,9 @@ pub use cores::{
     scheduling_class,
 };
 #[cfg(target_os = "linux")]
-pub use group::{GroupMember, bind_group, steering_program};
+pub use group::{GroupMember, bind_group, bind_unsteered_group, steering_program};
 pub use lane::{LaneReceiver, LaneSender, lane};
+pub use latest::{LatestReceiver, LatestSender, latest};
 #[cfg(target_os = "linux")]
 pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
 #[cfg(target_os = "linux")]
