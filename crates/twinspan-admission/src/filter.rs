@@ -203,6 +203,24 @@ pub struct FilterStats {
     pub replacements: u64,
 }
 
+impl FilterStats {
+    /// Adds what another filter with the same rules counted. Where the two have other rules, because
+    /// one has not taken the new ones yet, its counts by rule are left out.
+    pub fn add(&mut self, other: &Self) {
+        let Self { rules, networks_evicted, bans, bans_forgotten, replacements } = other;
+        for (mine, theirs) in self.rules.iter_mut().zip(rules) {
+            if (&mine.rule, mine.action) == (&theirs.rule, theirs.action) {
+                mine.hits += theirs.hits;
+                mine.acted += theirs.acted;
+            }
+        }
+        self.networks_evicted += networks_evicted;
+        self.bans = self.bans.max(*bans);
+        self.bans_forgotten += bans_forgotten;
+        self.replacements = self.replacements.max(*replacements);
+    }
+}
+
 /// The admission filter, as a machine: time comes as an argument.
 ///
 /// Its two halves are lent out apart, because who asks the one may be inside a call that came from

@@ -143,7 +143,7 @@ impl Service<'_> {
         };
         match self.config.read_rules() {
             Ok(rules) => {
-                self.server.replace_rules(rules);
+                self.server.replace_rules(&rules);
                 say(&format!("rules of {} are in force", path.display()))
             }
             Err(error) => {
@@ -161,7 +161,7 @@ impl Service<'_> {
         match read {
             Ok((names, _)) if names == self.keys => Ok(()),
             Ok((names, keys)) => {
-                self.server.rotate_keys(keys);
+                self.server.rotate_keys(&keys);
                 self.keys.clone_from(&names);
                 say(&format!("keys of {} are in use: {names}", path.display()))
             }

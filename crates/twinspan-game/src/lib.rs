@@ -30,8 +30,8 @@ pub use real::{
     ServerHandle, Traffic, View, connect, connect_with, measured_suite, serve, serve_with,
 };
 pub use server::{
-    EntityRow, InterestRow, MalformedCounts, MessageContext, MessageStats, PlayerStats,
-    ReliableCounts, Server, ServerKeys, ServerMessages, ServerStats, SessionRow, StatsSnapshot,
-    WorldSnapshot,
+    EntityRow, InterestRow, LinkStats, MalformedCounts, MessageContext, MessageStats, PlayerStats,
+    ReliableCounts, Server, ServerKeys, ServerMessages, ServerStats, SessionRow, ShardedServer,
+    StatsSnapshot, WorldSnapshot,
 };
 pub use wire::{EVENTS, INPUT, STATE};

@@ -5,8 +5,12 @@ use std::time::Instant;
 use twinspan_session::CryptoSuite;
 
 mod client;
+mod cores;
 mod door;
 mod server;
+mod tap;
+#[cfg(target_os = "linux")]
+mod woken;
 
 pub use client::{ClientHandle, ConnectError, View, connect, connect_with};
 pub use door::RelayDoor;

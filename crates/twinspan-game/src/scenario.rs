@@ -2,6 +2,7 @@
 //! jitter, duplication and reordering, with every promise checked.
 
 pub mod hostile;
+mod server;
 mod truth;
 
 use std::cell::RefCell;
@@ -26,7 +27,8 @@ use crate::bot::{Bot, BotConfig};
 use crate::client::Client;
 use crate::config::{ClientConfig, ServerConfig};
 use crate::error::{ClientError, ServerError};
-use crate::server::{Server, ServerKeys};
+use crate::server::{LinkStats, Server, ServerKeys, ShardedServer};
+use server::AnyServer;
 
 pub use truth::Truth;
 
@@ -44,6 +46,8 @@ const WORLD_CELLS_MIN: f64 = 6.0;
 const CHEAT_ACKS_AHEAD: u64 = 40;
 /// How far a player at rest may be from where its client predicts it, in metres.
 const PREDICTION_ERROR_MAX: f64 = 0.01;
+/// Which datagrams a server on several cores gets at a wrong one.
+const MISLED_EVERY: u64 = 7;
 /// Broken promises that are told; the rest is counted.
 const BROKEN_TOLD_MAX: usize = 20;
 
@@ -85,6 +89,8 @@ pub struct WorldScenario {
     pub protection: Protection,
     /// Mechanisms switched off, on both ends, to show that they are needed.
     pub knobs: Knobs,
+    /// Cores of the server, at least 1: with more, every seventh datagram is given to a wrong one.
+    pub cores: u16,
 }
 
 impl Default for WorldScenario {
@@ -105,6 +111,7 @@ impl Default for WorldScenario {
             bots: BotConfig { action_interval: Duration::from_millis(80), ..BotConfig::default() },
             protection: Protection::Real,
             knobs: Knobs::default(),
+            cores: 1,
         }
     }
 }
@@ -130,6 +137,8 @@ pub struct WorldReport {
     pub states_checked: u64,
     /// Each fault with how often it was put in and how often its effect was seen.
     pub faults: Vec<(&'static str, u64, u64)>,
+    /// What went between the server's cores.
+    pub links: LinkStats,
     /// Promises that were not kept; empty when all is well.
     pub broken: Vec<String>,
 }
@@ -168,7 +177,7 @@ struct Run {
     sim: Sim,
     /// What drives the machines; dropping it would stop them.
     _tasks: Vec<SimTask>,
-    server: Shared<Server>,
+    server: Shared<AnyServer>,
     bots: Vec<Shared<Bot>>,
     /// The client that acknowledges what it never received.
     cheat: Shared<Bot>,
@@ -223,9 +232,20 @@ impl Run {
         let identity = ServerIdentity::new(secrets.as_mut());
         let tokens = TokenKey::new(secrets.as_mut());
         let issuer = TokenIssuer::new(tokens.clone(), identity.public_key());
-        let keys = ServerKeys { identity, tokens };
-        let random = &mut |name| env.stream(name, 0);
-        let server = Server::new(config, Arc::clone(&suites), keys, secrets, random)?;
+        let mut keys = || ServerKeys { identity: identity.clone(), tokens: tokens.clone() };
+        let server = if scenario.cores <= 1 {
+            let random = &mut |name| env.stream(name, 0);
+            let server = Server::new(config, Arc::clone(&suites), keys(), secrets, random)?;
+            AnyServer::One(Box::new(server))
+        } else {
+            let random = &mut |name, shard| env.stream(name, shard);
+            let secrets = &mut || env.secrets();
+            let cores = scenario.cores;
+            let mut server =
+                ShardedServer::new(&config, cores, &suites, &mut keys, secrets, random)?;
+            server.mislead_every(MISLED_EVERY);
+            AnyServer::Many(Box::new(server))
+        };
         let server = Rc::new(RefCell::new(server));
         let mut tasks = vec![launch(&env, SERVER, Timestamp::START, Rc::clone(&server))];
         let mut login = Stream::new(scenario.seed, "login", 0);
@@ -378,6 +398,11 @@ impl Run {
         self.broken.unless(caught == 1 && gone, || {
             format!("{caught} clients closed for acknowledging what was never sent, want one")
         });
+        let by_shard = server.sessions_by_shard();
+        let all: usize = by_shard.iter().sum();
+        self.broken.unless(all == self.bots.len(), || {
+            format!("{by_shard:?} sessions by shard, want {} together", self.bots.len())
+        });
     }
 
     /// Reliable messages sent and delivered between the server and the honest clients, both ways.
@@ -439,6 +464,7 @@ impl Run {
             let untold = self.broken.untold;
             self.broken.told.push(format!("and {untold} more"));
         }
+        let links = self.server.borrow().links();
         let per_client = self.bots.iter().map(|bot| {
             let bot = bot.borrow();
             let stats = bot.client().stats();
@@ -454,6 +480,7 @@ impl Run {
             reliable_per_client_min: per_client.min().unwrap_or(0),
             states_checked: self.truth.checked(),
             faults,
+            links,
             broken: self.broken.told,
         }
     }

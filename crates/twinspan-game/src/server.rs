@@ -5,6 +5,7 @@ mod away;
 mod clock;
 mod flow;
 mod host;
+mod many;
 mod messages;
 mod pace;
 mod players;
@@ -39,6 +40,10 @@ use realm::Realm;
 use shard::{Phase, Shard};
 
 pub use admission::MalformedCounts;
+pub(crate) use many::{Front, Member};
+pub use many::{LinkStats, ShardedServer};
+#[cfg(target_os = "linux")]
+pub(crate) use many::{Office, Outpost, connect};
 pub use messages::{MessageContext, MessageStats, ServerMessages};
 pub use players::{PlayerStats, ReliableCounts};
 pub use snapshot::{EntityRow, InterestRow, SessionRow, StatsSnapshot, WorldSnapshot};
@@ -284,6 +289,7 @@ impl Machine for Server {
 }
 
 /// What a server proves itself with.
+#[derive(Clone)]
 pub struct ServerKeys {
     /// Its static key pair.
     pub identity: ServerIdentity,

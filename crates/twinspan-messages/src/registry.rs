@@ -139,6 +139,17 @@ pub struct Refusals {
 }
 
 impl Refusals {
+    /// Adds what others counted.
+    pub const fn add(&mut self, other: &Self) {
+        let Self { short, unknown, channel, over_limit, malformed, unhandled } = *other;
+        self.short += short;
+        self.unknown += unknown;
+        self.channel += channel;
+        self.over_limit += over_limit;
+        self.malformed += malformed;
+        self.unhandled += unhandled;
+    }
+
     /// Counts one.
     pub const fn count(&mut self, why: &RefuseError) {
         let place = match why {

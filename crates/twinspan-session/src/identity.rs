@@ -1,6 +1,7 @@
 //! The server's static key, the token key, and the hashes made with them.
 
 use core::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -127,20 +128,21 @@ impl KeyPair {
     }
 }
 
-/// A server's static X25519 key pair.
+/// A server's static X25519 key pair. Clones, one for each shard, are of one pair.
+#[derive(Clone)]
 pub struct ServerIdentity {
-    pair: KeyPair,
+    pair: Arc<KeyPair>,
 }
 
 impl ServerIdentity {
     /// A fresh identity.
     pub fn new(secrets: &mut dyn SecretSource) -> Self {
-        Self { pair: KeyPair::generate(secrets) }
+        Self { pair: Arc::new(KeyPair::generate(secrets)) }
     }
 
     /// The identity with this X25519 secret.
     pub fn from_secret(secret: &[u8; 32]) -> Self {
-        Self { pair: KeyPair::from_secret(secret) }
+        Self { pair: Arc::new(KeyPair::from_secret(secret)) }
     }
 
     /// What tokens pin.
@@ -153,7 +155,7 @@ impl ServerIdentity {
         self.public_key().key_id()
     }
 
-    pub(crate) const fn pair(&self) -> &KeyPair {
+    pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
     }
 }

@@ -19,7 +19,7 @@ impl Identity {
         Self { key_id: identity.key_id(), macs, identity }
     }
 
-    pub(crate) const fn pair(&self) -> &KeyPair {
+    pub(crate) fn pair(&self) -> &KeyPair {
         self.identity.pair()
     }
 

@@ -24,6 +24,11 @@ macro_rules! drop_causes {
                 match cause { $(DropCause::$cause => self.$field += 1,)+ }
             }
 
+            /// Adds what others counted.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+            }
+
             /// Every cause by name, with its count.
             pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field),)+].into_iter()
@@ -102,6 +107,11 @@ impl CloseCounts {
         }
     }
 
+    /// Adds what others counted.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// How many ended for this reason; those past 62 share a count.
     pub fn of(&self, reason: CloseReason) -> u64 {
         self.0.get(usize::from(reason.to_wire()).min(REASONS - 1)).copied().unwrap_or(0)
@@ -176,6 +186,72 @@ pub struct EndpointStats {
     pub moves_failed: u64,
     /// Sessions ended, by reason.
     pub closings: CloseCounts,
+}
+
+impl EndpointStats {
+    /// Adds what others counted, as another shard of the same server.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            drops,
+            cookie_missing,
+            accepted,
+            accepted_again,
+            full,
+            token_expired,
+            token_spent,
+            token_bad,
+            version_unknown,
+            suite_unknown,
+            draining,
+            banned,
+            ticket_bad,
+            options_unmet,
+            resumed,
+            handshakes_lost,
+            established,
+            closed,
+            ack_of_unsent,
+            violations,
+            idle_timeouts,
+            moves_begun,
+            moves_done,
+            moves_failed,
+            closings,
+        } = other;
+        self.packets_in += packets_in;
+        self.bytes_in += bytes_in;
+        self.packets_out += packets_out;
+        self.bytes_out += bytes_out;
+        self.cookie_missing += cookie_missing;
+        self.accepted += accepted;
+        self.accepted_again += accepted_again;
+        self.full += full;
+        self.token_expired += token_expired;
+        self.token_spent += token_spent;
+        self.token_bad += token_bad;
+        self.version_unknown += version_unknown;
+        self.suite_unknown += suite_unknown;
+        self.draining += draining;
+        self.banned += banned;
+        self.ticket_bad += ticket_bad;
+        self.options_unmet += options_unmet;
+        self.resumed += resumed;
+        self.handshakes_lost += handshakes_lost;
+        self.established += established;
+        self.closed += closed;
+        self.ack_of_unsent += ack_of_unsent;
+        self.violations += violations;
+        self.idle_timeouts += idle_timeouts;
+        self.moves_begun += moves_begun;
+        self.moves_done += moves_done;
+        self.moves_failed += moves_failed;
+        self.drops.add(drops);
+        self.closings.add(closings);
+    }
 }
 
 /// What a client counted.

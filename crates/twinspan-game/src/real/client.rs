@@ -18,7 +18,7 @@ use twinspan_session::{CloseReason, ConnectToken, Endpoint, SendError};
 use twinspan_world::{EntityId, EntityState, FarRegion};
 
 use super::measured_suite;
-use super::server::lock;
+use super::tap::lock;
 use crate::client::{Client, Intent, Notice};
 use crate::config::ClientConfig;
 use crate::error::{ClientError, SendMessageError};

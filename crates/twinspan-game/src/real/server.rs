@@ -1,33 +1,28 @@
 //! A server on a thread of its own, and the handle that its owner keeps.
 
-use core::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use twinspan_admission::Rules;
-use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{
-    BindError, Machine, RandomProvider, SocketReport, TimeProvider, UdpError, UdpSocket, drive,
+    BindError, RandomProvider, SocketReport, TimeProvider, UdpError, UdpSocket, drive,
 };
 use twinspan_relay::RelayConfigError;
 use twinspan_session::{ConnectToken, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
 use super::door::{RelayDoor, ServerSocket};
 use super::measured_suite;
+use super::tap::{ASK_DRAIN, ASK_STOP, Changes, Shared, Tap, lock};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::server::{Server, ServerKeys, ServerMessages, StatsSnapshot, WorldSnapshot};
 
-/// Time between two publications of the world.
-const WORLD_INTERVAL: Duration = Duration::from_millis(100);
-/// Time between two publications of the counters.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long tokens from [`ServerHandle::token`] may be used.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 
@@ -47,14 +42,24 @@ pub enum ServeError {
     /// The address for relays cannot be had.
     #[error("for relays: {0}")]
     BindRelay(BindError),
+    /// There are not as many cores as were asked for.
+    #[error("asked for {asked} cores, and this process may use {have}: ask for no more than that")]
+    Cores {
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are.
+        have: usize,
+    },
+    /// Several cores and relays do not go together.
+    #[error("relays come in on one core: ask for one core, or for no relays")]
+    RelayCores,
+    /// Several cores are to be had on Linux alone.
+    #[error("several cores need sockets that share an address, which are used on Linux alone")]
+    CoresUnsupported,
     /// The operating system refused what a server needs.
     #[error("cannot start the server's thread: {0}")]
     Os(#[from] std::io::Error),
 }
-
-/// What is asked of the server's thread. Only ever raised.
-const ASK_DRAIN: u8 = 1;
-const ASK_STOP: u8 = 2;
 
 /// Datagrams and their payload bytes at the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,71 +74,74 @@ pub struct Traffic {
     pub bytes_out: u64,
 }
 
-/// Counters that the server's thread writes and handles read; each stands alone, so relaxed order
-/// is enough.
-#[derive(Debug, Default)]
-struct SharedTraffic {
-    packets_in: AtomicU64,
-    packets_out: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-}
-
-/// What the server is to take in its next tick.
-#[derive(Default)]
-struct Changes {
-    rules: Option<Rules>,
-    keys: Option<ServerKeys>,
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Changes")
-    }
-}
-
-/// What the server's thread and its handle share.
-#[derive(Debug, Default)]
-struct Shared {
-    asked: AtomicU8,
-    /// Whether `changes` holds some that the thread has not taken yet.
-    has_changes: AtomicBool,
-    /// Locked by the thread with `try_lock` alone.
-    changes: Mutex<Changes>,
-    traffic: SharedTraffic,
-    /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
-    world: Mutex<WorldSnapshot>,
-    stats: Mutex<StatsSnapshot>,
-}
-
-impl Shared {
-    fn traffic(&self) -> Traffic {
-        let traffic = &self.traffic;
-        Traffic {
-            packets_in: traffic.packets_in.load(Ordering::Relaxed),
-            packets_out: traffic.packets_out.load(Ordering::Relaxed),
-            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
-            bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
-        }
-    }
-}
-
 /// A server's figures, to be read on any thread.
 #[derive(Clone, Debug)]
 pub struct ServerFigures {
-    shared: Arc<Shared>,
+    /// What each of the server's threads shares.
+    shared: Arc<[Arc<Shared>]>,
+    /// Where those of several threads are added up.
+    sums: Arc<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    stats: Mutex<StatsSnapshot>,
+    world: Mutex<WorldSnapshot>,
 }
 
 impl ServerFigures {
+    fn new(shared: Vec<Arc<Shared>>) -> Self {
+        Self { shared: shared.into(), sums: Arc::default() }
+    }
+
+    fn with_world<T>(&self, read: impl FnOnce(&WorldSnapshot) -> T) -> T {
+        if let [only] = &*self.shared {
+            return read(&lock(&only.world));
+        }
+        let mut sum = lock(&self.sums.world);
+        sum.entities.clear();
+        sum.interests.clear();
+        for shared in &*self.shared {
+            let one = lock(&shared.world);
+            // The world itself is published by one of the threads.
+            if !one.entities.is_empty() {
+                (sum.tick, sum.side, sum.cell) = (one.tick, one.side, one.cell);
+            }
+            sum.entities.extend_from_slice(&one.entities);
+            sum.interests.extend_from_slice(&one.interests);
+        }
+        read(&sum)
+    }
+
     /// Runs `read` on the counters as last published, at most a second old; final after the end. The
     /// server never waits for it.
     pub fn with_stats<T>(&self, read: impl FnOnce(&StatsSnapshot) -> T) -> T {
-        read(&lock(&self.shared.stats))
+        if let [only] = &*self.shared {
+            return read(&lock(&only.stats));
+        }
+        let mut sum = lock(&self.sums.stats);
+        for (number, shared) in self.shared.iter().enumerate() {
+            let one = lock(&shared.stats);
+            if number == 0 {
+                sum.copy(&one);
+            } else {
+                sum.add(&one);
+            }
+        }
+        read(&sum)
     }
 
-    /// What went through the socket so far.
+    /// What went through the sockets so far.
     pub fn traffic(&self) -> Traffic {
-        self.shared.traffic()
+        let mut sum = Traffic::default();
+        for shared in &*self.shared {
+            let Traffic { packets_in, packets_out, bytes_in, bytes_out } = shared.traffic();
+            sum.packets_in += packets_in;
+            sum.packets_out += packets_out;
+            sum.bytes_in += bytes_in;
+            sum.bytes_out += bytes_out;
+        }
+        sum
     }
 }
 
@@ -142,27 +150,30 @@ impl ServerFigures {
 pub const GATHER: Duration = Duration::from_micros(1_100);
 
 /// What the thread tells once it stands.
-struct Started {
-    address: SocketAddr,
-    relay_address: Option<SocketAddr>,
-    report: SocketReport,
-    public_key: PublicKey,
-    issuer: TokenIssuer,
-    secrets: Box<dyn SecretSource>,
-    epoch_nanos: u64,
+pub(super) struct Started {
+    pub(super) address: SocketAddr,
+    pub(super) relay_address: Option<SocketAddr>,
+    pub(super) report: SocketReport,
+    pub(super) public_key: PublicKey,
+    pub(super) issuer: TokenIssuer,
+    pub(super) secrets: Box<dyn SecretSource>,
+    pub(super) epoch_nanos: u64,
 }
 
 /// A running server. Dropping it closes all sessions without a drain and waits for the end.
 pub struct ServerHandle {
-    shared: Arc<Shared>,
+    figures: ServerFigures,
     address: SocketAddr,
     relay_address: Option<SocketAddr>,
     report: SocketReport,
+    /// Of the other cores.
+    more_reports: Vec<SocketReport>,
+    is_steered: bool,
     public_key: PublicKey,
     issuer: TokenIssuer,
     secrets: Mutex<Box<dyn SecretSource>>,
     epoch_nanos: u64,
-    thread: Option<JoinHandle<Result<(), UdpError>>>,
+    threads: Vec<JoinHandle<Result<(), UdpError>>>,
 }
 
 /// What a server on a thread of its own is given.
@@ -180,12 +191,29 @@ pub struct ServeOptions {
     pub messages: Option<ServerMessages>,
     /// How relays come to it; `None` where clients come directly alone.
     pub relay: Option<RelayDoor>,
+    /// Cores, each with a thread of its own that is bound to it: the world lives on the first,
+    /// sessions on all. One thread that is bound to none when it is 1; several on Linux alone, no
+    /// more than the process may use, and without relays.
+    pub cores: usize,
+    /// Whether the kernel is asked to give each core its own datagrams. Without it, or where the
+    /// kernel refuses, the cores hand them on.
+    pub kernel_steers: bool,
 }
 
 impl ServeOptions {
-    /// A server with keys of its own without messages of the application and without relays.
+    /// A server on one core with keys of its own, without messages of the application and without
+    /// relays.
     pub const fn new(address: SocketAddr, config: ServerConfig) -> Self {
-        Self { address, config, keys: None, previous_keys: None, messages: None, relay: None }
+        Self {
+            address,
+            config,
+            keys: None,
+            previous_keys: None,
+            messages: None,
+            relay: None,
+            cores: 1,
+            kernel_steers: true,
+        }
     }
 }
 
@@ -203,6 +231,9 @@ pub fn serve(address: SocketAddr, config: ServerConfig) -> Result<ServerHandle, 
 /// # Errors
 /// [`ServeError`] names the setting or the address that cannot be.
 pub fn serve_with(options: ServeOptions) -> Result<ServerHandle, ServeError> {
+    if options.cores > 1 {
+        return super::cores::serve(options);
+    }
     let shared = Arc::new(Shared::default());
     let (started_tx, started_rx) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name("twinspan-world".into()).spawn({
@@ -211,20 +242,15 @@ pub fn serve_with(options: ServeOptions) -> Result<ServerHandle, ServeError> {
     })?;
     let started = match started_rx.recv() {
         Ok(started) => started?,
-        // The thread ended without a word: it panicked, and the panic was printed.
-        Err(_) => return Err(ServeError::Os(std::io::Error::other("the thread ended at once"))),
+        Err(_) => return Err(ended_at_once()),
     };
-    Ok(ServerHandle {
-        shared,
-        address: started.address,
-        relay_address: started.relay_address,
-        report: started.report,
-        public_key: started.public_key,
-        issuer: started.issuer,
-        secrets: Mutex::new(started.secrets),
-        epoch_nanos: started.epoch_nanos,
-        thread: Some(thread),
-    })
+    let steered = true;
+    Ok(ServerHandle::new(started, vec![shared], vec![thread], Vec::new(), steered))
+}
+
+/// A thread ended without a word: it panicked, and the panic was printed.
+pub(super) fn ended_at_once() -> ServeError {
+    ServeError::Os(std::io::Error::other("the thread ended at once"))
 }
 
 /// The server's thread.
@@ -262,11 +288,9 @@ async fn start(
     epoch_nanos: u64,
     options: ServeOptions,
 ) -> Result<(Server, ServerSocket, Started), ServeError> {
-    let ServeOptions { address, mut config, keys, previous_keys, messages, relay } = options;
+    let ServeOptions { address, mut config, keys, previous_keys, messages, relay, .. } = options;
     let socket = ServerSocket::bind(env, address, GATHER, relay).await?;
-    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    config.unix_at_start_s =
-        unix_now.as_secs().saturating_sub(env.now().as_nanos() / 1_000_000_000);
+    config.unix_at_start_s = unix_at_start_s(env.now());
     let mut secrets = env.secrets();
     let keys = keys.unwrap_or_else(|| ServerKeys {
         identity: ServerIdentity::new(secrets.as_mut()),
@@ -284,10 +308,7 @@ async fn start(
         epoch_nanos,
     };
     let suites = Arc::new(measured_suite());
-    let (first, then) = match previous_keys {
-        Some(previous) => (previous, Some(keys)),
-        None => (keys, None),
-    };
+    let (first, then) = in_order(keys, previous_keys);
     let random = &mut |name| env.stream(name, 0);
     let mut server = Server::new(config, suites, first, secrets, random)?;
     if let Some(present) = then {
@@ -299,7 +320,46 @@ async fn start(
     Ok((server, socket, facts))
 }
 
+/// What the wall clock showed at the start of the run's clock, in seconds since 1970.
+pub(super) fn unix_at_start_s(now: Timestamp) -> u64 {
+    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    unix_now.as_secs().saturating_sub(now.as_nanos() / 1_000_000_000)
+}
+
+/// The keys to begin with, and those to rotate to at once.
+pub(super) fn in_order(
+    keys: ServerKeys,
+    previous: Option<ServerKeys>,
+) -> (ServerKeys, Option<ServerKeys>) {
+    match previous {
+        Some(previous) => (previous, Some(keys)),
+        None => (keys, None),
+    }
+}
+
 impl ServerHandle {
+    pub(super) fn new(
+        started: Started,
+        shared: Vec<Arc<Shared>>,
+        threads: Vec<JoinHandle<Result<(), UdpError>>>,
+        more_reports: Vec<SocketReport>,
+        is_steered: bool,
+    ) -> Self {
+        Self {
+            figures: ServerFigures::new(shared),
+            address: started.address,
+            relay_address: started.relay_address,
+            report: started.report,
+            more_reports,
+            is_steered,
+            public_key: started.public_key,
+            issuer: started.issuer,
+            secrets: Mutex::new(started.secrets),
+            epoch_nanos: started.epoch_nanos,
+            threads,
+        }
+    }
+
     /// Where clients find it; where relays do, when they alone may come.
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -310,9 +370,25 @@ impl ServerHandle {
         self.relay_address
     }
 
-    /// How its socket moves datagrams and how large its buffers are.
+    /// How its socket moves datagrams and how large its buffers are; with several cores, that of the
+    /// first.
     pub const fn socket(&self) -> &SocketReport {
         &self.report
+    }
+
+    /// The same for every core's socket.
+    pub fn sockets(&self) -> impl Iterator<Item = &SocketReport> {
+        core::iter::once(&self.report).chain(&self.more_reports)
+    }
+
+    /// Cores that it runs on.
+    pub const fn cores(&self) -> usize {
+        1 + self.more_reports.len()
+    }
+
+    /// Whether every datagram comes to its core at once; else the cores hand them on.
+    pub const fn is_steered(&self) -> bool {
+        self.is_steered
     }
 
     /// The server's public key, as tokens pin it.
@@ -341,58 +417,67 @@ impl ServerHandle {
 
     /// Runs `read` on the world as last published, at most a tenth of a second old.
     pub fn with_world<T>(&self, read: impl FnOnce(&WorldSnapshot) -> T) -> T {
-        read(&lock(&self.shared.world))
+        self.figures.with_world(read)
     }
 
     /// Runs `read` on the counters as last published, at most a second old; final after the end.
     pub fn with_stats<T>(&self, read: impl FnOnce(&StatsSnapshot) -> T) -> T {
-        read(&lock(&self.shared.stats))
+        self.figures.with_stats(read)
     }
 
     /// What went through the socket so far.
     pub fn traffic(&self) -> Traffic {
-        self.shared.traffic()
+        self.figures.traffic()
     }
 
     /// The figures alone, for whoever shows them: it may outlive the server.
     pub fn figures(&self) -> ServerFigures {
-        ServerFigures { shared: Arc::clone(&self.shared) }
+        self.figures.clone()
     }
 
-    /// Whether the server's thread has ended.
+    /// Whether the server's threads have ended.
     pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 
     /// Gives the server other admission rules; it takes them within a tick.
-    pub fn replace_rules(&self, rules: Rules) {
-        self.change(|changes| changes.rules = Some(rules));
+    pub fn replace_rules(&self, rules: &Rules) {
+        self.change(|changes| changes.rules = Some(rules.clone()));
     }
 
     /// Gives the server other keys; it takes them within a tick. Tokens under the ones before stay
     /// good until the next rotation; sessions do not notice.
     ///
     /// [`ServerHandle::token`] goes on with the keys that the server was started with.
-    pub fn rotate_keys(&self, keys: ServerKeys) {
-        self.change(|changes| changes.keys = Some(keys));
+    pub fn rotate_keys(&self, keys: &ServerKeys) {
+        self.change(|changes| changes.keys = Some(keys.clone()));
     }
 
-    fn change(&self, make: impl FnOnce(&mut Changes)) {
-        make(&mut lock(&self.shared.changes));
-        // Pairs with the load in `Tap::take_changes`; the changes themselves travel under the lock.
-        self.shared.has_changes.store(true, Ordering::Relaxed);
+    fn change(&self, make: impl Fn(&mut Changes)) {
+        for shared in &*self.figures.shared {
+            make(&mut lock(&shared.changes));
+            // Pairs with the load in `Tap::take_changes`; the changes themselves travel under the
+            // lock.
+            shared.has_changes.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn ask(&self, what: u8) {
+        for shared in &*self.figures.shared {
+            // Pairs with the load in `Tap::obey`; the request carries no other data.
+            shared.asked.fetch_max(what, Ordering::Relaxed);
+        }
     }
 
     /// Asks the server to tell its clients, wait for their acknowledgements, and end.
     pub fn begin_drain(&self) {
-        // Pairs with the load in `Tap::obey`; the request carries no other data.
-        self.shared.asked.fetch_max(ASK_DRAIN, Ordering::Relaxed);
+        self.ask(ASK_DRAIN);
     }
 
     /// Drains and waits for the end.
     ///
     /// # Errors
-    /// [`UdpError`] when the server's socket had failed.
+    /// [`UdpError`] when a socket of the server had failed.
     pub fn drain(mut self) -> Result<(), UdpError> {
         self.begin_drain();
         self.join()
@@ -401,120 +486,24 @@ impl ServerHandle {
     /// Waits for the end after [`ServerHandle::begin_drain`]; the last counters stay readable.
     ///
     /// # Errors
-    /// [`UdpError`] when the server's socket had failed.
+    /// [`UdpError`] when a socket of the server had failed.
     pub fn join(&mut self) -> Result<(), UdpError> {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(UdpError::HostStopped),
-            None => Ok(()),
+        let mut outcome = Ok(());
+        for thread in self.threads.drain(..) {
+            let ended = thread.join().unwrap_or(Err(UdpError::HostStopped));
+            // The first failure is told: it is what made the others end.
+            if outcome.is_ok() {
+                outcome = ended;
+            }
         }
+        outcome
     }
 }
 
 impl Drop for ServerHandle {
     fn drop(&mut self) {
-        self.shared.asked.fetch_max(ASK_STOP, Ordering::Relaxed);
+        self.ask(ASK_STOP);
         // The socket's last error has nobody left to tell.
         let _ = self.join();
-    }
-}
-
-/// A lock whose holder panicked still holds good values: each is replaced whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// The server as its thread runs it: obeys the handle, counts traffic, publishes.
-struct Tap {
-    server: Server,
-    shared: Arc<Shared>,
-    world_at: Timestamp,
-    stats_at: Timestamp,
-}
-
-impl Tap {
-    const fn new(server: Server, shared: Arc<Shared>) -> Self {
-        let start = Timestamp::START;
-        Self { server, shared, world_at: start, stats_at: start }
-    }
-
-    fn obey(&mut self, now: Timestamp) {
-        match self.shared.asked.load(Ordering::Relaxed) {
-            ASK_DRAIN => self.server.drain(now),
-            ASK_STOP => self.server.stop(now),
-            _ => {}
-        }
-    }
-
-    fn take_changes(&mut self, now: Timestamp) {
-        if !self.shared.has_changes.load(Ordering::Relaxed) {
-            return;
-        }
-        // A lock that is held means newer changes: they are taken in the next tick.
-        let Ok(mut waiting) = self.shared.changes.try_lock() else { return };
-        self.shared.has_changes.store(false, Ordering::Relaxed);
-        let Changes { rules, keys } = core::mem::take(&mut *waiting);
-        if let Some(rules) = rules {
-            self.server.replace_rules(now, &rules);
-        }
-        if let Some(keys) = keys {
-            self.server.rotate_keys(keys);
-        }
-    }
-
-    fn publish(&mut self, now: Timestamp) {
-        let ended = self.server.is_done();
-        if (now >= self.world_at || ended)
-            && let Ok(mut world) = self.shared.world.try_lock()
-        {
-            self.server.snapshot_world(&mut world);
-            self.world_at = now.after(WORLD_INTERVAL);
-        }
-        if ended {
-            // Nothing is delayed any more: wait for the lock, so that the last word is kept.
-            self.server.snapshot_stats(now, &mut lock(&self.shared.stats));
-        } else if now >= self.stats_at
-            && let Ok(mut stats) = self.shared.stats.try_lock()
-        {
-            self.server.snapshot_stats(now, &mut stats);
-            self.stats_at = now.after(STATS_INTERVAL);
-        }
-    }
-}
-
-impl Machine for Tap {
-    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
-        let bytes: usize = received.iter().map(|datagram| datagram.packet.len()).sum();
-        self.shared.traffic.packets_in.fetch_add(received.len() as u64, Ordering::Relaxed);
-        self.shared.traffic.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.server.handle_datagrams(now, received);
-    }
-
-    fn handle_timeout(&mut self, now: Timestamp) {
-        self.obey(now);
-        self.take_changes(now);
-        self.server.handle_timeout(now);
-        self.publish(now);
-    }
-
-    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
-        let before = out.len();
-        self.server.poll_transmit(now, pool, out);
-        let sent = out.len() - before;
-        let bytes: usize = out.iter().skip(before).map(|datagram| datagram.packet.len()).sum();
-        self.shared.traffic.packets_out.fetch_add(sent as u64, Ordering::Relaxed);
-        self.shared.traffic.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn poll_timeout(&self) -> Option<Timestamp> {
-        self.server.poll_timeout()
-    }
-
-    fn is_done(&self) -> bool {
-        self.server.is_done()
-    }
-
-    fn on_elapsed(&mut self, began: Timestamp, ended: Timestamp) {
-        self.server.on_elapsed(began, ended);
     }
 }

@@ -83,6 +83,16 @@ pub struct MalformedCounts {
 }
 
 impl MalformedCounts {
+    /// Adds what others counted.
+    pub const fn add(&mut self, other: &Self) {
+        let Self { short, trailing, kind, value, channel } = *other;
+        self.short += short;
+        self.trailing += trailing;
+        self.kind += kind;
+        self.value += value;
+        self.channel += channel;
+    }
+
     pub(super) const fn count(&mut self, fault: Fault) {
         match fault {
             Fault::Short => self.short += 1,

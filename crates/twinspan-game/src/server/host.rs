@@ -1,17 +1,21 @@
 //! The world's side of a server: the world, its cells as bytes, who may come back, and what becomes
 //! of typed messages.
 
+use core::time::Duration;
+
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_messages::Incoming;
 use twinspan_reliable::Channel;
 use twinspan_session::{SessionKey, UserId};
 use twinspan_world::event::ActionOutcome;
-use twinspan_world::{CellEncodings, EntityId, InputBundle, Kind, World};
+use twinspan_world::{
+    ActionRefused, CellEncodings, EntityId, InputBundle, Kind, World, WorldImage,
+};
 
 use super::away::Away;
 use super::messages::{Seat, Typed};
-use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
+use super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 
@@ -48,6 +52,24 @@ impl Host {
 
     pub(super) const fn typed(&mut self) -> Option<&mut Typed> {
         self.typed.as_mut()
+    }
+
+    /// Hands a typed message that a shard has checked to its handler.
+    pub(super) fn receive_bytes(
+        &mut self,
+        now: Timestamp,
+        from: (Seat, UserId, EntityId),
+        (channel, bytes): (Channel, &[u8]),
+    ) {
+        let Self { typed, world, .. } = self;
+        if let Some(typed) = typed {
+            typed.receive_bytes(now, from, (channel, bytes), world);
+        }
+    }
+
+    /// Copies what states are made of into `image`.
+    pub(super) fn copy_into(&mut self, image: &mut WorldImage) {
+        image.take(&self.world, &mut self.encodings);
     }
 
     /// Makes one tick; false when a sampled check of the world failed.
@@ -127,24 +149,41 @@ impl Realm for Host {
         if let Some(typed) = &mut self.typed {
             typed.leave(user, Seat::alone(session));
         }
-        self.let_go(now, user, entity, may_resume);
+        if let Some(entity) = entity {
+            self.let_go(now, user, entity, may_resume);
+        }
     }
 
     fn submit(&mut self, from: From, bundle: &InputBundle) {
-        self.submit_all(from.entity, bundle);
-    }
-
-    fn act(&mut self, from: From, target: EntityId) -> Answer<ActionOutcome> {
-        Answer::Now(self.apply(from.entity, target))
-    }
-
-    fn receive(&mut self, now: Timestamp, from: From, incoming: &Incoming<'_>) {
-        let Self { typed, world, .. } = self;
-        if let Some(typed) = typed {
-            let From { session, user, entity } = from;
-            typed.receive(now, (Seat::alone(session), user, entity), incoming, world);
+        if let Some(entity) = from.entity {
+            self.submit_all(entity, bundle);
         }
     }
+
+    fn act(&mut self, from: From, _: u32, asked: Asked) -> Answer<ActionOutcome> {
+        Answer::Now(match (asked, from.entity) {
+            (Asked::Known(outcome), _) => outcome,
+            (Asked::Effect(target), Some(actor)) => self.apply(actor, target),
+            (Asked::Effect(_), None) => ActionOutcome::Refused(ActionRefused::NoActor),
+        })
+    }
+
+    fn receive(
+        &mut self,
+        now: Timestamp,
+        from: From,
+        incoming: &Incoming<'_>,
+        _: (Channel, &[u8]),
+    ) -> bool {
+        let Self { typed, world, .. } = self;
+        if let (Some(typed), Some(entity)) = (typed, from.entity) {
+            let From { session, user, .. } = from;
+            typed.receive(now, (Seat::alone(session), user, entity), incoming, world);
+        }
+        true
+    }
+
+    fn ban(&mut self, _: UserId, _: Duration) {}
 
     fn deliver(&mut self, send: &mut dyn FnMut(SessionKey, Channel, &[u8])) {
         if let Some(typed) = &mut self.typed {

@@ -117,6 +117,19 @@ pub struct MessageStats {
     pub unsent: u64,
 }
 
+impl MessageStats {
+    /// Adds what others counted.
+    pub const fn add(&mut self, other: &Self) {
+        let Self { received, refused, flooding, shadowed, sent, unsent } = *other;
+        self.received += received;
+        self.refused.add(&refused);
+        self.flooding += flooding;
+        self.shadowed += shadowed;
+        self.sent += sent;
+        self.unsent += unsent;
+    }
+}
+
 /// What a player used up of its rate in the present second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Used {
@@ -296,6 +309,34 @@ impl Typed {
         }
     }
 
+    /// The same for one that was checked on another thread, and that is not believed here.
+    pub(super) fn receive_bytes(
+        &mut self,
+        now: Timestamp,
+        from: (Seat, UserId, EntityId),
+        (channel, bytes): (Channel, &[u8]),
+        world: &World,
+    ) {
+        let registry = Arc::clone(&self.messages.registry);
+        if let Ok(incoming) = registry.check(channel, bytes) {
+            self.receive(now, from, &incoming, world);
+        }
+    }
+
+    /// Gives what handlers sent to `send`, each with the one seat that it is for, or with none when
+    /// it is for all.
+    pub(super) fn hand_out(&mut self, mut send: impl FnMut(Option<Seat>, Channel, &[u8])) {
+        let Outbox { bytes, waiting, .. } = &mut self.outbox;
+        for Waiting { to, channel, from, until } in waiting.drain(..) {
+            let seat = match to {
+                To::Seat(seat) => Some(seat),
+                To::All => None,
+            };
+            send(seat, channel, bytes.get(from..until).unwrap_or_default());
+        }
+        bytes.clear();
+    }
+
     /// Gives what handlers sent to `send`, where all players are in one shard.
     pub(super) fn deliver(&mut self, send: &mut dyn FnMut(SessionKey, Channel, &[u8])) {
         let Self { outbox: Outbox { bytes, waiting, .. }, seats, .. } = self;
@@ -328,6 +369,7 @@ impl Typed {
 
 /// The typed messages of a server that runs, at a shard's side: which there are, how many a player
 /// may send, and what was counted.
+#[derive(Clone)]
 pub(super) struct TypedGate {
     registry: Arc<Registry>,
     /// Index: [`Incoming::type_index`].

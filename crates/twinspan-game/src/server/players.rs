@@ -21,7 +21,7 @@ use twinspan_world::{
 use super::admission::{Fault, reason_of};
 use super::flow::Flow;
 use super::messages::{TypedGate, Used};
-use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
+use super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
 use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
 use crate::config::ServerConfig;
 use crate::measure::{Latency, elapsed_since_wire};
@@ -30,7 +30,38 @@ use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
 pub use stats::PlayerStats;
 
 /// Ticks in which every player's movement is looked at once, whatever the world says of it.
-const STANDING_TICKS: usize = TICK_HZ as usize;
+pub(super) const STANDING_TICKS: usize = TICK_HZ as usize;
+/// What a tick showed of a player's movement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Movement {
+    pub(super) is_corrected: bool,
+    /// Held against it, in whole points.
+    pub(super) points: u32,
+}
+
+impl Movement {
+    /// None of an honest player whose turn it is not to be looked at.
+    pub(super) fn of(world: &World, entity: EntityId, looks: bool) -> Option<Self> {
+        let verdict = world.verdict(entity);
+        if verdict == WorldVerdict::Honest && !looks {
+            return None;
+        }
+        // In tenths of a point; the scale has whole ones.
+        let points = world.standing(entity).map_or(0, |standing| standing.score / 10);
+        Some(Self { is_corrected: verdict == WorldVerdict::Corrected, points })
+    }
+}
+
+/// How a session becomes a player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joining {
+    Done,
+    /// Its place comes from another thread.
+    Later,
+    /// There is no room, and the session is closed.
+    Refused,
+}
+
 /// Events that wait to be handed to the sessions; each handled message adds at most two.
 const EVENTS_WAITING_MAX: usize = 65_536;
 /// Inputs that a client may leave out before it counts as new: 20 seconds of them, in which a
@@ -58,7 +89,8 @@ pub(super) struct Entry {
 struct Player {
     session: SessionKey,
     user: UserId,
-    entity: EntityId,
+    /// None until its place is known.
+    entity: Option<EntityId>,
     /// What it owes the filter's rules, and what is held against it.
     conduct: Conduct,
     /// What it used up of the rate of typed messages.
@@ -73,6 +105,20 @@ struct Player {
 }
 
 impl Player {
+    fn new(session: SessionKey, user: UserId) -> Self {
+        Self {
+            session,
+            user,
+            entity: None,
+            conduct: Conduct::default(),
+            used: Used::default(),
+            last_action: 0,
+            newest_input: 0,
+            reliable: ReliableCounts::default(),
+            closing: false,
+        }
+    }
+
     const fn origin(&self) -> From {
         From { session: self.session, user: self.user, entity: self.entity }
     }
@@ -187,7 +233,7 @@ impl Players {
 
     /// The entity of a session's player.
     pub(super) fn entity(&self, session: SessionKey) -> Option<EntityId> {
-        self.player(session).map(|player| player.entity)
+        self.player(session)?.entity
     }
 
     fn player(&self, session: SessionKey) -> Option<&Player> {
@@ -199,45 +245,56 @@ impl Players {
     pub(super) fn rows(
         &self,
     ) -> impl Iterator<Item = (SessionKey, UserId, EntityId, &Subscriptions)> {
-        self.slots
-            .iter()
-            .flatten()
-            .zip(self.outlooks.iter().flatten())
-            .map(|(player, out)| (player.session, player.user, player.entity, &out.subscriptions))
+        self.slots.iter().zip(&self.outlooks).filter_map(|(player, outlook)| {
+            let (player, outlook) = (player.as_ref()?, outlook.as_ref()?);
+            Some((player.session, player.user, outlook.entity, &outlook.subscriptions))
+        })
     }
 
-    /// Lets a player into the world; false when the world has no room, and the session is closed.
+    /// Asks the world to let a player in.
     pub(super) fn join(
         &mut self,
         session: SessionKey,
         user: UserId,
         entry: Entry,
         realm: &mut impl Realm,
-    ) -> bool {
+    ) -> Joining {
         let Entry { cipher, has_resumed } = entry;
-        let Answer::Now(place) = realm.join(Newcomer { session, user, has_resumed });
-        let Some(place) = place else {
-            self.refuse(session, RefuseReason::Full);
-            return false;
+        let place = match realm.join(Newcomer { session, user, has_resumed }) {
+            Answer::Now(Some(place)) => Some(place),
+            Answer::Later => None,
+            Answer::Now(None) | Answer::Full => {
+                self.refuse(session, RefuseReason::Full);
+                return Joining::Refused;
+            }
         };
         self.cipher = Some(cipher);
-        self.seat(session, user, place, realm.world());
-        true
+        let slot = session.index();
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+            self.outlooks.resize_with(slot + 1, || None);
+        }
+        if let Some(free) = self.slots.get_mut(slot) {
+            *free = Some(Player::new(session, user));
+            self.count += 1;
+        }
+        match place {
+            Some(place) if self.seat(session, place, realm.world()) => Joining::Done,
+            _ => Joining::Later,
+        }
     }
 
-    /// Gives a player its place.
-    fn seat(&mut self, session: SessionKey, user: UserId, place: Place, world: &World) {
+    /// Gives a player its place; false when it has left meanwhile.
+    pub(super) fn seat(&mut self, session: SessionKey, place: Place, world: &World) -> bool {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return false };
         let Place { entity, has_waited } = place;
+        player.entity = Some(entity);
         self.stats.returned += u64::from(has_waited);
         let mut subscriptions = Subscriptions::new(self.interest);
         if let Some(state) = world.entity(entity) {
             subscriptions.update(world.tick(), state.position, world.grid());
         }
         let slot = session.index();
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
-            self.outlooks.resize_with(slot + 1, || None);
-        }
         if let Some(place) = self.slot_of_entity.get_mut(entity.index()) {
             *place = u32::try_from(slot).ok();
         }
@@ -246,20 +303,6 @@ impl Players {
                 (Baselines::new(), Allowance::new(self.state_bytes_per_second));
             let flow = Flow::new();
             *place = Some(Outlook { session, entity, allowance, flow, subscriptions, baselines });
-        }
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(Player {
-                session,
-                user,
-                entity,
-                conduct: Conduct::default(),
-                used: Used::default(),
-                last_action: 0,
-                newest_input: 0,
-                reliable: ReliableCounts::default(),
-                closing: false,
-            });
-            self.count += 1;
         }
         self.stats.joined += 1;
         let welcome = ServerEvent::Welcome {
@@ -271,6 +314,7 @@ impl Players {
             cell: self.world_cell,
         };
         self.tell(session, welcome);
+        true
     }
 
     /// Lets a session go before anybody joined with it.
@@ -295,13 +339,13 @@ impl Players {
         if let Some(place) = self.outlooks.get_mut(session.index()) {
             *place = None;
         }
-        if let Some(place) = self.slot_of_entity.get_mut(player.entity.index()) {
+        let Player { user, entity, .. } = player;
+        if let Some(place) = entity.and_then(|entity| self.slot_of_entity.get_mut(entity.index())) {
             *place = None;
         }
-        let Player { user, entity, .. } = player;
         realm.leave(now, Leaver { session, user, entity, may_resume: reason.may_resume() });
         self.count -= 1;
-        self.stats.left += 1;
+        self.stats.left += u64::from(entity.is_some());
         self.stats.lying += u64::from(reason == CloseReason::PositionLie);
     }
 
@@ -382,24 +426,70 @@ impl Players {
         let from = player.origin();
         let kind = message.bytes.first().copied().unwrap_or(0);
         let ruling = message.judged(now, kind, &mut player.conduct, judge);
-        let outcome = match ruling {
-            Ruling::Pass => self.act(realm, from, target),
+        let asked = match ruling {
+            Ruling::Pass => Asked::Effect(target),
             // It sees what it would see had it acted, and nobody else sees anything.
             Ruling::Shadow => {
                 let until_tick = realm.world().tick().saturating_add(self.effect_ticks);
-                ActionOutcome::Applied { until_tick }
+                Asked::Known(ActionOutcome::Applied { until_tick })
             }
             _ => {
                 self.stats.actions_flooding += 1;
-                ActionOutcome::TooFast
+                Asked::Known(ActionOutcome::TooFast)
             }
         };
+        match realm.act(from, action, asked) {
+            Answer::Now(outcome) => {
+                if let (Asked::Effect(_), ActionOutcome::Applied { until_tick }, Some(actor)) =
+                    (asked, outcome, from.entity)
+                {
+                    self.tell_target(target, actor, until_tick);
+                }
+                let was_asked = matches!(asked, Asked::Effect(_));
+                self.answer_action(session, (action, outcome), was_asked);
+                self.obey(session, ruling);
+                self.hold_refusal_against(now, session, outcome, judge);
+            }
+            Answer::Later => self.obey(session, ruling),
+            Answer::Full => self.give_up(session),
+        }
+        Ok(())
+    }
+
+    /// Tells a player what came of its action; `was_asked` when the world had a say in it.
+    pub(super) fn answer_action(
+        &mut self,
+        session: SessionKey,
+        (action, outcome): (u32, ActionOutcome),
+        was_asked: bool,
+    ) {
+        if was_asked {
+            *match outcome {
+                ActionOutcome::Applied { .. } => &mut self.stats.actions_applied,
+                _ => &mut self.stats.actions_refused,
+            } += 1;
+        }
         self.tell(session, ServerEvent::ActionResult { action, outcome });
-        self.obey(session, ruling);
+    }
+
+    /// An action that the rules of the world refused is held against who tried it.
+    pub(super) fn hold_refusal_against(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        outcome: ActionOutcome,
+        judge: &mut Judge,
+    ) {
         if let ActionOutcome::Refused(_) = outcome {
             self.hold_against(now, session, Signal::Action, judge);
         }
-        Ok(())
+    }
+
+    /// A player did something to another.
+    pub(super) fn tell_effect(&mut self, session: SessionKey, actor: EntityId, until_tick: u32) {
+        if self.player(session).is_some() {
+            self.tell(session, ServerEvent::EffectOn { actor, until_tick });
+        }
     }
 
     /// A client whose replica is not what it should be: everything is told anew, as often as the
@@ -455,20 +545,11 @@ impl Players {
             return Ok(());
         }
         let incoming = typed.check(message.channel, message.bytes)?;
-        realm.receive(now, player.origin(), &incoming);
-        Ok(())
-    }
-
-    fn act(&mut self, realm: &mut impl Realm, from: From, target: EntityId) -> ActionOutcome {
-        let Answer::Now(outcome) = realm.act(from, target);
-        match outcome {
-            ActionOutcome::Applied { until_tick } => {
-                self.stats.actions_applied += 1;
-                self.tell_target(target, from.entity, until_tick);
-            }
-            _ => self.stats.actions_refused += 1,
+        let from = player.origin();
+        if !realm.receive(now, from, &incoming, (message.channel, message.bytes)) {
+            self.give_up(session);
         }
-        outcome
+        Ok(())
     }
 
     fn tell_target(&mut self, target: EntityId, actor: EntityId, until_tick: u32) {
@@ -476,7 +557,7 @@ impl Players {
         let Some(player) = slot.and_then(|slot| self.slots.get(slot as usize)?.as_ref()) else {
             return;
         };
-        if player.entity == target {
+        if player.entity == Some(target) {
             self.tell(player.session, ServerEvent::EffectOn { actor, until_tick });
         }
     }
@@ -497,9 +578,14 @@ impl Players {
         if self.events.len() < EVENTS_WAITING_MAX {
             self.events.push_back((session, event));
         } else {
-            let reason = CloseReason::QueueOverflow;
-            self.verdicts.push_back(Verdict { session, reason, ban: None });
+            self.give_up(session);
         }
+    }
+
+    /// Closes a session whose messages find no room.
+    fn give_up(&mut self, session: SessionKey) {
+        let reason = CloseReason::QueueOverflow;
+        self.verdicts.push_back(Verdict { session, reason, ban: None });
     }
 
     /// Something is held against a player, which may end its session.
@@ -536,16 +622,31 @@ impl Players {
         let turn = world.tick() as usize % STANDING_TICKS;
         for (slot, player) in self.slots.iter_mut().enumerate() {
             let Some(player) = player else { continue };
-            let verdict = world.verdict(player.entity);
-            self.stats.corrected += u64::from(verdict == WorldVerdict::Corrected);
-            if verdict == WorldVerdict::Honest && slot % STANDING_TICKS != turn {
-                continue;
-            }
-            // In tenths of a point; the scale has whole ones.
-            let points = world.standing(player.entity).map_or(0, |standing| standing.score / 10);
-            let ruling = judge.on_movement(&mut player.conduct, points);
+            let Some(entity) = player.entity else { continue };
+            let looks = slot % STANDING_TICKS == turn;
+            let Some(movement) = Movement::of(world, entity, looks) else { continue };
+            self.stats.corrected += u64::from(movement.is_corrected);
+            let ruling = judge.on_movement(&mut player.conduct, movement.points);
             self.verdicts.extend(player.end(ruling));
         }
+    }
+
+    /// What a tick showed of one player, from another thread.
+    pub(super) fn on_movement(
+        &mut self,
+        session: SessionKey,
+        movement: Movement,
+        judge: &mut Judge,
+    ) {
+        let Some(player) = slot_mut(&mut self.slots, session) else { return };
+        self.stats.corrected += u64::from(movement.is_corrected);
+        let ruling = judge.on_movement(&mut player.conduct, movement.points);
+        self.verdicts.extend(player.end(ruling));
+    }
+
+    /// All players' sessions, in slot order.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionKey> {
+        self.slots.iter().flatten().map(|player| player.session)
     }
 
     /// Lets `plan` make a state for a session out of what its player sees now, and charges it the

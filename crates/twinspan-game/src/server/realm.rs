@@ -1,6 +1,8 @@
 //! What a shard asks of the world: answered at once where the world is on the same thread, later
 //! where it is on another.
 
+use core::time::Duration;
+
 use twinspan_core::time::Timestamp;
 use twinspan_messages::Incoming;
 use twinspan_reliable::Channel;
@@ -13,6 +15,19 @@ use twinspan_world::{CellEncodings, EntityId, InputBundle, World};
 pub(super) enum Answer<T> {
     /// This is it.
     Now(T),
+    /// It comes from another thread.
+    Later,
+    /// Too much waits for the other thread: nothing was asked.
+    Full,
+}
+
+/// What an action comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// What the world says to it.
+    Effect(EntityId),
+    /// This, whatever the world says; answers keep the order of their actions.
+    Known(ActionOutcome),
 }
 
 /// Who asks to be let into the world.
@@ -37,7 +52,8 @@ pub(super) struct Place {
 pub(super) struct Leaver {
     pub(super) session: SessionKey,
     pub(super) user: UserId,
-    pub(super) entity: EntityId,
+    /// None of one that was never told its place.
+    pub(super) entity: Option<EntityId>,
     /// It may come back: its entity waits.
     pub(super) may_resume: bool,
 }
@@ -47,7 +63,8 @@ pub(super) struct Leaver {
 pub(super) struct From {
     pub(super) session: SessionKey,
     pub(super) user: UserId,
-    pub(super) entity: EntityId,
+    /// None while its place is not known here.
+    pub(super) entity: Option<EntityId>,
 }
 
 /// The world as a shard has it.
@@ -68,11 +85,21 @@ pub(super) trait Realm {
     /// Hands a player's inputs over; what of them is known already does nothing.
     fn submit(&mut self, from: From, bundle: &InputBundle);
 
-    /// A player's action on `target`.
-    fn act(&mut self, from: From, target: EntityId) -> Answer<ActionOutcome>;
+    /// What a player's action with this number comes to.
+    fn act(&mut self, from: From, action: u32, asked: Asked) -> Answer<ActionOutcome>;
 
-    /// Hands a typed message that was checked to its handler.
-    fn receive(&mut self, now: Timestamp, from: From, incoming: &Incoming<'_>);
+    /// Hands a typed message that was checked, and its channel and bytes, to its handler; false when
+    /// too much waits for another thread.
+    fn receive(
+        &mut self,
+        now: Timestamp,
+        from: From,
+        incoming: &Incoming<'_>,
+        bytes: (Channel, &[u8]),
+    ) -> bool;
+
+    /// Tells other shards whom to let in no more, and for how long.
+    fn ban(&mut self, user: UserId, length: Duration);
 
     /// What handlers sent to players of this shard, in order.
     fn deliver(&mut self, send: &mut dyn FnMut(SessionKey, Channel, &[u8]));

@@ -2,6 +2,7 @@
 //! when. What the world says to it comes through its [`Realm`].
 
 use core::time::Duration;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use twinspan_admission::{Filter, Rules};
@@ -9,8 +10,9 @@ use twinspan_core::aead::AeadSuite;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
-
-use twinspan_session::{Addressed, CloseReason, Endpoint, EndpointEvent, RefuseReason};
+use twinspan_reliable::Channel;
+use twinspan_session::{Addressed, CloseReason, Endpoint, EndpointEvent, RefuseReason, SessionKey};
+use twinspan_world::event::ActionOutcome;
 use twinspan_world::{PlanInput, StatePlan, World, tick_duration};
 
 use super::ServerKeys;
@@ -18,8 +20,8 @@ use super::admission::DoorGate;
 use super::clock::DueTick;
 use super::messages::TypedGate;
 use super::pace::Pace;
-use super::players::{Entry, Message, Players, Verdict};
-use super::realm::Realm;
+use super::players::{Entry, Joining, Message, Movement, Players, Verdict};
+use super::realm::{Place, Realm};
 use super::schedule::{Due, SendSchedule};
 use super::sight::Sight;
 use super::stats::ServerStats;
@@ -234,6 +236,72 @@ impl Shard {
         }
     }
 
+    /// The world's answer to a newcomer; without a place there is no room.
+    pub(super) fn seat(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        place: Option<Place>,
+        world: &World,
+    ) {
+        let Some(place) = place else {
+            return self.players.refuse(session, RefuseReason::Full);
+        };
+        if self.players.seat(session, place, world) {
+            self.schedule.add(now, session);
+        }
+    }
+
+    /// The world's answer to an action.
+    pub(super) fn on_acted(
+        &mut self,
+        now: Timestamp,
+        session: SessionKey,
+        answer: (u32, ActionOutcome),
+        was_asked: bool,
+    ) {
+        self.players.answer_action(session, answer, was_asked);
+        let judge = self.filter.split().1;
+        self.players.hold_refusal_against(now, session, answer.1, judge);
+    }
+
+    /// What the last tick showed of a player's movement.
+    pub(super) fn on_movement(&mut self, session: SessionKey, movement: Movement) {
+        self.players.on_movement(session, movement, self.filter.split().1);
+    }
+
+    /// Sends a typed message to a player of this shard, or to all of them.
+    pub(super) fn send_typed(
+        &mut self,
+        now: Timestamp,
+        to: Option<SessionKey>,
+        channel: Channel,
+        bytes: &[u8],
+    ) {
+        let Self { endpoint, players, typed, .. } = self;
+        let Some(typed) = typed else { return };
+        let mut send = |session| {
+            typed.count_sent(endpoint.send(now, session, channel, bytes).is_ok());
+        };
+        match to {
+            Some(session) => send(session),
+            None => players.sessions().for_each(send),
+        }
+    }
+
+    /// Takes a datagram that came to another shard.
+    pub(super) fn handle_stray(
+        &mut self,
+        now: Timestamp,
+        peer: SocketAddr,
+        bytes: &mut [u8],
+        realm: &mut impl Realm,
+    ) {
+        self.with_endpoint(now, realm, |endpoint, gate, on_event| {
+            endpoint.handle_datagram_gated(now, peer, bytes, gate, on_event);
+        });
+    }
+
     /// Runs `work` on the endpoint with the players as its listener, then sends what they answer.
     fn with_endpoint(
         &mut self,
@@ -249,7 +317,7 @@ impl Shard {
             }
             EndpointEvent::Established { session, user, cipher, resumed, .. } => {
                 let entry = Entry { cipher, has_resumed: resumed.is_some() };
-                if players.join(session, user, entry, realm) {
+                if players.join(session, user, entry, realm) == Joining::Done {
                     schedule.add(now, session);
                 }
             }
@@ -330,6 +398,7 @@ impl Shard {
         while let Some(Verdict { session, reason, ban }) = self.players.next_verdict() {
             if let Some((user, length)) = ban {
                 self.filter.door().ban(now, user.0, length);
+                realm.ban(user, length);
             }
             self.endpoint.close(now, session, reason);
         }
@@ -341,9 +410,9 @@ impl Shard {
     }
 
     /// Begins the sends of a tick that the world has made.
-    pub(super) fn begin_tick(&mut self, now: Timestamp, due: &DueTick) {
+    pub(super) fn begin_tick(&mut self, made_at: Timestamp, due: &DueTick) {
         self.tick = due.tick;
-        self.made_at = now;
+        self.made_at = made_at;
         if let Some(part) = self.part.take() {
             self.stats.states_unsent += self.plan.parts().saturating_sub(part.index) as u64;
         }

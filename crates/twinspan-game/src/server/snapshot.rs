@@ -7,6 +7,7 @@ use twinspan_session::{EndpointStats, SessionKey, SessionStats};
 
 use twinspan_world::World;
 
+use super::many::LinkStats;
 use super::players::PlayerStats;
 use super::realm::Realm;
 use super::shard::Shard;
@@ -48,7 +49,9 @@ pub struct InterestRow {
 /// One session in the table.
 #[derive(Clone, Debug)]
 pub struct SessionRow {
-    /// The session.
+    /// The shard that has the session; 0 for a server on one core.
+    pub shard: u16,
+    /// The session: one of its shard's.
     pub session: SessionKey,
     /// The player's entity.
     pub entity: u32,
@@ -96,6 +99,8 @@ pub struct StatsSnapshot {
     pub unacknowledged: usize,
     /// What the admission filter counted, rule by rule.
     pub admission: FilterStats,
+    /// What went between the cores.
+    pub links: LinkStats,
 }
 
 impl WorldSnapshot {
@@ -127,14 +132,45 @@ impl WorldSnapshot {
 }
 
 impl StatsSnapshot {
+    /// Adds what another shard of the same server counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { at, sessions, stats, players, endpoint, up_recent, tick_recent, .. } = other;
+        let Self { cipher, unacknowledged, admission, links, .. } = other;
+        self.at = self.at.max(*at);
+        self.sessions.extend_from_slice(sessions);
+        self.stats.add(stats);
+        self.players.add(players);
+        self.endpoint.add(endpoint);
+        self.up_recent.add(up_recent);
+        self.tick_recent.add(tick_recent);
+        self.cipher = self.cipher.or(*cipher);
+        self.unacknowledged += unacknowledged;
+        self.admission.add(admission);
+        self.links.add(links);
+    }
+
+    /// Becomes a copy of another, whose memory is reused.
+    pub(crate) fn copy(&mut self, other: &Self) {
+        let Self { at, sessions, stats, players, endpoint, up_recent, tick_recent, .. } = other;
+        let Self { cipher, unacknowledged, admission, links, .. } = other;
+        (self.at, self.cipher, self.unacknowledged) = (*at, *cipher, *unacknowledged);
+        (self.endpoint, self.links) = (*endpoint, *links);
+        self.sessions.clone_from(sessions);
+        self.stats.clone_from(stats);
+        self.players.clone_from(players);
+        self.up_recent.clone_from(up_recent);
+        self.tick_recent.clone_from(tick_recent);
+        self.admission.clone_from(admission);
+    }
+
     /// Copies what a shard counted, and begins new recent latencies.
-    pub(super) fn copy_shard(&mut self, now: Timestamp, shard: &mut Shard) {
+    pub(super) fn copy_shard(&mut self, now: Timestamp, number: u16, shard: &mut Shard) {
         self.at = now;
         self.sessions.clear();
         for (session, user, entity, _) in shard.players.rows() {
             if let Some(stats) = shard.endpoint.session_stats(session) {
                 let (entity, user) = (entity.to_bits(), user.0);
-                self.sessions.push(SessionRow { session, entity, user, stats });
+                self.sessions.push(SessionRow { shard: number, session, entity, user, stats });
             }
         }
         self.stats.clone_from(&shard.stats);
@@ -156,7 +192,7 @@ impl Server {
 
     /// Copies the counters into `out`, whose memory is reused, and begins new recent latencies.
     pub fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        out.copy_shard(now, &mut self.shard);
+        out.copy_shard(now, 0, &mut self.shard);
         out.tick_recent.clone_from(&self.tick_recent);
         self.tick_recent.clear();
     }

@@ -71,6 +71,25 @@ impl Clone for ServerStats {
 }
 
 impl ServerStats {
+    /// Adds what others counted; of the moments of late ticks as many as are kept.
+    pub fn add(&mut self, other: &Self) {
+        let Self { ticks, late_ticks, skipped_ticks, tick_time, late_at, .. } = other;
+        let Self { states_scheduled, states_unsent, visible_entities, visible_samples, .. } = other;
+        let Self { invariants_broken, undelivered_at_end, .. } = other;
+        self.ticks += ticks;
+        self.late_ticks += late_ticks;
+        self.skipped_ticks += skipped_ticks;
+        self.tick_time.add(tick_time);
+        let room = LATE_TICKS_KEPT - self.late_at.len().min(LATE_TICKS_KEPT);
+        self.late_at.extend(late_at.iter().take(room));
+        self.states_scheduled += states_scheduled;
+        self.states_unsent += states_unsent;
+        self.visible_entities += visible_entities;
+        self.visible_samples += visible_samples;
+        self.invariants_broken += invariants_broken;
+        self.undelivered_at_end += undelivered_at_end;
+    }
+
     /// A tick that was scheduled for this moment was late.
     pub(super) fn count_late(&mut self, scheduled: Timestamp) {
         self.late_ticks += 1;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod cores;
+#[cfg(test)]
 mod datagrams;
 #[cfg(test)]
 mod ends;
@@ -22,6 +24,9 @@ mod narrow;
 mod players;
 #[cfg(test)]
 mod real;
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod real_cores;
 #[cfg(test)]
 mod resume;
 #[cfg(test)]

@@ -91,3 +91,31 @@ impl Clone for PlayerStats {
         };
     }
 }
+
+impl PlayerStats {
+    /// Adds what others counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self { joined, left, returned, inputs, inputs_expected, inputs_flooding, .. } = other;
+        let Self { malformed, malformed_by, corrected, keyframes_wanted, lying, .. } = other;
+        let Self { reliable_received, reliable_sent, actions_out_of_order, .. } = other;
+        let Self { actions_flooding, actions_applied, actions_refused, up, .. } = other;
+        self.joined += joined;
+        self.left += left;
+        self.returned += returned;
+        self.inputs += inputs;
+        self.inputs_expected += inputs_expected;
+        self.inputs_flooding += inputs_flooding;
+        self.malformed += malformed;
+        self.malformed_by.add(malformed_by);
+        self.corrected += corrected;
+        self.keyframes_wanted += keyframes_wanted;
+        self.lying += lying;
+        self.reliable_received += reliable_received;
+        self.reliable_sent += reliable_sent;
+        self.actions_out_of_order += actions_out_of_order;
+        self.actions_flooding += actions_flooding;
+        self.actions_applied += actions_applied;
+        self.actions_refused += actions_refused;
+        self.up.add(up);
+    }
+}

@@ -1,0 +1,284 @@
+//! The server as its thread runs it, and what the thread shares with handles.
+
+use core::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use twinspan_admission::Rules;
+use twinspan_core::packet::{DatagramBatch, PacketPool};
+use twinspan_core::time::Timestamp;
+use twinspan_provider::Machine;
+
+use super::server::Traffic;
+use crate::server::{Front, Member, Server, ServerKeys, StatsSnapshot, WorldSnapshot};
+
+/// Time between two publications of the world.
+const WORLD_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two publications of the counters.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is asked of the server's thread. Only ever raised.
+pub(super) const ASK_DRAIN: u8 = 1;
+pub(super) const ASK_STOP: u8 = 2;
+
+/// Counters that the server's thread writes and handles read; each stands alone, so relaxed order
+/// is enough.
+#[derive(Debug, Default)]
+struct SharedTraffic {
+    packets_in: AtomicU64,
+    packets_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// What the server is to take in its next tick.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) rules: Option<Rules>,
+    pub(super) keys: Option<ServerKeys>,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Changes")
+    }
+}
+
+/// What the server's thread and its handle share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) asked: AtomicU8,
+    /// Whether `changes` holds some that the thread has not taken yet.
+    pub(super) has_changes: AtomicBool,
+    /// Locked by the thread with `try_lock` alone.
+    pub(super) changes: Mutex<Changes>,
+    traffic: SharedTraffic,
+    /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
+    pub(super) world: Mutex<WorldSnapshot>,
+    pub(super) stats: Mutex<StatsSnapshot>,
+}
+
+impl Shared {
+    pub(super) fn traffic(&self) -> Traffic {
+        let traffic = &self.traffic;
+        Traffic {
+            packets_in: traffic.packets_in.load(Ordering::Relaxed),
+            packets_out: traffic.packets_out.load(Ordering::Relaxed),
+            bytes_in: traffic.bytes_in.load(Ordering::Relaxed),
+            bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A lock whose holder panicked still holds good values: each is replaced whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What a server's thread runs: a whole server, or a shard of one.
+pub(super) trait Served: Machine {
+    fn drain(&mut self, now: Timestamp);
+    fn stop(&mut self, now: Timestamp);
+    fn replace_rules(&mut self, now: Timestamp, rules: &Rules);
+    fn rotate_keys(&mut self, keys: ServerKeys);
+    fn snapshot_world(&self, out: &mut WorldSnapshot);
+    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot);
+
+    /// Whether another thread has said something.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+impl Served for Server {
+    fn drain(&mut self, now: Timestamp) {
+        self.drain(now);
+    }
+
+    fn stop(&mut self, now: Timestamp) {
+        self.stop(now);
+    }
+
+    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
+        self.replace_rules(now, rules);
+    }
+
+    fn rotate_keys(&mut self, keys: ServerKeys) {
+        self.rotate_keys(keys);
+    }
+
+    fn snapshot_world(&self, out: &mut WorldSnapshot) {
+        self.snapshot_world(out);
+    }
+
+    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
+        self.snapshot_stats(now, out);
+    }
+}
+
+impl Served for Member {
+    fn drain(&mut self, now: Timestamp) {
+        self.drain(now);
+    }
+
+    fn stop(&mut self, now: Timestamp) {
+        self.stop(now);
+    }
+
+    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
+        self.replace_rules(now, rules);
+    }
+
+    fn rotate_keys(&mut self, keys: ServerKeys) {
+        self.rotate_keys(keys);
+    }
+
+    fn snapshot_world(&self, out: &mut WorldSnapshot) {
+        self.snapshot_world(out);
+    }
+
+    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
+        self.snapshot_stats(now, out);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ready(cx)
+    }
+}
+
+impl Served for Front {
+    fn drain(&mut self, now: Timestamp) {
+        self.member.drain(now);
+    }
+
+    fn stop(&mut self, now: Timestamp) {
+        self.member.stop(now);
+    }
+
+    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
+        self.member.replace_rules(now, rules);
+    }
+
+    fn rotate_keys(&mut self, keys: ServerKeys) {
+        self.member.rotate_keys(keys);
+    }
+
+    fn snapshot_world(&self, out: &mut WorldSnapshot) {
+        self.snapshot_world(out);
+    }
+
+    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
+        self.snapshot_stats(now, out);
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ready(cx)
+    }
+}
+
+/// The server as its thread runs it: obeys the handle, counts traffic, publishes.
+pub(super) struct Tap<S> {
+    server: S,
+    shared: Arc<Shared>,
+    world_at: Timestamp,
+    stats_at: Timestamp,
+}
+
+impl<S: Served> Tap<S> {
+    pub(super) const fn new(server: S, shared: Arc<Shared>) -> Self {
+        let start = Timestamp::START;
+        Self { server, shared, world_at: start, stats_at: start }
+    }
+
+    /// Whether another thread has said something.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.server.poll_ready(cx)
+    }
+
+    fn obey(&mut self, now: Timestamp) {
+        match self.shared.asked.load(Ordering::Relaxed) {
+            ASK_DRAIN => self.server.drain(now),
+            ASK_STOP => self.server.stop(now),
+            _ => {}
+        }
+    }
+
+    fn take_changes(&mut self, now: Timestamp) {
+        if !self.shared.has_changes.load(Ordering::Relaxed) {
+            return;
+        }
+        // A lock that is held means newer changes: they are taken in the next tick.
+        let Ok(mut waiting) = self.shared.changes.try_lock() else { return };
+        self.shared.has_changes.store(false, Ordering::Relaxed);
+        let Changes { rules, keys } = core::mem::take(&mut *waiting);
+        if let Some(rules) = rules {
+            self.server.replace_rules(now, &rules);
+        }
+        if let Some(keys) = keys {
+            self.server.rotate_keys(keys);
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp) {
+        let ended = self.server.is_done();
+        if (now >= self.world_at || ended)
+            && let Ok(mut world) = self.shared.world.try_lock()
+        {
+            self.server.snapshot_world(&mut world);
+            self.world_at = now.after(WORLD_INTERVAL);
+        }
+        if ended {
+            // Nothing is delayed any more: wait for the lock, so that the last word is kept.
+            self.server.snapshot_stats(now, &mut lock(&self.shared.stats));
+        } else if now >= self.stats_at
+            && let Ok(mut stats) = self.shared.stats.try_lock()
+        {
+            self.server.snapshot_stats(now, &mut stats);
+            self.stats_at = now.after(STATS_INTERVAL);
+        }
+    }
+}
+
+impl<S: Served> Machine for Tap<S> {
+    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        if received.is_empty() {
+            // Another thread has said something.
+            return self.handle_timeout(now);
+        }
+        let bytes: usize = received.iter().map(|datagram| datagram.packet.len()).sum();
+        self.shared.traffic.packets_in.fetch_add(received.len() as u64, Ordering::Relaxed);
+        self.shared.traffic.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.server.handle_datagrams(now, received);
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.obey(now);
+        self.take_changes(now);
+        self.server.handle_timeout(now);
+        self.publish(now);
+    }
+
+    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
+        let before = out.len();
+        self.server.poll_transmit(now, pool, out);
+        let sent = out.len() - before;
+        let bytes: usize = out.iter().skip(before).map(|datagram| datagram.packet.len()).sum();
+        self.shared.traffic.packets_out.fetch_add(sent as u64, Ordering::Relaxed);
+        self.shared.traffic.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        self.server.poll_timeout()
+    }
+
+    fn is_done(&self) -> bool {
+        self.server.is_done()
+    }
+
+    fn on_elapsed(&mut self, began: Timestamp, ended: Timestamp) {
+        self.server.on_elapsed(began, ended);
+    }
+}
