@@ -87,6 +87,39 @@ impl<'a> ValueRef<'a> {
             FieldKind::Variable2 => Self::Bytes(Var2Ref::read_ref(reader)?.bytes()),
         })
     }
+
+    /// Writes it as a field of this type.
+    ///
+    /// # Errors
+    /// [`EncodeError::Mismatch`] when it is of another type, [`EncodeError::TooManyBytes`],
+    /// [`EncodeError::NoRoom`]
+    pub(crate) fn write(self, kind: FieldKind, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        match (kind, self) {
+            (FieldKind::U8, Self::U8(value)) => value.write(writer),
+            (FieldKind::S8, Self::S8(value)) => value.write(writer),
+            (FieldKind::Bool, Self::Bool(value)) => value.write(writer),
+            (FieldKind::U16, Self::U16(value)) => value.write(writer),
+            (FieldKind::S16, Self::S16(value)) => value.write(writer),
+            (FieldKind::U32, Self::U32(value)) => value.write(writer),
+            (FieldKind::S32, Self::S32(value)) => value.write(writer),
+            (FieldKind::U64, Self::U64(value)) => value.write(writer),
+            (FieldKind::F32, Self::F32(value)) => value.write(writer),
+            (FieldKind::F64, Self::F64(value)) => value.write(writer),
+            (FieldKind::Uuid, Self::Uuid(value)) => value.write(writer),
+            (FieldKind::Vector3, Self::Vector3(value)) => value.write(writer),
+            (FieldKind::Vector3d, Self::Vector3d(value)) => value.write(writer),
+            (FieldKind::Vector4, Self::Vector4(value)) => value.write(writer),
+            (FieldKind::Quaternion, Self::Quaternion(value)) => value.write(writer),
+            (FieldKind::Ip, Self::Ip(value)) => value.write(writer),
+            (FieldKind::Port, Self::Port(value)) => value.write(writer),
+            (FieldKind::Fixed(count), Self::Bytes(bytes)) if bytes.len() == usize::from(count) => {
+                writer.put(bytes)
+            }
+            (FieldKind::Variable1, Self::Bytes(bytes)) => write_counted::<255>(bytes, writer),
+            (FieldKind::Variable2, Self::Bytes(bytes)) => write_counted::<65_535>(bytes, writer),
+            _ => Err(EncodeError::Mismatch { wanted: kind.name() }),
+        }
+    }
 }
 
 macro_rules! little_endian {

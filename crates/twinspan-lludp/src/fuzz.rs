@@ -3,13 +3,17 @@
 use twinspan_core::fuzz::{Body, digest};
 
 use crate::{
-    AnyMessage, DecodeError, Frame, MessageId, MessageRef, PAYLOAD_BYTES_MAX, Tail, compress,
-    expand, messages,
+    AnyMessage, DecodeError, Frame, MessageId, MessageRef, PAYLOAD_BYTES_MAX, Tail, Template,
+    compress, expand, messages,
 };
 
 /// Every body by its name.
-pub const TARGETS: &[(&str, Body)] =
-    &[("lludp-frame", fuzz_frame), ("lludp-zero", fuzz_zero), ("lludp-message", fuzz_message)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("lludp-frame", fuzz_frame),
+    ("lludp-zero", fuzz_zero),
+    ("lludp-message", fuzz_message),
+    ("lludp-template", fuzz_template),
+];
 
 /// Any bytes are a packet with a message or name a reason.
 pub fn fuzz_frame(data: &[u8]) -> u64 {
@@ -49,6 +53,29 @@ pub fn fuzz_message(data: &[u8]) -> u64 {
         Ok((id, body)) => message(id, body),
         Err(error) => digest(&error),
     }
+}
+
+/// Any text before the first byte 0 is a template or names a reason; any bytes behind it are each of
+/// its messages or name a reason.
+pub fn fuzz_template(data: &[u8]) -> u64 {
+    let mut halves = data.splitn(2, |byte| *byte == 0);
+    let text = String::from_utf8_lossy(halves.next().unwrap_or_default());
+    let template = match Template::parse(&text) {
+        Ok(template) => template,
+        Err(error) => return digest(&error),
+    };
+    let body = halves.next().unwrap_or_default();
+    let mut result = digest(&template);
+    for layout in template.messages() {
+        let decoded = template.decode(layout.id, body);
+        if let Ok((message, tail)) = &decoded {
+            let mut out = vec![0; body.len()];
+            let written = template.encode(message, *tail, &mut out);
+            assert_eq!(written, Ok(body.len()), "{message:?}");
+        }
+        result = digest(&(result, decoded));
+    }
+    result
 }
 
 /// Decodes, encodes, decodes: the second message is the first, to the byte.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod borrowed;
+mod dynamic;
 mod field;
 mod frame;
 mod layout;
@@ -11,6 +12,7 @@ mod message;
 pub mod messages;
 mod number;
 mod packet;
+mod template;
 mod wire;
 mod zero;
 
@@ -18,6 +20,7 @@ mod zero;
 pub mod fuzz;
 
 pub use borrowed::{AgentUpdateRef, BlockRef, BlocksIter, BlocksOf, BlocksRef, MessageRef};
+pub use dynamic::{DynamicBlocks, DynamicMessage, Value};
 pub use field::{
     Field, FieldRef, Port, Quaternion, TooLong, ValueRef, Var1, Var1Ref, Var2, Var2Ref, Variable,
     VariableRef, Vector3, Vector3d, Vector4,
@@ -34,6 +37,10 @@ pub use message::{Block, Blocks, DecodeError, Fields, Message, layout};
 pub use messages::{AnyMessage, LAYOUTS};
 pub use number::{Frequency, MessageId, MessageIdError};
 pub use packet::Encoder;
+pub use template::{
+    BLOCKS_PER_MESSAGE_MAX, FIELDS_PER_BLOCK_MAX, NAME_BYTES_MAX, TEMPLATE_BYTES_MAX,
+    TEMPLATE_MESSAGES_MAX, Template, TemplateError,
+};
 pub use uuid::Uuid;
 pub use wire::{EncodeError, Reader, Short, Tail, Writer};
 pub use zero::{ExpandError, compress, expand};

@@ -43,6 +43,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "lludp-frame" => lludp::packets(),
         "lludp-zero" => lludp::payloads(),
         "lludp-message" => lludp::messages(),
+        "lludp-template" => lludp::templates(),
         _ => Vec::new(),
     }
 }

@@ -5,4 +5,6 @@ mod login;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod peer;
+#[cfg(test)]
 mod random;

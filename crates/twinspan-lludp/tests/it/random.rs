@@ -30,6 +30,8 @@ pub(crate) fn body(layout: &MessageLayout, random: &mut Stream) -> Vec<u8> {
 
 fn value(kind: FieldKind, random: &mut Stream, out: &mut Vec<u8>) {
     match kind {
+        // Many fields are 0 or empty, so that zero-coding is worth it.
+        kind if random.below(3) == 0 => out.resize(out.len() + kind.bytes_min(), 0),
         FieldKind::Bool => out.push((random.next_u64() & 1) as u8),
         // Numbers, not the many that are none: programs may change the bits of those.
         FieldKind::F32 => float(random, out),
@@ -53,6 +55,12 @@ fn value(kind: FieldKind, random: &mut Stream, out: &mut Vec<u8>) {
                 out.push(0);
             }
             bytes(len.into(), random, out);
+            // One 0 ends a text; peers that read text drop further ones.
+            if let [.., before, 0] = out.as_mut_slice()
+                && len > 1
+            {
+                *before |= 1;
+            }
         }
         kind => bytes(kind.bytes_min(), random, out),
     }

@@ -7,15 +7,16 @@ use twinspan_lludp::{
 
 /// A message for each form that bodies have.
 fn examples() -> Vec<AnyMessage> {
-    let mut update = messages::ObjectUpdate::default();
     let object = messages::ObjectUpdateObjectData {
         texture_entry: Var2::new([7; 40]).unwrap(),
         text: Var1::text("Hello").unwrap(),
         ..Default::default()
     };
-    update.object_data = vec![object; 2];
-    let mut terse = messages::ImprovedTerseObjectUpdate::default();
-    terse.object_data = vec![Default::default(); 3];
+    let update = messages::ObjectUpdate { object_data: vec![object; 2], ..Default::default() };
+    let terse = messages::ImprovedTerseObjectUpdate {
+        object_data: vec![Default::default(); 3],
+        ..Default::default()
+    };
     let mut chat = messages::ChatFromViewer::default();
     chat.chat_data.message = Var2::text("Hello").unwrap();
     let acks = messages::PacketAck { packets: vec![Default::default(); 5] };
@@ -78,4 +79,15 @@ pub(super) fn payloads() -> Vec<Vec<u8>> {
         .collect();
     coded.push(vec![1, 0, 0, 5, 2, 0, 255, 0, 1]);
     coded
+}
+
+/// Templates, each with a body behind a 0.
+pub(super) fn templates() -> Vec<Vec<u8>> {
+    let hello =
+        b"// Any\nversion 2.0\n{ Hello High 200 Trusted Zerocoded\n{ Who Single { ID U32 } \
+        { Name Variable 1 } }\n{ Rest Variable { Data Fixed 3 } } }\0\x01\0\0\0\x02Hi\x01abc";
+    let bye =
+        b"version 1 { Bye Fixed 0xFFFFFFFE NotTrusted Unencoded UDPDeprecated { Near Multiple 2 \
+        { Port IPPORT } { Data Variable 2 } } }\0\x23\x28\x01\0a\x23\x28\x01\0b";
+    vec![hello.to_vec(), bye.to_vec()]
 }
