@@ -39,6 +39,8 @@ const SLOTS: usize = 16;
 pub const FULL_EVERY: usize = 16;
 /// Datagrams taken from one flow before others have their turn.
 const RECEIVED_PER_LOOK_MAX: usize = 1_024;
+/// Input periods of which light players use one until all are in.
+const INPUT_PERIODS_WHILE_LOGGING_IN: u64 = 4;
 /// Handshakes under way at once.
 const JOINING_MAX: usize = 32;
 /// How long all players together may take to come in, beside 2 ms each.
@@ -141,6 +143,8 @@ struct Generator {
     next_visit_at: Timestamp,
     visit_time: Latency,
     idle: bool,
+    /// Whether players are still coming in.
+    logging_in: bool,
     /// Whether states begin with the times that a transport server writes.
     reads_times: bool,
     players_wanted: u32,
@@ -236,6 +240,7 @@ impl Generator {
             next_visit_at: Timestamp::START,
             visit_time: Latency::default(),
             idle: plan.idle,
+            logging_in: false,
             reads_times: matches!(plan.opponent, Opponent::Transport { .. }),
             players_wanted: plan.players,
             joined: 0,
@@ -290,6 +295,7 @@ impl Generator {
         let players = self.players_wanted;
         let limit = LOGIN_TIME_MAX + Duration::from_millis(2) * players;
         let mut before = self.joined;
+        self.logging_in = true;
         while self.joined < players {
             self.turn()?;
             let now = self.clock.now();
@@ -301,6 +307,7 @@ impl Generator {
                 break;
             }
         }
+        self.logging_in = false;
         // Who is not in by now stays outside: the summary says how many those are.
         self.outside.clear();
         for index in std::mem::take(&mut self.joining) {
@@ -405,7 +412,10 @@ impl Generator {
         self.clock.wait_until(slot_at);
         let now = self.clock.now();
         self.note_lateness(now, slot_at);
-        if !self.idle {
+        // A server that cannot bear them all at play would else never be seen with all of them.
+        let pauses = self.logging_in
+            && !(slot / SLOTS as u64).is_multiple_of(INPUT_PERIODS_WHILE_LOGGING_IN);
+        if !self.idle && !pauses {
             self.send_light(now, slot_at, (slot % SLOTS as u64) as usize)?;
         }
         self.wake_full(now)?;

@@ -10,7 +10,10 @@ use twinspan_core::time::Timestamp;
 
 use crate::{Env, TimeProvider, Timer, UdpError, UdpSocket};
 
-/// Datagrams handed to the machine in one turn of the loop, and to the socket at once.
+/// Datagrams handed to the machine in one turn of the loop: more than to the socket at once, because
+/// they are the cheaper ones, and where there are servers there are several for each that is sent.
+const RECEIVED_PER_TURN_MAX: usize = 256;
+/// Datagrams handed to the socket at once.
 const BATCH_DATAGRAMS: usize = 64;
 /// Batches sent in one turn: more than a large server has for one deadline.
 const BATCHES_SENT_PER_TURN: u32 = 64;
@@ -95,7 +98,7 @@ pub async fn drive<E: Env, U: UdpSocket, M: Machine>(
     machine: &mut M,
 ) -> Result<(), UdpError> {
     let mut timer = env.timer();
-    let mut received = DatagramBatch::new(BATCH_DATAGRAMS);
+    let mut received = DatagramBatch::new(RECEIVED_PER_TURN_MAX);
     let mut out = DatagramBatch::new(BATCH_DATAGRAMS);
     let mut turns = Turns { in_a_row: 0, prefers: Wake::Timeout };
     let mut sent = flush(env, socket, machine, &mut out).await?;
