@@ -10,6 +10,10 @@ const CATCH_UP_TICKS_MAX: u32 = 4;
 /// a quarter of an hour is enough to say good-bye.
 const TICK_LAST: u32 = u32::MAX - 15 * 60 * TICK_HZ;
 
+/// Turns for which a due tick lets the states of the one before go out first: some milliseconds, so
+/// that a moment's lateness costs nobody a state.
+const HELD_TURNS_MAX: u32 = 8;
+
 /// A tick that is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DueTick {
@@ -30,8 +34,8 @@ pub(super) struct Clock {
     began_at: Option<Timestamp>,
     /// The tick to run next.
     next_tick: u32,
-    /// Whether the due tick was held back in the last turn.
-    is_held: bool,
+    /// Turns for which the due tick was held back.
+    held: u32,
     /// Ticks of the present call that ran.
     in_call: u32,
     /// The last tick of the present call that ran, for [`Clock::on_elapsed`].
@@ -54,12 +58,13 @@ impl Clock {
         self.began_at.map(|_| self.at(self.next_tick))
     }
 
-    /// Whether the due tick waits for one turn: it replaces what states are made of, so those of the
+    /// Whether the due tick waits for a turn: it replaces what states are made of, so those of the
     /// present tick that a late turn left over go out first.
     pub(super) fn holds(&mut self, now: Timestamp, leaves_states: bool) -> bool {
         let is_due = now >= self.at(self.next_tick);
-        self.is_held = is_due && leaves_states && !self.is_held;
-        self.is_held
+        let is_held = is_due && leaves_states && self.held < HELD_TURNS_MAX;
+        self.held = if is_held { self.held + 1 } else { 0 };
+        is_held
     }
 
     /// The next tick that is due; it counts as run unless it is to be skipped.

@@ -36,6 +36,11 @@ const DRAIN_QUIET: Duration = Duration::from_millis(300);
 /// What a packet adds to a state's bytes: header, tag, acknowledgements, frame, IP and UDP.
 pub(super) const PACKET_OVERHEAD_BYTES: usize = 30 + 16 + 28;
 
+/// States that are sent before what clients sent has its turn. They send three datagrams for each state
+/// that they get, and a state costs more than any of these: a shard with more to send than there is
+/// time for would else hardly hear them any more, newcomers among them.
+const STATES_PER_TURN_MAX: usize = 64;
+
 /// Datagrams that are handled together while memory for the next ones is on its way.
 const AHEAD: usize = 8;
 
@@ -85,6 +90,8 @@ pub(super) struct Shard {
     made_at: Timestamp,
     /// A state message whose further parts wait for buffers.
     part: Option<Part>,
+    /// States that may be sent in the present turn.
+    turn_left: usize,
     /// Room for the sessions that the datagrams of a call name.
     addressed: Vec<Option<Addressed>>,
     pub(super) stats: ServerStats,
@@ -125,6 +132,7 @@ impl Shard {
             tick: u32::MAX,
             made_at: Timestamp::START,
             part: None,
+            turn_left: 0,
             addressed: Vec::new(),
             stats: ServerStats::default(),
         })
@@ -184,6 +192,7 @@ impl Shard {
         received: &mut DatagramBatch,
         realm: &mut impl Realm,
     ) {
+        self.turn_left = STATES_PER_TURN_MAX;
         let mut addressed = core::mem::take(&mut self.addressed);
         addressed.clear();
         addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
@@ -205,6 +214,7 @@ impl Shard {
 
     /// Does what is due of the sessions, and goes on with the end.
     pub(super) fn handle_timeout(&mut self, now: Timestamp, realm: &mut impl Realm) {
+        self.turn_left = STATES_PER_TURN_MAX;
         if self.endpoint.poll_timeout().is_some_and(|at| now >= at) {
             self.with_endpoint(now, realm, |endpoint, _, on_event| {
                 endpoint.handle_timeout(now, on_event);
@@ -461,7 +471,8 @@ impl Shard {
         }
     }
 
-    /// Writes states whose slot has come, until `out` is full or no buffer is left.
+    /// Writes states whose slot has come, until `out` is full, no buffer is left or enough were sent
+    /// in this turn.
     fn send_states(
         &mut self,
         now: Timestamp,
@@ -469,7 +480,7 @@ impl Shard {
         out: &mut DatagramBatch,
         realm: &mut impl Realm,
     ) {
-        while out.room() > 0 {
+        while out.room() > 0 && self.turn_left > 0 {
             let Some(part) = self.part.take().or_else(|| self.begin_state(now, realm)) else {
                 return;
             };
@@ -491,6 +502,7 @@ impl Shard {
                 out.push(Datagram { peer, at: now, packet }).is_ok()
             });
             self.stats.states_unsent += u64::from(!sent);
+            self.turn_left -= 1;
             let index = part.index + 1;
             if index < self.plan.parts() {
                 self.part = Some(Part { index, ..part });

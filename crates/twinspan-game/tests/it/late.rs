@@ -7,7 +7,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
 use twinspan_world::tick_duration;
 
-use crate::rig::{BOTS, Rig};
+use crate::rig::{BOTS, Rig, SERVER};
 
 #[test]
 fn states_of_a_stall_count_as_scheduled_and_unsent() {
@@ -52,6 +52,33 @@ fn a_turn_that_comes_a_little_late_loses_no_state() {
     let after = rig.stats().stats;
     assert!(after.states_scheduled > before.states_scheduled);
     assert_eq!(after.states_unsent, before.states_unsent);
+}
+
+#[test]
+fn a_late_server_sends_a_share_of_its_states_and_hears_its_clients_between() {
+    const PLAYERS: u32 = 240;
+    let mut rig = Rig::new(|_| {});
+    for number in BOTS + 1..=PLAYERS {
+        rig.add_bot(number, SERVER);
+    }
+    rig.wait("all in", Rig::all_entered);
+    let pool = PacketPool::new(256);
+    let mut out = DatagramBatch::new(256);
+    let before = rig.stats().stats;
+    let late = rig.now().after(tick_duration());
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        let mut server = rig.server.borrow_mut();
+        server.handle_timeout(late);
+        server.poll_transmit(late, &pool, &mut out);
+        // States are longer than that, and few other packets.
+        turns.push(out.iter().filter(|datagram| datagram.packet.len() > 100).count());
+        out.clear();
+    }
+    let sent: usize = turns.iter().sum();
+    assert!(turns.iter().all(|states| *states <= 64 + 6), "{turns:?}");
+    assert!(sent > 70, "{turns:?}");
+    assert_eq!(rig.server.borrow().stats().states_unsent, before.states_unsent, "{turns:?}");
 }
 
 /// Runs the server's own clock for `ticks` ticks, each of which takes `work`.
