@@ -72,7 +72,16 @@ impl BatchUdp {
         let gather = options.gather.min(GATHER_MAX);
         port.report_mut().gather = gather;
         let retry = ReactorTimer::new(Rc::clone(&reactor));
-        Ok(Self { port, source, room, reactor, retry, gather, hold_until: Timestamp::START, held_in: 0 })
+        Ok(Self {
+            port,
+            source,
+            room,
+            reactor,
+            retry,
+            gather,
+            hold_until: Timestamp::START,
+            held_in: 0,
+        })
     }
 
     /// One receive call for at most `room` datagrams.

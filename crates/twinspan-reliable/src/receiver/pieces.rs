@@ -1,6 +1,6 @@
 //! Frames that wait for others: pieces of messages, and whole messages ahead of their turn.
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, make_room};
 use crate::config::FRAME_CHARGE_BYTES;
 
 /// The end of a list.
@@ -62,6 +62,7 @@ impl Pieces {
             *old = assembly;
             return id;
         }
+        make_room(&mut self.assemblies);
         self.assemblies.push(assembly);
         Id((self.assemblies.len() - 1) as u32)
     }

@@ -2,6 +2,7 @@
 
 use super::outbox::Taken;
 use super::store::Key;
+use crate::buffers::make_room;
 
 /// The end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -37,6 +38,7 @@ impl Frames {
             *old = node;
             return index;
         }
+        make_room(&mut self.nodes);
         self.nodes.push(node);
         (self.nodes.len() - 1) as u32
     }

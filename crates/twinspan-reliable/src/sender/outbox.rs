@@ -7,6 +7,7 @@ use twinspan_core::prefetch;
 use super::levels::Levels;
 use super::store::{Key, Message, Queue, Store};
 use crate::bits::DoneSet;
+use crate::buffers::make_room;
 use crate::config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
@@ -225,6 +226,7 @@ impl Outbox {
     fn place(&mut self, channel: Channel) -> u16 {
         let found = self.channels.iter().position(|tx| tx.channel == channel);
         let place = found.unwrap_or_else(|| {
+            make_room(&mut self.channels);
             self.channels.push(TxChannel { channel, next: 0, done: DoneSet::default() });
             self.channels.len() - 1
         });

@@ -1,7 +1,7 @@
 //! Messages that wait or are in flight, in slots with recycled buffers.
 
 use crate::Channel;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, make_room};
 
 /// A slot and the use of it that is meant: what points at a message that is done points at nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,7 @@ impl Store {
         message.waiting = message.whole();
         let slot = self.free;
         let Some(old) = self.slots.get_mut(slot as usize) else {
+            make_room(&mut self.slots);
             self.slots.push(message);
             return Key { slot: (self.slots.len() - 1) as u32, generation: 0 };
         };
