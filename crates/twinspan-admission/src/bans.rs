@@ -22,6 +22,11 @@ impl Bans {
         self.entries.len()
     }
 
+    /// Every user that is banned, and until when, by user.
+    pub(crate) fn entries(&self) -> &[(u64, Timestamp)] {
+        &self.entries
+    }
+
     /// Bans that gave way before they were over.
     pub(crate) const fn forgotten(&self) -> u64 {
         self.forgotten

@@ -197,6 +197,9 @@ pub struct FilterStats {
     pub networks_evicted: u64,
     /// Bans that are remembered.
     pub bans: u64,
+    /// Who is banned for what it did, and until when, by user; at most
+    /// [`BANS_MAX`](crate::BANS_MAX), those that are over among them.
+    pub banned: Vec<(u64, Timestamp)>,
     /// Bans that gave way in a full list before they were over.
     pub bans_forgotten: u64,
     /// How often rules were replaced.
@@ -207,7 +210,13 @@ impl FilterStats {
     /// Adds what another filter with the same rules counted. Where the two have other rules, because
     /// one has not taken the new ones yet, its counts by rule are left out.
     pub fn add(&mut self, other: &Self) {
-        let Self { rules, networks_evicted, bans, bans_forgotten, replacements } = other;
+        let Self { rules, networks_evicted, bans, banned, bans_forgotten, replacements } = other;
+        // Filters tell each other of bans, and one may be on its way.
+        for ban in banned {
+            if let Err(at) = self.banned.binary_search_by_key(&ban.0, |known| known.0) {
+                self.banned.insert(at, *ban);
+            }
+        }
         for (mine, theirs) in self.rules.iter_mut().zip(rules) {
             if (&mine.rule, mine.action) == (&theirs.rule, theirs.action) {
                 mine.hits += theirs.hits;
@@ -276,7 +285,7 @@ impl Filter {
         self.replacements += 1;
     }
 
-    /// Copies the counts into `out`; allocates only after rules were replaced.
+    /// Copies the counts into `out`; allocates only after rules were replaced and for more bans.
     pub fn copy_stats(&self, out: &mut FilterStats) {
         let (door, judge) = (&self.door.rows, self.judge.rows());
         let banned = core::slice::from_ref(&self.door.banned);
@@ -285,6 +294,8 @@ impl Filter {
         out.rules.extend(rows.cloned());
         out.networks_evicted = self.door.sources.evicted();
         out.bans = self.door.bans.len() as u64;
+        out.banned.clear();
+        out.banned.extend_from_slice(self.door.bans.entries());
         out.bans_forgotten = self.door.bans.forgotten();
         out.replacements = self.replacements;
     }

@@ -40,6 +40,9 @@ pub enum CommandError {
     /// A server's configuration cannot be used.
     #[error(transparent)]
     Configuration(#[from] crate::serve::ConfigError),
+    /// Bans cannot be kept.
+    #[error(transparent)]
+    Bans(#[from] crate::serve::BansError),
     /// The server's figures cannot be served.
     #[error("{0}; choose another address for `metrics` in the configuration, or leave it out")]
     Metrics(HttpError),
@@ -128,6 +131,7 @@ impl CommandError {
             | Self::Scenario(_)
             | Self::Tape(_) => 2,
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
+            Self::Bans(_) => 2,
             Self::Relay(twinspan_relay::RelayError::Os(_)) | Self::RelayEnded(_) => 1,
             Self::Relay(_) => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,

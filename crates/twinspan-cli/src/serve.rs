@@ -1,5 +1,6 @@
 //! `twinspan serve`: a world server until it is told to stop.
 
+mod bans;
 mod config;
 mod metrics;
 
@@ -15,10 +16,12 @@ use crate::args::ServeArgs;
 use crate::error::CommandError;
 use crate::http::HttpServer;
 use crate::keys::KeyFile;
-use crate::signals::{Reloads, Signals};
+use crate::signals::{Request, Signals};
+use bans::BanFile;
 use metrics::ProcessFigures;
 use twinspan_bench::process;
 
+pub use bans::BansError;
 pub use config::{Config, ConfigError};
 
 /// How often signals are looked at.
@@ -29,6 +32,7 @@ const TURN: Duration = Duration::from_millis(50);
 struct Mood {
     draining: AtomicBool,
     reloads_failed: AtomicU64,
+    bans_unwritten: AtomicU64,
 }
 
 /// Runs a server and returns the exit status.
@@ -44,10 +48,16 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
     }
     let keys = KeyFile::read(&config.keys)?;
     let names = keys.names();
-    let (signals, reloads) = (Signals::catch()?, Reloads::catch()?);
+    let (mut bans, banned) = match &config.bans_file {
+        Some(path) => BanFile::open(path).map(|(file, banned)| (Some(file), banned))?,
+        None => (None, Vec::new()),
+    };
+    let signals = Signals::catch()?;
+    let requests = Requests { reload: Request::reload()?, retire: Request::retire()? };
     let options = ServeOptions {
         keys: Some(keys.server_keys(&config.keys)?),
         relay: config.relay_door()?,
+        bans: banned,
         previous_keys: match &config.previous_keys {
             Some(path) => Some(KeyFile::read(path)?.server_keys(path)?),
             None => None,
@@ -72,8 +82,9 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
     }
     say(&ready)?;
     let mut service = Service { config: &config, server: &server, mood: &mood, keys: names };
-    let asked = service.run(&signals, &reloads)?;
+    let asked = service.run(&signals, &requests, &mut bans)?;
     let ended = end(&mut server, asked, &mood);
+    write_bans(&mut bans, &server, &mood);
     if let Some(figures) = figures {
         figures.stop();
     }
@@ -102,11 +113,29 @@ fn start_metrics(
             cpu: process::cpu_time(),
             draining: mood.draining.load(Ordering::Relaxed),
             reloads_failed: mood.reloads_failed.load(Ordering::Relaxed),
+            bans_unwritten: mood.bans_unwritten.load(Ordering::Relaxed),
         };
         // The server's thread never waits for this lock: it publishes a turn later.
         server.with_stats(|stats| metrics::render(stats, server.traffic(), process))
     };
     HttpServer::start_metrics(address, hosts.to_vec(), Box::new(render))
+}
+
+/// What a running server may be asked by signals.
+struct Requests {
+    reload: Request,
+    retire: Request,
+}
+
+/// Writes down who was banned since the last time.
+fn write_bans(bans: &mut Option<BanFile>, server: &ServerHandle, mood: &Mood) {
+    let Some(file) = bans else { return };
+    let written = server.with_stats(|stats| file.keep(stats.at, &stats.admission.banned));
+    if let Err(error) = written {
+        mood.bans_unwritten.fetch_add(1, Ordering::Relaxed);
+        // With standard error closed the figures still tell.
+        let _ = writeln!(io::stderr(), "twinspan: a ban lasts until the end of this run: {error}");
+    }
 }
 
 /// A server at work, and the files that it is ruled by.
@@ -120,17 +149,27 @@ struct Service<'a> {
 
 impl Service<'_> {
     /// Serves until somebody asks for the end or the server ends by itself; true when asked.
-    fn run(&mut self, signals: &Signals, reloads: &Reloads) -> Result<bool, CommandError> {
+    fn run(
+        &mut self,
+        signals: &Signals,
+        requests: &Requests,
+        bans: &mut Option<BanFile>,
+    ) -> Result<bool, CommandError> {
         loop {
+            write_bans(bans, self.server, self.mood);
             if signals.caught() {
                 return Ok(true);
             }
             if self.server.has_ended() {
                 return Ok(false);
             }
-            if reloads.take() {
+            if requests.reload.take() {
                 self.reload_rules()?;
                 self.reload_keys()?;
+            }
+            if requests.retire.take() {
+                self.server.retire_old_keys();
+                say("tokens under the keys before the present ones are refused")?;
             }
             thread::sleep(TURN);
         }

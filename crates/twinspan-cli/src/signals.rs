@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::error::CommandError;
@@ -30,15 +30,25 @@ impl Signals {
     }
 }
 
-/// The signal that asks a server to read its files again.
-pub(crate) struct Reloads {
+/// A signal that asks a running server for something.
+pub(crate) struct Request {
     asked: Arc<AtomicBool>,
 }
 
-impl Reloads {
-    pub(crate) fn catch() -> Result<Self, CommandError> {
+impl Request {
+    /// To read its files again: SIGHUP.
+    pub(crate) fn reload() -> Result<Self, CommandError> {
+        Self::catch(SIGHUP)
+    }
+
+    /// To let go of the keys before the present ones: SIGUSR1.
+    pub(crate) fn retire() -> Result<Self, CommandError> {
+        Self::catch(SIGUSR1)
+    }
+
+    fn catch(signal: i32) -> Result<Self, CommandError> {
         let asked = Arc::new(AtomicBool::new(false));
-        flag::register(SIGHUP, Arc::clone(&asked)).map_err(CommandError::Signals)?;
+        flag::register(signal, Arc::clone(&asked)).map_err(CommandError::Signals)?;
         Ok(Self { asked })
     }
 

@@ -218,6 +218,18 @@ impl Server {
         self.shard.rotate_keys(keys);
     }
 
+    /// Ends the overlap of a rotation: tokens under the keys before the present ones are refused from
+    /// now on. Sessions do not notice.
+    pub fn retire_old_keys(&mut self) {
+        self.shard.retire_old_keys();
+    }
+
+    /// Lets a user in no more for so long. A session that it has goes on: see
+    /// [`kick`](Self::kick).
+    pub fn ban(&mut self, now: Timestamp, user: UserId, length: core::time::Duration) {
+        self.shard.filter.door().ban(now, user.0, length);
+    }
+
     /// Takes other admission rules, and closes the sessions of users that they ban. What sources owe
     /// and what is held against players stays.
     pub fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {

@@ -21,8 +21,9 @@ const CHALLENGE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const CHALLENGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Least time between the beginnings of two moves; it doubles with each that failed in a row.
 const MOVE_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it doubles: up to 64 s.
-const DOUBLINGS_MAX: u32 = 7;
+/// How often it doubles: up to 8 s, so that who was raced by a copier of its packets and then really
+/// moves is not left at its old address for long.
+const DOUBLINGS_MAX: u32 = 4;
 
 /// What a challenge asks to have back.
 pub(crate) type Token = [u8; 8];
@@ -105,7 +106,8 @@ impl Route {
             // The old address goes on speaking: what came from the new one was a copy.
             return (moving.proven == from).then(|| self.fail(now));
         }
-        if now < self.moves_from {
+        // An id in reserve is good for one move: whoever copies packets has none.
+        if now < self.moves_from && !deliberate {
             return None;
         }
         let (mut token, mut proven_token) = ([0; 8], [0; 8]);
@@ -326,8 +328,14 @@ mod tests {
                 hear(&mut route, ms, 1, true);
             }
         }
-        assert_eq!(begun.len(), 6, "{begun:?}");
+        // After 1, 2 and 4 s, and then every 8 s.
+        assert_eq!(begun.len(), 10, "{begun:?}");
+        assert!(begun.windows(2).all(|pair| pair[1] - pair[0] <= 8_100), "{begun:?}");
         assert_eq!(route.peer(), address(1));
+        // A move that the client means begins at once.
+        let mut secrets = Stream::new(1, "tokens", 0);
+        let outcome = route.on_packet(at(60_000), address(3), 90, (true, true), &mut secrets);
+        assert_eq!(outcome, Some(Outcome::Begun));
     }
 
     #[test]

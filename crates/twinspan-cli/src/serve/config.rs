@@ -59,6 +59,8 @@ pub struct Config {
     pub previous_keys: Option<PathBuf>,
     /// The file with the admission rules; `None` for the default rules.
     pub rules: Option<PathBuf>,
+    /// The file in which bans outlive the server; `None` for none.
+    pub bans_file: Option<PathBuf>,
     /// Where figures are served; `None` for nowhere.
     pub metrics: Option<SocketAddr>,
     /// Host names under which figures may be asked for, besides addresses and `localhost`.
@@ -118,6 +120,7 @@ impl Config {
             "keys",
             "previous_keys",
             "rules",
+            "bans_file",
             "metrics",
             "metrics_hosts",
             "drain_s",
@@ -144,6 +147,7 @@ impl Config {
             keys,
             previous_keys: root.text("previous_keys")?.map(file),
             rules: root.text("rules")?.map(file),
+            bans_file: root.text("bans_file")?.map(file),
             metrics: root.parsed("metrics", parse_address)?,
             metrics_hosts: hosts(&root)?,
             drain_s: root.whole("drain_s", 0..=3_600)?.unwrap_or(10),
@@ -209,6 +213,9 @@ impl Config {
         }
         if let Some(rules) = &self.rules {
             let _ = writeln!(text, "rules = {}", quoted(rules));
+        }
+        if let Some(bans) = &self.bans_file {
+            let _ = writeln!(text, "bans_file = {}", quoted(bans));
         }
         if let Some(metrics) = &self.metrics {
             let _ = writeln!(text, "metrics = {}", quote(&metrics.to_string()));

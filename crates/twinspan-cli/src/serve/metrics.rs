@@ -22,6 +22,8 @@ pub(super) struct ProcessFigures {
     pub(super) draining: bool,
     /// Files of rules or keys that were refused when they were to be read again.
     pub(super) reloads_failed: u64,
+    /// Times that bans could not be written to their file.
+    pub(super) bans_unwritten: u64,
 }
 
 /// Everything as one text.
@@ -29,7 +31,10 @@ pub(super) fn render(stats: &StatsSnapshot, traffic: Traffic, process: ProcessFi
     let mut page = Page(String::with_capacity(16 * 1024));
     sessions(&mut page, stats);
     network(&mut page, stats, traffic);
+    relay(&mut page, stats);
     admission(&mut page, stats, process.reloads_failed);
+    let help = "Times that bans could not be written to their file";
+    page.counter("twinspan_bans_unwritten_total", help, process.bans_unwritten);
     world(&mut page, stats);
     players(&mut page, stats);
     page.gauge("twinspan_draining", "1 while a drain goes on", u64::from(process.draining));
@@ -79,6 +84,27 @@ fn network(page: &mut Page, stats: &StatsSnapshot, traffic: Traffic) {
     page.head("twinspan_datagrams_dropped_total", "counter", "Datagrams dropped, by cause");
     for (cause, count) in stats.endpoint.drops.by_name() {
         page.row("twinspan_datagrams_dropped_total", &[("cause", cause)], count);
+    }
+}
+
+/// What the port towards relays counted; nothing where there is none.
+fn relay(page: &mut Page, stats: &StatsSnapshot) {
+    let Some(port) = &stats.relay else { return };
+    page.head("twinspan_relayed_datagrams_total", "counter", "Datagrams through relays");
+    for (direction, count) in [("in", port.relayed_in), ("out", port.relayed_out)] {
+        page.row("twinspan_relayed_datagrams_total", &[("direction", direction)], count);
+    }
+    let name = "twinspan_relay_datagrams_dropped_total";
+    page.head(name, "counter", "Datagrams that the port towards relays dropped, by cause");
+    for (cause, count) in [
+        ("bad_tag", port.bad_tag),
+        ("bad_frame", port.bad_frame),
+        ("unsendable", port.unsendable),
+        ("forged", port.sides.forged),
+        ("stranger", port.sides.strangers),
+        ("unreachable", port.sides.unreachable),
+    ] {
+        page.row(name, &[("cause", cause)], count);
     }
 }
 
@@ -227,6 +253,10 @@ mod tests {
         for ms in [1, 2, 30] {
             stats.stats.tick_time.record(Duration::from_millis(ms));
         }
+        stats.relay = Some(Default::default());
+        if let Some(relay) = &mut stats.relay {
+            (relay.bad_tag, relay.sides.strangers) = (5, 6);
+        }
         let traffic = Traffic { packets_in: 7, ..Traffic::default() };
         let cpu = Duration::from_millis(1_500);
         let process = ProcessFigures { resident_bytes: Some(9), cpu, ..Default::default() };
@@ -248,6 +278,9 @@ mod tests {
         let dropped = "twinspan_datagrams_dropped_total";
         assert_eq!(value(dropped, Some(("cause", "cookie_bad"))), 3.0);
         assert_eq!(value("twinspan_messages_malformed_total", Some(("cause", "kind"))), 4.0);
+        let dropped = "twinspan_relay_datagrams_dropped_total";
+        assert_eq!(value(dropped, Some(("cause", "bad_tag"))), 5.0);
+        assert_eq!(value(dropped, Some(("cause", "stranger"))), 6.0);
         let tick = scrape.samples.iter().find(|sample| sample.metric == "twinspan_tick_seconds");
         let Some(Value::Histogram(buckets)) = tick.map(|sample| &sample.value) else {
             panic!("no histogram in {text}")

@@ -256,6 +256,33 @@ fn keys_rotate_while_players_play_and_old_tokens_last_until_the_next_time() {
 }
 
 #[test]
+fn keys_retire_at_a_signal_and_bans_come_from_their_file() {
+    let folder = Folder::new();
+    let bans = folder.write("bans", "9 99999999999\n8 1\n10 9999");
+    let mut service =
+        Service::start(&format!("previous_keys = \"before.toml\"\nbans_file = \"{bans}\""));
+    assert_eq!(fs::read_to_string(&bans).unwrap(), "9 99999999999\n8 1\n", "the torn line is gone");
+    let visit = |keys: &str, user: &str| {
+        let file = service.folder.write("token", &token(&service, keys, user));
+        let played = run(&["bots", "--token-file", &file, "--seconds", "1"]);
+        played.stdout.contains("1 of 1 bots played")
+    };
+    assert!(visit("before.toml", "7"));
+    assert!(visit("keys.toml", "8"), "its ban is over");
+    assert!(!visit("keys.toml", "9"), "it is banned");
+    service.server.signal(Signal::USR1);
+    service.server.line(|line| line.starts_with("tokens under the keys before the present ones"));
+    let visit = |keys: &str, user: &str| {
+        let file = service.folder.write("token", &token(&service, keys, user));
+        let played = run(&["bots", "--token-file", &file, "--seconds", "1"]);
+        played.stdout.contains("1 of 1 bots played")
+    };
+    // It is taken within a tick, and a token under the present keys proves that one has passed.
+    assert!(visit("keys.toml", "11"));
+    assert!(!visit("before.toml", "12"));
+}
+
+#[test]
 fn a_server_that_starts_with_new_keys_takes_tokens_under_the_previous_ones() {
     let service = Service::start("previous_keys = \"before.toml\"");
     let file = service.folder.write("token", &token(&service, "before.toml", "7"));

@@ -27,14 +27,15 @@ mod linux {
         GroupMember, ReactorEnv, allowed_cores, bind_group, bind_unsteered_group, pin_to_core,
     };
     use twinspan_provider::{
-        OsSecrets, RandomProvider, SocketReport, UdpError, UdpOptions, UdpSocket, drive,
+        OsSecrets, RandomProvider, SocketReport, TimeProvider, UdpError, UdpOptions, UdpSocket,
+        drive,
     };
-    use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey};
+    use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
     use super::super::measured_suite;
     use super::super::server::{
-        GATHER, ServeError, ServeOptions, ServerHandle, Started, ended_at_once, in_order,
-        unix_at_start_s,
+        GATHER, ServeError, ServeOptions, ServerHandle, Started, bans_left, ended_at_once,
+        in_order, unix_at_start_s,
     };
     use super::super::tap::{ASK_STOP, Served, Shared, Tap};
     use super::super::woken::Woken;
@@ -51,6 +52,8 @@ mod linux {
         keys: ServerKeys,
         /// The keys to rotate to at once.
         then: Option<ServerKeys>,
+        /// Who is let in no more, and until when.
+        bans: Arc<[(UserId, u64)]>,
         suites: CryptoSuite,
         outpost: Outpost,
         /// The world, for the first core.
@@ -66,6 +69,7 @@ mod linux {
     /// Starts a server on several cores.
     pub(in super::super) fn serve(options: ServeOptions) -> Result<ServerHandle, ServeError> {
         let ServeOptions { address, mut config, keys, previous_keys, messages, .. } = options;
+        let bans: Arc<[_]> = options.bans.into();
         let cores = allowed_cores()?;
         let (asked, have) = (options.cores, cores.len());
         let too_many = ServeError::Cores { asked, have };
@@ -110,6 +114,7 @@ mod linux {
                 config: config.clone(),
                 keys: keys.clone(),
                 then: then.clone(),
+                bans: Arc::clone(&bans),
                 suites,
                 outpost,
                 office: office.take(),
@@ -231,6 +236,9 @@ mod linux {
         let mut member = Member::new(config, place, suites, keys, secrets, jitter, task.outpost)?;
         if let Some(present) = then {
             member.rotate_keys(present);
+        }
+        for (user, left) in bans_left(&task.bans) {
+            member.ban(env.now(), user, left);
         }
         let server = match task.office {
             Some(office) => AnyShard::Front(Box::new(Front::new(office, member))),

@@ -1,13 +1,15 @@
 //! A server's socket: clients come directly, through relays, or both.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{NetworkProvider, SocketReport, UdpError, UdpOptions, UdpSocket};
-use twinspan_relay::{PortConfig, RelayPort, trunk_options};
+use twinspan_relay::{PortConfig, PortStats, RelayPort, trunk_options};
 
 use super::server::ServeError;
 
@@ -47,6 +49,14 @@ impl ServerSocket {
         let trunk = env.bind_udp(door.listen, &options).await;
         let trunk = trunk.map_err(ServeError::BindRelay)?;
         Ok(Self::Relayed(Box::new(RelayPort::new(direct, trunk, &door.port)?)))
+    }
+
+    /// What its side towards relays counts.
+    pub(super) fn relay_stats(&self) -> Option<Rc<Cell<PortStats>>> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Relayed(port) => Some(port.stats()),
+        }
     }
 
     /// Where relays find it.

@@ -189,6 +189,9 @@ pub struct ServeOptions {
     pub previous_keys: Option<ServerKeys>,
     /// Typed messages of the application; their handlers run on the server's thread.
     pub messages: Option<ServerMessages>,
+    /// Users that are let in no more, and until when, in seconds since the Unix epoch: bans of an
+    /// earlier run. The later ones are in [`StatsSnapshot::admission`].
+    pub bans: Vec<(UserId, u64)>,
     /// How relays come to it; `None` where clients come directly alone.
     pub relay: Option<RelayDoor>,
     /// Cores, each with a thread of its own that is bound to it: the world lives on the first,
@@ -210,6 +213,7 @@ impl ServeOptions {
             keys: None,
             previous_keys: None,
             messages: None,
+            bans: Vec::new(),
             relay: None,
             cores: 1,
             kernel_steers: true,
@@ -272,7 +276,7 @@ fn run(
         match start(&env, epoch_nanos, options).await {
             Ok((server, mut socket, facts)) => {
                 let _ = started.send(Ok(facts));
-                let mut tap = Tap::new(server, shared);
+                let mut tap = Tap::new(server, shared).with_relay(socket.relay_stats());
                 drive(&env, &mut socket, &mut tap).await
             }
             Err(error) => {
@@ -288,7 +292,8 @@ async fn start(
     epoch_nanos: u64,
     options: ServeOptions,
 ) -> Result<(Server, ServerSocket, Started), ServeError> {
-    let ServeOptions { address, mut config, keys, previous_keys, messages, relay, .. } = options;
+    let ServeOptions { address, mut config, keys, previous_keys, messages, bans, relay, .. } =
+        options;
     let socket = ServerSocket::bind(env, address, GATHER, relay).await?;
     config.unix_at_start_s = unix_at_start_s(env.now());
     let mut secrets = env.secrets();
@@ -314,6 +319,9 @@ async fn start(
     if let Some(present) = then {
         server.rotate_keys(present);
     }
+    for (user, left) in bans_left(&bans) {
+        server.ban(env.now(), user, left);
+    }
     if let Some(messages) = messages {
         server.set_messages(messages);
     }
@@ -324,6 +332,12 @@ async fn start(
 pub(super) fn unix_at_start_s(now: Timestamp) -> u64 {
     let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     unix_now.as_secs().saturating_sub(now.as_nanos() / 1_000_000_000)
+}
+
+/// Who is banned, and for how long from now.
+pub(super) fn bans_left(bans: &[(UserId, u64)]) -> impl Iterator<Item = (UserId, Duration)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    bans.iter().map(move |(user, until)| (*user, Duration::from_secs(until.saturating_sub(now))))
 }
 
 /// The keys to begin with, and those to rotate to at once.
@@ -451,6 +465,12 @@ impl ServerHandle {
     /// [`ServerHandle::token`] goes on with the keys that the server was started with.
     pub fn rotate_keys(&self, keys: &ServerKeys) {
         self.change(|changes| changes.keys = Some(keys.clone()));
+    }
+
+    /// Ends the overlap of a rotation: within a tick tokens under the keys before the present ones are
+    /// refused. Sessions do not notice.
+    pub fn retire_old_keys(&self) {
+        self.change(|changes| changes.retire = true);
     }
 
     fn change(&self, make: impl Fn(&mut Changes)) {

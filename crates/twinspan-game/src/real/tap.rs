@@ -1,6 +1,8 @@
 //! The server as its thread runs it, and what the thread shares with handles.
 
 use core::fmt;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -10,6 +12,7 @@ use twinspan_admission::Rules;
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
+use twinspan_relay::PortStats;
 
 use super::server::Traffic;
 use crate::server::{Front, Member, Server, ServerKeys, StatsSnapshot, WorldSnapshot};
@@ -38,6 +41,8 @@ struct SharedTraffic {
 pub(super) struct Changes {
     pub(super) rules: Option<Rules>,
     pub(super) keys: Option<ServerKeys>,
+    /// The keys before the present ones are good no longer.
+    pub(super) retire: bool,
 }
 
 impl fmt::Debug for Changes {
@@ -83,6 +88,7 @@ pub(super) trait Served: Machine {
     fn stop(&mut self, now: Timestamp);
     fn replace_rules(&mut self, now: Timestamp, rules: &Rules);
     fn rotate_keys(&mut self, keys: ServerKeys);
+    fn retire_old_keys(&mut self);
     fn snapshot_world(&self, out: &mut WorldSnapshot);
     fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot);
 
@@ -110,6 +116,10 @@ impl Served for Server {
         self.rotate_keys(keys);
     }
 
+    fn retire_old_keys(&mut self) {
+        self.retire_old_keys();
+    }
+
     fn snapshot_world(&self, out: &mut WorldSnapshot) {
         self.snapshot_world(out);
     }
@@ -134,6 +144,10 @@ impl Served for Member {
 
     fn rotate_keys(&mut self, keys: ServerKeys) {
         self.rotate_keys(keys);
+    }
+
+    fn retire_old_keys(&mut self) {
+        self.retire_old_keys();
     }
 
     fn snapshot_world(&self, out: &mut WorldSnapshot) {
@@ -166,6 +180,10 @@ impl Served for Front {
         self.member.rotate_keys(keys);
     }
 
+    fn retire_old_keys(&mut self) {
+        self.member.retire_old_keys();
+    }
+
     fn snapshot_world(&self, out: &mut WorldSnapshot) {
         self.snapshot_world(out);
     }
@@ -183,6 +201,8 @@ impl Served for Front {
 pub(super) struct Tap<S> {
     server: S,
     shared: Arc<Shared>,
+    /// What the socket counts of relays, where they come.
+    relay: Option<Rc<Cell<PortStats>>>,
     world_at: Timestamp,
     stats_at: Timestamp,
 }
@@ -190,7 +210,13 @@ pub(super) struct Tap<S> {
 impl<S: Served> Tap<S> {
     pub(super) const fn new(server: S, shared: Arc<Shared>) -> Self {
         let start = Timestamp::START;
-        Self { server, shared, world_at: start, stats_at: start }
+        Self { server, shared, relay: None, world_at: start, stats_at: start }
+    }
+
+    /// Publishes what the socket counts of relays too.
+    pub(super) fn with_relay(mut self, relay: Option<Rc<Cell<PortStats>>>) -> Self {
+        self.relay = relay;
+        self
     }
 
     /// Whether another thread has said something.
@@ -213,12 +239,15 @@ impl<S: Served> Tap<S> {
         // A lock that is held means newer changes: they are taken in the next tick.
         let Ok(mut waiting) = self.shared.changes.try_lock() else { return };
         self.shared.has_changes.store(false, Ordering::Relaxed);
-        let Changes { rules, keys } = core::mem::take(&mut *waiting);
+        let Changes { rules, keys, retire } = core::mem::take(&mut *waiting);
         if let Some(rules) = rules {
             self.server.replace_rules(now, &rules);
         }
         if let Some(keys) = keys {
             self.server.rotate_keys(keys);
+        }
+        if retire {
+            self.server.retire_old_keys();
         }
     }
 
@@ -232,11 +261,14 @@ impl<S: Served> Tap<S> {
         }
         if ended {
             // Nothing is delayed any more: wait for the lock, so that the last word is kept.
-            self.server.snapshot_stats(now, &mut lock(&self.shared.stats));
+            let mut stats = lock(&self.shared.stats);
+            self.server.snapshot_stats(now, &mut stats);
+            stats.relay = self.relay.as_ref().map(|counted| counted.get());
         } else if now >= self.stats_at
             && let Ok(mut stats) = self.shared.stats.try_lock()
         {
             self.server.snapshot_stats(now, &mut stats);
+            stats.relay = self.relay.as_ref().map(|counted| counted.get());
             self.stats_at = now.after(STATS_INTERVAL);
         }
     }

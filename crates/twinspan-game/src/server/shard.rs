@@ -175,6 +175,11 @@ impl Shard {
         let _ = self.endpoint.rotate_token_key(keys.tokens);
     }
 
+    /// The present keys alone are good from now on.
+    pub(super) fn retire_old_keys(&mut self) {
+        self.endpoint.retire_old_keys();
+    }
+
     /// Takes other admission rules, and closes the sessions of users that they ban.
     pub(super) fn replace_rules(&mut self, now: Timestamp, rules: &Rules, realm: &mut impl Realm) {
         self.filter.replace_rules(rules);

@@ -3,6 +3,7 @@
 use twinspan_admission::FilterStats;
 use twinspan_core::aead::Cipher;
 use twinspan_core::time::Timestamp;
+use twinspan_relay::PortStats;
 use twinspan_session::{EndpointStats, SessionKey, SessionStats};
 
 use twinspan_world::World;
@@ -101,6 +102,8 @@ pub struct StatsSnapshot {
     pub admission: FilterStats,
     /// What went between the cores.
     pub links: LinkStats,
+    /// What the port towards relays counted, where there is one.
+    pub relay: Option<PortStats>,
 }
 
 impl WorldSnapshot {
@@ -147,6 +150,8 @@ impl StatsSnapshot {
         self.unacknowledged += unacknowledged;
         self.admission.add(admission);
         self.links.add(links);
+        // Relays come to one core alone.
+        self.relay = self.relay.or(other.relay);
     }
 
     /// Becomes a copy of another, whose memory is reused.
@@ -155,6 +160,7 @@ impl StatsSnapshot {
         let Self { cipher, unacknowledged, admission, links, .. } = other;
         (self.at, self.cipher, self.unacknowledged) = (*at, *cipher, *unacknowledged);
         (self.endpoint, self.links) = (*endpoint, *links);
+        self.relay = other.relay;
         self.sessions.clone_from(sessions);
         self.stats.clone_from(stats);
         self.players.clone_from(players);

@@ -12,6 +12,7 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
+use twinspan_session::UserId;
 
 use super::super::ServerKeys;
 use super::super::shard::{Phase, Shard};
@@ -68,6 +69,14 @@ impl Member {
 
     pub(crate) fn rotate_keys(&mut self, keys: ServerKeys) {
         self.shard.rotate_keys(keys);
+    }
+
+    pub(crate) fn retire_old_keys(&mut self) {
+        self.shard.retire_old_keys();
+    }
+
+    pub(crate) fn ban(&mut self, now: Timestamp, user: UserId, length: Duration) {
+        self.shard.filter.door().ban(now, user.0, length);
     }
 
     pub(crate) fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
