@@ -13,6 +13,8 @@ pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenAr
 
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;
+/// The most cores that a server can be asked to run on.
+pub const CORES_MAX: u16 = 256;
 
 /// One real-time networking stack for shared worlds.
 #[derive(Debug, Parser)]
@@ -68,6 +70,9 @@ pub struct DemoArgs {
     /// More than 1 % of late ticks, beyond those hit by stolen time, is an error
     #[arg(long)]
     pub strict: bool,
+    /// Cores for the server, each with a thread of its own; no more than there are
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
+    pub cores: u16,
     /// Network conditions between bots and server at the start
     #[arg(long, value_enum, default_value_t = Preset::Clean)]
     pub conditions: Preset,
@@ -131,6 +136,9 @@ pub struct SimRunArgs {
     /// counted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
+    /// Scenario world: cores of the simulated server; every seventh datagram comes to a wrong one
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "record", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
+    pub cores: u16,
     /// Scenario world: record every datagram into this file, for `twinspan sim replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

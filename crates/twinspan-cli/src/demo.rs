@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use twinspan_core::link::Conditions;
-use twinspan_game::{ServerConfig, ServerHandle, serve};
+use twinspan_game::{ServeOptions, ServerConfig, ServerHandle, serve_with};
 use twinspan_session::UserId;
 
 use crate::args::DemoArgs;
@@ -44,8 +44,9 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let run_time = args.run_time(io::stdin().is_terminal() && io::stdout().is_terminal());
     let cpu_before = process::cpu_time();
     let began = Instant::now();
-    let server =
-        serve(args.listen, ServerConfig::for_players(args.bots)).map_err(CommandError::Serve)?;
+    let options = ServeOptions::new(args.listen, ServerConfig::for_players(args.bots));
+    let server = serve_with(ServeOptions { cores: usize::from(args.cores), ..options })
+        .map_err(CommandError::Serve)?;
     let conditions = Conditions::preset(args.conditions.name()).unwrap_or_default();
     let board = Arc::new(Board::new());
     // A preset is within every range.

@@ -40,7 +40,10 @@ struct Mood {
 /// # Errors
 /// [`CommandError`] when it cannot start, or cannot say that it has.
 pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
-    let config = Config::read(&args.config)?;
+    let mut config = Config::read(&args.config)?;
+    if let Some(cores) = args.cores {
+        config.cores = u64::from(cores);
+    }
     let rules = config.read_rules()?;
     if args.print_config {
         let text = config.to_text();
@@ -62,6 +65,7 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
             Some(path) => Some(KeyFile::read(path)?.server_keys(path)?),
             None => None,
         },
+        cores: usize::try_from(config.cores).unwrap_or(usize::MAX),
         ..ServeOptions::new(config.listen, config.server(rules))
     };
     let mut server = serve_with(options).map_err(|error| failed(args, error))?;
@@ -74,6 +78,12 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
         None => None,
     };
     let mut ready = format!("serving {} with {names}", server.address());
+    if server.cores() > 1 {
+        ready += &format!(" on {} cores", server.cores());
+        if !server.is_steered() {
+            ready += ", which hand on datagrams because the kernel does not steer them";
+        }
+    }
     if let Some(relays) = server.relay_address() {
         ready += &format!(", relays at {relays}");
     }

@@ -23,6 +23,7 @@ struct Outcome {
     seconds: u64,
     seed: u64,
     clients: u32,
+    cores: u16,
     trace_hash: String,
     events: u64,
     virtual_seconds: f64,
@@ -59,6 +60,7 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
         clients: args.clients,
         duration: Duration::from_secs(args.seconds),
         seed: args.seed,
+        cores: args.cores,
         ..WorldScenario::default()
     };
     let report = match &args.record {
@@ -110,6 +112,7 @@ fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
         seconds: args.seconds,
         seed: args.seed,
         clients: args.clients,
+        cores: args.cores,
         trace_hash: format!("{:016x}", report.trace_hash),
         events: report.events,
         virtual_seconds: report.virtual_time.as_secs_f64(),
@@ -165,8 +168,12 @@ fn text(outcome: &Outcome) -> String {
     }
     text += &format!(
         "replay     twinspan sim run --scenario {scenario} --clients {clients} \
-         --seconds {seconds} --seed {seed}\n"
+         --seconds {seconds} --seed {seed}"
     );
+    if outcome.cores > 1 {
+        text += &format!(" --cores {}", outcome.cores);
+    }
+    text.push('\n');
     text
 }
 
@@ -181,6 +188,7 @@ mod tests {
             seed: 7,
             clients: 20,
             trace_hash: "00000000000000ab".into(),
+            cores: 1,
             events: 92_369,
             virtual_seconds: 13.1,
             cpu_seconds: 0.05,
@@ -218,5 +226,8 @@ mod tests {
             "broken     one lost\n\
              replay     twinspan sim run --scenario world --clients 20 --seconds 10 --seed 7\n"
         ));
+        let broken = vec!["one lost".into()];
+        let on_three = super::text(&Outcome { broken, cores: 3, ..outcome() });
+        assert!(on_three.ends_with(" --seed 7 --cores 3\n"), "{on_three}");
     }
 }

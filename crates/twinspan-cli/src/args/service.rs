@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::{BOTS_MAX, address};
+use super::{BOTS_MAX, CORES_MAX, address};
 
 /// Where keys are when nobody says otherwise.
 const KEY_FILE: &str = "twinspan-keys.toml";
@@ -80,6 +80,9 @@ pub struct ServeArgs {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Cores to run on, instead of what the configuration says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
+    pub cores: Option<u16>,
     /// Print the configuration as it takes effect, and end
     #[arg(long)]
     pub print_config: bool,

@@ -12,7 +12,7 @@ use twinspan_admission::settings::{Document, SettingsError, Table};
 use twinspan_game::{RelayDoor, ServerConfig, ServerError};
 use twinspan_relay::{PEERS_MAX, PortConfig};
 
-use crate::args::{BOTS_MAX, parse_address};
+use crate::args::{BOTS_MAX, CORES_MAX, parse_address};
 use crate::keys::{KeysError, read_trunk_key};
 
 /// Names under which the figures may be asked for, at most.
@@ -67,6 +67,8 @@ pub struct Config {
     pub metrics_hosts: Vec<String>,
     /// How long a drain waits, in seconds.
     pub drain_s: u64,
+    /// Cores to run on, each with a thread of its own.
+    pub cores: u64,
     /// Players that are let in at once.
     pub players_max: u32,
     /// A session that was not heard of for so many seconds is over.
@@ -124,6 +126,7 @@ impl Config {
             "metrics",
             "metrics_hosts",
             "drain_s",
+            "cores",
             "session",
             "world",
             "admission",
@@ -151,6 +154,7 @@ impl Config {
             metrics: root.parsed("metrics", parse_address)?,
             metrics_hosts: hosts(&root)?,
             drain_s: root.whole("drain_s", 0..=3_600)?.unwrap_or(10),
+            cores: cores(&root)?,
             players_max,
             idle_timeout_s: number(session, "idle_timeout_s", 1..=600, 20)?,
             side_m: side.unwrap_or(sized.world.side),
@@ -222,7 +226,7 @@ impl Config {
         }
         let hosts: Vec<_> = self.metrics_hosts.iter().map(|host| quote(host)).collect();
         let _ = writeln!(text, "metrics_hosts = [{}]", hosts.join(", "));
-        let _ = writeln!(text, "drain_s = {}", self.drain_s);
+        let _ = writeln!(text, "drain_s = {}\ncores = {}", self.drain_s, self.cores);
         let _ = writeln!(text, "\n[session]\nplayers_max = {}", self.players_max);
         let _ = writeln!(text, "idle_timeout_s = {}", self.idle_timeout_s);
         let _ = writeln!(text, "\n[world]\nside_m = {:?}", self.side_m);
@@ -267,6 +271,15 @@ fn number(
         None => None,
     };
     Ok(given.unwrap_or(default))
+}
+
+fn cores(root: &Table<'_, '_>) -> Result<u64, SettingsError> {
+    let cores = root.whole("cores", 1..=u64::from(CORES_MAX))?.unwrap_or(1);
+    if cores > 1 && root.table("relay")?.is_some() {
+        let what = "`cores` is more than 1 and there is a `[relay]`: relays come in on one core";
+        return Err(root.error_at("cores", what));
+    }
+    Ok(cores)
 }
 
 fn relay(root: &Table<'_, '_>, folder: &Path) -> Result<Option<RelayTable>, SettingsError> {
@@ -353,7 +366,7 @@ mod tests {
             LEAST.to_owned(),
             format!(
                 "{LEAST}previous_keys = \"old.toml\"\nrules = 'a \"b\"\\c.toml'\nmetrics = \"[::1]:9\"\nmetrics_hosts = [\"a.b\"]\n\
-                 drain_s = 3\n[session]\nplayers_max = 7\nidle_timeout_s = 9\n[world]\n\
+                 drain_s = 3\ncores = 2\n[session]\nplayers_max = 7\nidle_timeout_s = 9\n[world]\n\
                  side_m = 96.5\nnpcs = 1\nprojectiles = 0\n[admission]\nnetworks_max = 128\n"
             ),
             format!(
@@ -397,6 +410,11 @@ mod tests {
             ("metrics_hosts = [\"a:9\"]\n", "line 3: \"a:9\" is no host name; leave the port out"),
             ("[relay]\nlisten = \"1.2.3.4:5\"\n", "line 3: `relays` names nobody"),
             ("[relay]\nrelays = [\"here\"]\n", "line 4: \"here\": give an address and a port"),
+            ("cores = 0\n", "line 3: `cores` is 0; write a whole number from 1 to 256"),
+            (
+                "cores = 2\n[relay]\nlisten = \"1.2.3.4:5\"\n",
+                "line 3: `cores` is more than 1 and there is a `[relay]`",
+            ),
             ("metrics = 9\n", "line 3: `metrics` is 9; write a text in quotes"),
         ] {
             let told = parse(&format!("{LEAST}{text}")).unwrap_err();

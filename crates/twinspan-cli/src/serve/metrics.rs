@@ -32,6 +32,7 @@ pub(super) fn render(stats: &StatsSnapshot, traffic: Traffic, process: ProcessFi
     sessions(&mut page, stats);
     network(&mut page, stats, traffic);
     relay(&mut page, stats);
+    links(&mut page, stats);
     admission(&mut page, stats, process.reloads_failed);
     let help = "Times that bans could not be written to their file";
     page.counter("twinspan_bans_unwritten_total", help, process.bans_unwritten);
@@ -105,6 +106,42 @@ fn relay(page: &mut Page, stats: &StatsSnapshot) {
         ("unreachable", port.sides.unreachable),
     ] {
         page.row(name, &[("cause", cause)], count);
+    }
+}
+
+/// What went between the cores of the server.
+fn links(page: &mut Page, stats: &StatsSnapshot) {
+    let links = &stats.links;
+    for (name, help, count) in [
+        ("twinspan_links_strays_total", "Datagrams handed on to their core", links.strays),
+        (
+            "twinspan_links_strays_dropped_total",
+            "Datagrams for another core that found its lane full",
+            links.strays_dropped,
+        ),
+        (
+            "twinspan_links_inputs_dropped_total",
+            "Inputs dropped because the world's core was behind",
+            links.inputs_dropped,
+        ),
+        ("twinspan_links_held_total", "Messages between cores that had to wait", links.held),
+        (
+            "twinspan_links_words_dropped_total",
+            "Messages to a core that was too far behind",
+            links.words_dropped,
+        ),
+        (
+            "twinspan_links_images_missed_total",
+            "Ticks that a core did not read because it was late",
+            links.images_missed,
+        ),
+        (
+            "twinspan_links_images_refused_total",
+            "Ticks that were not published because all images were being read",
+            links.images_refused,
+        ),
+    ] {
+        page.counter(name, help, count);
     }
 }
 

@@ -176,6 +176,7 @@ mod tests {
             HostileScenario { datagrams: 3_000, players: 2, ..HostileScenario::default() };
         let report = scenario.run(&mut |_| {}).unwrap();
         let args = SimRunArgs {
+            cores: 1,
             scenario: crate::args::ScenarioName::Hostile,
             clients: 2,
             datagrams: 3_000,

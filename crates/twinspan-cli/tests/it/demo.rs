@@ -75,6 +75,33 @@ fn the_summary_is_one_json_object_with_what_was_promised() {
     }
 }
 
+/// Whether this process may use two cores; where it may not, a test of them says so.
+fn has_two_cores() -> bool {
+    let has = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    if !has {
+        println!("skipped: this process may use one core alone");
+    }
+    has
+}
+
+#[test]
+fn on_two_cores_the_same_is_promised() {
+    if !has_two_cores() {
+        return;
+    }
+    let arguments = ["demo", "--bots", "24", "--seconds", "3", "--cores", "2", "--json"];
+    let ended = run(&[&arguments[..], &["--no-http"]].concat());
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_kept(&ended.json(), 24);
+}
+
+#[test]
+fn more_cores_than_there_are_is_an_error_with_both_numbers() {
+    let ended = run(&["demo", "--cores", "256", "--seconds", "1", "--no-http"]);
+    assert_ne!(ended.code(), Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("asked for 256 cores, and this process may use"), "{ended:?}");
+}
+
 #[test]
 fn with_a_page_the_summary_names_its_address() {
     let arguments = ["demo", "--bots", "3", "--seconds", "1", "--json", "--http", "127.0.0.1:0"];

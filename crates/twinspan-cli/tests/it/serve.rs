@@ -175,6 +175,37 @@ fn bots_play_figures_are_read_and_the_end_loses_no_reliable_message() {
 }
 
 #[test]
+fn a_server_on_two_cores_is_told_apart_by_its_figures_alone() {
+    if !std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        println!("skipped: this process may use one core alone");
+        return;
+    }
+    let mut service = Service::start("cores = 2");
+    let mut bots = service.bots(&["--bots", "20"]);
+    bots.line(|line| line.contains("20 of 20 bots in the world"));
+    service.wait_for("twinspan_sessions", "", |sessions| sessions == 20.0);
+    let scrape = service.scrape();
+    assert!(value(&scrape, "twinspan_links_strays_total", "") >= 0.0);
+    for name in ["strays_dropped", "inputs_dropped", "words_dropped"] {
+        assert_eq!(value(&scrape, &format!("twinspan_links_{name}_total"), ""), 0.0, "{name}");
+    }
+    // Rules reach both cores.
+    let banned = DEFAULT_RULES.replace("banned_users = []", "banned_users = [2, 3, 4, 5, 6]");
+    service.folder.write("rules.toml", &banned);
+    service.server.signal(Signal::HUP);
+    service.server.line(|line| line.starts_with("rules of ") && line.contains("in force"));
+    service.wait_for("twinspan_sessions", "", |sessions| sessions == 15.0);
+    service.server.signal(Signal::TERM);
+    service.server.line(|line| line.starts_with("draining 15 players"));
+    let told = bots.end().stdout;
+    assert!(told.contains("server draining 15"), "{told}");
+    let server = service.server.end();
+    assert_eq!(server.code(), Some(0), "{server:?}");
+    let line = server.stdout.lines().last().unwrap();
+    assert_eq!(number(line, "not acknowledged"), 0, "{line}");
+}
+
+#[test]
 fn a_second_signal_ends_a_drain_at_once() {
     let mut service = Service::start("drain_s = 3600");
     let mut bots = service.bots(&["--bots", "3"]);
