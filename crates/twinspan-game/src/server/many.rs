@@ -14,6 +14,9 @@ mod sharded;
 mod switch;
 
 pub use letters::LinkStats;
+#[cfg(test)]
+mod tests;
+
 pub(crate) use member::{Front, Member};
 #[cfg(target_os = "linux")]
 pub(crate) use office::{Office, Outpost, connect};

@@ -1,15 +1,23 @@
 //! Typed messages between players: every promise on a lossy link, and bad ones.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
-use twinspan_game::{Client, ClientConfig, EVENTS, SendMessageError, ServerMessages};
+use twinspan_core::random::Stream;
+use twinspan_game::{
+    Client, ClientConfig, EVENTS, SendMessageError, ServerConfig, ServerKeys, ServerMessages,
+    ShardedServer,
+};
 use twinspan_messages::{Encoder, Limits, MessageBuf, MessageId, Refusals, Registry};
-use twinspan_provider::RandomProvider;
+use twinspan_provider::{
+    Machine, NetworkProvider, RandomProvider, TaskProvider, UdpOptions, drive,
+};
 use twinspan_reliable::{Channel, Delivery, StreamId};
-use twinspan_session::{CloseReason, SessionConfig, UserId};
+use twinspan_session::{CloseReason, ServerIdentity, SessionConfig, TokenIssuer, TokenKey, UserId};
+use twinspan_sim::{Sim, SimConfig, SimEnv, SimTask};
 
 use crate::rig::{Rig, SERVER, Shared, address, shared, suites};
 use crate::rogue::Rogue;
@@ -94,6 +102,75 @@ fn trades(client: &Shared<Client>) -> Vec<Trade> {
         found.extend(buffer.read::<Trade>().map(|trade| Trade::try_from(trade).unwrap()));
     }
     found
+}
+
+/// Six players on three cores, each trading with the next, whoever's core that one is on.
+#[test]
+fn typed_messages_reach_players_on_every_core() {
+    const PLAYERS: u32 = 6;
+    const OFFERS: u32 = 30;
+    let mut sim = Sim::new(SimConfig { seed: 5, conditions: HARSH, ..SimConfig::default() });
+    let env = sim.host("server", SERVER.ip());
+    let mut secrets = env.secrets();
+    let identity = ServerIdentity::new(secrets.as_mut());
+    let tokens = TokenKey::new(secrets.as_mut());
+    let issuer = TokenIssuer::new(tokens.clone(), identity.public_key());
+    let mut keys = || ServerKeys { identity: identity.clone(), tokens: tokens.clone() };
+    let random = &mut |name, shard| env.stream(name, shard);
+    let (config, messages) = (ServerConfig::default(), Some(handlers()));
+    let secrets = &mut || env.secrets();
+    let server =
+        ShardedServer::with_messages(&config, 3, messages, &suites(), &mut keys, secrets, random);
+    let server = shared(server.unwrap());
+    server.borrow_mut().mislead_every(5);
+    let mut tasks = vec![launch(&env, SERVER, Rc::clone(&server))];
+    let mut login = Stream::new(5, "login", 0);
+    let players: Vec<_> = (1..=PLAYERS)
+        .map(|number| {
+            let env = sim.host(&format!("host {number}"), address(number).ip());
+            let user = UserId(u64::from(number));
+            let token = issuer.issue(&mut login, user, SERVER, u64::MAX);
+            let config = ClientConfig { messages: Some(registry()), ..ClientConfig::default() };
+            let (secrets, random) = (env.secrets(), env.stream("client", 0));
+            let client = Client::new(config, suites(), &token, SERVER, secrets, random).unwrap();
+            let client = shared(client);
+            tasks.push(launch(&env, address(number), Rc::clone(&client)));
+            client
+        })
+        .collect();
+    sim.run_for(Duration::from_secs(10));
+    assert!(players.iter().all(|player| player.borrow().own().is_some()));
+    let by_shard = server.borrow().sessions_by_shard();
+    assert!(by_shard.iter().filter(|players| **players > 0).count() > 1, "{by_shard:?}");
+    let mut seen = vec![Vec::new(); players.len()];
+    for number in 0..OFFERS {
+        for (player, partner) in players.iter().zip((2..=PLAYERS).chain([1])) {
+            let offer = offer(u64::from(partner), number);
+            player.borrow_mut().send_message(sim.now(), &offer).unwrap();
+        }
+        sim.run_for(Duration::from_millis(50));
+        players.iter().zip(&mut seen).for_each(|(player, seen)| seen.extend(trades(player)));
+    }
+    sim.run_for(Duration::from_secs(10));
+    for ((player, mut seen), partner) in
+        players.iter().zip(seen).zip([PLAYERS].into_iter().chain(1..))
+    {
+        seen.extend(trades(player));
+        // All of them, once, in order, from who sent them.
+        let wanted: Vec<_> = (0..OFFERS).map(|number| offer(u64::from(partner), number)).collect();
+        assert_eq!(seen, wanted, "from {partner}");
+    }
+    let stats = server.borrow().message_stats();
+    let all = u64::from(PLAYERS * OFFERS);
+    assert_eq!((stats.received, stats.sent, stats.unsent), (all, all, 0), "{stats:?}");
+}
+
+fn launch<M: Machine + 'static>(env: &SimEnv, at: SocketAddr, mut machine: M) -> SimTask {
+    let task_env = env.clone();
+    env.spawn("machine", async move {
+        let mut socket = task_env.bind_udp(at, &UdpOptions::default()).await.unwrap();
+        drive(&task_env, &mut socket, &mut machine).await.unwrap();
+    })
 }
 
 #[test]

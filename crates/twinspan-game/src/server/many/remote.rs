@@ -181,6 +181,23 @@ impl Remote {
         self.present = newest;
     }
 
+    /// The tick of the newest image, for tests.
+    #[cfg(test)]
+    pub(super) fn newest_tick(&mut self) -> u32 {
+        self.look_for_image();
+        if let Some(next) = self.next.take() {
+            self.present = next;
+        }
+        self.present.image.world().tick()
+    }
+
+    /// What the world says next, for tests.
+    #[cfg(test)]
+    pub(super) fn next_word(&mut self) -> Option<Word> {
+        self.retry();
+        self.lines.words.pop()
+    }
+
     /// Wakes the world's thread if something was said that it should not be late to hear.
     pub(super) fn wake(&mut self) {
         if core::mem::take(&mut self.is_unwoken) {

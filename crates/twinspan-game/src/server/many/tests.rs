@@ -1,0 +1,164 @@
+use core::time::Duration;
+
+use twinspan_core::random::Stream;
+use twinspan_core::steer::Steering;
+use twinspan_core::time::Timestamp;
+use twinspan_session::{SessionKey, UserId};
+use twinspan_world::event::ActionOutcome;
+use twinspan_world::{EntityId, Input, InputBundle};
+
+use super::super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
+use super::letters::{CALLS_MAX, HELD_MAX, Word, inputs_max};
+use super::office::{Office, connect};
+use super::remote::Remote;
+use crate::config::ServerConfig;
+
+const NOW: Timestamp = Timestamp::START;
+
+/// A world and its shards without sessions.
+fn world(shards: u16, players_max: usize) -> (Office, Vec<Remote>) {
+    let mut config = ServerConfig::for_players(20);
+    config.session.sessions_max = players_max;
+    let steering = Steering::new(1, shards);
+    let (office, outposts) = connect(&config, None, steering, Stream::new(1, "world", 0)).unwrap();
+    (office, outposts.into_iter().map(|outpost| outpost.remote).collect())
+}
+
+fn key(slot: u32) -> SessionKey {
+    SessionKey::from_parts(slot, 0)
+}
+
+fn join(remote: &mut Remote, slot: u32, user: u64, has_resumed: bool) {
+    let newcomer = Newcomer { session: key(slot), user: UserId(user), has_resumed };
+    assert_eq!(remote.join(newcomer), Answer::Later);
+}
+
+fn seated(office: &mut Office, remote: &mut Remote) -> Option<Place> {
+    office.hear(NOW);
+    match remote.next_word() {
+        Some(Word::Seated { place, .. }) => place,
+        other => panic!("{other:?} is no seat"),
+    }
+}
+
+fn leave(remote: &mut Remote, slot: u32, user: u64, entity: EntityId) {
+    let (session, user, entity) = (key(slot), UserId(user), Some(entity));
+    remote.leave(NOW, Leaver { session, user, entity, may_resume: true });
+}
+
+fn from(slot: u32) -> From {
+    From { session: key(slot), user: UserId(7), entity: None }
+}
+
+#[test]
+fn an_entity_that_waits_may_be_claimed_through_any_shard() {
+    let (mut office, mut remotes) = world(3, 10);
+    join(&mut remotes[0], 4, 7, false);
+    let first = seated(&mut office, &mut remotes[0]).unwrap();
+    assert!(!first.has_waited && office.world().contains(first.entity));
+    leave(&mut remotes[0], 4, 7, first.entity);
+    join(&mut remotes[2], 0, 7, true);
+    let again = seated(&mut office, &mut remotes[2]).unwrap();
+    assert_eq!(again, Place { entity: first.entity, has_waited: true });
+    // Whoever comes with a token begins anew, also where the old entity was another shard's.
+    leave(&mut remotes[2], 0, 7, again.entity);
+    office.hear(NOW);
+    join(&mut remotes[1], 0, 7, false);
+    let anew = seated(&mut office, &mut remotes[1]).unwrap();
+    assert!(anew.entity != first.entity && !office.world().contains(first.entity));
+}
+
+#[test]
+fn all_shards_together_hold_as_many_players_as_one_server_may() {
+    let (mut office, mut remotes) = world(2, 3);
+    for (shard, slot) in [(0, 0), (1, 0), (0, 1)] {
+        join(&mut remotes[shard], slot, 10 * shard as u64 + u64::from(slot), false);
+        assert!(seated(&mut office, &mut remotes[shard]).is_some());
+    }
+    join(&mut remotes[1], 1, 99, false);
+    assert_eq!(seated(&mut office, &mut remotes[1]), None);
+}
+
+#[test]
+fn what_must_not_be_lost_waits_for_a_full_lane_and_keeps_its_order() {
+    const MORE: u32 = 500;
+    let (mut office, mut remotes) = world(2, 10);
+    let remote = &mut remotes[1];
+    join(remote, 0, 7, false);
+    let actions = CALLS_MAX as u32 + MORE;
+    for action in 1..=actions {
+        let asked = Asked::Known(ActionOutcome::TooFast);
+        assert_eq!(remote.act(from(0), action, asked), Answer::Later);
+    }
+    assert_eq!(remote.stats.held, u64::from(MORE) + 1);
+    assert!(remote.is_held_up());
+    let mut answered = 0;
+    assert!(seated(&mut office, remote).is_some());
+    while answered < actions {
+        office.hear(NOW);
+        while let Some(word) = remote.next_word() {
+            let Word::Acted { action, outcome, was_asked, .. } = word else {
+                panic!("{word:?} is no answer")
+            };
+            answered += 1;
+            assert_eq!((action, outcome), (answered, ActionOutcome::TooFast));
+            assert!(!was_asked);
+        }
+    }
+    assert!(!remote.is_held_up());
+}
+
+#[test]
+fn a_world_that_does_not_listen_is_told_so_much_and_ends_are_kept_beyond_it() {
+    let (_office, mut remotes) = world(2, 10);
+    let remote = &mut remotes[0];
+    let mut asked = 0;
+    while remote.act(from(0), asked, Asked::Known(ActionOutcome::TooFast)) == Answer::Later {
+        asked += 1;
+    }
+    assert_eq!(asked as usize, CALLS_MAX + HELD_MAX);
+    let newcomer = Newcomer { session: key(1), user: UserId(1), has_resumed: false };
+    assert_eq!(remote.join(newcomer), Answer::Full);
+    let held = remote.stats.held;
+    remote.leave(NOW, Leaver { session: key(0), user: UserId(7), entity: None, may_resume: false });
+    assert_eq!(remote.stats.held, held + 1);
+}
+
+#[test]
+fn inputs_that_find_no_room_are_dropped_and_counted() {
+    let (_office, mut remotes) = world(2, 10);
+    let most = inputs_max(10);
+    let input = Input { sequence: 1, ..Input::default() };
+    let bundle = InputBundle::new(0, [input].into_iter()).unwrap();
+    for _ in 0..most + 10 {
+        remotes[1].submit(from(0), &bundle);
+    }
+    assert_eq!(remotes[1].stats.inputs_dropped, 10);
+    assert_eq!(remotes[1].stats.held, 0);
+}
+
+#[test]
+fn a_ban_reaches_every_other_shard() {
+    let (mut office, mut remotes) = world(3, 10);
+    remotes[1].ban(UserId(5), Duration::from_secs(60));
+    office.hear(NOW);
+    for (shard, remote) in remotes.iter_mut().enumerate() {
+        let word = remote.next_word();
+        let is_ban = matches!(word, Some(Word::Ban { user: UserId(5), .. }));
+        assert_eq!(is_ban, shard != 1, "{shard}: {word:?}");
+    }
+}
+
+/// A shard that never reads holds one image back; the others get theirs all the same.
+#[test]
+fn a_shard_that_is_late_reads_the_newest_image_and_holds_back_nobody() {
+    let (mut office, mut remotes) = world(3, 10);
+    let mut at = NOW;
+    for tick in 1..=50 {
+        office.run_due_ticks(at, false);
+        at = office.clock.next_at().unwrap();
+        assert_eq!(remotes[0].newest_tick(), tick, "it reads every tick");
+    }
+    assert_eq!(office.links.images_refused, 0);
+    assert_eq!(remotes[1].newest_tick(), 50);
+}
