@@ -32,51 +32,18 @@ use crate::timers::Timers;
 
 mod door;
 mod hidden;
+mod key;
 mod moves;
 mod resume;
 mod rotation;
 mod targets;
 
 use door::{Answer, Door};
+pub use key::SessionKey;
 use moves::PathNews;
 pub(crate) use resume::Entry;
 pub use resume::Resumed;
 use targets::{Target, Targets};
-
-/// A session of an [`Endpoint`]: its slot and which of the slot's sessions it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionKey(u64);
-
-impl SessionKey {
-    const fn new(slot: u32, generation: u32) -> Self {
-        Self((generation as u64) << 32 | slot as u64)
-    }
-
-    /// A key that was told of, put together again; for tests of who keeps sessions by their keys.
-    #[doc(hidden)]
-    pub const fn from_parts(slot: u32, generation: u32) -> Self {
-        Self::new(slot, generation)
-    }
-
-    /// The slot: dense, from 0, and reused only after the session's `Closed`.
-    pub const fn index(self) -> usize {
-        self.slot() as usize
-    }
-
-    const fn slot(self) -> u32 {
-        self.0 as u32
-    }
-
-    const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
-
-impl fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionKey({}.{})", self.slot(), self.generation())
-    }
-}
 
 /// What an [`Endpoint`] tells.
 #[derive(Debug)]
