@@ -9,8 +9,12 @@ use crate::wire::TICKS_PER_STATE;
 const WINDOW_TICKS: u32 = TICK_HZ;
 /// Late ticks of a window that call for fewer states: a stall of half a second does not.
 const LATE_TICKS_MAX: u32 = 45;
-/// Windows without hardly a late tick after which there are more states again.
+/// Windows with hardly a late tick after which there are more states again.
 const CALM_WINDOWS: u32 = 5;
+/// The most of them: how many are asked for doubles whenever more states were soon too many.
+const CALM_WINDOWS_MAX: u32 = 80;
+/// So many windows after it was tried, the higher rate has proved itself.
+const PROVEN_WINDOWS: u32 = 10;
 /// Late ticks of a calm window.
 const CALM_TICKS_MAX: u32 = 2;
 /// The most state periods from one state of a client to its next: 20, 10, 6.7 Hz.
@@ -23,11 +27,25 @@ pub(super) struct Pace {
     ticks: u32,
     late: u32,
     calm: u32,
+    /// Whether the present tick was late, took too long, or more came than was taken.
+    is_strained: bool,
+    /// Calm windows that are asked for.
+    calm_needed: u32,
+    /// Windows since there were more states again.
+    tried: u32,
 }
 
 impl Pace {
     pub(super) const fn new() -> Self {
-        Self { factor: 1, ticks: 0, late: 0, calm: 0 }
+        Self {
+            factor: 1,
+            ticks: 0,
+            late: 0,
+            calm: 0,
+            is_strained: false,
+            calm_needed: CALM_WINDOWS,
+            tried: PROVEN_WINDOWS,
+        }
     }
 
     /// State periods from one state of a client to its next.
@@ -46,34 +64,48 @@ impl Pace {
         (period + session.index()).is_multiple_of(self.factor as usize)
     }
 
-    /// A tick was late, or took too long.
+    /// A tick was late, or took too long, or more comes than is taken.
     pub(super) const fn on_late(&mut self) {
-        self.late += 1;
+        self.is_strained = true;
     }
 
     /// A tick is run or skipped.
     pub(super) const fn on_tick(&mut self) {
         self.ticks += 1;
-        if self.ticks < WINDOW_TICKS {
-            return;
+        if core::mem::replace(&mut self.is_strained, false) {
+            self.late += 1;
         }
+        if self.ticks == WINDOW_TICKS {
+            self.on_window();
+            (self.ticks, self.late) = (0, 0);
+        }
+    }
+
+    const fn on_window(&mut self) {
+        self.tried = self.tried.saturating_add(1);
         if self.late >= LATE_TICKS_MAX {
             self.calm = 0;
             if self.factor < FACTOR_MAX {
                 self.factor += 1;
+                let doubled = self.calm_needed * 2;
+                self.calm_needed = if self.tried > PROVEN_WINDOWS {
+                    CALM_WINDOWS
+                } else if doubled < CALM_WINDOWS_MAX {
+                    doubled
+                } else {
+                    CALM_WINDOWS_MAX
+                };
             }
         } else if self.late > CALM_TICKS_MAX {
             self.calm = 0;
         } else {
             self.calm += 1;
         }
-        if self.calm == CALM_WINDOWS {
+        if self.calm == self.calm_needed && self.factor > 1 {
             self.calm = 0;
-            if self.factor > 1 {
-                self.factor -= 1;
-            }
+            self.factor -= 1;
+            self.tried = 0;
         }
-        (self.ticks, self.late) = (0, 0);
     }
 }
 
@@ -103,5 +135,24 @@ mod tests {
         assert_eq!(run(&mut pace, 30, 10), 2, "half calm changes nothing");
         assert_eq!(run(&mut pace, 5, 2), 1);
         assert_eq!(run(&mut pace, 60, 0), 1);
+    }
+
+    #[test]
+    fn a_rate_that_was_soon_too_high_is_tried_less_and_less_often() {
+        let mut pace = Pace::new();
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            assert_eq!(run(&mut pace, 1, 60), 2);
+            let mut calm = 0;
+            while run(&mut pace, 1, 0) == 2 {
+                calm += 1;
+            }
+            waits.push(calm + 1);
+        }
+        assert_eq!(waits, [5, 10, 20, 40, 80, 80]);
+        run(&mut pace, 10, 0);
+        assert_eq!(run(&mut pace, 1, 60), 2, "it held for ten seconds");
+        assert_eq!(run(&mut pace, 4, 0), 2);
+        assert_eq!(run(&mut pace, 1, 0), 1, "so it is tried soon again");
     }
 }

@@ -72,6 +72,31 @@ struct Part {
     index: usize,
 }
 
+/// For how long every call must bring as many datagrams as fit before that means that more come than
+/// are taken.
+const PRESSED_AFTER: Duration = Duration::from_millis(50);
+
+/// Whether more datagrams come than are taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Press {
+    /// The first and the last of the calls in a row that were full.
+    full: Option<(Timestamp, Timestamp)>,
+}
+
+impl Press {
+    fn on_call(&mut self, now: Timestamp, is_full: bool) {
+        let first = self.full.map_or(now, |(first, _)| first);
+        self.full = is_full.then_some((first, now));
+    }
+
+    /// Whether it has lasted, up to a tick ago.
+    fn is_on(&self, now: Timestamp) -> bool {
+        self.full.is_some_and(|(first, last)| {
+            last.since(first) >= PRESSED_AFTER && now.since(last) < tick_duration()
+        })
+    }
+}
+
 /// Sessions and players of one thread.
 pub(super) struct Shard {
     pub(super) endpoint: Endpoint,
@@ -84,6 +109,7 @@ pub(super) struct Shard {
     pub(super) phase: Phase,
     drain_time_max: Duration,
     pub(super) pace: Pace,
+    press: Press,
     /// The tick whose states are being sent.
     tick: u32,
     /// When it was made, as states carry it.
@@ -129,6 +155,7 @@ impl Shard {
             phase: Phase::Serving,
             drain_time_max: config.drain_time_max,
             pace: Pace::new(),
+            press: Press::default(),
             tick: u32::MAX,
             made_at: Timestamp::START,
             part: None,
@@ -198,6 +225,7 @@ impl Shard {
         realm: &mut impl Realm,
     ) {
         self.turn_left = STATES_PER_TURN_MAX;
+        self.press.on_call(now, received.room() == 0);
         let mut addressed = core::mem::take(&mut self.addressed);
         addressed.clear();
         addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));
@@ -433,6 +461,9 @@ impl Shard {
         }
         let missed = self.schedule.begin_tick(due.tick, due.scheduled);
         self.count_missed(missed);
+        if self.press.is_on(made_at) {
+            self.pace.on_late();
+        }
     }
 
     /// A tick was left out, and its states with it.

@@ -1,5 +1,6 @@
 use core::time::Duration;
 
+use twinspan_core::packet::Datagram;
 use twinspan_session::CryptoSuite;
 
 use super::*;
@@ -44,4 +45,35 @@ fn a_copy_of_the_counters_uses_its_room_again() {
     players.up.record(Duration::from_millis(5));
     let copy = players.clone();
     assert_eq!((copy.actions_refused, copy.up.count()), (4, 1));
+}
+
+/// Runs the server for `ticks`, each with sixteen calls of `datagrams` that nobody knows.
+fn run_with_calls(server: &mut Server, ticks: u32, datagrams: usize) {
+    let pool = PacketPool::new(8);
+    let mut batch = DatagramBatch::new(4);
+    for _ in 0..ticks {
+        let mut now = server.poll_timeout().unwrap();
+        for _ in 0..16 {
+            for _ in 0..datagrams {
+                let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 9));
+                let packet = pool.take().unwrap();
+                batch.push(Datagram { peer, at: now, packet }).ok().unwrap();
+            }
+            server.handle_datagrams(now, &mut batch);
+            now = now.after(Duration::from_millis(1));
+        }
+        server.handle_timeout(now);
+    }
+}
+
+#[test]
+fn states_are_made_less_often_while_more_comes_than_is_taken() {
+    let mut server = server_with(ServerConfig::default()).unwrap();
+    server.handle_timeout(Timestamp::START);
+    run_with_calls(&mut server, 120, 3);
+    assert_eq!(server.ticks_per_state(), 3, "calls with room left");
+    run_with_calls(&mut server, 70, 4);
+    assert_eq!(server.ticks_per_state(), 6, "every call was full for more than a second");
+    run_with_calls(&mut server, 480, 3);
+    assert_eq!(server.ticks_per_state(), 3, "and then no more");
 }
