@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use twinspan_core::aead::Cipher;
 
+mod lludp;
 mod service;
 
+pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
 
 /// The most bots that a demo runs, and the most clients of a scenario.
@@ -42,6 +44,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Run the same server and clients in the deterministic simulator
     Sim(SimArgs),
+    /// Tell what captured packets say
+    Decode(DecodeArgs),
     /// Measure
     Bench(BenchArgs),
 }
@@ -184,6 +188,8 @@ pub enum BenchCommand {
     World(BenchWorldArgs),
     /// The relay beside a bare forwarder, in one run
     Relay(BenchRelayArgs),
+    /// The codec of Second Life UDP, on one core
+    Lludp(BenchLludpArgs),
     /// The server's process; its parent speaks to it
     #[command(hide = true)]
     WorldServer,

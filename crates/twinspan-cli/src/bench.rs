@@ -1,5 +1,6 @@
 //! `twinspan bench`: the ruler.
 
+mod lludp;
 mod relay;
 #[cfg(target_os = "linux")]
 mod world;
@@ -18,6 +19,7 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
     match command {
         BenchCommand::World(args) => world::run(args),
         BenchCommand::Relay(args) => relay::run(args),
+        BenchCommand::Lludp(args) => lludp::run(args),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),
         BenchCommand::WorldFloor => Ok(floor::run().map(|()| 0)?),
@@ -34,6 +36,7 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
 pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
     match command {
         BenchCommand::Relay(args) => relay::run(args),
+        BenchCommand::Lludp(args) => lludp::run(args),
         _ => Err(twinspan_bench::BenchError::NotHere.into()),
     }
 }

@@ -75,6 +75,12 @@ pub enum CommandError {
     /// The relay cannot be measured.
     #[error("{0}")]
     BenchRelay(String),
+    /// The codec of Second Life UDP cannot be measured.
+    #[error("{0}")]
+    BenchLludp(String),
+    /// A capture cannot be decoded.
+    #[error(transparent)]
+    Decode(crate::decode::DecodeError),
 }
 
 /// What to do about a server that could not start.
@@ -140,7 +146,9 @@ impl CommandError {
             | Self::Output(_)
             | Self::Signals(_)
             | Self::Bench(_)
-            | Self::BenchRelay(_) => 1,
+            | Self::BenchRelay(_)
+            | Self::BenchLludp(_) => 1,
+            Self::Decode(_) => 2,
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod args;
 pub mod bench;
 pub mod bots;
+pub mod decode;
 pub mod demo;
 pub mod error;
 pub mod http;

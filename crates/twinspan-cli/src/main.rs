@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use twinspan_cli::args::{Command, SimCommand, parse};
-use twinspan_cli::{bench, bots, demo, keys, relay, serve, sim};
+use twinspan_cli::{bench, bots, decode, demo, keys, relay, serve, sim};
 
 fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Token(args) => keys::token(args),
         Command::Keys(args) => keys::run(args),
         Command::Relay(args) => relay::run(args),
+        Command::Decode(args) => decode::run(&args.command),
         Command::Bench(args) => bench::run(&args.command),
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),

@@ -16,6 +16,8 @@ mod template;
 mod wire;
 mod zero;
 
+#[cfg(any(test, feature = "bench"))]
+pub mod bench;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 

@@ -10,6 +10,7 @@ mod bench;
 mod command;
 mod demo;
 mod input;
+mod lludp;
 mod page;
 mod real_page;
 mod relay;
