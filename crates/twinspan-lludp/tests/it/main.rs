@@ -1,6 +1,10 @@
 //! Messages as a user has them: the captured login, random instances of each.
 
 #[cfg(test)]
+mod allocation;
+#[cfg(test)]
+mod counting;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod messages;
