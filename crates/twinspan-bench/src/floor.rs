@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::TryRecvError;
 
 use twinspan_core::aead::Cipher;
 use twinspan_core::packet::{Datagram, DatagramBatch};
@@ -20,7 +21,7 @@ use twinspan_world::tick_duration;
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::generator::{player_secret, suite};
-use crate::lines::Parent;
+use crate::lines::{Parent, write_line};
 use crate::plan::{FloorPlan, FloorReady, FloorReport, Window};
 use crate::process;
 
@@ -37,34 +38,43 @@ const SLOTS: usize = (SLOTS_PER_TICK * TICKS_PER_STATE) as usize;
 /// # Errors
 /// [`BenchError`] when it cannot run or the parent is not to be understood.
 pub fn run() -> Result<(), BenchError> {
-    let mut parent = Parent::default();
-    let plan: FloorPlan = parent.hear()?;
+    // It hears the parent from a thread of its own, begun before the floor takes its core and its
+    // class: a floor that is too full never sleeps, and beside it nobody would hear anything.
+    let (tx, orders) = std::sync::mpsc::sync_channel(2);
+    std::thread::Builder::new().name("orders".into()).spawn(move || {
+        let mut parent = Parent::default();
+        let plan = parent.hear::<FloorPlan>().map(|plan| Order::Plan(Box::new(plan)));
+        let is_sound = plan.is_ok();
+        // The floor ends with its receiver, and then nobody needs to know.
+        let _ = tx.send(plan);
+        if is_sound {
+            let _ = tx.send(parent.hear::<Window>().map(Order::Window));
+        }
+    })?;
+    let hung_up = || BenchError::Plan("its reader failed".into());
+    let Order::Plan(plan) = orders.recv().map_err(|_| hung_up())?? else { return Err(hung_up()) };
     plan.placement.apply()?;
     let clock_nanos = ReactorEnv::clock_ns();
     let mut floor = Floor::new(&plan, Clock::new(clock_nanos))?;
     let address = floor.socket.local_addr();
-    parent.tell(&FloorReady { address, epoch_nanos: clock_nanos })?;
-    // The parent tells the window when the generator's first packets are under way already: a
-    // thread waits for it so that nothing stands still meanwhile.
-    let (tx, rx) = std::sync::mpsc::sync_channel(1);
-    let listener = std::thread::Builder::new().name("orders".into()).spawn(move || {
-        let window = parent.hear::<Window>();
-        let _ = tx.send(window);
-        parent
-    })?;
+    write_line(&mut io::stdout().lock(), &FloorReady { address, epoch_nanos: clock_nanos })?;
     let window = loop {
         floor.turn()?;
-        match rx.try_recv() {
-            Ok(window) => break window?,
-            Err(std::sync::mpsc::TryRecvError::Empty) => {}
-            Err(error) => return Err(BenchError::Plan(error.to_string())),
+        match orders.try_recv() {
+            Ok(Ok(Order::Window(window))) => break window,
+            Ok(Ok(Order::Plan(_))) | Err(TryRecvError::Disconnected) => return Err(hung_up()),
+            Ok(Err(error)) => return Err(error),
+            Err(TryRecvError::Empty) => {}
         }
     };
-    let Ok(mut parent) = listener.join() else {
-        return Err(BenchError::Plan("its reader failed".into()));
-    };
     let report = floor.measure(&window)?;
-    parent.tell(&report)
+    Ok(write_line(&mut io::stdout().lock(), &report)?)
+}
+
+/// What the parent says.
+enum Order {
+    Plan(Box<FloorPlan>),
+    Window(Window),
 }
 
 /// One player.
@@ -167,7 +177,9 @@ impl Floor {
         self.send((slot % SLOTS as u64) as usize)
     }
 
+    /// Takes what has come, until nothing is left or the next slot is due.
     fn receive(&mut self) -> Result<(), BenchError> {
+        let until = self.slot_at(self.next_slot);
         loop {
             let began = ReactorEnv::clock_ns();
             let count = self.socket.recv(&mut self.received).map_err(io::Error::other)?;
@@ -179,7 +191,7 @@ impl Floor {
                 self.open(datagram);
             }
             self.counted.open_nanos += ReactorEnv::clock_ns() - received;
-            if count < BATCH_DATAGRAMS {
+            if count < BATCH_DATAGRAMS || self.clock.now() >= until {
                 return Ok(());
             }
         }
