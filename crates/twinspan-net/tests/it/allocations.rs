@@ -1,7 +1,5 @@
 //! After its first rounds no path of a socket, and no lane, allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,36 +11,7 @@ use twinspan_provider::{
     BindError, IoPath, NetworkProvider, TimeProvider, Timer, UdpOptions, UdpSocket,
 };
 
-thread_local! {
-    /// Allocations of this thread: other tests run beside this one.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every method hands its arguments unchanged to the system allocator, whose contract is the
-// same; counting touches only a thread-local without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`, which is the system's.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting;
 
 /// Sends a batch from one socket to the other, runs among them, waits a moment and receives it.
 async fn round(
@@ -89,12 +58,12 @@ fn allocations(options: &UdpOptions) -> u64 {
             round(&env, &mut left, &mut right, &mut timer, &mut batch).await;
             round(&env, &mut right, &mut left, &mut timer, &mut batch).await;
         }
-        let before = COUNT.get();
+        let before = counting::calls();
         for _ in 0..100 {
             round(&env, &mut left, &mut right, &mut timer, &mut batch).await;
             round(&env, &mut right, &mut left, &mut timer, &mut batch).await;
         }
-        COUNT.get() - before
+        counting::calls() - before
     })
 }
 
@@ -111,9 +80,9 @@ fn no_path_allocates_per_datagram() {
     ] {
         assert_eq!(allocations(&options), 0, "{options:?}");
     }
-    let before = COUNT.get();
+    let before = counting::calls();
     drop(Box::new(1_u64));
-    assert!(COUNT.get() > before, "the counter counts");
+    assert!(counting::calls() > before, "the counter counts");
 }
 
 #[test]
@@ -123,7 +92,7 @@ fn a_lane_allocates_nothing_per_value() {
         let mut before = 0;
         for turn in 0..100_u32 {
             if turn == 10 {
-                before = COUNT.get();
+                before = counting::calls();
             }
             let pending = poll_fn(|cx| std::task::Poll::Ready(receiver.poll_pop(cx))).await;
             assert!(pending.is_pending());
@@ -136,6 +105,6 @@ fn a_lane_allocates_nothing_per_value() {
                 assert_eq!(poll_fn(|cx| receiver.poll_pop(cx)).await, Some(value));
             }
         }
-        assert_eq!(COUNT.get(), before);
+        assert_eq!(counting::calls(), before);
     });
 }

@@ -7,6 +7,8 @@
 
 #[cfg(target_os = "linux")]
 mod allocations;
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
+mod counting;
 #[cfg(target_os = "linux")]
 mod group;
 #[cfg(target_os = "linux")]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod allocation;
 #[cfg(test)]
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 #[cfg(test)]
 mod parts;

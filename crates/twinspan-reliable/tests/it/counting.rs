@@ -1,6 +1,6 @@
-//! An allocator that counts the calls of each thread, for the test of steady states.
+//! An allocator that counts the calls of each thread, for tests of steady states in this crate and others.
 //!
-//! The only `unsafe` of this crate: the trait of allocators asks for it; the library forbids it.
+//! The trait of allocators asks for `unsafe`; the libraries that forbid it keep to that.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,8 +1,5 @@
 //! After its first turns a world, and each end of its states, runs without allocating.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use twinspan_core::bytes::Writer;
 use twinspan_core::random::Stream;
 use twinspan_world::{
@@ -10,38 +7,8 @@ use twinspan_world::{
     Prediction, Replica, STATE_ROOM_MIN, World, WorldConfig,
 };
 
+use crate::counting;
 use crate::feed::Feed;
-
-thread_local! {
-    /// Allocations of this thread: other tests run beside this one.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every method hands its arguments unchanged to the system allocator, whose contract is the
-// same; counting touches only a thread-local without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, which is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`, which is the system's.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct Player {
     feed: Feed,
@@ -120,9 +87,9 @@ impl Scene {
 }
 
 fn allocations(work: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
+    let before = counting::calls();
     work();
-    COUNT.get() - before
+    counting::calls() - before
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod alignment;
 mod allocation;
 mod convergence;
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
+mod counting;
 mod feed;
 mod link;
 mod quantisation;
