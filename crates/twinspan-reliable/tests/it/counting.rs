@@ -1,4 +1,4 @@
-//! An allocator that counts the calls of each thread, for tests of steady states in this crate and others.
+//! An allocator that counts the calls of each thread, for tests of steady states here and elsewhere.
 //!
 //! The trait of allocators asks for `unsafe`; the libraries that forbid it keep to that.
 
