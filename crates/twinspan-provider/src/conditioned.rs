@@ -18,8 +18,9 @@ use twinspan_core::random::{SecretSource, Stream, draw};
 use twinspan_core::time::Timestamp;
 
 use crate::{
-    BindError, Env, NetworkProvider, RandomProvider, SocketReport, TaskProvider, TimeProvider,
-    Timer, UdpError, UdpOptions, UdpSocket,
+    BindError, ConnectError, Env, NetworkProvider, OffloadError, RandomProvider, ResolveError,
+    Resolved, SocketReport, TaskProvider, TcpOptions, TimeProvider, Timer, UdpError, UdpOptions,
+    UdpSocket, WallTime,
 };
 
 /// Datagrams handed to or taken from the inner socket at once.
@@ -386,7 +387,8 @@ impl<U: fmt::Debug, T: TimeProvider> fmt::Debug for Conditioned<U, T> {
     }
 }
 
-/// An [`Env`] whose sockets are [`Conditioned`], so that a driver need not know.
+/// An [`Env`] whose datagram sockets are [`Conditioned`], so that a driver need not know. Streams and
+/// names are those of the environment underneath.
 #[derive(Clone, Debug)]
 pub struct ConditionedEnv<E> {
     env: E,
@@ -417,6 +419,10 @@ impl<E: Env> TimeProvider for ConditionedEnv<E> {
         self.env.now()
     }
 
+    fn wall(&self) -> WallTime {
+        self.env.wall()
+    }
+
     fn timer(&self) -> E::Timer {
         self.env.timer()
     }
@@ -438,10 +444,20 @@ impl<E: Env> TaskProvider for ConditionedEnv<E> {
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> E::Task {
         self.env.spawn(name, future)
     }
+
+    async fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OffloadError> {
+        self.env.offload(name, work).await
+    }
 }
 
 impl<E: Env> NetworkProvider for ConditionedEnv<E> {
     type Udp = Conditioned<E::Udp, E>;
+    type Tcp = E::Tcp;
+    type Listener = E::Listener;
 
     /// Besides the packets asked for, the pool holds as many again for each direction, for those on
     /// the way.
@@ -455,6 +471,26 @@ impl<E: Env> NetworkProvider for ConditionedEnv<E> {
         let inner = self.env.bind_udp(local, &UdpOptions { pool_packets, ..*options }).await?;
         let key = self.env.stream("conditioned", 0).next_u64();
         Ok(Conditioned::new(inner, self.env.clone(), self.control.clone(), key, delayed_max))
+    }
+
+    async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<E::Tcp, ConnectError> {
+        self.env.connect(peer, options).await
+    }
+
+    async fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<E::Listener, BindError> {
+        self.env.listen(local, options).await
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+        self.env.resolve(name, port).await
     }
 }
 

@@ -8,9 +8,12 @@
     reason = "these are tests, only compiled for the test builds of the sides"
 )]
 
+pub mod streams;
+
 use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +21,9 @@ use std::time::Duration;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
 
-use crate::{BindError, Env, Machine, Timer, UdpOptions, UdpSocket, drive};
+use crate::{
+    BindError, Env, Machine, OFFLOADS_MAX, OffloadError, Timer, UdpOptions, UdpSocket, drive,
+};
 
 /// How long anything may take before it counts as lost. It bounds how long a failure takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +47,11 @@ pub async fn all<E: Env>(env: &E, ip: IpAddr) {
     a_task_runs_and_its_handle_outlives_it(env).await;
     a_dropped_task_stops(env).await;
     streams_repeat_and_secrets_do_not(env);
+    work_off_the_thread_gives_its_result(env).await;
+    work_that_panics_is_an_error(env).await;
+    work_off_the_thread_is_bounded_and_goes_on(env).await;
+    the_wall_clock_says_a_plausible_time(env);
+    streams::all(env, ip).await;
 }
 
 /// Port 0 becomes a real one, another for each socket.
@@ -338,6 +348,42 @@ pub fn streams_repeat_and_secrets_do_not<E: Env>(env: &E) {
     assert_ne!(secret(), secret());
 }
 
+/// Work is done and its result comes back, of several at once too.
+pub async fn work_off_the_thread_gives_its_result<E: Env>(env: &E) {
+    let text = String::from("work");
+    let outcome = patiently(env, "work is done", env.offload("work", move || text + "ed")).await;
+    assert_eq!(outcome.as_deref(), Ok("worked"));
+    let mut two = (pin!(env.offload("one", || 1)), pin!(env.offload("two", || 2)));
+    let first = patiently(env, "work is done", two.1.as_mut()).await;
+    let second = patiently(env, "work is done", two.0.as_mut()).await;
+    assert_eq!((first, second), (Ok(2), Ok(1)));
+}
+
+/// A panic in the work is told to who asked for it and to nobody else.
+pub async fn work_that_panics_is_an_error<E: Env>(env: &E) {
+    let outcome = env.offload("panics", || -> u32 { panic!("planted, to be seen in the output") });
+    assert_eq!(patiently(env, "work ends", outcome).await, Err(OffloadError::Panicked));
+}
+
+/// As much as is allowed can be asked for at once; what is dropped makes room in the end.
+pub async fn work_off_the_thread_is_bounded_and_goes_on<E: Env>(env: &E) {
+    for _ in 0..OFFLOADS_MAX * 2 {
+        let mut work = pin!(env.offload("dropped", || ()));
+        poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
+    }
+    let limit = env.now().after(PATIENCE);
+    while env.offload("again", || ()).await == Err(OffloadError::Full) {
+        assert!(env.now() < limit, "work that ended makes no room");
+        sleep_until(env, env.now().after(Duration::from_millis(1))).await;
+    }
+}
+
+/// The calendar's time is after this was written and before its type ends.
+pub fn the_wall_clock_says_a_plausible_time<E: Env>(env: &E) {
+    let seconds = env.wall().unix_seconds();
+    assert!((1_700_000_000..18_000_000_000).contains(&seconds), "{seconds} s since 1970");
+}
+
 async fn bind<E: Env>(env: &E, ip: IpAddr, pool_packets: usize) -> E::Udp {
     let options = UdpOptions { pool_packets, ..UdpOptions::default() };
     env.bind_udp(SocketAddr::new(ip, 0), &options).await.expect("a free port can be bound")
@@ -383,6 +429,21 @@ async fn receive<E: Env>(env: &E, socket: &mut E::Udp, batch: &mut DatagramBatch
 /// Whether a timer is ready now.
 async fn is_ready<T: Timer>(timer: &mut T) -> bool {
     poll_fn(|cx| Poll::Ready(timer.poll_expired(cx).is_ready())).await
+}
+
+/// Waits for `future`, which must not take for ever.
+async fn patiently<E: Env, F: Future>(env: &E, what: &str, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut timer = env.timer();
+    timer.set(Some(env.now().after(PATIENCE)));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        assert!(timer.poll_expired(cx).is_pending(), "waited in vain: {what}");
+        Poll::Pending
+    })
+    .await
 }
 
 async fn sleep_until<E: Env>(env: &E, at: Timestamp) {

@@ -67,7 +67,11 @@
 //!
 //! One value of an [`Env`] stands for one node or one shard of a node. It and everything that comes
 //! from it stay on their thread; what users hold of a running system is `Send + Sync` and made by
-//! that system. Streams (TCP) and names join [`NetworkProvider`] as further associated types.
+//! that system.
+//!
+//! Streams are [`TcpStream`]s and [`TcpListener`]s, with tokio's traits for reading and writing;
+//! [`NetworkProvider::resolve`] turns names into addresses. All errors are typed, and of the same
+//! kind on every side: one conformance suite holds it.
 #![forbid(unsafe_code)]
 
 mod conditioned;
@@ -75,7 +79,10 @@ mod conditioned;
 pub mod conformance;
 mod drive;
 mod error;
+mod names;
+mod stream;
 mod tokio_env;
+mod wall;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -88,8 +95,17 @@ use twinspan_core::time::Timestamp;
 
 pub use conditioned::{Conditioned, ConditionedEnv, LinkControl};
 pub use drive::{Machine, drive};
-pub use error::{BindError, UdpError};
-pub use tokio_env::{OsSecrets, TokioEnv, TokioTask, TokioTimer, TokioUdp};
+pub use error::{AcceptError, BindError, ConnectError, OffloadError, ResolveError, UdpError};
+pub use names::{
+    ADDRESSES_PER_NAME_MAX, RESOLVE_TIMEOUT, Resolved, resolve_by_system, resolve_special,
+};
+pub use stream::{BACKLOG_DEFAULT, TcpListener, TcpOptions, TcpStream};
+/// What streams read and write with.
+pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+pub use tokio_env::{
+    OsSecrets, TokioEnv, TokioListener, TokioTask, TokioTcp, TokioTimer, TokioUdp,
+};
+pub use wall::WallTime;
 
 /// Time: a clock that starts at [`Timestamp::START`] and timers on it.
 pub trait TimeProvider {
@@ -98,6 +114,10 @@ pub trait TimeProvider {
 
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// The calendar's moment as this node sees it. It may step in either direction and be wrong:
+    /// no deadline or order belongs on it.
+    fn wall(&self) -> WallTime;
 
     /// A timer that is not set.
     fn timer(&self) -> Self::Timer;
@@ -129,12 +149,35 @@ pub trait TaskProvider {
 
     /// Runs `future` on this thread until it ends or the returned handle is dropped.
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> Self::Task;
+
+    /// Does work that blocks or takes long where it holds nobody up: on another thread, or inline in
+    /// simulation. At most [`OFFLOADS_MAX`] pieces of a node are under way at a time.
+    ///
+    /// # Errors
+    /// [`OffloadError`] when it cannot be begun, or panicked.
+    ///
+    /// # Cancel safety
+    /// Work that has begun goes on when the future is dropped; what it gives is dropped then.
+    fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, OffloadError>>;
 }
 
-/// The network: datagram sockets.
+/// Pieces of work that one node has under way off its thread.
+pub const OFFLOADS_MAX: usize = 64;
+
+/// The network: datagram sockets, streams and names.
 pub trait NetworkProvider {
     /// A bound datagram socket.
     type Udp: UdpSocket;
+
+    /// One end of a connection.
+    type Tcp: TcpStream;
+
+    /// Where connections come in.
+    type Listener: TcpListener<Stream = Self::Tcp>;
 
     /// Binds a datagram socket; port 0 asks for any free one.
     ///
@@ -148,6 +191,46 @@ pub trait NetworkProvider {
         local: SocketAddr,
         options: &UdpOptions,
     ) -> impl Future<Output = Result<Self::Udp, BindError>>;
+
+    /// Connects to `peer`.
+    ///
+    /// # Errors
+    /// [`ConnectError`] names the address and why there is no connection.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; the peer may have seen a connection that ends at once.
+    fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> impl Future<Output = Result<Self::Tcp, ConnectError>>;
+
+    /// Listens on `local`; port 0 asks for any free one. A port whose former connections have not
+    /// quite ended can be had.
+    ///
+    /// # Errors
+    /// [`BindError`] names the address and why it cannot be had.
+    ///
+    /// # Cancel safety
+    /// Dropping the future listens nowhere.
+    fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> impl Future<Output = Result<Self::Listener, BindError>>;
+
+    /// The addresses of the host `name`, each with `port`. Addresses in digits stand for themselves.
+    ///
+    /// # Errors
+    /// [`ResolveError`] names the name and why it stands for nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future forgets the answer.
+    fn resolve(
+        &self,
+        name: &str,
+        port: u16,
+    ) -> impl Future<Output = Result<Resolved, ResolveError>>;
 }
 
 /// Which calls move the datagrams of a socket: the rungs of a ladder, dearest first.

@@ -1,5 +1,7 @@
 //! Tokio's side of the seam: works on every operating system, moves datagrams one by one.
 
+mod tcp;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -7,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,9 +22,12 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 
 use crate::{
-    BindError, IoPath, NetworkProvider, RandomProvider, SocketReport, TaskProvider, TimeProvider,
-    Timer, UdpError, UdpOptions, UdpSocket,
+    BindError, ConnectError, IoPath, NetworkProvider, OFFLOADS_MAX, OffloadError, RandomProvider,
+    ResolveError, Resolved, SocketReport, TaskProvider, TcpOptions, TimeProvider, Timer, UdpError,
+    UdpOptions, UdpSocket, WallTime, resolve_by_system,
 };
+
+pub use tcp::{TokioListener, TokioTcp};
 
 /// How far ahead a sleep is aimed that nobody waits for yet.
 const IDLE_SLEEP: Duration = Duration::from_secs(3_600);
@@ -60,6 +66,8 @@ struct Inner {
     /// The clock's reading at [`Inner::anchor`].
     anchored: Timestamp,
     anchor: Instant,
+    /// One for each piece of work under way off the thread, and one here.
+    offloads: Arc<()>,
 }
 
 /// One node or one shard of a node on a tokio runtime of its own thread.
@@ -96,7 +104,8 @@ impl TokioEnv {
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         // The system clock is read this once; from here on time is monotonic.
         let anchored = Timestamp::from_nanos(Self::clock_ns().saturating_sub(epoch_ns));
-        let inner = Inner { runtime, seed, anchored, anchor: Instant::now() };
+        let inner =
+            Inner { runtime, seed, anchored, anchor: Instant::now(), offloads: Arc::new(()) };
         Ok(Self { inner: Rc::new(inner) })
     }
 
@@ -147,6 +156,10 @@ impl TimeProvider for TokioEnv {
         self.inner.anchored.after(self.inner.anchor.elapsed())
     }
 
+    fn wall(&self) -> WallTime {
+        WallTime::of_system()
+    }
+
     fn timer(&self) -> TokioTimer {
         TokioTimer { env: self.clone(), sleep: self.sleep(), at: None }
     }
@@ -174,10 +187,30 @@ impl TaskProvider for TokioEnv {
         let handle = self.inner.runtime.spawn_local(poll_fn(move |cx| polled.poll(cx)));
         TokioTask { job, handle }
     }
+
+    async fn offload<T: Send + 'static>(
+        &self,
+        _name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OffloadError> {
+        let under_way = Arc::clone(&self.inner.offloads);
+        // This one and the one at home count too.
+        if Arc::strong_count(&under_way) > OFFLOADS_MAX + 1 {
+            return Err(OffloadError::Full);
+        }
+        let work = self.inner.runtime.spawn_blocking(move || {
+            let outcome = work();
+            drop(under_way);
+            outcome
+        });
+        work.await.map_err(|_| OffloadError::Panicked)
+    }
 }
 
 impl NetworkProvider for TokioEnv {
     type Udp = TokioUdp;
+    type Tcp = TokioTcp;
+    type Listener = TokioListener;
 
     async fn bind_udp(
         &self,
@@ -192,6 +225,26 @@ impl NetworkProvider for TokioEnv {
             return Err(BindError::Path { address: local, path: options.path, source });
         }
         TokioUdp::bind(self, local, options).map_err(|error| BindError::from_io(local, error))
+    }
+
+    async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<TokioTcp, ConnectError> {
+        TokioTcp::connect(self, peer, options).await
+    }
+
+    async fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<TokioListener, BindError> {
+        TokioListener::bind(self, local, options).map_err(|error| BindError::from_io(local, error))
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+        resolve_by_system(self, name, port).await
     }
 }
 

@@ -30,6 +30,10 @@ impl TimeProvider for Clock {
         self.now.get()
     }
 
+    fn wall(&self) -> WallTime {
+        WallTime::EPOCH
+    }
+
     fn timer(&self) -> ClockTimer {
         ClockTimer(self.clone())
     }

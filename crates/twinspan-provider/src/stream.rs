@@ -1,0 +1,105 @@
+//! Streams of bytes: TCP as the seam has it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::AcceptError;
+
+/// Connections that a listener keeps until they are accepted, unless it is asked for others.
+pub const BACKLOG_DEFAULT: u32 = 1_024;
+
+/// What a stream or a listener is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Whether small writes leave at once instead of waiting for the ack of those before (Nagle).
+    /// On by default.
+    pub nodelay: bool,
+    /// How long [`connect`](crate::NetworkProvider::connect) waits for an answer, 10 s by default.
+    /// The operating system may give up earlier.
+    pub connect_timeout: Duration,
+    /// Wanted receive buffer, in bytes; 0, the default, leaves it to the side.
+    pub receive_buffer_bytes: usize,
+    /// Wanted send buffer, in bytes; 0, the default, leaves it to the side.
+    pub send_buffer_bytes: usize,
+    /// Connections that wait to be accepted, [`BACKLOG_DEFAULT`] by default; the operating system
+    /// may keep fewer. Who connects to a full listener hangs or is refused.
+    pub backlog: u32,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            connect_timeout: Duration::from_secs(10),
+            receive_buffer_bytes: 0,
+            send_buffer_bytes: 0,
+            backlog: BACKLOG_DEFAULT,
+        }
+    }
+}
+
+/// One end of a connection.
+///
+/// It reads and writes with tokio's traits, so that what is made for those (TLS, HTTP, codecs) works
+/// on every side of the seam. `poll_shutdown` closes the way out; the way in stays open (half-close).
+///
+/// Errors are [`io::Error`]s whose kinds agree on all sides:
+///
+/// * [`ConnectionReset`](io::ErrorKind::ConnectionReset): the peer cut the connection;
+/// * [`BrokenPipe`](io::ErrorKind::BrokenPipe): a write after the way out was shut down, or to a peer
+///   who closed its end;
+/// * [`TimedOut`](io::ErrorKind::TimedOut): what was sent stayed unacknowledged for too long.
+///
+/// What was received before is read first. A broken connection tells its error once; then reads find
+/// the end of the stream and writes a broken pipe.
+///
+/// Dropping a stream closes it and what was written is still delivered, but where received bytes
+/// were not read the peer sees a reset, as TCP demands.
+pub trait TcpStream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// The address of this end.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// The address of the other end.
+    fn peer_addr(&self) -> SocketAddr;
+
+    /// Changes whether small writes leave at once.
+    ///
+    /// # Errors
+    /// What the operating system says, for instance when the connection is gone.
+    fn set_nodelay(&self, nodelay: bool) -> io::Result<()>;
+
+    /// Ends the connection at once: the peer sees a reset, and what was not delivered is lost.
+    fn abort(self);
+}
+
+/// Where connections come in.
+pub trait TcpListener: 'static {
+    /// The streams it gives.
+    type Stream: TcpStream;
+
+    /// The address it listens on.
+    fn local_addr(&self) -> SocketAddr;
+
+    /// Takes the connection that has waited longest.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; after [`AcceptError::Exhausted`] the listener is as good as before, and who
+    /// tries again at once keeps a processor busy.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Stream, AcceptError>>;
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// As [`poll_accept`](Self::poll_accept).
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no connection.
+    fn accept(&mut self) -> impl Future<Output = Result<Self::Stream, AcceptError>> {
+        poll_fn(|cx| self.poll_accept(cx))
+    }
+}
