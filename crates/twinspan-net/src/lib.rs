@@ -57,6 +57,8 @@ mod reactor;
 #[cfg(target_os = "linux")]
 mod sys;
 #[cfg(target_os = "linux")]
+mod tcp;
+#[cfg(target_os = "linux")]
 mod udp;
 
 #[cfg(target_os = "linux")]
@@ -73,12 +75,14 @@ pub use latest::{LatestReceiver, LatestSender, latest};
 #[cfg(target_os = "linux")]
 pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
 #[cfg(target_os = "linux")]
+pub use tcp::{ReactorListener, ReactorTcp};
+#[cfg(target_os = "linux")]
 pub use udp::BatchUdp;
 
 #[cfg(not(target_os = "linux"))]
 pub use twinspan_provider::{
-    TokioEnv as ReactorEnv, TokioTask as ReactorTask, TokioTimer as ReactorTimer,
-    TokioUdp as BatchUdp,
+    TokioEnv as ReactorEnv, TokioListener as ReactorListener, TokioTask as ReactorTask,
+    TokioTcp as ReactorTcp, TokioTimer as ReactorTimer, TokioUdp as BatchUdp,
 };
 
 /// Why this build moves datagrams one by one; `None` where it moves them in batches.

@@ -2,6 +2,7 @@
 //! epoll wait.
 
 mod letters;
+mod offload;
 mod sources;
 mod tasks;
 mod timers;
@@ -22,12 +23,14 @@ use rustix::time::ClockId;
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{
-    BindError, NetworkProvider, OsSecrets, RandomProvider, TaskProvider, TimeProvider, Timer,
-    UdpOptions,
+    BindError, ConnectError, NetworkProvider, OffloadError, OsSecrets, RandomProvider,
+    ResolveError, Resolved, TaskProvider, TcpOptions, TimeProvider, Timer, UdpOptions, WallTime,
+    resolve_by_system,
 };
 
 use crate::group::GroupMember;
 use crate::port::{Calls, Port};
+use crate::tcp::{ReactorListener, ReactorTcp};
 use crate::udp::BatchUdp;
 
 pub(crate) use sources::{Source, Wants};
@@ -41,6 +44,7 @@ pub(crate) struct Reactor {
     sources: sources::Sources,
     tasks: tasks::Tasks,
     timers: RefCell<timers::Timers>,
+    offloads: offload::Offloads,
     pub(crate) calls: RefCell<Calls>,
     /// The moment of the monotonic clock, in nanoseconds, that is [`Timestamp::START`].
     epoch_ns: u64,
@@ -190,6 +194,7 @@ impl ReactorEnv {
                 sources,
                 tasks,
                 timers: RefCell::default(),
+                offloads: offload::Offloads::new(),
                 calls: RefCell::new(Calls::new()),
                 epoch_ns,
                 seed,
@@ -299,6 +304,10 @@ impl TimeProvider for ReactorEnv {
         self.reactor.now()
     }
 
+    fn wall(&self) -> WallTime {
+        WallTime::of_system()
+    }
+
     fn timer(&self) -> ReactorTimer {
         ReactorTimer::new(Rc::clone(&self.reactor))
     }
@@ -321,10 +330,20 @@ impl TaskProvider for ReactorEnv {
         let key = self.reactor.tasks.spawn(name, future);
         ReactorTask { reactor: Rc::clone(&self.reactor), key }
     }
+
+    async fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OffloadError> {
+        self.reactor.offloads.run(name, work).await
+    }
 }
 
 impl NetworkProvider for ReactorEnv {
     type Udp = BatchUdp;
+    type Tcp = ReactorTcp;
+    type Listener = ReactorListener;
 
     async fn bind_udp(
         &self,
@@ -332,6 +351,26 @@ impl NetworkProvider for ReactorEnv {
         options: &UdpOptions,
     ) -> Result<BatchUdp, BindError> {
         BatchUdp::bind(Rc::clone(&self.reactor), local, options)
+    }
+
+    async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<ReactorTcp, ConnectError> {
+        ReactorTcp::connect(&self.reactor, peer, options).await
+    }
+
+    async fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<ReactorListener, BindError> {
+        ReactorListener::bind(&self.reactor, local, options)
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+        resolve_by_system(self, name, port).await
     }
 }
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
-use twinspan_net::{BareSocket, BatchUdp, ReactorEnv, ReactorTask, ReactorTimer};
+use twinspan_net::{
+    BareSocket, BatchUdp, ReactorEnv, ReactorListener, ReactorTask, ReactorTcp, ReactorTimer,
+};
 use twinspan_provider::{
-    BindError, IoPath, NetworkProvider, RandomProvider, TaskProvider, TimeProvider, UdpOptions,
-    conformance,
+    BindError, ConnectError, IoPath, NetworkProvider, OffloadError, RandomProvider, ResolveError,
+    Resolved, TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime, conformance,
 };
 
 /// A reactor whose sockets all get the path and the offloads of `options`.
@@ -24,6 +26,10 @@ impl TimeProvider for With {
 
     fn now(&self) -> Timestamp {
         self.env.now()
+    }
+
+    fn wall(&self) -> WallTime {
+        self.env.wall()
     }
 
     fn timer(&self) -> ReactorTimer {
@@ -47,10 +53,20 @@ impl TaskProvider for With {
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> ReactorTask {
         self.env.spawn(name, future)
     }
+
+    async fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OffloadError> {
+        self.env.offload(name, work).await
+    }
 }
 
 impl NetworkProvider for With {
     type Udp = BatchUdp;
+    type Tcp = ReactorTcp;
+    type Listener = ReactorListener;
 
     async fn bind_udp(
         &self,
@@ -64,6 +80,26 @@ impl NetworkProvider for With {
             ..self.options
         };
         self.env.bind_udp(local, &options).await
+    }
+
+    async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<ReactorTcp, ConnectError> {
+        self.env.connect(peer, options).await
+    }
+
+    async fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<ReactorListener, BindError> {
+        self.env.listen(local, options).await
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+        self.env.resolve(name, port).await
     }
 }
 
