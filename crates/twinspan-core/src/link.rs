@@ -36,6 +36,13 @@ pub const FLOWS_MAX: usize = 65_536;
 /// How long a link with [`FLOWS_MAX`] busy flows waits before it looks again for one that is not.
 const FLOWS_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The least by which a lost piece of a stream is late: the time in which its sender learns of it.
+pub const STREAM_RESEND_MIN: Duration = Duration::from_millis(10);
+/// How late a piece of a stream is that is lost again and again: this long, doubled each time.
+const STREAM_RESEND_TIMEOUT: Duration = Duration::from_millis(200);
+/// Losses of one piece of a stream in a row, after which the link gives it up.
+pub const STREAM_ATTEMPTS_MAX: u64 = 8;
+
 /// One direction of a path between two ends.
 ///
 /// What happens to a datagram is a function of (key, link, flow, number) and of what the link is
@@ -193,6 +200,61 @@ impl Link {
             Arrival { at, number, marks: Marks { copy: true, ..Marks::default() } }
         });
         Fate::Arrives { first, copy }
+    }
+
+    /// Decides when piece `number` of the stream `flow`, of `bytes` bytes and sent now, arrives;
+    /// `None` when it is lost [`STREAM_ATTEMPTS_MAX`] times in a row.
+    ///
+    /// A stream's ends resend what is lost and put it in order, so to it loss is lateness: the time
+    /// of a round trip first, of a timeout that doubles when lost again. It waits for a limited rate
+    /// and is not dropped there, because its sender holds back; nothing comes twice or out of order.
+    pub fn admit_stream(
+        &mut self,
+        now: Timestamp,
+        flow: u64,
+        number: u64,
+        bytes: usize,
+        counters: &mut FaultCounters,
+    ) -> Option<Arrival> {
+        let draws = Draws { key: draw(self.key, &[flow, number]) };
+        let conditions = self.conditions;
+        let mut late = Duration::ZERO;
+        for attempt in 0..=STREAM_ATTEMPTS_MAX {
+            let again = Draws { key: draw(draws.key, &[attempt]) };
+            if !again.chance(FaultKind::Loss, conditions.loss) {
+                break;
+            }
+            counters.inject(FaultKind::Loss);
+            counters.observe(FaultKind::Loss);
+            late += match attempt {
+                0 => (conditions.delay * 2).max(STREAM_RESEND_MIN),
+                STREAM_ATTEMPTS_MAX => return None,
+                // Doubled a few times at most.
+                _ => STREAM_RESEND_TIMEOUT * (1 << attempt),
+            };
+        }
+        let mut marks = Marks::default();
+        let rate = u128::from(conditions.rate_bytes_per_s);
+        let mut sent_at = now;
+        if rate > 0 {
+            let nanos = (bytes as u128 * 1_000_000_000).div_ceil(rate);
+            let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+            self.idle_at = self.idle_at.max(now).after(Duration::from_nanos(nanos));
+            sent_at = self.idle_at;
+            marks.rate = true;
+            counters.inject(FaultKind::Rate);
+        }
+        let jitter = draws.up_to(FaultKind::Delay, conditions.jitter);
+        if !jitter.is_zero() {
+            marks.delay = true;
+            counters.inject(FaultKind::Delay);
+        }
+        let mut untracked = Flow::default();
+        let flow = self.flow(flow, now).unwrap_or(&mut untracked);
+        let at = sent_at.after(conditions.delay).after(jitter).after(late).max(flow.ordered_at);
+        flow.ordered_at = at;
+        flow.busy_until = flow.busy_until.max(at);
+        Some(Arrival { at, number, marks })
     }
 
     /// Told that an arrival took place, in the order in which they do: counts the effects that were

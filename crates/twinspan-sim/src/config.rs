@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
+use twinspan_provider::WallTime;
 
 /// Hosts of one simulation.
 pub const HOSTS_MAX: usize = 1 << 20;
@@ -34,6 +35,34 @@ pub struct SimConfig {
     pub short_send: f64,
     /// Share of send calls that take nothing until a moment later, 0 to 1.
     pub send_stall: f64,
+    /// Share of reads from and writes to streams that move only a part of what they could, 0 to 1.
+    pub short_stream: f64,
+    /// Share of connections that a listener refuses though it is there, 0 to 1.
+    pub connect_refuse: f64,
+    /// Share of the pieces of streams, each of up to 16 KiB, that something on the way turns into a
+    /// reset of both ends, 0 to 1.
+    pub stream_reset: f64,
+    /// What who connects to a listener with a full backlog gets.
+    pub full_backlog: FullBacklog,
+    /// How long a peer that is owed an answer may stay silent before a stream has timed out.
+    pub stream_give_up: Duration,
+    /// How long the name servers take to answer.
+    pub name_delay: Duration,
+    /// Share of lookups that the name servers fail, in one of three ways, 0 to 1.
+    pub name_failure: f64,
+    /// What the hosts' wall clocks show when the simulation begins.
+    pub wall_start: WallTime,
+}
+
+/// What a listener with a full backlog does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FullBacklog {
+    /// Nothing: who connects tries again until he gives up, as with Linux.
+    #[default]
+    Hang,
+    /// It refuses.
+    Refuse,
 }
 
 impl Default for SimConfig {
@@ -45,6 +74,15 @@ impl Default for SimConfig {
             receive_queue_datagrams_max: 4_096,
             short_send: 0.02,
             send_stall: 0.0,
+            short_stream: 0.02,
+            connect_refuse: 0.0,
+            stream_reset: 0.0,
+            full_backlog: FullBacklog::Hang,
+            stream_give_up: Duration::from_secs(60),
+            name_delay: Duration::from_millis(5),
+            name_failure: 0.0,
+            // The first of January 2026.
+            wall_start: WallTime::from_unix_nanos(1_767_225_600_000_000_000),
         }
     }
 }

@@ -2,16 +2,20 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{
-    BindError, NetworkProvider, RandomProvider, TaskProvider, TimeProvider, UdpOptions,
+    BindError, ConnectError, NetworkProvider, OffloadError, RandomProvider, ResolveError, Resolved,
+    TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::executor::SimTask;
+use crate::names;
+use crate::tcp::{SimListener, SimTcp};
 use crate::timer::SimTimer;
 use crate::trace::{Origin, TraceKind};
 use crate::udp::SimUdp;
@@ -54,6 +58,15 @@ impl TimeProvider for SimEnv {
         self.world.now.get()
     }
 
+    /// The simulation's wall clock, and what [`Sim::step_wall`](crate::Sim::step_wall) made of it.
+    fn wall(&self) -> WallTime {
+        let state = self.world.state.borrow();
+        let offset = state.hosts.get(self.host).map_or(0, |host| host.wall_offset_ns);
+        let passed = self.world.now.get().since(Timestamp::START);
+        let wall = self.world.config.wall_start.after(passed).unix_nanos();
+        WallTime::from_unix_nanos(wall.saturating_add_signed(offset))
+    }
+
     fn timer(&self) -> SimTimer {
         SimTimer::new(&self.world, self.host)
     }
@@ -80,16 +93,59 @@ impl TaskProvider for SimEnv {
     fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> SimTask {
         self.world.spawn(self.host, self.incarnation, name, Box::pin(future))
     }
+
+    /// Does the work at once, when the future is first polled: time stands still meanwhile.
+    async fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OffloadError> {
+        {
+            let state = &mut *self.world.state.borrow_mut();
+            if state.hosts.running(self.host, self.incarnation).is_none() {
+                return Err(OffloadError::HostStopped);
+            }
+            let ids = [u64::from(self.host.0), xxh3_64(name.as_bytes()), 0, 0];
+            state.trace.record(self.world.now.get(), TraceKind::Offload, ids);
+        }
+        catch_unwind(AssertUnwindSafe(work)).map_err(|_| OffloadError::Panicked)
+    }
 }
 
 impl NetworkProvider for SimEnv {
     type Udp = SimUdp;
+    type Tcp = SimTcp;
+    type Listener = SimListener;
 
     async fn bind_udp(&self, local: SocketAddr, options: &UdpOptions) -> Result<SimUdp, BindError> {
         let host = (self.host, self.incarnation);
         let now = self.world.now.get();
         let bound = self.world.state.borrow_mut().bind(now, host, local, options)?;
         Ok(SimUdp::new(&self.world, bound, options))
+    }
+
+    async fn connect(
+        &self,
+        peer: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<SimTcp, ConnectError> {
+        SimTcp::connect(&self.world, (self.host, self.incarnation), peer, options).await
+    }
+
+    async fn listen(
+        &self,
+        local: SocketAddr,
+        options: &TcpOptions,
+    ) -> Result<SimListener, BindError> {
+        let host = (self.host, self.incarnation);
+        let now = self.world.now.get();
+        let (key, local) = self.world.state.borrow_mut().listen(now, host, local, options)?;
+        Ok(SimListener::new(&self.world, key, local))
+    }
+
+    /// Asks the simulation's own table ([`Sim::set_name`](crate::Sim::set_name)).
+    async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+        names::resolve(&self.world, (self.host, self.incarnation), name, port).await
     }
 }
 

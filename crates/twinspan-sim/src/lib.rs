@@ -90,23 +90,30 @@
 mod config;
 mod env;
 mod executor;
+mod names;
 mod network;
 mod sim;
 mod slab;
 mod store;
+mod streams;
 mod suite;
+mod tcp;
 mod timer;
 mod trace;
 mod udp;
 mod world;
 
 pub use config::{
-    HOSTS_MAX, LOOPBACK_DELAY, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX, WIRE_DELAY_MIN,
+    FullBacklog, HOSTS_MAX, LOOPBACK_DELAY, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX,
+    WIRE_DELAY_MIN,
 };
 pub use env::SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
+pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOWS_MAX, SentDatagram};
 pub use sim::Sim;
+pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;
+pub use tcp::{SimListener, SimTcp};
 pub use timer::SimTimer;
 pub use udp::SimUdp;

@@ -59,7 +59,7 @@ pub(crate) struct Network {
     bound: BTreeMap<(HostId, u16, IpAddr), Key>,
     flows: Vec<Flow>,
     flow_by_key: BTreeMap<u64, u32>,
-    links: Vec<LinkState>,
+    pub(crate) links: Vec<LinkState>,
     link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
     pub(crate) store: Store,
 }
@@ -120,9 +120,9 @@ struct Flow {
     receiver: Key,
 }
 
-struct LinkState {
-    link: Link,
-    is_cut: bool,
+pub(crate) struct LinkState {
+    pub(crate) link: Link,
+    pub(crate) is_cut: bool,
     is_loopback: bool,
     /// Datagrams sent over it.
     sent: u64,
@@ -200,7 +200,7 @@ impl Network {
     }
 
     /// The link from one host to another, made on first use.
-    fn link(&mut self, from: IpAddr, to: IpAddr) -> u32 {
+    pub(crate) fn link(&mut self, from: IpAddr, to: IpAddr) -> u32 {
         if let Some(index) = self.link_by_ends.get(&(from, to)) {
             return *index;
         }
@@ -212,7 +212,7 @@ impl Network {
         } else {
             self.conditions
         });
-        // Links are made by flows, which are bounded, and by the caller's own hand.
+        // Links are made by flows and connections, which are bounded, and by the caller's own hand.
         let index = self.links.len() as u32;
         let tampers = Vec::new();
         self.links.push(LinkState { link, is_cut: false, is_loopback, sent: 0, tampers });
@@ -288,7 +288,7 @@ impl Socket {
 }
 
 /// The address of the same family that stands for all of a host's.
-fn unspecified_like(ip: IpAddr) -> IpAddr {
+pub(crate) fn unspecified_like(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::SimConfig;
 use crate::env::SimEnv;
+use crate::names::{Answer, NameFailure};
 use crate::network::SentDatagram;
 use crate::trace::{Origin, TraceKind};
 use crate::world::{World, ip_words};
@@ -122,6 +123,35 @@ impl Sim {
         let state = &mut *self.world.state.borrow_mut();
         state.network.heal_all();
         state.trace.record(self.now(), TraceKind::Heal, [0; 4]);
+    }
+
+    /// Gives a host name addresses, which hold for `ttl`.
+    ///
+    /// # Panics
+    /// When there are [`NAMES_MAX`](crate::NAMES_MAX) names already.
+    pub fn set_name(&mut self, name: &str, ips: &[IpAddr], ttl: Duration) {
+        self.world.set_name(name, Answer::Addresses(ips.to_vec(), ttl));
+    }
+
+    /// Lets every lookup of a name fail from now on, whatever addresses it has; they come back with
+    /// [`Sim::set_name`].
+    ///
+    /// # Panics
+    /// When there are [`NAMES_MAX`](crate::NAMES_MAX) names already.
+    pub fn fail_name(&mut self, name: &str, failure: NameFailure) {
+        self.world.set_name(name, Answer::Failure(failure));
+    }
+
+    /// Sets the wall clock of the host at `ip` forward, or back, from what it shows now; false when
+    /// there is no such host. Time as timers have it does not change.
+    pub fn step_wall(&mut self, ip: IpAddr, by_ns: i64) -> bool {
+        let state = &mut *self.world.state.borrow_mut();
+        let Some(id) = state.hosts.at(ip) else { return false };
+        let Some(host) = state.hosts.get_mut(id) else { return false };
+        host.wall_offset_ns = host.wall_offset_ns.saturating_add(by_ns);
+        let ids = [u64::from(id.0), by_ns.cast_unsigned(), 0, 0];
+        state.trace.record(self.now(), TraceKind::WallStep, ids);
+        true
     }
 
     /// Lets `tamper` once at datagram `number` of those sent from one host to another, counted from

@@ -29,6 +29,22 @@ pub(crate) enum TraceKind {
     ReceiveRetry = 18,
     Note = 19,
     SendRefused = 20,
+    Listen = 21,
+    ListenRefused = 22,
+    Unlisten = 23,
+    Connect = 24,
+    Accept = 25,
+    Piece = 26,
+    PieceArrived = 27,
+    PieceLost = 28,
+    StreamRead = 29,
+    StreamWrite = 30,
+    StreamShut = 31,
+    StreamClosed = 32,
+    StreamTimer = 33,
+    Resolve = 34,
+    Offload = 35,
+    WallStep = 36,
 }
 
 /// By whom an event was caused.

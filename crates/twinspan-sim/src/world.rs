@@ -15,8 +15,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::executor::{Executor, WakeQueue};
+use crate::names::Names;
 use crate::network::{Flight, Network, Socket};
 use crate::slab::{Key, Slab};
+use crate::streams::{STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
 use crate::timer::TimerState;
 use crate::trace::{Trace, TraceKind};
 
@@ -40,6 +42,9 @@ pub(crate) struct State {
     pub(crate) executor: Executor,
     pub(crate) timers: Slab<TimerState>,
     pub(crate) network: Network,
+    pub(crate) streams: Streams,
+    pub(crate) names: Names,
+    pub(crate) config: SimConfig,
 }
 
 /// What the wheel gives out.
@@ -50,6 +55,10 @@ pub(crate) enum Event {
     SendReady(Key),
     /// A socket whose pool was empty looks again.
     ReceiveRetry(Key),
+    /// A piece of a stream has come.
+    Piece(Key),
+    /// An end of a stream looks whether its peer was heard.
+    StreamTimer(Key),
 }
 
 /// All hosts that ever were, and which of them run.
@@ -69,6 +78,14 @@ pub(crate) struct Host {
     pub(crate) secrets: u64,
     /// Where the search for a free port goes on.
     pub(crate) next_port: u16,
+    /// The same for streams.
+    pub(crate) next_stream_port: u16,
+    /// Connections that it began.
+    pub(crate) connected: u64,
+    /// Names that it asked for.
+    pub(crate) lookups: u64,
+    /// By how much its wall clock is ahead.
+    pub(crate) wall_offset_ns: i64,
 }
 
 /// The first of the ports that are given out by the host.
@@ -100,8 +117,10 @@ impl Hosts {
 
 impl World {
     pub(crate) fn new(config: SimConfig) -> Rc<Self> {
-        // Every timer may be armed once, and every socket wait for two things.
-        let events_max = config.in_flight_max.saturating_add(TIMERS_MAX + 2 * SOCKETS_MAX);
+        // Every timer may be armed once, every socket wait for two things, every end for one.
+        let streams_max = STREAM_PIECES_MAX + STREAM_ENDS_MAX;
+        let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max;
+        let events_max = config.in_flight_max.saturating_add(sockets_max);
         Rc::new(Self {
             config,
             now: Cell::new(Timestamp::START),
@@ -114,6 +133,9 @@ impl World {
                 executor: Executor::new(),
                 timers: Slab::new(TIMERS_MAX),
                 network: Network::new(&config),
+                streams: Streams::new(),
+                names: Names::default(),
+                config,
             }),
         })
     }
@@ -137,6 +159,10 @@ impl World {
                 spawned: 0,
                 secrets: 0,
                 next_port: EPHEMERAL_PORT_FIRST,
+                next_stream_port: EPHEMERAL_PORT_FIRST,
+                connected: 0,
+                lookups: 0,
+                wall_offset_ns: 0,
             });
             id
         });
@@ -163,14 +189,16 @@ impl World {
         state.faults.inject(FaultKind::HostStop);
         let tasks = state.executor.take_tasks(|task| task.host == id);
         let sockets = state.network.unbind_all(|host| host == id);
-        for _ in 0..tasks.len() + sockets.len() {
+        let streams = state.streams.stop(|host| host == id);
+        for _ in 0..tasks.len() + sockets.len() + streams {
             state.faults.observe(FaultKind::HostStop);
         }
         // Whoever outside still waits on one of the sockets learns that it is gone.
         sockets.iter().for_each(Socket::wake_all);
+        let dead = state.streams.take_dead();
         // What the futures hold may use the world while they are dropped.
         drop(state);
-        drop((tasks, sockets));
+        drop((tasks, sockets, dead));
         true
     }
 
@@ -209,6 +237,9 @@ impl World {
         while let Some((_, event)) = state.wheel.pop_before(now) {
             self.handle(&mut state, event);
         }
+        let dead = state.streams.take_dead();
+        drop(state);
+        drop(dead);
         true
     }
 
@@ -227,6 +258,8 @@ impl World {
             Event::Deliver(flight) => state.deliver(now, flight),
             Event::SendReady(key) => state.send_ready(now, key),
             Event::ReceiveRetry(key) => state.receive_retry(now, key),
+            Event::Piece(key) => state.piece_arrived(now, key),
+            Event::StreamTimer(key) => state.stream_timer(now, key),
         }
     }
 
@@ -238,9 +271,11 @@ impl World {
         }
         let tasks = state.executor.take_tasks(|_| true);
         let sockets = state.network.unbind_all(|_| true);
+        state.streams.stop(|_| true);
+        let dead = state.streams.take_dead();
         // What the futures hold may use the world while they are dropped.
         drop(state);
-        drop((tasks, sockets));
+        drop((tasks, sockets, dead));
     }
 }
 

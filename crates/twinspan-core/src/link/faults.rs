@@ -29,11 +29,27 @@ pub enum FaultKind {
     ShortSend,
     /// A socket took nothing for a while.
     SendStall,
+    /// A listener that was there refused a connection.
+    ConnectRefuse,
+    /// A connection met a listener whose backlog was full.
+    BacklogFull,
+    /// A connection was cut on its way: the effect is that an end saw it.
+    StreamReset,
+    /// A read from a stream gave only a part of what had come.
+    ShortRead,
+    /// A write to a stream took only a part of what there was room for.
+    ShortWrite,
+    /// A name that there is was answered as unknown.
+    NameUnknown,
+    /// The name servers failed.
+    NameFailure,
+    /// The name servers did not answer.
+    NameTimeout,
 }
 
 impl FaultKind {
     /// All kinds, each at its index.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::Loss,
         Self::Delay,
         Self::Duplicate,
@@ -46,6 +62,14 @@ impl FaultKind {
         Self::HostStop,
         Self::ShortSend,
         Self::SendStall,
+        Self::ConnectRefuse,
+        Self::BacklogFull,
+        Self::StreamReset,
+        Self::ShortRead,
+        Self::ShortWrite,
+        Self::NameUnknown,
+        Self::NameFailure,
+        Self::NameTimeout,
     ];
 
     /// The position in [`FaultKind::ALL`]; recorded seeds depend on it, so new kinds go last.
@@ -68,6 +92,14 @@ impl FaultKind {
             Self::HostStop => "host_stop",
             Self::ShortSend => "short_send",
             Self::SendStall => "send_stall",
+            Self::ConnectRefuse => "connect_refuse",
+            Self::BacklogFull => "backlog_full",
+            Self::StreamReset => "stream_reset",
+            Self::ShortRead => "short_read",
+            Self::ShortWrite => "short_write",
+            Self::NameUnknown => "name_unknown",
+            Self::NameFailure => "name_failure",
+            Self::NameTimeout => "name_timeout",
         }
     }
 }

@@ -258,3 +258,37 @@ fn fates_are_pinned() {
     assert_eq!(sum, PINNED);
 }
 const PINNED: u64 = 17178277239840127294;
+
+#[test]
+fn a_stream_is_late_where_a_datagram_is_lost_and_keeps_its_order() {
+    let conditions = Conditions { loss: 0.3, ..Conditions::WIFI };
+    let times = |loss| {
+        let mut link = Link::new(7, 1);
+        link.set_conditions(Conditions { loss, ..conditions });
+        let mut counters = FaultCounters::default();
+        let times: Vec<_> = (0..200)
+            .map(|number| link.admit_stream(Timestamp::START, 3, number, 100, &mut counters))
+            .map(|arrival| arrival.map(|arrival| arrival.at))
+            .collect();
+        (times, counters.effect(FaultKind::Loss))
+    };
+    let (clean, none) = times(0.0);
+    let (lossy, some) = times(0.3);
+    assert!(none == 0 && some > 30);
+    assert!(clean.iter().all(Option::is_some) && clean.is_sorted());
+    let arrived: Vec<_> = lossy.iter().flatten().collect();
+    assert!(arrived.len() > 190 && arrived.is_sorted());
+    assert!(lossy.iter().flatten().last() > clean.iter().flatten().last());
+    assert!(times(1.0).0.iter().all(Option::is_none));
+}
+
+#[test]
+fn a_stream_waits_for_the_rate() {
+    let mut link = Link::new(7, 1);
+    link.set_conditions(Conditions { rate_bytes_per_s: 1_000, ..Conditions::CLEAN });
+    let mut counters = FaultCounters::default();
+    let last = (0..100).map(|number| {
+        link.admit_stream(Timestamp::START, 3, number, 1_000, &mut counters).unwrap().at
+    });
+    assert_eq!(last.last(), Some(Timestamp::from_nanos(100_000_000_000)));
+}

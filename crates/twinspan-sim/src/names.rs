@@ -1,0 +1,144 @@
+//! Names of simulated hosts: a table, and the ways in which a lookup fails.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use twinspan_core::link::FaultKind;
+use twinspan_core::random::{draw, unit};
+use twinspan_provider::{RESOLVE_TIMEOUT, ResolveError, Resolved, Timer, resolve_special};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::timer::SimTimer;
+use crate::trace::TraceKind;
+use crate::world::{HostId, World};
+
+/// Names of one simulation.
+pub const NAMES_MAX: usize = 1 << 16;
+
+/// How a lookup fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameFailure {
+    /// The name servers say that there is no such name (NXDOMAIN).
+    Unknown,
+    /// The name servers fail (SERVFAIL).
+    ServerFailure,
+    /// The name servers do not answer.
+    Timeout,
+}
+
+impl NameFailure {
+    const ALL: [Self; 3] = [Self::Unknown, Self::ServerFailure, Self::Timeout];
+
+    fn kind(self) -> FaultKind {
+        match self {
+            Self::Unknown => FaultKind::NameUnknown,
+            Self::ServerFailure => FaultKind::NameFailure,
+            Self::Timeout => FaultKind::NameTimeout,
+        }
+    }
+}
+
+/// What the name servers say of a name.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    Addresses(Vec<IpAddr>, Duration),
+    Failure(NameFailure),
+}
+
+#[derive(Default)]
+pub(crate) struct Names {
+    table: BTreeMap<String, Answer>,
+}
+
+/// Names are the same in any case and with a dot at their end.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+impl World {
+    pub(crate) fn set_name(&self, name: &str, answer: Answer) {
+        let state = &mut *self.state.borrow_mut();
+        let table = &mut state.names.table;
+        let name = plain(name);
+        assert!(
+            table.len() < NAMES_MAX || table.contains_key(&name),
+            "a simulation holds {NAMES_MAX} names at most"
+        );
+        let hash = xxh3_64(name.as_bytes());
+        let failure = match &answer {
+            Answer::Failure(failure) => {
+                state.faults.inject(failure.kind());
+                1 + failure.kind().index() as u64
+            }
+            Answer::Addresses(..) => 0,
+        };
+        table.insert(name, answer);
+        let ids = [hash, u64::MAX, failure, 0];
+        state.trace.record(self.now.get(), TraceKind::Resolve, ids);
+    }
+
+    /// What the name servers will say, decided when they are asked.
+    fn ask(&self, (id, incarnation): (HostId, u32), name: &str) -> Result<Answer, ResolveError> {
+        let state = &mut *self.state.borrow_mut();
+        let Some(host) = state.hosts.running(id, incarnation) else {
+            let source = twinspan_provider::OffloadError::HostStopped;
+            return Err(ResolveError::Offload { name: name.to_owned(), source });
+        };
+        host.lookups += 1;
+        let plain = plain(name);
+        let hash = xxh3_64(plain.as_bytes());
+        let key = draw(host.seed, &[hash, host.lookups]);
+        let mut answer = state.names.table.get(&plain).cloned();
+        let share = self.config.name_failure;
+        if share > 0.0 && unit(draw(key, &[1])) < share {
+            let [unknown, server, timeout] = NameFailure::ALL;
+            let failure = match draw(key, &[2]) % 3 {
+                0 => unknown,
+                1 => server,
+                _ => timeout,
+            };
+            state.faults.inject(failure.kind());
+            // A name that nobody has stays unknown, whoever says so.
+            if answer.is_some() || failure != NameFailure::Unknown {
+                state.faults.observe(failure.kind());
+            }
+            answer = Some(Answer::Failure(failure));
+        } else if let Some(Answer::Failure(failure)) = &answer {
+            state.faults.observe(failure.kind());
+        }
+        let ids = [hash, u64::from(id.0), key, 0];
+        state.trace.record(self.now.get(), TraceKind::Resolve, ids);
+        Ok(answer.unwrap_or(Answer::Addresses(Vec::new(), Duration::ZERO)))
+    }
+}
+
+/// Asks for a name on behalf of a host.
+pub(crate) async fn resolve(
+    world: &Rc<World>,
+    host: (HostId, u32),
+    name: &str,
+    port: u16,
+) -> Result<Resolved, ResolveError> {
+    if let Some(answer) = resolve_special(name, port) {
+        return answer;
+    }
+    let answer = world.ask(host, name)?;
+    let delay = match answer {
+        Answer::Failure(NameFailure::Timeout) => RESOLVE_TIMEOUT,
+        _ => world.config.name_delay,
+    };
+    let mut timer = SimTimer::new(world, host.0);
+    timer.set(Some(world.now.get().after(delay)));
+    poll_fn(|cx| timer.poll_expired(cx)).await;
+    let name = name.to_owned();
+    match answer {
+        Answer::Addresses(ips, ttl) => Resolved::new(&name, ips, port, Some(ttl)),
+        Answer::Failure(NameFailure::Unknown) => Err(ResolveError::NotFound { name }),
+        Answer::Failure(NameFailure::ServerFailure) => Err(ResolveError::ServerFailure { name }),
+        Answer::Failure(NameFailure::Timeout) => Err(ResolveError::TimedOut { name }),
+    }
+}
