@@ -195,6 +195,11 @@ impl Sim {
         self.world.state.borrow().faults
     }
 
+    /// Ends of connections that somebody has or that still deliver what was written.
+    pub fn stream_ends(&self) -> usize {
+        self.world.state.borrow().streams.ends.keys(|_| true).len()
+    }
+
     /// Datagrams that are on their way.
     pub fn in_flight(&self) -> usize {
         self.world.state.borrow().network.in_flight()

@@ -25,7 +25,7 @@ const PIECES_IN_AIR_MAX: u32 = 64;
 const OVERHEAD_BYTES: usize = 52;
 /// The least time until a resend, and the most.
 const RESEND_MIN: Duration = Duration::from_millis(200);
-const RESEND_MAX: Duration = Duration::from_secs(30);
+const RESEND_MAX: Duration = Duration::from_secs(10);
 
 impl State {
     /// Sends a piece of the end `from` to its peer.

@@ -11,6 +11,10 @@ mod faults;
 #[cfg(test)]
 mod hosts;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod sockets;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod tasks;
