@@ -461,6 +461,16 @@ impl Sender {
         self.shared.outbox.unacknowledged()
     }
 
+    /// The number that the next message of a channel will have.
+    pub fn next_message(&self, channel: Channel) -> u64 {
+        self.shared.outbox.next_message(channel)
+    }
+
+    /// Whether the peer has acknowledged message `number` of a reliable channel.
+    pub fn is_done(&self, channel: Channel, number: u64) -> bool {
+        self.shared.outbox.is_done(channel, number)
+    }
+
     /// Charged bytes that may leave for the first time before the peer gives more credit.
     pub const fn credit_left(&self) -> u64 {
         self.shared.outbox.credit_left()

@@ -205,7 +205,8 @@ impl ClientSession {
 
     /// What lets this client back in, once, when its session was lost: for
     /// [`resume`](Self::resume). Each session has its own, from when it is connected; it outlives
-    /// the session.
+    /// the session. The server replaces it long before it expires, and then takes the one before no
+    /// longer: who keeps a copy looks here from time to time.
     pub const fn ticket(&self) -> Option<&ResumeTicket> {
         self.ticket.as_ref()
     }
@@ -377,9 +378,16 @@ impl ClientSession {
         let half_rtt = connected.connection.smoothed_rtt() / 2;
         let clocks = &mut self.clocks;
         let spare = &mut connected.spare;
+        let (server, user) = (self.server, self.token.user());
+        let kept = &mut self.ticket;
         let _: Stir = connected.connection.process(now, header, text, &mut |notice| {
             if let Notice::NewIds { ids } = notice {
                 return keep(spare, ids);
+            }
+            if let Notice::Ticket { ticket, server_key } = notice {
+                let window = kept.as_ref().map(ResumeTicket::window).unwrap_or_default();
+                *kept = ResumeTicket::new(ticket, server, server_key, user, window).or(kept.take());
+                return;
             }
             tell(notice, on_event, |nanos| {
                 *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
@@ -719,7 +727,10 @@ fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: 
         Notice::Closed { reason } => ClientEvent::Closed { reason },
         Notice::Time { nanos } => return on_time(nanos),
         // Kept before this; the others a client ignores or calls a violation.
-        Notice::NewIds { .. } | Notice::PathResponse { .. } | Notice::RetiredIds { .. } => return,
+        Notice::NewIds { .. }
+        | Notice::Ticket { .. }
+        | Notice::PathResponse { .. }
+        | Notice::RetiredIds { .. } => return,
     });
 }
 

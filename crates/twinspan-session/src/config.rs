@@ -136,6 +136,7 @@ impl SessionConfig {
             });
         }
         let half = self.idle_timeout.as_millis() / 2;
+        let least_life = 2 * (self.idle_timeout + self.resume.window).as_millis();
         for (name, value, least, most, range) in [
             ("idle_timeout (ms)", self.idle_timeout, 100, 600_000, "100 to 600000"),
             ("keepalive_interval (ms)", self.keepalive_interval, 10, 300_000, "10 to 300000"),
@@ -145,6 +146,13 @@ impl SessionConfig {
                 0,
                 half.saturating_sub(1),
                 "less than half of idle_timeout",
+            ),
+            (
+                "resume.lifetime (ms)",
+                self.resume.lifetime,
+                least_life,
+                u128::MAX,
+                "at least twice idle_timeout and resume.window together",
             ),
             ("handshake_deadline (ms)", self.handshake_deadline, 100, 120_000, "100 to 120000"),
             ("hello_interval (ms)", self.hello_interval, 10, 10_000, "10 to 10000"),

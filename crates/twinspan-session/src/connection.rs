@@ -18,12 +18,14 @@ use crate::frames::{
     ACK_BLOCK_BYTES_MAX, AckBlock, CONTROL_ONCE, CONTROL_SURE, Control, SPARE_IDS, Text, Violation,
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
+use crate::identity::PublicKey;
 use crate::keys::Keys;
 use crate::mtu::{BLACK_HOLE_LOSSES, Mtu};
 use crate::protection::Role;
 use crate::reason::CloseReason;
 use crate::route::Token;
 use crate::stats::{DropCause, FlowStats, PathStats};
+use crate::ticket::Ticket;
 
 mod closing;
 mod engine;
@@ -55,6 +57,7 @@ pub(crate) enum Notice<'a> {
     PathResponse { token: Token },
     NewIds { ids: [u32; SPARE_IDS] },
     RetiredIds { ids: [u32; SPARE_IDS] },
+    Ticket { ticket: &'a Ticket, server_key: PublicKey },
     Closed { reason: CloseReason },
 }
 
@@ -104,6 +107,7 @@ struct Heard {
     response: Option<Token>,
     ids: [u32; SPARE_IDS],
     retired: [u32; SPARE_IDS],
+    ticket: Option<Box<(Ticket, PublicKey)>>,
     violation: bool,
     /// Whether the reliability engine took a frame.
     engaged: bool,
@@ -127,6 +131,11 @@ impl Heard {
             Ok(Control::PathResponse { token }) => self.response = Some(token),
             Ok(Control::NewIds { ids }) => ids.into_iter().for_each(|id| add(&mut self.ids, id)),
             Ok(Control::RetireId { id }) => add(&mut self.retired, id),
+            Ok(Control::Ticket(renewal)) => match renewal.read() {
+                // The next is sent once this one was acknowledged.
+                Ok(read) if self.ticket.is_none() => self.ticket = Some(Box::new(read)),
+                _ => self.violation = true,
+            },
             Err(Violation) => self.violation = true,
         }
     }
@@ -398,7 +407,8 @@ impl Connection {
                     })
                     .map_err(|_| CloseReason::ProtocolViolation)?;
             }
-            let of_server = heard.time.is_some() || heard.ids != [0; SPARE_IDS];
+            let of_server =
+                heard.time.is_some() || heard.ids != [0; SPARE_IDS] || heard.ticket.is_some();
             let misplaced = match self.role {
                 Role::Server => of_server,
                 Role::Client => heard.retired != [0; SPARE_IDS],
@@ -486,6 +496,9 @@ impl Connection {
         }
         if heard.retired != [0; SPARE_IDS] {
             sink(Notice::RetiredIds { ids: heard.retired });
+        }
+        if let Some((ticket, server_key)) = heard.ticket.as_deref() {
+            sink(Notice::Ticket { ticket, server_key: *server_key });
         }
         if heard.engaged
             && let Some(engine) = self.desk.working()

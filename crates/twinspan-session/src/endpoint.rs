@@ -34,6 +34,7 @@ mod door;
 mod hidden;
 mod key;
 mod moves;
+mod renewal;
 mod resume;
 mod rotation;
 mod targets;
@@ -41,6 +42,7 @@ mod targets;
 use door::{Answer, Door};
 pub use key::SessionKey;
 use moves::PathNews;
+use renewal::Renewed;
 pub(crate) use resume::Entry;
 pub use resume::Resumed;
 use targets::{Target, Targets};
@@ -105,10 +107,16 @@ struct Session {
     queued: bool,
     /// Whether it was given ids in reserve.
     has_ids: bool,
+    /// When it is due another ticket; never while one is on its way.
+    renew_at: Timestamp,
+    /// The ticket that is on its way.
+    renewal: Option<Box<Renewed>>,
     route: Route,
     connection: Connection,
     user: UserId,
-    /// The id of its resume ticket.
+    /// The id of its first resume ticket.
+    root: [u8; 16],
+    /// The id of the resume ticket that its client surely has.
     ticket: [u8; 16],
     /// The ids that it has in reserve; 0 for none.
     spare: [u32; SPARE_IDS],
@@ -132,7 +140,7 @@ impl Session {
     }
 
     fn deadline(&self) -> Timestamp {
-        self.connection.deadline().min(self.route.deadline())
+        self.connection.deadline().min(self.route.deadline()).min(self.renew_at)
     }
 }
 
@@ -418,7 +426,10 @@ impl Endpoint {
         let session = Box::new(Session {
             connection: Connection::new(now, &self.common, parts),
             user: half_open.user,
+            root: half_open.ticket,
             ticket: half_open.ticket,
+            renew_at: renewal::due(now, self.common.config.resume.lifetime, &half_open.ticket),
+            renewal: None,
             route: Route::new(half_open.peer),
             id: half_open.server_id,
             spare: [0; SPARE_IDS],
@@ -471,6 +482,9 @@ impl Endpoint {
         if session.connection.is_closed() {
             return self.free(slot);
         }
+        if session.renewal.is_some() {
+            session.settle_renewal();
+        }
         if session.connection.wants_exchange(now) {
             session.connection.exchange(now, self.door.secrets.as_mut());
         }
@@ -499,7 +513,7 @@ impl Endpoint {
             for id in session.spare.iter().chain([&session.id]) {
                 self.targets.remove(*id);
             }
-            self.door.tickets.forget(&session.ticket);
+            self.door.tickets.forget(&session.root);
             self.timers.disarm(slot);
             self.free.push(slot);
             self.live -= 1;
@@ -521,6 +535,7 @@ impl Endpoint {
             });
             let outcome = session.route.handle_timeout(now);
             self.on_outcome(now, key, outcome, on_event);
+            self.renew_ticket(now, key);
             self.after(now, slot, closed);
         }
     }
@@ -753,9 +768,10 @@ fn tell(
             *closed = Some(reason);
             EndpointEvent::Closed { session, reason }
         }
-        // Only a server sends TIME and ids; the others are taken before this.
+        // Only a server sends TIME, ids and tickets; the others are taken before this.
         Notice::Time { .. }
         | Notice::NewIds { .. }
+        | Notice::Ticket { .. }
         | Notice::PathResponse { .. }
         | Notice::RetiredIds { .. } => return,
     });

@@ -5,9 +5,11 @@ use core::time::Duration;
 use twinspan_core::aead::TAG_BYTES;
 use twinspan_core::bytes::{NoRoom, ReadError, Reader, Writer, varint_len};
 use twinspan_reliable::{Ack, Channel, Delivery, Fragment, StreamId};
+use zeroize::Zeroizing;
 
 use crate::exchange::Rekey;
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
+use crate::ticket::{RENEWAL_BYTES, Renewal};
 
 /// Most bytes before a frame's payload: length, channel, message number, fragment.
 pub(crate) const FRAME_HEAD_BYTES_MAX: usize = BUNDLE_HEAD_BYTES_MAX + 4;
@@ -348,7 +350,7 @@ fn frame(channel: Channel, fragment: bool, bytes: &[u8]) -> Result<WireFrame<'_>
 
 /// A control message, session 8.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Control {
+pub(crate) enum Control<'a> {
     Ping,
     Close {
         reason: u8,
@@ -375,22 +377,23 @@ pub(crate) enum Control {
     /// Zeros that make a probe as long as it shall be.
     Padding,
     Rekey(Rekey),
+    /// The ticket that takes the place of the one so far.
+    Ticket(Renewal<'a>),
 }
 
 /// Bytes of the longest control message.
-const CONTROL_BYTES_MAX: usize = 34;
+const CONTROL_BYTES_MAX: usize = 1 + RENEWAL_BYTES;
 
-/// A control message's bytes.
-#[derive(Clone, Copy, Debug)]
+/// A control message's bytes, wiped when they are dropped.
 pub(crate) struct ControlBytes {
-    bytes: [u8; CONTROL_BYTES_MAX],
+    bytes: Zeroizing<[u8; CONTROL_BYTES_MAX]>,
     len: usize,
 }
 
 impl ControlBytes {
     /// A body longer than [`CONTROL_BYTES_MAX`] - 1 is cut.
     fn new(kind: u8, body: &[u8]) -> Self {
-        let mut bytes = [0; CONTROL_BYTES_MAX];
+        let mut bytes = Zeroizing::new([0; CONTROL_BYTES_MAX]);
         let parts = core::iter::once(&kind).chain(body);
         bytes.iter_mut().zip(parts).for_each(|(out, byte)| *out = *byte);
         Self { bytes, len: CONTROL_BYTES_MAX.min(1 + body.len()) }
@@ -401,7 +404,7 @@ impl ControlBytes {
     }
 }
 
-impl Control {
+impl<'a> Control<'a> {
     pub(crate) fn to_bytes(self) -> ControlBytes {
         match self {
             Self::Ping => ControlBytes::new(1, &[]),
@@ -427,11 +430,12 @@ impl Control {
                 body.iter_mut().skip(1).zip(public).for_each(|(out, byte)| *out = byte);
                 ControlBytes::new(9, &body)
             }
+            Self::Ticket(Renewal(body)) => ControlBytes::new(13, body),
         }
     }
 
     /// Reads a control message that came on `channel`.
-    pub(crate) fn parse(channel: Channel, bytes: &[u8]) -> Result<Self, Violation> {
+    pub(crate) fn parse(channel: Channel, bytes: &'a [u8]) -> Result<Self, Violation> {
         let mut reader = Reader::new(bytes);
         let control = match (reader.u8()?, channel) {
             (1, CONTROL_ONCE) => Self::Ping,
@@ -457,6 +461,10 @@ impl Control {
                 REKEY_ANSWER => Rekey::Answer(reader.array()?),
                 _ => return Err(Violation),
             }),
+            (13, CONTROL_SURE) => {
+                let body = reader.rest().try_into().map_err(|_| Violation)?;
+                return Ok(Self::Ticket(Renewal(body)));
+            }
             _ => return Err(Violation),
         };
         if reader.is_empty() { Ok(control) } else { Err(Violation) }

@@ -84,7 +84,13 @@ pub fn fuzz_frames(data: &[u8]) -> u64 {
         let Ok(Some(frame)) = frame else { return result };
         bytes += frame.body.len();
         assert!(bytes <= text.len(), "frames hold more than their packet");
-        result = digest(&(result, Control::parse(frame.channel, frame.body)));
+        let control = Control::parse(frame.channel, frame.body);
+        if let Ok(Control::Ticket(renewal)) = control {
+            let key = renewal.read().map(|(ticket, key)| (ticket.public, key));
+            assert!(key.is_ok(), "a ticket's frame of the right length has all its parts");
+            result = digest(&(result, key.ok()));
+        }
+        result = digest(&(result, control));
     }
 }
 

@@ -23,7 +23,7 @@ impl Identity {
         self.identity.pair()
     }
 
-    fn public_key(&self) -> PublicKey {
+    pub(crate) fn public_key(&self) -> PublicKey {
         self.identity.public_key()
     }
 }
@@ -61,6 +61,11 @@ pub(crate) struct Keyring {
 impl Keyring {
     pub(crate) fn new(identity: ServerIdentity, token_key: TokenKey) -> Self {
         Self { identities: vec![Identity::new(identity)], tokens: vec![TokenKeys::new(token_key)] }
+    }
+
+    /// The present identity.
+    pub(crate) fn present(&self) -> Option<&Identity> {
+        self.identities.first()
     }
 
     /// The live identity with this key id.

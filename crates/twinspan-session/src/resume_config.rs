@@ -10,8 +10,9 @@ pub struct ResumeConfig {
     /// How long after its session was lost a ticket is good, and how long after the start of a
     /// server the tickets of the run before are, 1 s to 10 min.
     pub window: Duration,
-    /// How long after it was issued a ticket is good at the most, 1 min to 7 days: a session that
-    /// is older when it is lost needs a token again.
+    /// How long after it was issued a ticket is good at the most, 1 min to 7 days, and at least
+    /// twice the idle time-out and the window together. A session gets another ticket before half of
+    /// that is over, so it does not bound how long sessions last.
     pub lifetime: Duration,
     /// Lost sessions whose tickets are remembered, 1 to 1,048,576; the one whose time is over first
     /// gives way.

@@ -166,6 +166,8 @@ pub struct EndpointStats {
     pub options_unmet: u64,
     /// Sessions that were set up with a resume ticket.
     pub resumed: u64,
+    /// Resume tickets sent to sessions that outlive theirs.
+    pub tickets_renewed: u64,
     /// Handshakes in progress that gave way or ran out of time.
     pub handshakes_lost: u64,
     /// Sessions set up.
@@ -211,6 +213,7 @@ impl EndpointStats {
             ticket_bad,
             options_unmet,
             resumed,
+            tickets_renewed,
             handshakes_lost,
             established,
             closed,
@@ -240,6 +243,7 @@ impl EndpointStats {
         self.ticket_bad += ticket_bad;
         self.options_unmet += options_unmet;
         self.resumed += resumed;
+        self.tickets_renewed += tickets_renewed;
         self.handshakes_lost += handshakes_lost;
         self.established += established;
         self.closed += closed;

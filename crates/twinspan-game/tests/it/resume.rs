@@ -92,6 +92,25 @@ fn a_client_comes_back_by_itself_and_plays_on() {
 }
 
 #[test]
+fn a_client_comes_back_from_a_session_that_outlived_its_first_ticket_twice() {
+    let lifetime = Duration::from_secs(100);
+    let mut rig = Rig::empty(NETWORK, |config| config.session.resume.lifetime = lifetime);
+    let client = enter(&mut rig, 1, None);
+    let own = client.borrow().own().unwrap();
+    let first = client.borrow().ticket().unwrap().expires_at_unix_s();
+    rig.run_unchecked_for(Duration::from_secs(210));
+    assert!(client.borrow().ticket().unwrap().expires_at_unix_s() >= first + 150);
+    rig.sim.partition(SERVER.ip(), address(1).ip());
+    rig.run_unchecked_for(Duration::from_secs(40));
+    assert!(client.borrow().is_away());
+    rig.sim.heal_all();
+    rig.run_unchecked_for(Duration::from_secs(3));
+    assert!(!client.borrow().is_away());
+    assert_eq!((client.borrow().own(), client.borrow().closed()), (Some(own), None));
+    assert_eq!(rig.server.borrow().player_stats().returned, 1);
+}
+
+#[test]
 fn a_client_whose_server_is_gone_ends_when_its_entity_would_be() {
     let mut rig = Rig::empty(NETWORK, |_| {});
     let client = enter(&mut rig, 1, None);

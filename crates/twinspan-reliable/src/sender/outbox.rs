@@ -207,6 +207,17 @@ impl Outbox {
         }
     }
 
+    /// Number of the channel's next message.
+    pub(crate) fn next_message(&self, channel: Channel) -> u64 {
+        self.channels.iter().find(|tx| tx.channel == channel).map_or(0, |tx| tx.next)
+    }
+
+    /// Whether the peer has this message of a reliable channel.
+    pub(crate) fn is_done(&self, channel: Channel, number: u64) -> bool {
+        let found = self.channels.iter().find(|tx| tx.channel == channel);
+        found.is_some_and(|tx| tx.done.contains(number))
+    }
+
     /// Next number of the channel, which is taken.
     pub(crate) fn take_number(&mut self, channel: Channel) -> u64 {
         let place = self.place(channel);

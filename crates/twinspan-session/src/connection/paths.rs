@@ -9,6 +9,7 @@ use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PADDING, PacketBuilder,
 use crate::header::flag;
 use crate::mtu::Mtu;
 use crate::route::Token;
+use crate::ticket::Renewal;
 
 /// Bytes of a packet that carries a challenge alone.
 pub(crate) const CHALLENGE_BYTES: usize =
@@ -86,7 +87,7 @@ impl Connection {
     }
 
     /// Queues a control message that must arrive; false when too many wait.
-    fn send_sure(&mut self, now: Timestamp, control: Control) -> bool {
+    fn send_sure(&mut self, now: Timestamp, control: Control<'_>) -> bool {
         let config = &self.common.config.reliable;
         let engine = self.desk.live(now, config, &mut self.jitter);
         engine.sender.send(now, CONTROL_SURE, control.to_bytes().as_slice()).is_ok()
@@ -95,6 +96,21 @@ impl Connection {
     /// Tells the client which ids it has in reserve from now on.
     pub(crate) fn send_ids(&mut self, now: Timestamp, ids: [u32; SPARE_IDS]) -> bool {
         self.send_sure(now, Control::NewIds { ids })
+    }
+
+    /// Sends a ticket that takes the place of the one so far; the number by which
+    /// [`has_arrived`](Self::has_arrived) knows it, `None` when too many messages wait.
+    pub(crate) fn send_ticket(&mut self, now: Timestamp, renewal: Renewal<'_>) -> Option<u64> {
+        if !matches!(self.phase, Phase::Open) || !self.send_sure(now, Control::Ticket(renewal)) {
+            return None;
+        }
+        let next = self.desk.sender()?.next_message(CONTROL_SURE);
+        next.checked_sub(1)
+    }
+
+    /// Whether the peer has this control message. An engine is parked once it has all of them.
+    pub(crate) fn has_arrived(&self, number: u64) -> bool {
+        self.desk.sender().is_none_or(|sender| sender.is_done(CONTROL_SURE, number))
     }
 
     /// Goes on under another id, and tells the server that the one so far is free.

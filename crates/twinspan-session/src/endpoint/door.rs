@@ -27,7 +27,7 @@ use crate::reason::{CloseReason, RefuseReason};
 use crate::shedding::{HelloBudget, Worth};
 use crate::stats::DropCause;
 use crate::suite::choose;
-use crate::ticket::run_of;
+use crate::ticket::Origin;
 use crate::token::{PublicPart, open};
 
 /// A datagram that answers a handshake, until it is sent.
@@ -275,7 +275,7 @@ impl Endpoint {
             .ok_or(RefuseReason::TokenInvalid)?;
         let entry = match sealed {
             Sealed::Token(_) => Entry::Token,
-            Sealed::Ticket(_) => Entry::Ticket { run: run_of(&private) },
+            Sealed::Ticket(_) => Entry::Ticket(Origin::of(&private)),
         };
         if !gate.allow_user(now, private.user) {
             return Err(RefuseReason::Banned);

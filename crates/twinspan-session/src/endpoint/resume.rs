@@ -11,7 +11,7 @@ use crate::config::SessionConfig;
 use crate::handshakes::HalfOpen;
 use crate::identity::UserId;
 use crate::reason::{CloseReason, RefuseReason};
-use crate::ticket::{Ticket, TicketOrder};
+use crate::ticket::{Origin, Ticket, TicketOrder};
 use crate::token::PublicPart;
 
 /// That a session goes on where one was lost.
@@ -28,16 +28,24 @@ pub struct Resumed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Token,
-    /// A ticket that this run of a server issued.
-    Ticket {
-        run: u64,
-    },
+    Ticket(Origin),
+}
+
+impl Entry {
+    /// What is spent with it: a token itself, and of a ticket the first of its session.
+    const fn spends<'a>(&'a self, id: &'a [u8; 16]) -> &'a [u8; 16] {
+        match self {
+            Self::Token => id,
+            Self::Ticket(origin) => &origin.root,
+        }
+    }
 }
 
 /// The tickets of this run: whose sessions live, and whose were lost.
 pub(super) struct Tickets {
     /// Names this run in the tickets that it issues.
     run: u64,
+    /// By the sessions' first tickets.
     live: BTreeMap<[u8; 16], SessionKey>,
     absent: Absent,
 }
@@ -50,12 +58,16 @@ impl Tickets {
         Self { run: u64::from_le_bytes(run), live: BTreeMap::new(), absent }
     }
 
-    pub(super) fn add(&mut self, ticket: [u8; 16], session: SessionKey) {
-        self.live.insert(ticket, session);
+    pub(super) const fn run(&self) -> u64 {
+        self.run
     }
 
-    pub(super) fn forget(&mut self, ticket: &[u8; 16]) {
-        self.live.remove(ticket);
+    pub(super) fn add(&mut self, root: [u8; 16], session: SessionKey) {
+        self.live.insert(root, session);
+    }
+
+    pub(super) fn forget(&mut self, root: &[u8; 16]) {
+        self.live.remove(root);
     }
 }
 
@@ -75,6 +87,7 @@ impl Endpoint {
             follows: &follows.id,
             user,
             run: door.tickets.run,
+            root: None,
             expires_at_unix_s: door.unix_s(now).saturating_add(lifetime),
         };
         Ticket::issue(&order, door.secrets.as_mut())
@@ -89,33 +102,37 @@ impl Endpoint {
     ) -> Result<Option<Resumed>, RefuseReason> {
         let resumed = match entry {
             Entry::Token => None,
-            Entry::Ticket { run } => Some(self.check_ticket(now, run, id)?),
+            Entry::Ticket(origin) => Some(self.check_ticket(now, origin, id)?),
         };
         let replaces = resumed.is_some_and(|resumed| resumed.old.is_some());
-        self.check_place(now, id, replaces)?;
+        self.check_place(now, entry.spends(id), replaces)?;
         Ok(resumed)
     }
 
     fn check_ticket(
         &self,
         now: Timestamp,
-        run: u64,
+        origin: Origin,
         id: &[u8; 16],
     ) -> Result<Resumed, RefuseReason> {
         let tickets = &self.door.tickets;
+        let Origin { run, root } = origin;
         if run != tickets.run {
             // What became of its session is not known here. Whoever was cut off by a restart comes
             // soon after it; the spent ones are remembered for as long.
             let in_time = now.since(Timestamp::START) <= self.common.config.resume.window;
             return if in_time { Ok(Resumed { old: None }) } else { Err(RefuseReason::Ticket) };
         }
-        let old = tickets.live.get(id).copied();
+        let old = tickets.live.get(&root).copied();
         let open = |key: &SessionKey| {
-            self.find(*key).is_some_and(|session| session.connection.close_reason().is_none())
+            let session = self.find(*key)?;
+            session.connection.close_reason().is_none().then_some(session.takes(id))
         };
-        match old.filter(open) {
-            Some(old) => Ok(Resumed { old: Some(old) }),
-            None if tickets.absent.contains(now, id) => Ok(Resumed { old: None }),
+        match old.and_then(|old| Some((old, open(&old)?))) {
+            Some((old, true)) => Ok(Resumed { old: Some(old) }),
+            // Its client has had another for long.
+            Some((_, false)) => Err(RefuseReason::Ticket),
+            None if tickets.absent.contains(now, &root, id) => Ok(Resumed { old: None }),
             None => Err(RefuseReason::Ticket),
         }
     }
@@ -152,21 +169,17 @@ impl Endpoint {
         let id = half_open.token_id;
         match half_open.entry {
             // This run knows all its tickets: one that is neither live nor absent is good no longer.
-            Entry::Ticket { run } if run == self.door.tickets.run => {
-                self.door.tickets.absent.forget(&id);
-                self.door.tickets.live.remove(&id);
+            Entry::Ticket(Origin { run, root }) if run == self.door.tickets.run => {
+                self.door.tickets.absent.forget(&root);
+                self.door.tickets.live.remove(&root);
             }
-            Entry::Token | Entry::Ticket { .. } => {
-                let expires = half_open.token_expires_at_unix_s;
+            Entry::Token => self.door.spent.spend(id, half_open.token_expires_at_unix_s),
+            // After the window none of that run is taken anyway. Of a session's tickets, whichever
+            // they are, one lets in.
+            Entry::Ticket(Origin { root, .. }) => {
                 let window = self.common.config.resume.window.as_secs() + 1;
-                let until = match half_open.entry {
-                    Entry::Token => expires,
-                    // After the window none of that run is taken anyway.
-                    Entry::Ticket { .. } => {
-                        expires.min(self.door.unix_s(Timestamp::START).saturating_add(window))
-                    }
-                };
-                self.door.spent.spend(id, until);
+                let until = self.door.unix_s(Timestamp::START).saturating_add(window);
+                self.door.spent.spend(root, until);
             }
         }
         if let Some(session) = resumed.and_then(|resumed| resumed.old) {
@@ -185,8 +198,9 @@ impl Endpoint {
         }
         let until = now.after(self.common.config.resume.window);
         if let Some((_, session)) = self.at(slot) {
-            let ticket = session.ticket;
-            self.door.tickets.absent.remember(now, ticket, until);
+            let under_way = session.renewal.as_deref().map_or(session.ticket, |new| new.ticket);
+            let (root, tickets) = (session.root, [session.ticket, under_way]);
+            self.door.tickets.absent.remember(now, root, tickets, until);
         }
     }
 }

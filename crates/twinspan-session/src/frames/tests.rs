@@ -101,8 +101,10 @@ fn a_bundle_with_acks_has_its_golden_bytes() {
 fn control_messages_have_their_golden_bytes() {
     let offer = [&[9, 1][..], &[7; 32]].concat();
     let answer = [&[9, 2][..], &[8; 32]].concat();
+    let ticket = [&[13][..], &[5; RENEWAL_BYTES]].concat();
     for (control, channel, bytes) in [
-        (Control::Rekey(Rekey::Offer([7; 32])), CONTROL_SURE, &offer[..]),
+        (Control::Ticket(Renewal(&[5; RENEWAL_BYTES])), CONTROL_SURE, &ticket[..]),
+        (Control::Rekey(Rekey::Offer([7; 32])), CONTROL_SURE, &offer),
         (Control::Rekey(Rekey::Answer([8; 32])), CONTROL_SURE, &answer),
         (Control::Ping, CONTROL_ONCE, &[1]),
         (Control::Close { reason: 33 }, CONTROL_ONCE, &[2, 33]),

@@ -75,6 +75,7 @@ fn ticket() -> (Ticket, TokenKey) {
         follows: &follows,
         user: UserId(0x0a0b),
         run: 0x1122_3344_5566_7788,
+        root: None,
         expires_at_unix_s: EXPIRES + 86_400,
     };
     (Ticket::issue(&order, &mut Steps(0xb1)).unwrap().0, key)
