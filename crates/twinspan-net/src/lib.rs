@@ -1,7 +1,7 @@
 //! Real transports: batched UDP and the reactor that drives it.
 //!
 //! On Linux [`ReactorEnv`] runs one shard of a node on one thread: its tasks, its timers and its
-//! sockets, which move datagrams in batches. Elsewhere the same names stand for tokio's side of the
+//! sockets, which move datagrams in batches, and its streams. Elsewhere the same names stand for tokio's side of the
 //! seam, and [`PLAIN_PATH_REASON`] says why.
 //!
 //! A socket's path is one of a ladder ([`IoPath`](twinspan_provider::IoPath)): plain calls, batches,
@@ -73,7 +73,7 @@ pub use group::{GroupMember, bind_group, bind_unsteered_group, steering_program}
 pub use lane::{LaneReceiver, LaneSender, lane};
 pub use latest::{LatestReceiver, LatestSender, latest};
 #[cfg(target_os = "linux")]
-pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer};
+pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer, run};
 #[cfg(target_os = "linux")]
 pub use tcp::{ReactorListener, ReactorTcp};
 #[cfg(target_os = "linux")]
@@ -82,7 +82,7 @@ pub use udp::BatchUdp;
 #[cfg(not(target_os = "linux"))]
 pub use twinspan_provider::{
     TokioEnv as ReactorEnv, TokioListener as ReactorListener, TokioTask as ReactorTask,
-    TokioTcp as ReactorTcp, TokioTimer as ReactorTimer, TokioUdp as BatchUdp,
+    TokioTcp as ReactorTcp, TokioTimer as ReactorTimer, TokioUdp as BatchUdp, run,
 };
 
 /// Why this build moves datagrams one by one; `None` where it moves them in batches.

@@ -261,6 +261,16 @@ impl ReactorEnv {
     }
 }
 
+/// Runs `application` on a reactor on this thread until it ends, and returns what it ended with.
+/// `run` of `twinspan-sim` starts the same application in a simulation.
+///
+/// # Errors
+/// What the operating system says when it gives no descriptors or no randomness.
+pub fn run<F: Future>(application: impl FnOnce(ReactorEnv) -> F) -> io::Result<F::Output> {
+    let env = ReactorEnv::new(None)?;
+    Ok(env.block_on(application(env.clone())))
+}
+
 impl fmt::Debug for ReactorEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReactorEnv")

@@ -103,7 +103,7 @@ pub use stream::{BACKLOG_DEFAULT, TcpListener, TcpOptions, TcpStream};
 /// What streams read and write with.
 pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 pub use tokio_env::{
-    OsSecrets, TokioEnv, TokioListener, TokioTask, TokioTcp, TokioTimer, TokioUdp,
+    OsSecrets, TokioEnv, TokioListener, TokioTask, TokioTcp, TokioTimer, TokioUdp, run,
 };
 pub use wall::WallTime;
 

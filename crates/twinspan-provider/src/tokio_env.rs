@@ -143,6 +143,20 @@ impl TokioEnv {
     }
 }
 
+/// Runs `application` on tokio on this thread until it ends, and returns what it ended with; tasks
+/// that it left behind end with it. `run` of `twinspan-sim` starts the same application in a
+/// simulation.
+///
+/// # Errors
+/// What the operating system says when it gives no descriptors or no randomness.
+///
+/// # Panics
+/// When called from within a tokio runtime, and when `application` does.
+pub fn run<F: Future>(application: impl FnOnce(TokioEnv) -> F) -> io::Result<F::Output> {
+    let env = TokioEnv::new(None)?;
+    Ok(env.block_on(application(env.clone())))
+}
+
 impl fmt::Debug for TokioEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokioEnv").field("seed", &self.inner.seed).finish_non_exhaustive()

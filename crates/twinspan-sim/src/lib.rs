@@ -85,6 +85,34 @@
 //! assert_eq!(simulate(7), (received, hash));
 //! assert_ne!(simulate(8).1, hash);
 //! ```
+//!
+//! Streams and names work alike, and an application on one host needs no more than this:
+//!
+//! ```
+//! use twinspan_provider::{AsyncReadExt, AsyncWriteExt, Env, TcpListener, TcpOptions};
+//!
+//! async fn hello<E: Env>(env: E) -> std::io::Result<String> {
+//!     let options = TcpOptions::default();
+//!     let local = ([127, 0, 0, 1], 0).into();
+//!     let mut listener = env.listen(local, &options).await.expect("a free port");
+//!     let mut client = env.connect(listener.local_addr(), &options).await.expect("it listens");
+//!     client.write_all(b"hello").await?;
+//!     client.shutdown().await?;
+//!     let mut text = String::new();
+//!     listener.accept().await.expect("it connected").read_to_string(&mut text).await?;
+//!     Ok(text)
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! assert_eq!(twinspan_sim::run(7, hello)??, "hello");
+//! assert_eq!(twinspan_provider::run(hello)??, "hello"); // on tokio, on this machine
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What may go wrong is in [`SimConfig`] (by share, keyed by the seed) and on [`Sim`] (by hand):
+//! partitions, stopped hosts, failing names, wall clocks that step. [`script`] has peers that follow
+//! a script, for unit tests.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -92,6 +120,8 @@ mod env;
 mod executor;
 mod names;
 mod network;
+mod run;
+pub mod script;
 mod sim;
 mod slab;
 mod store;
@@ -111,6 +141,7 @@ pub use env::SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
 pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOWS_MAX, SentDatagram};
+pub use run::{RUN_IP, RUN_LIMIT, RunError, run};
 pub use sim::Sim;
 pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;

@@ -44,6 +44,11 @@ impl Sim {
         self.world.stop_host(ip)
     }
 
+    /// The seed of everything that is drawn.
+    pub fn seed(&self) -> u64 {
+        self.world.config.seed
+    }
+
     /// The present.
     pub fn now(&self) -> Timestamp {
         self.world.now.get()

@@ -5,6 +5,12 @@
 //! ```
 #![doc = include_str!("../examples/quickstart.rs")]
 //! ```
+#![cfg_attr(
+    all(feature = "real", feature = "sim"),
+    doc = "\nOne application, here and in simulation:\n\n```"
+)]
+#![cfg_attr(all(feature = "real", feature = "sim"), doc = include_str!("../examples/both_worlds.rs"))]
+#![cfg_attr(all(feature = "real", feature = "sim"), doc = "```")]
 #![forbid(unsafe_code)]
 
 pub use twinspan_core as core;
@@ -17,6 +23,18 @@ pub mod game {
     pub use twinspan_session as session;
     pub use twinspan_session::UserId;
     pub use twinspan_world as world;
+}
+
+/// This machine's own network: [`run`](real::run) starts an application on it.
+#[cfg(feature = "real")]
+pub mod real {
+    pub use twinspan_net::*;
+}
+
+/// The simulated network: [`run`](sim::run) starts the same application in it.
+#[cfg(feature = "sim")]
+pub mod sim {
+    pub use twinspan_sim::*;
 }
 
 /// Typed messages of the application: FlatBuffers, verified on read; see the example `trade`.
