@@ -14,8 +14,8 @@ use twinspan_reliable::{Backoff, Channel};
 
 use crate::config::{Common, SessionConfig};
 use crate::connection::{Connection, ConnectionParts, Notice, Stir};
-use crate::error::{ConfigError, MigrateError, SendError};
-use crate::frames::SPARE_IDS;
+use crate::error::{ConfigError, SendError};
+use crate::frames::{IdPair, SPARE_IDS};
 use crate::header::{Form, Header, parse};
 use crate::identity::KeyPair;
 use crate::keys::Keys;
@@ -31,6 +31,7 @@ use crate::ticket::ResumeTicket;
 use crate::token::ConnectToken;
 
 mod comeback;
+mod ids;
 
 /// HELLOs that are sent with one cookie before another is asked for.
 const HELLOS_PER_COOKIE: u32 = 4;
@@ -103,7 +104,9 @@ struct Connected {
     /// When the next PING for confirmation is due; `None` once the server was heard.
     confirm_at: Option<Timestamp>,
     /// Ids to go on under from another address; 0 for none.
-    spare: [u32; SPARE_IDS],
+    spare: [IdPair; SPARE_IDS],
+    /// Own ids of before, newest first, that the server may still use; 0 for none.
+    before: [u32; SPARE_IDS],
 }
 
 enum State {
@@ -353,7 +356,8 @@ impl ClientSession {
             connection,
             cipher,
             confirm_at,
-            spare: [0; SPARE_IDS],
+            spare: [IdPair::default(); SPARE_IDS],
+            before: [0; SPARE_IDS],
         }));
         on_event(ClientEvent::Connected { cipher, server_time: accept.server_time });
         Ok(())
@@ -369,20 +373,22 @@ impl ClientSession {
         let State::Connected(connected) = &mut self.state else {
             return Err(DropCause::UnknownConnection);
         };
-        if header.connection != self.id {
+        if header.connection != self.id && !connected.before.contains(&header.connection) {
             return Err(DropCause::UnknownConnection);
         }
         let text = connected.connection.open(now, header, bytes)?;
         connected.confirm_at = None;
+        connected.forget_before(header.connection);
         self.entering = None;
         let half_rtt = connected.connection.smoothed_rtt() / 2;
         let clocks = &mut self.clocks;
-        let spare = &mut connected.spare;
+        let mut new_ids = None;
         let (server, user) = (self.server, self.token.user());
         let kept = &mut self.ticket;
         let _: Stir = connected.connection.process(now, header, text, &mut |notice| {
             if let Notice::NewIds { ids } = notice {
-                return keep(spare, ids);
+                new_ids = Some(ids);
+                return;
             }
             if let Notice::Ticket { ticket, server_key } = notice {
                 let window = kept.as_ref().map(ResumeTicket::window).unwrap_or_default();
@@ -393,6 +399,9 @@ impl ClientSession {
                 *clocks = Some((Timestamp::from_nanos(nanos).after(half_rtt), now));
             });
         });
+        if let Some(ids) = new_ids {
+            self.keep_ids(now, ids);
+        }
         self.after(now);
         Ok(())
     }
@@ -545,32 +554,6 @@ impl ClientSession {
         }
     }
 
-    /// Tells the server that packets come from another address from now on: the owner of the socket
-    /// has changed it or is about to. The session goes on under an id that nobody has seen, and
-    /// reaches the server with the next [`poll_transmit`](Self::poll_transmit).
-    ///
-    /// An address that changes unnoticed, behind a NAT, needs no call.
-    ///
-    /// # Errors
-    /// [`MigrateError`], and the session goes on under its id.
-    pub fn migrate(&mut self, now: Timestamp) -> Result<(), MigrateError> {
-        let connected = match &mut self.state {
-            State::Connecting(_) => return Err(MigrateError::NotConnected),
-            State::Closed { reason, .. } => return Err(MigrateError::Closed(*reason)),
-            State::Connected(connected) => connected,
-        };
-        if let Some(reason) = connected.connection.close_reason() {
-            return Err(MigrateError::Closed(reason));
-        }
-        let place = connected.spare.iter_mut().find(|id| **id != 0);
-        let place = place.ok_or(MigrateError::NoSpareId)?;
-        if !connected.connection.change_id(now, *place) {
-            return Err(MigrateError::NoSpareId);
-        }
-        *place = 0;
-        Ok(())
-    }
-
     /// Ends the session. [`ClientEvent::Closed`] comes from [`handle_timeout`](Self::handle_timeout)
     /// once the server was told.
     pub fn close(&mut self, now: Timestamp, reason: CloseReason) {
@@ -614,7 +597,8 @@ impl ClientSession {
         self.server
     }
 
-    /// The id by which the server addresses this client.
+    /// The id by which the server addresses this client; another after [`migrate`](Self::migrate),
+    /// unless [`with_connection_id`](Self::with_connection_id) chose it.
     pub const fn connection_id(&self) -> u32 {
         self.id
     }
@@ -713,12 +697,6 @@ fn draw_id(secrets: &mut dyn SecretSource) -> u32 {
     }
 }
 
-/// Keeps new ids as far as there is room.
-fn keep(spare: &mut [u32; SPARE_IDS], ids: [u32; SPARE_IDS]) {
-    let places = spare.iter_mut().filter(|place| **place == 0);
-    places.zip(ids.into_iter().filter(|id| *id != 0)).for_each(|(place, id)| *place = id);
-}
-
 /// Turns what a connection says into what the client says.
 fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: impl FnOnce(u64)) {
     on_event(match notice {
@@ -728,6 +706,7 @@ fn tell(notice: Notice<'_>, on_event: &mut dyn FnMut(ClientEvent<'_>), on_time: 
         Notice::Time { nanos } => return on_time(nanos),
         // Kept before this; the others a client ignores or calls a violation.
         Notice::NewIds { .. }
+        | Notice::OwnIds { .. }
         | Notice::Ticket { .. }
         | Notice::PathResponse { .. }
         | Notice::RetiredIds { .. } => return,

@@ -15,7 +15,8 @@ use crate::config::Common;
 use crate::coverage::Coverage;
 use crate::exchange::Rekey;
 use crate::frames::{
-    ACK_BLOCK_BYTES_MAX, AckBlock, CONTROL_ONCE, CONTROL_SURE, Control, SPARE_IDS, Text, Violation,
+    ACK_BLOCK_BYTES_MAX, AckBlock, CONTROL_ONCE, CONTROL_SURE, Control, IdPair, SPARE_IDS, Text,
+    Violation,
 };
 use crate::header::{HEADER_BYTES, Header, PACKET_BYTES_MAX, flag};
 use crate::identity::PublicKey;
@@ -23,7 +24,7 @@ use crate::keys::Keys;
 use crate::mtu::{BLACK_HOLE_LOSSES, Mtu};
 use crate::protection::Role;
 use crate::reason::CloseReason;
-use crate::route::Token;
+use crate::route::{Aim, Token};
 use crate::stats::{DropCause, FlowStats, PathStats};
 use crate::ticket::Ticket;
 
@@ -57,6 +58,7 @@ pub(crate) enum Notice<'a> {
     PathResponse { token: Token },
     NewIds { ids: [u32; SPARE_IDS] },
     RetiredIds { ids: [u32; SPARE_IDS] },
+    OwnIds { pairs: &'a [IdPair] },
     Ticket { ticket: &'a Ticket, server_key: PublicKey },
     Closed { reason: CloseReason },
 }
@@ -108,6 +110,8 @@ struct Heard {
     ids: [u32; SPARE_IDS],
     retired: [u32; SPARE_IDS],
     ticket: Option<Box<(Ticket, PublicKey)>>,
+    /// Empty, and then without memory, in all packets but a few of a session.
+    pairs: Vec<IdPair>,
     violation: bool,
     /// Whether the reliability engine took a frame.
     engaged: bool,
@@ -131,6 +135,7 @@ impl Heard {
             Ok(Control::PathResponse { token }) => self.response = Some(token),
             Ok(Control::NewIds { ids }) => ids.into_iter().for_each(|id| add(&mut self.ids, id)),
             Ok(Control::RetireId { id }) => add(&mut self.retired, id),
+            Ok(Control::OwnIds { pairs }) => self.pairs.extend(pairs),
             Ok(Control::Ticket(renewal)) => match renewal.read() {
                 // The next is sent once this one was acknowledged.
                 Ok(read) if self.ticket.is_none() => self.ticket = Some(Box::new(read)),
@@ -165,8 +170,8 @@ impl From<Violation> for CloseReason {
 pub(crate) struct Connection {
     common: Arc<Common>,
     phase: Phase,
-    /// The id that the other end chose.
-    peer_id: u32,
+    /// By which ids the other end is addressed.
+    aim: Aim,
     role: Role,
     /// Something arrived since the last ack left that is worth an ack.
     ack_wanted: bool,
@@ -231,7 +236,8 @@ impl Connection {
     /// Gives up all but the keys and the numbers.
     #[cfg(feature = "load")]
     pub(crate) fn into_load_parts(self) -> LoadParts {
-        let Self { common, keys, peer_id, next_number, skip_at, skips, replay, .. } = self;
+        let Self { common, keys, aim, next_number, skip_at, skips, replay, .. } = self;
+        let peer_id = aim.id;
         let skips = common.config.skip_numbers.then_some(skips);
         LoadParts { common, keys, peer_id, next_number, skip_at, skips, replay }
     }
@@ -246,7 +252,7 @@ impl Connection {
             phase: Phase::Open,
             role,
             keys,
-            peer_id,
+            aim: Aim::at(peer_id),
             replay: ReplayWindow::default(),
             desk: Desk::new(&config.reliable),
             acks: AckClock::default(),
@@ -411,7 +417,7 @@ impl Connection {
                 heard.time.is_some() || heard.ids != [0; SPARE_IDS] || heard.ticket.is_some();
             let misplaced = match self.role {
                 Role::Server => of_server,
-                Role::Client => heard.retired != [0; SPARE_IDS],
+                Role::Client => heard.retired != [0; SPARE_IDS] || !heard.pairs.is_empty(),
             };
             if heard.violation || misplaced {
                 return Err(CloseReason::ProtocolViolation);
@@ -496,6 +502,9 @@ impl Connection {
         }
         if heard.retired != [0; SPARE_IDS] {
             sink(Notice::RetiredIds { ids: heard.retired });
+        }
+        if !heard.pairs.is_empty() {
+            sink(Notice::OwnIds { pairs: &heard.pairs });
         }
         if let Some((ticket, server_key)) = heard.ticket.as_deref() {
             sink(Notice::Ticket { ticket, server_key: *server_key });

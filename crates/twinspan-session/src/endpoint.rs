@@ -17,7 +17,7 @@ use twinspan_reliable::Channel;
 use crate::config::{Common, SessionConfig};
 use crate::connection::{self, Connection, ConnectionParts, Notice, Stir};
 use crate::error::{ConfigError, SendError};
-use crate::frames::SPARE_IDS;
+use crate::frames::{IdPair, SPARE_IDS};
 use crate::gate::{Gate, OpenGate};
 use crate::handshakes::HalfOpen;
 use crate::header::{FLAGS_AT, Form, Header, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX, flag, parse};
@@ -103,6 +103,8 @@ pub enum EndpointEvent<'a> {
 struct Session {
     /// The id that the client puts into its packets.
     id: u32,
+    /// The client's id that goes with it; 0 for none.
+    client_id: u32,
     /// Whether it stands in the queue of those that want to send.
     queued: bool,
     /// Whether it was given ids in reserve.
@@ -119,7 +121,7 @@ struct Session {
     /// The id of the resume ticket that its client surely has.
     ticket: [u8; 16],
     /// The ids that it has in reserve; 0 for none.
-    spare: [u32; SPARE_IDS],
+    spare: [IdPair; SPARE_IDS],
 }
 
 /// Bytes of a [`Session`] that every packet touches.
@@ -342,6 +344,9 @@ impl Endpoint {
             Notice::RetiredIds { ids } => {
                 news.get_or_insert_with(PathNews::default).retired = ids;
             }
+            Notice::OwnIds { pairs } => {
+                news.get_or_insert_with(PathNews::default).pairs.extend(pairs);
+            }
             notice => {
                 in_use |= matches!(notice, Notice::Message { .. });
                 tell(key, notice, &mut closed, on_event);
@@ -430,9 +435,10 @@ impl Endpoint {
             ticket: half_open.ticket,
             renew_at: renewal::due(now, self.common.config.resume.lifetime, &half_open.ticket),
             renewal: None,
-            route: Route::new(half_open.peer),
+            route: Route::new(half_open.peer, half_open.client_id),
             id: half_open.server_id,
-            spare: [0; SPARE_IDS],
+            client_id: half_open.client_id,
+            spare: [IdPair::default(); SPARE_IDS],
             has_ids: false,
             queued: false,
         });
@@ -510,8 +516,8 @@ impl Endpoint {
         let Some(place) = self.slots.get_mut(slot as usize) else { return };
         if let Some(session) = place.session.take() {
             place.generation = place.generation.wrapping_add(1);
-            for id in session.spare.iter().chain([&session.id]) {
-                self.targets.remove(*id);
+            for id in session.spare.iter().map(|pair| pair.server).chain([session.id]) {
+                self.targets.remove(id);
             }
             self.door.tickets.forget(&session.root);
             self.timers.disarm(slot);
@@ -593,6 +599,7 @@ impl Endpoint {
         };
         while session.connection.wants_transmit(now) {
             let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return false };
+            session.connection.aim(session.route.aim());
             let Some(len) = session.connection.build(now, packet.room_mut()) else { break };
             packet.set_len(len);
             self.stats.packets_out += 1;
@@ -640,6 +647,7 @@ impl Endpoint {
     ) -> Result<SocketAddr, SendError> {
         let found = self.find_mut(session).ok_or(SendError::NotConnected)?;
         let room = packet.room_mut();
+        found.connection.aim(found.route.aim());
         let len = found.connection.write_packet(now, channel, tag, room, write)?;
         let peer = found.route.destination(len);
         packet.set_len(len);
@@ -771,6 +779,7 @@ fn tell(
         // Only a server sends TIME, ids and tickets; the others are taken before this.
         Notice::Time { .. }
         | Notice::NewIds { .. }
+        | Notice::OwnIds { .. }
         | Notice::Ticket { .. }
         | Notice::PathResponse { .. }
         | Notice::RetiredIds { .. } => return,

@@ -33,6 +33,14 @@ pub(crate) const PADDING: u8 = 12;
 /// Connection ids that a client has in reserve.
 pub(crate) const SPARE_IDS: usize = 3;
 
+/// An id of the server's that a client has in reserve, and the client's own that goes with it: the
+/// server addresses by the second who comes under the first. 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdPair {
+    pub(crate) server: u32,
+    pub(crate) client: u32,
+}
+
 /// Control messages that are sent once: PING, CLOSE, TIME, challenges of paths.
 pub(crate) const CONTROL_ONCE: Channel = Channel::new(Delivery::Unreliable, StreamId::CONTROL);
 /// Control messages that must arrive: CREDIT, REKEY, and those about ids.
@@ -379,6 +387,10 @@ pub(crate) enum Control<'a> {
     Rekey(Rekey),
     /// The ticket that takes the place of the one so far.
     Ticket(Renewal<'a>),
+    /// The client's ids beside those that it has in reserve.
+    OwnIds {
+        pairs: [IdPair; SPARE_IDS],
+    },
 }
 
 /// Bytes of the longest control message.
@@ -430,6 +442,13 @@ impl<'a> Control<'a> {
                 body.iter_mut().skip(1).zip(public).for_each(|(out, byte)| *out = byte);
                 ControlBytes::new(9, &body)
             }
+            Self::OwnIds { pairs } => {
+                let mut body = [0; 8 * SPARE_IDS];
+                let ids = pairs.into_iter().flat_map(|pair| [pair.server, pair.client]);
+                let places = body.chunks_exact_mut(4);
+                places.zip(ids).for_each(|(place, id)| place.copy_from_slice(&id.to_le_bytes()));
+                ControlBytes::new(14, &body)
+            }
             Self::Ticket(Renewal(body)) => ControlBytes::new(13, body),
         }
     }
@@ -461,6 +480,13 @@ impl<'a> Control<'a> {
                 REKEY_ANSWER => Rekey::Answer(reader.array()?),
                 _ => return Err(Violation),
             }),
+            (14, CONTROL_SURE) => {
+                let mut pairs = [IdPair::default(); SPARE_IDS];
+                for pair in &mut pairs {
+                    *pair = IdPair { server: reader.u32()?, client: reader.u32()? };
+                }
+                Self::OwnIds { pairs }
+            }
             (13, CONTROL_SURE) => {
                 let body = reader.rest().try_into().map_err(|_| Violation)?;
                 return Ok(Self::Ticket(Renewal(body)));

@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 
+use crate::connection::CHALLENGE_BYTES;
+
 /// Bytes that may go to an address that has not answered, for each that came from it.
 const UNPROVEN_RATIO: u64 = 3;
 /// Challenges that an address gets before it is given up.
@@ -39,11 +41,34 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+/// By which id the peer is addressed, which depends on the address that a packet goes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim {
+    pub(crate) id: u32,
+    /// The longest packet that has it.
+    limit: u32,
+    /// The id of longer ones: they go to the address before.
+    beyond: u32,
+}
+
+impl Aim {
+    /// All packets have this id.
+    pub(crate) const fn at(id: u32) -> Self {
+        Self { id, limit: u32::MAX, beyond: id }
+    }
+
+    pub(crate) const fn id_for(&self, bytes: usize) -> u32 {
+        if bytes <= self.limit as usize { self.id } else { self.beyond }
+    }
+}
+
 /// A move that is not decided.
 #[derive(Clone, Debug)]
 struct Move {
     /// The last address that is proven.
     proven: SocketAddr,
+    /// The client's id there.
+    proven_id: u32,
     /// The client said that it moves: what still reaches the old address proves nothing.
     deliberate: bool,
     token: Token,
@@ -61,6 +86,8 @@ struct Move {
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     peer: SocketAddr,
+    /// The client's id there.
+    peer_id: u32,
     moving: Option<Box<Move>>,
     /// No move begins before.
     moves_from: Timestamp,
@@ -69,8 +96,8 @@ pub(crate) struct Route {
 
 impl Route {
     /// The handshake proved this address.
-    pub(crate) const fn new(peer: SocketAddr) -> Self {
-        Self { peer, moving: None, moves_from: Timestamp::START, failures: 0 }
+    pub(crate) const fn new(peer: SocketAddr, peer_id: u32) -> Self {
+        Self { peer, peer_id, moving: None, moves_from: Timestamp::START, failures: 0 }
     }
 
     /// Where packets go.
@@ -84,16 +111,22 @@ impl Route {
     }
 
     /// An authentic packet came from `from`. `newest`: its number is above all before it;
-    /// `deliberate`: it carries an id that the client had in reserve.
+    /// `deliberate`: it carries an id that the client had in reserve. `id` is the client's that goes
+    /// with the one that it carries, 0 where there is none.
     pub(crate) fn on_packet(
         &mut self,
         now: Timestamp,
         from: SocketAddr,
         bytes: usize,
         (newest, deliberate): (bool, bool),
+        id: u32,
         secrets: &mut dyn SecretSource,
     ) -> Option<Outcome> {
+        let id = if id == 0 { self.peer_id } else { id };
         if from == self.peer {
+            if newest {
+                self.peer_id = id;
+            }
             if let Some(moving) = &mut self.moving {
                 moving.received += bytes as u64;
             }
@@ -115,6 +148,7 @@ impl Route {
         secrets.fill(&mut proven_token);
         self.moving = Some(Box::new(Move {
             proven: self.peer,
+            proven_id: self.peer_id,
             deliberate,
             token,
             proven_token,
@@ -125,6 +159,7 @@ impl Route {
             sent: 0,
         }));
         self.peer = from;
+        self.peer_id = id;
         let wait = MOVE_INTERVAL * (1 << u32::from(self.failures).min(DOUBLINGS_MAX));
         self.moves_from = now.after(wait);
         Some(Outcome::Begun)
@@ -145,11 +180,34 @@ impl Route {
     fn fail(&mut self, now: Timestamp) -> Outcome {
         if let Some(moving) = self.moving.take() {
             self.peer = moving.proven;
+            self.peer_id = moving.proven_id;
         }
         self.failures = self.failures.saturating_add(1);
         let wait = MOVE_INTERVAL * (1 << u32::from(self.failures).min(DOUBLINGS_MAX));
         self.moves_from = self.moves_from.max(now.after(wait));
         Outcome::Failed
+    }
+
+    /// The client said late which id of its goes with the one that it came under.
+    pub(crate) const fn readdress(&mut self, id: u32) {
+        self.peer_id = id;
+    }
+
+    /// By which id the next packet addresses the client: an id is seen on one path only, so this and
+    /// [`destination`](Self::destination) decide alike.
+    pub(crate) fn aim(&self) -> Aim {
+        let Some(moving) = self.moving.as_deref() else { return Aim::at(self.peer_id) };
+        let left = (UNPROVEN_RATIO * moving.received).saturating_sub(moving.sent);
+        let limit = u32::try_from(left).unwrap_or(u32::MAX);
+        Aim { id: self.peer_id, limit, beyond: moving.proven_id }
+    }
+
+    /// The same for a challenge to this address.
+    pub(crate) fn aim_at(&self, address: SocketAddr) -> Aim {
+        match self.moving.as_deref() {
+            Some(moving) if moving.proven == address => Aim::at(moving.proven_id),
+            _ => Aim::at(self.peer_id),
+        }
     }
 
     /// Where a packet of `bytes` bytes goes: to the peer's address, or, when that may get no more
@@ -207,7 +265,7 @@ impl Route {
             return Some(self.fail(now));
         }
         // A challenge that found no room within the limit counts as one without an answer.
-        if moving.sent >= UNPROVEN_RATIO * moving.received {
+        if moving.sent + CHALLENGE_BYTES as u64 > UNPROVEN_RATIO * moving.received {
             moving.challenges += 1;
             moving.next_at = now.after(CHALLENGE_INTERVAL_MIN);
         }
@@ -237,12 +295,12 @@ mod tests {
 
     fn hear(route: &mut Route, ms: u64, from: u8, newest: bool) -> Option<Outcome> {
         let mut secrets = Stream::new(ms, "tokens", 0);
-        route.on_packet(at(ms), address(from), 90, (newest, false), &mut secrets)
+        route.on_packet(at(ms), address(from), 90, (newest, false), 0, &mut secrets)
     }
 
     #[test]
     fn a_new_address_is_followed_and_proven_by_its_answer() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         assert_eq!(hear(&mut route, 0, 1, true), None);
         assert_eq!(hear(&mut route, 1, 2, false), None, "an old number moves nothing");
         assert_eq!(hear(&mut route, 2, 2, true), Some(Outcome::Begun));
@@ -262,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_unproven_address_gets_three_times_what_came_from_it() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         hear(&mut route, 0, 2, true);
         let to: Vec<_> = (0..4).map(|_| route.destination(100)).collect();
         assert_eq!(to, [address(2), address(2), address(1), address(1)], "270 bytes at most");
@@ -274,7 +332,7 @@ mod tests {
     #[test]
     fn the_old_address_is_back_as_soon_as_it_speaks_or_answers() {
         for by_packet in [true, false] {
-            let mut route = Route::new(address(1));
+            let mut route = Route::new(address(1), 11);
             hear(&mut route, 0, 2, true);
             let _new = route.poll_challenge(at(0), 39, RTT);
             let (_, old) = route.poll_challenge(at(0), 39, RTT).unwrap();
@@ -289,16 +347,16 @@ mod tests {
 
     #[test]
     fn a_client_that_says_that_it_moves_is_not_held_by_its_old_address() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         let mut secrets = Stream::new(1, "tokens", 0);
-        route.on_packet(at(0), address(2), 90, (true, true), &mut secrets);
+        route.on_packet(at(0), address(2), 90, (true, true), 22, &mut secrets);
         assert_eq!(route.poll_challenge(at(0), 39, RTT).map(|(to, _)| to), Some(address(2)));
         assert_eq!(route.poll_challenge(at(0), 39, RTT), None, "the old one is not asked");
     }
 
     #[test]
     fn nobody_answers_and_the_session_returns() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         hear(&mut route, 0, 2, true);
         let mut challenges = 0;
         for ms in 0..1_000 {
@@ -316,7 +374,7 @@ mod tests {
 
     #[test]
     fn moves_that_fail_are_let_begin_ever_more_rarely() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         let mut begun = Vec::new();
         for ms in 0..60_000 {
             // A racer copies each packet of the client and is always first.
@@ -334,16 +392,47 @@ mod tests {
         assert_eq!(route.peer(), address(1));
         // A move that the client means begins at once.
         let mut secrets = Stream::new(1, "tokens", 0);
-        let outcome = route.on_packet(at(60_000), address(3), 90, (true, true), &mut secrets);
+        let outcome = route.on_packet(at(60_000), address(3), 90, (true, true), 22, &mut secrets);
         assert_eq!(outcome, Some(Outcome::Begun));
     }
 
     #[test]
+    fn a_limit_that_is_nearly_used_up_ends_all_the_same() {
+        let mut route = Route::new(address(1), 11);
+        hear(&mut route, 0, 2, true);
+        // 10 bytes are left of 270, and a challenge takes 39.
+        assert_eq!(route.destination(260), address(2));
+        let failed = (0..3_000).find(|ms| {
+            assert_eq!(route.poll_challenge(at(*ms), CHALLENGE_BYTES, RTT), None);
+            let failed = route.handle_timeout(at(*ms)).is_some();
+            assert!(failed || route.deadline() > at(*ms), "time stands still");
+            failed
+        });
+        assert!(failed.is_some_and(|ms| ms <= 1_000), "{failed:?}");
+    }
+
+    #[test]
     fn what_finds_no_room_within_the_limit_ends_all_the_same() {
-        let mut route = Route::new(address(1));
+        let mut route = Route::new(address(1), 11);
         hear(&mut route, 0, 2, true);
         while route.destination(90) == address(2) {}
         let failed = (0..3_000).find(|ms| route.handle_timeout(at(*ms)).is_some());
         assert!(failed.is_some_and(|ms| ms <= 1_000), "{failed:?}");
+    }
+
+    #[test]
+    fn each_address_has_an_id_of_its_own() {
+        let mut route = Route::new(address(1), 11);
+        let mut secrets = Stream::new(1, "tokens", 0);
+        route.on_packet(at(0), address(2), 90, (true, true), 22, &mut secrets);
+        for bytes in [200, 71, 70, 1] {
+            let id = route.aim().id_for(bytes);
+            let to = route.destination(bytes);
+            assert_eq!((to, id), if to == address(2) { (to, 22) } else { (address(1), 11) });
+        }
+        assert_eq!(route.aim_at(address(1)).id_for(39), 11);
+        assert_eq!(route.aim_at(address(2)).id_for(39), 22);
+        route.on_packet(at(1), address(1), 90, (true, false), 22, &mut secrets);
+        assert_eq!((route.peer(), route.aim().id_for(9)), (address(1), 11), "back, under its id");
     }
 }

@@ -5,10 +5,12 @@ use twinspan_core::time::Timestamp;
 
 use super::sending::Sealing;
 use super::{Connection, Phase};
-use crate::frames::{CONTROL_ONCE, CONTROL_SURE, Control, PADDING, PacketBuilder, SPARE_IDS};
+use crate::frames::{
+    CONTROL_ONCE, CONTROL_SURE, Control, IdPair, PADDING, PacketBuilder, SPARE_IDS,
+};
 use crate::header::flag;
 use crate::mtu::Mtu;
-use crate::route::Token;
+use crate::route::{Aim, Token};
 use crate::ticket::Renewal;
 
 /// Bytes of a packet that carries a challenge alone.
@@ -98,6 +100,16 @@ impl Connection {
         self.send_sure(now, Control::NewIds { ids })
     }
 
+    /// By which ids the other end is addressed from now on.
+    pub(crate) const fn aim(&mut self, aim: Aim) {
+        self.aim = aim;
+    }
+
+    /// Tells the server which ids of the client go with those in reserve.
+    pub(crate) fn send_own_ids(&mut self, now: Timestamp, pairs: [IdPair; SPARE_IDS]) -> bool {
+        matches!(self.phase, Phase::Open) && self.send_sure(now, Control::OwnIds { pairs })
+    }
+
     /// Sends a ticket that takes the place of the one so far; the number by which
     /// [`has_arrived`](Self::has_arrived) knows it, `None` when too many messages wait.
     pub(crate) fn send_ticket(&mut self, now: Timestamp, renewal: Renewal<'_>) -> Option<u64> {
@@ -116,11 +128,11 @@ impl Connection {
     /// Goes on under another id, and tells the server that the one so far is free.
     pub(crate) fn change_id(&mut self, now: Timestamp, id: u32) -> bool {
         if !matches!(self.phase, Phase::Open)
-            || !self.send_sure(now, Control::RetireId { id: self.peer_id })
+            || !self.send_sure(now, Control::RetireId { id: self.aim.id })
         {
             return false;
         }
-        self.peer_id = id;
+        self.aim = Aim::at(id);
         self.on_path_changed(now);
         // Something must reach the server from the new address.
         self.probe();

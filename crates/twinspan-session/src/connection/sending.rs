@@ -178,8 +178,8 @@ impl Connection {
         let Built { len, channel, flags, has_frames } = built;
         let phase = self.keys.advance(self.common.means(), now, number);
         let flags = flags | sealing.flags | phase;
-        let header = Header { connection: self.peer_id, channel, flags, number };
         let len = len + TAG_BYTES;
+        let header = Header { connection: self.aim.id_for(len), channel, flags, number };
         let packet = room.get_mut(..len).unwrap_or_default();
         if let Some(place) = packet.first_chunk_mut() {
             *place = header.to_bytes();

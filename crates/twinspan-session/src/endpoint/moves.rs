@@ -7,7 +7,7 @@ use twinspan_core::time::Timestamp;
 
 use super::{Endpoint, EndpointEvent, SessionKey, Target};
 use crate::connection::CHALLENGE_BYTES;
-use crate::frames::SPARE_IDS;
+use crate::frames::{IdPair, SPARE_IDS};
 use crate::reason::CloseReason;
 use crate::route::{Outcome, Token};
 
@@ -16,6 +16,7 @@ use crate::route::{Outcome, Token};
 pub(super) struct PathNews {
     pub(super) response: Option<Token>,
     pub(super) retired: [u32; SPARE_IDS],
+    pub(super) pairs: Vec<IdPair>,
 }
 
 impl Endpoint {
@@ -34,13 +35,16 @@ impl Endpoint {
         let deliberate = id != session.id;
         if deliberate
             && newest
-            && let Some(spare) = session.spare.iter_mut().find(|spare| **spare == id)
+            && let Some(spare) = session.spare.iter_mut().find(|spare| spare.server == id)
         {
             // The id so far stays known until the client retires it.
-            core::mem::swap(spare, &mut session.id);
+            core::mem::swap(&mut spare.server, &mut session.id);
+            core::mem::swap(&mut spare.client, &mut session.client_id);
         }
+        let client_id = session.client_id;
         let secrets = self.door.secrets.as_mut();
-        let outcome = session.route.on_packet(now, from, bytes, (newest, deliberate), secrets);
+        let said = (newest, deliberate);
+        let outcome = session.route.on_packet(now, from, bytes, said, client_id, secrets);
         self.on_outcome(now, key, outcome, on_event);
         self.after(now, key.slot(), None);
     }
@@ -59,6 +63,7 @@ impl Endpoint {
             let outcome = session.route.on_response(now, token);
             self.on_outcome(now, key, outcome, on_event);
         }
+        self.on_own_ids(key, &news.pairs);
         for id in news.retired.into_iter().filter(|id| *id != 0) {
             self.on_retired(now, key, id);
         }
@@ -85,10 +90,26 @@ impl Endpoint {
         }
     }
 
+    /// The client said which ids of its go with those that it has in reserve. Of one that it has not
+    /// any more it said so too late.
+    fn on_own_ids(&mut self, key: SessionKey, pairs: &[IdPair]) {
+        let Some(session) = self.find_mut(key) else { return };
+        for IdPair { server, client } in pairs.iter().filter(|pair| pair.client != 0) {
+            if *server == session.id && session.client_id == 0 {
+                session.client_id = *client;
+                session.route.readdress(*client);
+            }
+            let spare = session.spare.iter_mut().find(|spare| spare.server == *server);
+            if let Some(spare) = spare.filter(|spare| spare.server != 0 && spare.client == 0) {
+                spare.client = *client;
+            }
+        }
+    }
+
     /// The client will not use an id any more, and gets another.
     fn on_retired(&mut self, now: Timestamp, key: SessionKey, id: u32) {
         let Some(session) = self.find_mut(key) else { return };
-        let Some(place) = session.spare.iter().position(|spare| *spare == id) else {
+        let Some(place) = session.spare.iter().position(|spare| spare.server == id) else {
             // The id in use, or none of its own.
             return session.connection.close(now, CloseReason::ProtocolViolation);
         };
@@ -97,7 +118,7 @@ impl Endpoint {
         let Some(session) = self.find_mut(key) else { return };
         let told = session.connection.send_ids(now, [new, 0, 0]);
         if let Some(spare) = session.spare.get_mut(place) {
-            *spare = if told { new } else { 0 };
+            *spare = IdPair { server: if told { new } else { 0 }, client: 0 };
         }
         if told {
             self.targets.insert(new, Target::Session(key.slot()));
@@ -113,7 +134,7 @@ impl Endpoint {
             self.targets.insert(*id, Target::Session(key.slot()));
         }
         if let Some(session) = self.find_mut(key) {
-            session.spare = ids;
+            session.spare = ids.map(|server| IdPair { server, client: 0 });
             session.has_ids = true;
             // The queue of control messages has room: nothing but credit was in it so far.
             session.connection.send_ids(now, ids);
@@ -139,6 +160,7 @@ impl Endpoint {
             else {
                 break;
             };
+            session.connection.aim(session.route.aim_at(peer));
             let Some(len) = session.connection.build_challenge(now, token, packet.room_mut())
             else {
                 break;

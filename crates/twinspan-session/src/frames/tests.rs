@@ -117,6 +117,14 @@ fn control_messages_have_their_golden_bytes() {
             CONTROL_SURE,
             &[7, 1, 0, 0, 0, 2, 0, 0, 0, 3, 4, 0, 0],
         ),
+        (
+            Control::OwnIds {
+                pairs: [(1, 2), (3, 0x0504), (0, 0)]
+                    .map(|(server, client)| IdPair { server, client }),
+            },
+            CONTROL_SURE,
+            &[14, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ),
         (Control::RetireId { id: 0x0a0b_0c0d }, CONTROL_SURE, &[8, 0x0d, 0x0c, 0x0b, 0x0a]),
     ] {
         assert_eq!(control.to_bytes().as_slice(), bytes);

@@ -1,5 +1,6 @@
 //! Clients whose address changes, and those who would like it to.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use twinspan_core::time::Timestamp;
@@ -205,7 +206,7 @@ fn retiring_an_id_that_is_in_use_or_unknown_closes_the_session() {
         let (mut rig, session) = Rig::connected(1, Link::CLEAN);
         let id = rig.endpoint.connection_id(session);
         let id = if own { id } else { id ^ 1 };
-        let mut text = vec![0, 0, 8];
+        let mut text = vec![9, 0, 8];
         text.extend(id.to_le_bytes());
         let control = Channel::new(Delivery::Unordered, StreamId::CONTROL).to_byte();
         let lie = rig.clients[0].connection().seal_raw(control, 0, &text);
@@ -213,4 +214,119 @@ fn retiring_an_id_that_is_in_use_or_unknown_closes_the_session() {
         rig.run_for(ms(10));
         assert_eq!(rig.closes(), [CloseReason::ProtocolViolation]);
     }
+}
+
+/// The ids of sealed packets are each seen at one address alone.
+fn assert_unlinked(sent: &[Sent]) {
+    let mut seen = BTreeMap::new();
+    for sent in sent.iter().filter(|sent| sent.bytes[..4] != [0; 4]) {
+        let id = (sent.to == Target::Server, sent.bytes[..4].to_vec());
+        let at = *seen.entry(id.clone()).or_insert(sent.client);
+        assert_eq!(at, sent.client, "{id:?} is seen on two paths");
+    }
+}
+
+#[test]
+fn no_id_of_either_end_is_seen_on_two_paths() {
+    for (seed, loss) in (0..12).map(|seed| (seed, if seed < 2 { 0.0 } else { 0.2 })) {
+        let (mut rig, session) = Rig::connected(seed, Link::lossy(loss));
+        for stop in 1..=8 {
+            rig.clients[0].migrate(rig.now).unwrap();
+            rig.homes.insert(0, elsewhere(stop));
+            play(&mut rig, session, 3_000);
+            assert_eq!(peer(&rig, session), elsewhere(stop), "seed {seed}");
+        }
+        assert_unlinked(&rig.sent);
+        assert_eq!(rig.endpoint.held().2, 4, "as many ids as at the start");
+    }
+}
+
+#[test]
+fn several_moves_in_a_row_link_nothing() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    for round in 0..5 {
+        for stop in 1..=3 {
+            rig.clients[0].migrate(rig.now).unwrap();
+            rig.homes.insert(0, elsewhere(3 * round + stop));
+            // One input leaves from each; what the server answers comes too late.
+            rig.clients[0].send(rig.now, INPUT, &[1; 48]).unwrap();
+            rig.run_for(ms(5));
+        }
+        play(&mut rig, session, 2_000);
+        assert_eq!(peer(&rig, session), elsewhere(3 * round + 3));
+    }
+    assert_unlinked(&rig.sent);
+    assert_eq!(rig.endpoint.held().2, 4);
+}
+
+#[test]
+fn the_old_ids_are_dead_once_the_move_is_proven() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let old = (rig.endpoint.connection_id(session), rig.clients[0].connection_id());
+    rig.clients[0].migrate(rig.now).unwrap();
+    rig.homes.insert(0, elsewhere(1));
+    play(&mut rig, session, 1_000);
+    assert!(rig.told.contains(&Told::Moved(session, elsewhere(1))));
+    let new = (rig.endpoint.connection_id(session), rig.clients[0].connection_id());
+    assert!(old.0 != new.0 && old.1 != new.1);
+    let packet =
+        |id: u32| [&id.to_le_bytes()[..], &[0, 0, 1, 0, 1, 0, 0, 0, 0, 0], &[7; 20]].concat();
+    let before = rig.endpoint.stats().drops.unknown_connection;
+    rig.deliver_to_server(elsewhere(1), &packet(old.0));
+    assert_eq!(rig.endpoint.stats().drops.unknown_connection, before + 1);
+    let before = rig.clients[0].drops().unknown_connection;
+    rig.deliver_to_client(0, &packet(old.1));
+    assert_eq!(rig.clients[0].drops().unknown_connection, before + 1);
+    rig.deliver_to_client(0, &packet(new.1));
+    assert_eq!(rig.clients[0].drops().unknown_connection, before + 1, "it knows its new id");
+}
+
+#[test]
+fn an_address_that_never_answers_costs_the_client_no_id_that_it_needs() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    // It tries another network, which carries its packets to the server and nothing back.
+    rig.clients[0].migrate(rig.now).unwrap();
+    rig.homes.insert(0, elsewhere(1));
+    rig.clients[0].send(rig.now, INPUT, &[1; 48]).unwrap();
+    rig.flush();
+    rig.homes.clear();
+    play(&mut rig, session, 3_000);
+    assert_eq!(peer(&rig, session), client_addr(0));
+    let heard = play(&mut rig, session, 1_000);
+    assert!(heard.len() >= 15, "{}", heard.len());
+    assert_eq!(rig.clients[0].state(), ClientState::Connected);
+}
+
+#[test]
+fn a_client_whose_id_was_chosen_keeps_it() {
+    let mut rig = Rig::new(1, Link::CLEAN);
+    rig.add_client();
+    let client = rig.clients.pop().unwrap();
+    rig.clients.push(client.with_connection_id(77));
+    rig.connect();
+    rig.clients[0].send(rig.now, EVENTS, b"hello").unwrap();
+    rig.run_for(ms(1_000));
+    let session = rig.endpoint.sessions().next().unwrap();
+    rig.clients[0].migrate(rig.now).unwrap();
+    rig.homes.insert(0, elsewhere(1));
+    play(&mut rig, session, 1_000);
+    assert_eq!((peer(&rig, session), rig.clients[0].connection_id()), (elsewhere(1), 77));
+    rig.endpoint.send(rig.now, session, EVENTS, b"still there").unwrap();
+    rig.run_for(ms(200));
+    assert_eq!(rig.client_messages(0).last(), Some(&(EVENTS, b"still there".to_vec())));
+}
+
+#[test]
+fn ids_of_the_client_that_fit_nothing_are_left_and_a_server_that_sends_some_is_at_fault() {
+    let (mut rig, session) = Rig::connected(1, Link::CLEAN);
+    let control = Channel::new(Delivery::Unordered, StreamId::CONTROL).to_byte();
+    let text = [&[9, 0, 14][..], &[5; 24]].concat();
+    let odd = rig.clients[0].connection().seal_raw(control, 0, &text);
+    rig.deliver_to_server(client_addr(0), &odd);
+    rig.run_for(ms(10));
+    assert_eq!(rig.closes(), []);
+    let lie = rig.endpoint.connection(session).seal_raw(control, 0, &text);
+    rig.deliver_to_client(0, &lie);
+    rig.run_for(ms(2_000));
+    assert_eq!(rig.closes(), [CloseReason::ProtocolViolation]);
 }

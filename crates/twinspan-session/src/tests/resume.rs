@@ -373,7 +373,7 @@ fn tickets_are_renewed_under_the_servers_present_keys() {
 fn a_client_that_sends_a_ticket_is_at_fault() {
     let (mut rig, _) = Rig::connected(1, Link::CLEAN);
     let control = Channel::new(Delivery::Unordered, StreamId::CONTROL).to_byte();
-    let text = [&[0, 0, 13][..], &[1; crate::ticket::RENEWAL_BYTES]].concat();
+    let text = [&[9, 0, 13][..], &[1; crate::ticket::RENEWAL_BYTES]].concat();
     let lie = rig.clients[0].connection().seal_raw(control, 0, &text);
     rig.deliver_to_server(client_addr(0), &lie);
     rig.run_for(ms(10));
