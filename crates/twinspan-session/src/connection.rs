@@ -424,7 +424,7 @@ impl Connection {
             }
         }
         if let Some(rekey) = heard.rekey {
-            self.keys.on_rekey(rekey)?;
+            self.keys.on_rekey(now, rekey)?;
         }
         Ok(heard)
     }

@@ -4,6 +4,10 @@ use core::time::Duration;
 
 use crate::error::ConfigError;
 
+/// The least time between two exchanges of fresh keys: a client that wants them sooner has the server
+/// pay for key agreements at a pace of its own.
+pub(crate) const EXCHANGE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// When the keys of one direction give way to the next, session 5.6 and 5.7.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyConfig {
@@ -60,7 +64,7 @@ impl KeyConfig {
             (
                 "keys.exchange_interval (ms)",
                 self.exchange_interval.as_millis(),
-                1_000..=86_400_000,
+                EXCHANGE_INTERVAL_MIN.as_millis()..=86_400_000,
                 "1000 to 86400000",
             ),
         ] {

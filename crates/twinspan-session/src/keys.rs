@@ -10,7 +10,7 @@ use crate::frames::Violation;
 use crate::header::{Header, flag};
 use crate::header_protection::HeaderKeys;
 use crate::identity::KeyPair;
-use crate::key_config::KeyConfig;
+use crate::key_config::{EXCHANGE_INTERVAL_MIN, KeyConfig};
 use crate::noise::{Secret, Split};
 use crate::protection::{DirectionKey, Role, mixed_secret, next_secret};
 use crate::stats::DropCause;
@@ -85,6 +85,8 @@ pub(crate) struct Keys {
     sealing: Sealing,
     opening: Opening,
     exchange: Exchange,
+    /// Server: from when on an offer is taken.
+    offers_from: Timestamp,
     /// Where headers are hidden.
     headers: Option<Box<HeaderKeys>>,
 }
@@ -150,6 +152,7 @@ impl Keys {
                 old_until: Timestamp::NEVER,
             },
             exchange: Exchange::new(role, now.after(config.exchange_interval)),
+            offers_from: Timestamp::START,
             headers: None,
         }
     }
@@ -310,11 +313,16 @@ impl Keys {
     }
 
     /// Takes a REKEY frame.
-    pub(crate) fn on_rekey(&mut self, rekey: Rekey) -> Result<(), Violation> {
+    pub(crate) fn on_rekey(&mut self, now: Timestamp, rekey: Rekey) -> Result<(), Violation> {
         match rekey {
             // A client that offers anew knows our mixed phase: we cannot be waiting to begin it.
             Rekey::Offer(_) if self.sealing.mixed.is_some() => Err(Violation),
-            Rekey::Offer(offer) => self.exchange.on_offer(offer),
+            Rekey::Offer(_) if now < self.offers_from => Err(Violation),
+            Rekey::Offer(offer) => {
+                self.exchange.on_offer(offer)?;
+                self.offers_from = now.after(EXCHANGE_INTERVAL_MIN);
+                Ok(())
+            }
             Rekey::Answer(answer) => {
                 let agreed = self.exchange.on_answer(answer)?;
                 let cipher = self.cipher;

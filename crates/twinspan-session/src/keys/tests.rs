@@ -78,7 +78,7 @@ impl End {
         self.open(now, packet).unwrap();
         if let Some(rekey) = packet.rekey.filter(|rekey| !seen.contains(rekey)) {
             seen.push(rekey);
-            self.keys.on_rekey(rekey).unwrap();
+            self.keys.on_rekey(now, rekey).unwrap();
         }
     }
 }
@@ -228,15 +228,15 @@ fn an_exchange_changes_all_secrets_of_both_ends() {
 #[test]
 fn an_offer_that_comes_too_early_is_a_violation() {
     let (mut client, mut server) = ends(&KeyConfig::default());
-    assert_eq!(client.keys.on_rekey(Rekey::Offer([7; 32])), Err(Violation));
-    assert_eq!(server.keys.on_rekey(Rekey::Answer([7; 32])), Err(Violation));
+    assert_eq!(client.keys.on_rekey(at(0), Rekey::Offer([7; 32])), Err(Violation));
+    assert_eq!(server.keys.on_rekey(at(0), Rekey::Answer([7; 32])), Err(Violation));
     let offer = Rekey::Offer(*KeyPair::from_secret(&[7; 32]).public());
-    server.keys.on_rekey(offer).unwrap();
-    assert_eq!(server.keys.on_rekey(offer), Err(Violation));
+    server.keys.on_rekey(at(0), offer).unwrap();
+    assert_eq!(server.keys.on_rekey(at(0), offer), Err(Violation));
     server.keys.on_pair(KeyPair::from_secret(&[8; 32])).unwrap();
-    assert_eq!(server.keys.on_rekey(offer), Err(Violation));
+    assert_eq!(server.keys.on_rekey(at(0), offer), Err(Violation));
     let (_, mut server) = ends(&KeyConfig::default());
-    server.keys.on_rekey(Rekey::Offer([0; 32])).unwrap();
+    server.keys.on_rekey(at(0), Rekey::Offer([0; 32])).unwrap();
     assert_eq!(server.keys.on_pair(KeyPair::from_secret(&[8; 32])), None, "of small order");
 }
 

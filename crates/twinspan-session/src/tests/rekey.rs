@@ -150,3 +150,26 @@ fn an_offer_of_small_order_closes_the_session() {
     rig.run_for(ms(1_000));
     assert_eq!(rig.closes(), [CloseReason::ProtocolViolation]);
 }
+
+#[test]
+fn a_client_that_offers_keys_sooner_than_a_second_after_its_last_offer_is_closed() {
+    for (wait, closes) in [(900, vec![CloseReason::ProtocolViolation]), (1_000, vec![])] {
+        let (mut rig, session) = connected(1, Link::CLEAN, SessionConfig::default());
+        let mut random = twinspan_core::random::Stream::new(9, "fresh keys", 0);
+        for _ in 0..2 {
+            assert_eq!(rig.closes(), []);
+            let now = rig.now;
+            rig.clients[0].connection().exchange(now, &mut random);
+            let end = now.after(ms(wait));
+            // What travels in the meantime lets the exchange end.
+            for _ in 0..wait / 50 {
+                let _ = rig.clients[0].send(rig.now, EVENTS, b"event");
+                let _ = rig.endpoint.send(rig.now, session, EVENTS, b"event");
+                rig.run_for(ms(50));
+            }
+            assert_eq!(rig.now, end);
+        }
+        assert_eq!(rig.closes(), closes, "{wait} ms apart");
+        assert!(phases(&rig, false) >= 1, "the first exchange was done");
+    }
+}
