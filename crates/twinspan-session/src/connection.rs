@@ -579,7 +579,9 @@ impl Connection {
             flags,
             has_frames: true,
         };
-        self.seal(Timestamp::START, built, sending::Sealing::default(), &mut packet);
+        let sealing = sending::Sealing::default();
+        let len = self.seal(Timestamp::START, built, sealing, &mut packet);
+        packet.truncate(len.unwrap_or_default());
         packet
     }
 

@@ -78,7 +78,7 @@ struct Opening {
 pub(crate) struct Keys {
     cipher: Cipher,
     role: Role,
-    /// The sealing key has reached its hard stop.
+    /// The sealing key has reached its hard stop, or cannot be made.
     worn: bool,
     /// A phase was opened since [`take_moved`](Self::take_moved).
     moved: bool,
@@ -186,21 +186,25 @@ impl Keys {
         if self.sealing.odd { flag::PHASE } else { 0 }
     }
 
-    /// Seals a packet whose first bytes are its header and whose last are room for the tag.
-    pub(crate) fn seal(&mut self, means: Means<'_>, number: u64, packet: &mut [u8]) {
+    /// Seals a packet whose first bytes are its header and whose last are room for the tag. `None`
+    /// when there is no key to seal with: then the packet must not leave, and the keys are worn out.
+    #[must_use]
+    pub(crate) fn seal(&mut self, means: Means<'_>, number: u64, packet: &mut [u8]) -> Option<()> {
         let sealing = &mut self.sealing;
         if sealing.key.is_none() {
             sealing.key = DirectionKey::new(means.suite, self.cipher, &sealing.secret);
         }
-        match &sealing.key {
-            Some(key) => key.seal(number, packet),
-            // A suite that had the cipher before has it now. Were that wrong, nothing readable may
-            // leave: a zeroed packet fails at the peer.
-            None => packet.fill(0),
-        }
+        let Some(key) = &sealing.key else {
+            // A suite that had the cipher before should have it now. Were that wrong, nothing
+            // readable may leave, and nothing else can.
+            self.worn = true;
+            return None;
+        };
+        key.seal(number, packet);
         if let Some(headers) = &self.headers {
             headers.hide(packet);
         }
+        Some(())
     }
 
     /// Opens a packet in place and returns its text. A packet of the next phase moves on to it; the
@@ -256,7 +260,7 @@ impl Keys {
         core::mem::replace(&mut self.sealing.ask, false)
     }
 
-    /// Whether this end must close: its key reached the hard stop.
+    /// Whether this end must close: its key reached the hard stop, or cannot be made.
     pub(crate) const fn is_worn(&self) -> bool {
         self.worn
     }

@@ -129,7 +129,8 @@ impl LoadClient {
     }
 
     /// Writes and seals one packet at the front of `room`, with an ack block when one is wanted and
-    /// `message`, in `channel`, which has no numbers. Returns its length; `None` without room.
+    /// `message`, in `channel`, which has no numbers. Returns its length; `None` without room or
+    /// key.
     pub fn seal(
         &mut self,
         now: Timestamp,
@@ -158,7 +159,7 @@ impl LoadClient {
             text
         };
         text.get_mut(..message.len())?.copy_from_slice(message);
-        self.keys.seal(self.common.means(), number, packet);
+        self.keys.seal(self.common.means(), number, packet)?;
         Some(len)
     }
 

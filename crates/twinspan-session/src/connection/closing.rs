@@ -114,7 +114,7 @@ impl Connection {
         if asked && u32::try_from(len).is_ok_and(|len| len > limit) {
             return None;
         }
-        Some(self.seal(now, built, Sealing::default(), room))
+        self.seal(now, built, Sealing::default(), room)
     }
 
     pub(super) fn closing_deadline(&self, closing: &Closing) -> Timestamp {

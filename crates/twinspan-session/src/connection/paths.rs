@@ -68,7 +68,7 @@ impl Connection {
         let control = Control::PathChallenge { token }.to_bytes();
         builder.push(CONTROL_ONCE, None, None, control.as_slice()).ok()?;
         let built = builder.finish();
-        Some(self.seal(now, built, Sealing::default(), room))
+        self.seal(now, built, Sealing::default(), room)
     }
 
     /// The peer wants to know whether its packets reach us.
@@ -158,7 +158,7 @@ impl Connection {
         builder.write(CONTROL_ONCE, None, &mut padding).ok()?;
         let built = builder.finish();
         let sealing = Sealing { flags: flag::PROBE, is_probe: true, ..Sealing::default() };
-        let len = self.seal(now, built, sealing, room);
+        let len = self.seal(now, built, sealing, room)?;
         self.mtu.on_probe(now, self.next_number - 1);
         Some(len)
     }

@@ -106,7 +106,7 @@ impl Connection {
             return None;
         }
         let built = builder.finish();
-        Some(self.seal(now, built, Sealing { acked, flags, ..Sealing::default() }, room))
+        self.seal(now, built, Sealing { acked, flags, ..Sealing::default() }, room)
     }
 
     /// Writes and seals one packet now: ack block, the message that `write` writes, queued frames.
@@ -138,7 +138,8 @@ impl Connection {
         builder.write(channel, number, &mut write).map_err(|NoRoom| SendError::NoRoom)?;
         self.fill(now, &mut builder);
         let built = builder.finish();
-        Ok(self.seal(now, built, Sealing { acked, tag, ..Sealing::default() }, room))
+        self.seal(now, built, Sealing { acked, tag, ..Sealing::default() }, room)
+            .ok_or(SendError::Closed(CloseReason::KeyWornOut))
     }
 
     /// Puts the ack block in when something arrived since the last; says what it acknowledges.
@@ -166,14 +167,16 @@ impl Connection {
         }
     }
 
-    /// Gives the packet its number, header and tag, and notes that it left.
+    /// Gives the packet its number, header and tag, and notes that it left. `None` when there is no
+    /// key to seal it with: nothing leaves, and the connection ends with its next time-out, which is
+    /// due at once.
     pub(super) fn seal(
         &mut self,
         now: Timestamp,
         built: Built,
         sealing: Sealing,
         room: &mut [u8],
-    ) -> usize {
+    ) -> Option<usize> {
         let number = self.take_number();
         let Built { len, channel, flags, has_frames } = built;
         let phase = self.keys.advance(self.common.means(), now, number);
@@ -184,7 +187,7 @@ impl Connection {
         if let Some(place) = packet.first_chunk_mut() {
             *place = header.to_bytes();
         }
-        self.keys.seal(self.common.means(), number, packet);
+        self.keys.seal(self.common.means(), number, packet)?;
         let eliciting = has_frames && matches!(self.phase, Phase::Open) && !sealing.is_probe;
         if eliciting || sealing.tag != 0 || sealing.is_probe {
             let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
@@ -215,7 +218,7 @@ impl Connection {
         self.spoke_at = now;
         self.traffic.packets_out += 1;
         self.traffic.bytes_out += len as u64;
-        len
+        Some(len)
     }
 
     pub(super) fn take_number(&mut self) -> u64 {

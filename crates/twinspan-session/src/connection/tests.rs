@@ -4,15 +4,20 @@ use super::*;
 use crate::noise::{Secret, Split};
 use crate::suite::CryptoSuite;
 use crate::{SendError, SessionConfig};
-use twinspan_core::aead::Cipher;
+use core::sync::atomic::{AtomicBool, Ordering};
+use twinspan_core::aead::{AeadSuite, Cipher, HeaderKey, PacketKey, SECRET_BYTES};
 use twinspan_reliable::Delivery;
 
 const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
 
 fn end(role: Role) -> Connection {
+    end_with(role, Arc::new(CryptoSuite::AES_FIRST))
+}
+
+fn end_with(role: Role, suites: Arc<dyn AeadSuite>) -> Connection {
     let split =
         Split { client_to_server: Secret::new([1; 32]), server_to_client: Secret::new([2; 32]) };
-    let common = Common::new(SessionConfig::default(), Arc::new(CryptoSuite::AES_FIRST));
+    let common = Common::new(SessionConfig::default(), suites);
     let (start, cipher) = (Timestamp::START, Cipher::Aes128Gcm);
     let keys = Keys::new(start, common.means(), cipher, &split, role).unwrap();
     let (jitter, skips) = (Stream::new(1, "jitter", 0), Stream::new(1, "skips", 0));
@@ -103,4 +108,52 @@ fn numbers_never_repeat_and_some_are_skipped() {
     let skipped = numbers[4_999] - 5_000;
     assert!((20..=60).contains(&skipped), "{skipped} of 5,000");
     assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] <= 2));
+}
+
+/// A suite that loses its ciphers when it is told to.
+struct Lossy {
+    gone: AtomicBool,
+}
+
+impl AeadSuite for Lossy {
+    fn ciphers(&self) -> &[Cipher] {
+        CryptoSuite::AES_FIRST.ciphers()
+    }
+
+    fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
+        let gone = self.gone.load(Ordering::Relaxed);
+        if gone { None } else { CryptoSuite::AES_FIRST.key(cipher, secret) }
+    }
+
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        CryptoSuite::AES_FIRST.header_key(cipher, secret)
+    }
+}
+
+#[test]
+fn a_session_that_has_no_key_to_seal_with_sends_nothing_and_ends() {
+    let suite = Arc::new(Lossy { gone: AtomicBool::new(false) });
+    let mut server = end_with(Role::Server, suite.clone());
+    server.keys.rest();
+    suite.gone.store(true, Ordering::Relaxed);
+    server.send(at(0), EVENTS, b"event").unwrap();
+    let mut room = [0; PACKET_BYTES_MAX];
+    assert_eq!(server.build(at(0), &mut room), None);
+    assert_eq!(server.traffic.packets_out, 0, "it does not count as sent");
+    assert_eq!(server.deadline(), Timestamp::START);
+    let mut told = Vec::new();
+    for millis in [0, 100, 5_000] {
+        server.handle_timeout(at(millis), &mut |notice| {
+            if let Notice::Closed { reason } = notice {
+                told.push(reason);
+            }
+        });
+        assert_eq!(server.build(at(millis), &mut room), None);
+    }
+    assert_eq!(told, [CloseReason::KeyWornOut]);
+    assert!(server.is_closed());
 }

@@ -58,7 +58,7 @@ impl End {
         let header = Header { connection: 7, channel: 1, flags, number };
         let mut bytes = [9; PACKET];
         bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        self.keys.seal(means, number, &mut bytes);
+        self.keys.seal(means, number, &mut bytes).unwrap();
         Packet { bytes, number, ack: self.heard, rekey: self.rekey }
     }
 
