@@ -25,7 +25,7 @@ use crate::header_protection::header_key;
 use crate::identity::{ServerIdentity, TokenKey, UserId};
 use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
-use crate::reason::CloseReason;
+use crate::reason::{CloseReason, RefuseReason};
 use crate::route::Route;
 use crate::stats::{DropCause, EndpointStats, FlowStats, SessionStats};
 use crate::timers::Timers;
@@ -282,7 +282,9 @@ impl Endpoint {
         }
         let result = match parse(bytes) {
             Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes, gate),
-            Ok(Form::Sealed(header)) => self.handle_sealed(now, peer, &header, bytes, on_event),
+            Ok(Form::Sealed(header)) => {
+                self.handle_sealed(now, peer, &header, bytes, gate, on_event)
+            }
             Err(cause) => Err(cause),
         };
         if let Err(cause) = result {
@@ -296,6 +298,7 @@ impl Endpoint {
         peer: SocketAddr,
         header: &Header,
         bytes: &mut [u8],
+        gate: &mut dyn Gate,
         on_event: &mut dyn FnMut(EndpointEvent<'_>),
     ) -> Result<(), DropCause> {
         match self.targets.get(header.connection) {
@@ -321,7 +324,7 @@ impl Endpoint {
                 Ok(())
             }
             Some(Target::Handshake(order)) => {
-                self.handle_confirmation(now, peer, header, bytes, order, on_event)
+                self.handle_confirmation(now, (peer, order), header, bytes, gate, on_event)
             }
         }
     }
@@ -367,10 +370,10 @@ impl Endpoint {
     fn handle_confirmation(
         &mut self,
         now: Timestamp,
-        peer: SocketAddr,
+        (peer, order): (SocketAddr, u64),
         header: &Header,
         bytes: &mut [u8],
-        order: u64,
+        gate: &mut dyn Gate,
         on_event: &mut dyn FnMut(EndpointEvent<'_>),
     ) -> Result<(), DropCause> {
         let half_open = self.door.handshakes.get(order).ok_or(DropCause::UnknownConnection)?;
@@ -389,7 +392,13 @@ impl Endpoint {
         let text = open.open(header.number, bytes).ok_or(DropCause::NotAuthentic)?;
         let half_open = self.door.handshakes.remove(order).ok_or(DropCause::UnknownConnection)?;
         self.targets.remove(half_open.server_id);
-        let resumed = match self.check_entry(now, half_open.entry, &half_open.token_id) {
+        // The gate may have changed its mind since HELLO.
+        let entry = if gate.allow_user(now, half_open.user) {
+            self.check_entry(now, half_open.entry, &half_open.token_id)
+        } else {
+            Err(RefuseReason::Banned)
+        };
+        let resumed = match entry {
             Ok(resumed) => resumed,
             Err(reason) => {
                 self.count_refusal(reason);

@@ -27,7 +27,8 @@ pub trait Gate {
     fn allow_handshake(&mut self, now: Timestamp, source: IpAddr) -> bool;
 
     /// Whether this user may have a session. When not, it is refused as
-    /// [`RefuseReason::Banned`].
+    /// [`RefuseReason::Banned`]. Asked twice: for the HELLO, before the key exchange, and when the
+    /// handshake is confirmed, some round trips later.
     fn allow_user(&mut self, now: Timestamp, user: UserId) -> bool;
 
     /// A handshake of this address came to nothing through the client's fault.

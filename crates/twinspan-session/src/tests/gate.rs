@@ -104,3 +104,17 @@ fn failures_are_told_when_they_are_the_client_s() {
     assert_eq!(rig.endpoint.stats().draining, 1);
     assert_eq!(note.0.borrow().failures.len(), 1, "the server's own affairs are nobody's fault");
 }
+
+#[test]
+fn a_user_who_is_banned_between_hello_and_confirmation_gets_no_session() {
+    let (mut rig, note) = rig();
+    rig.add_client();
+    assert!(rig.run_until(ms(5_000), |rig| rig.endpoint.stats().accepted == 1));
+    note.0.borrow_mut().banned = Some(UserId(100));
+    rig.run_for(ms(2_000));
+    assert_eq!(rig.endpoint.stats().established, 0);
+    assert_eq!(rig.endpoint.stats().banned, 1);
+    assert_eq!(rig.endpoint.held(), (0, 0, 0, 0), "the handshake is over");
+    let reason = CloseReason::Refused(RefuseReason::Banned);
+    assert_eq!(rig.client_told[0].last(), Some(&ClientTold::Closed(reason)));
+}
