@@ -278,7 +278,7 @@ impl Endpoint {
         self.stats.packets_in += 1;
         self.stats.bytes_in += bytes.len() as u64;
         if self.hiding {
-            self.reveal(bytes);
+            self.reveal(peer, bytes);
         }
         let result = match parse(bytes) {
             Ok(Form::Handshake { kind }) => self.handle_handshake(now, peer, kind, bytes, gate),

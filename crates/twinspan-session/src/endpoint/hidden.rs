@@ -1,13 +1,16 @@
 //! Hidden headers are uncovered before anything is read of them but the connection id.
 
+use std::net::SocketAddr;
+
 use super::{Endpoint, Target};
 use crate::handshakes::HalfOpen;
 use crate::header_protection::{header_key, mask};
 use crate::messages::connection_id;
 
 impl Endpoint {
-    /// Uncovers the header of a packet whose session hides them.
-    pub(super) fn reveal(&self, packet: &mut [u8]) {
+    /// Uncovers the header of a packet whose session hides them. One that confirms a handshake from
+    /// another address than its own stays as it is: it is dropped, and shall cost no key.
+    pub(super) fn reveal(&self, peer: SocketAddr, packet: &mut [u8]) {
         let target = connection_id(packet).and_then(|id| self.targets.get(id));
         match target {
             Some(Target::Session(slot)) => {
@@ -17,7 +20,8 @@ impl Endpoint {
                 }
             }
             Some(Target::Handshake(order)) => {
-                if let Some(half_open) = self.door.handshakes.get(order) {
+                let half_open = self.door.handshakes.get(order);
+                if let Some(half_open) = half_open.filter(|half_open| half_open.peer == peer) {
                     self.reveal_confirmation(half_open, packet);
                 }
             }

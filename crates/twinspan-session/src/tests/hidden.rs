@@ -1,12 +1,15 @@
 //! Headers are hidden where both ends agree on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use twinspan_core::aead::{AeadSuite, Cipher, HeaderKey, PacketKey, SECRET_BYTES};
 use twinspan_reliable::{Channel, Delivery, StreamId};
 
 use super::rig::*;
 use crate::header::flag;
 use crate::messages::PublicMacs;
+use crate::suite::CryptoSuite;
 use crate::{
     ClientState, CloseReason, HeaderProtection, KeyConfig, RefuseReason, SessionConfig, SessionKey,
 };
@@ -156,4 +159,46 @@ fn a_simulators_suite_hides_headers_too() {
     let sent = rig.sent_since(0, true);
     let sealed = sent.iter().filter(|packet| packet[..4] != [0; 4]);
     assert!(sealed.clone().any(|packet| packet[5] & flag::RESERVED != 0));
+}
+
+/// A suite that counts the header keys that are made of it.
+struct Counting {
+    made: AtomicU32,
+}
+
+impl AeadSuite for Counting {
+    fn ciphers(&self) -> &[Cipher] {
+        CryptoSuite::AES_FIRST.ciphers()
+    }
+
+    fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
+        CryptoSuite::AES_FIRST.key(cipher, secret)
+    }
+
+    fn header_key(
+        &self,
+        cipher: Cipher,
+        secret: &[u8; SECRET_BYTES],
+    ) -> Option<Box<dyn HeaderKey>> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        CryptoSuite::AES_FIRST.header_key(cipher, secret)
+    }
+}
+
+#[test]
+fn a_confirmation_from_another_address_makes_no_header_key() {
+    let suite = Arc::new(Counting { made: AtomicU32::new(0) });
+    let mut rig = Rig::with(1, Link::CLEAN, config(HeaderProtection::Require), suite.clone());
+    let token = rig.token();
+    rig.add_client_with(&token, aes());
+    assert!(rig.run_until(ms(5_000), |rig| rig.clients[0].state() == ClientState::Connected));
+    rig.flush();
+    let confirmation = rig.sent_since(0, true).pop().unwrap();
+    assert_eq!(rig.endpoint.stats().established, 0);
+    for _ in 0..100 {
+        rig.deliver_to_server(client_addr(1), &confirmation);
+    }
+    assert_eq!(suite.made.load(Ordering::Relaxed), 0);
+    rig.connect();
+    assert_eq!(suite.made.load(Ordering::Relaxed), 3, "one to look with, two for the session");
 }
