@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::bytes::{NoRoom, Writer};
-use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
+use twinspan_core::packet::PacketBuf;
 use twinspan_core::prefetch;
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
@@ -37,6 +37,7 @@ mod moves;
 mod renewal;
 mod resume;
 mod rotation;
+mod sending;
 mod targets;
 
 use door::{Answer, Door};
@@ -562,63 +563,6 @@ impl Endpoint {
             (Some(sessions), Some(handshakes)) => Some(sessions.min(handshakes)),
             (sessions, handshakes) => sessions.or(handshakes),
         }
-    }
-
-    /// Appends packets to send until `out` is full, `pool` is empty or nothing is left.
-    pub fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
-        while let Some(slot) = self.dirty.front().copied() {
-            if !self.transmit_challenges(now, slot, pool, out)
-                || !self.transmit(now, slot, pool, out)
-            {
-                return;
-            }
-            self.dirty.pop_front();
-            // It is not asked again whether it wants to send: one that wants to and cannot would keep
-            // this loop turning.
-            if let Some((_, session)) = self.at(slot) {
-                session.queued = false;
-                let deadline = session.deadline();
-                self.timers.arm(slot, deadline);
-            }
-        }
-        while let Some(answer) = self.answers.front() {
-            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return };
-            if packet.fill(answer.bytes()) {
-                self.stats.packets_out += 1;
-                self.stats.bytes_out += packet.len() as u64;
-                if out.push(Datagram { peer: answer.peer, at: now, packet }).is_err() {
-                    return;
-                }
-            }
-            self.answers.pop_front();
-        }
-    }
-
-    /// Sends what a session has to send; false when there was no room for all of it.
-    fn transmit(
-        &mut self,
-        now: Timestamp,
-        slot: u32,
-        pool: &PacketPool,
-        out: &mut DatagramBatch,
-    ) -> bool {
-        let place = self.slots.get_mut(slot as usize);
-        let Some(session) = place.and_then(|place| place.session.as_deref_mut()) else {
-            return true;
-        };
-        while session.connection.wants_transmit(now) {
-            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return false };
-            session.connection.aim(session.route.aim());
-            let Some(len) = session.connection.build(now, packet.room_mut()) else { break };
-            packet.set_len(len);
-            self.stats.packets_out += 1;
-            self.stats.bytes_out += len as u64;
-            let peer = session.route.destination(len);
-            if out.push(Datagram { peer, at: now, packet }).is_err() {
-                return false;
-            }
-        }
-        true
     }
 
     /// Queues a message for a session.

@@ -141,20 +141,23 @@ impl Endpoint {
         }
     }
 
-    /// Sends the challenges that are due; false when there was no room for all of them.
+    /// Sends the challenges that are due; false when there was no room for all of them but `spared`.
     pub(super) fn transmit_challenges(
         &mut self,
         now: Timestamp,
         slot: u32,
         pool: &PacketPool,
         out: &mut DatagramBatch,
+        spared: usize,
     ) -> bool {
         let place = self.slots.get_mut(slot as usize);
         let Some(session) = place.and_then(|place| place.session.as_deref_mut()) else {
             return true;
         };
         while session.route.wants_challenge(now) {
-            let Some(mut packet) = pool.take().filter(|_| out.room() > 0) else { return false };
+            let Some(mut packet) = pool.take().filter(|_| out.room() > spared) else {
+                return false;
+            };
             let rtt = session.connection.smoothed_rtt();
             let Some((peer, token)) = session.route.poll_challenge(now, CHALLENGE_BYTES, rtt)
             else {

@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use twinspan_core::packet::DatagramBatch;
 use twinspan_core::random::Stream;
+use twinspan_reliable::{Channel, Delivery, StreamId};
 
 use super::rig::*;
 use crate::messages::PublicMacs;
@@ -145,4 +147,25 @@ fn hellos_of_another_length_are_dropped_before_anything_is_computed() {
     }
     assert_eq!(rig.endpoint.stats().drops.malformed, 4);
     assert_eq!(rig.endpoint.held(), (0, 0, 0, 0));
+}
+
+#[test]
+fn answers_leave_although_sessions_fill_every_batch() {
+    let mut rig = Rig::new(1, Link::CLEAN);
+    let hello = hello(&mut rig);
+    rig.add_client();
+    rig.connect();
+    let session = rig.endpoint.sessions().next().unwrap();
+    rig.deliver_to_server(client_addr(9), &hello);
+    let events = Channel::new(Delivery::Ordered, StreamId::EVENTS);
+    for _ in 0..8 {
+        rig.endpoint.send(rig.now, session, events, &[1; 1_000]).unwrap();
+    }
+    let mut out = DatagramBatch::new(2);
+    rig.endpoint.poll_transmit(rig.now, &rig.pool, &mut out);
+    let peers: Vec<_> = out.iter().map(|datagram| datagram.peer).collect();
+    assert_eq!(peers, [client_addr(0), client_addr(9)]);
+    out.clear();
+    rig.endpoint.poll_transmit(rig.now, &rig.pool, &mut out);
+    assert!(out.iter().all(|datagram| datagram.peer == client_addr(0)) && out.room() == 0);
 }
