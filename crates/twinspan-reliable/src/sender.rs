@@ -373,12 +373,25 @@ impl Sender {
         Some(self.timeout_at()).filter(|at| *at != Timestamp::NEVER)
     }
 
+    /// The same while all but [urgent](Self::wants_to_send_urgently) frames wait for company: the pace
+    /// of those that wait is not asked.
+    pub fn poll_urgent_timeout(&self) -> Option<Timestamp> {
+        let outbox = &self.shared.outbox;
+        let paced = !outbox.is_vacant() && outbox.is_urgent(true) && !outbox.is_urgent(false);
+        let at = if paced { self.timeout_at() } else { self.losses_at() };
+        Some(at).filter(|at| *at != Timestamp::NEVER)
+    }
+
     fn timeout_at(&self) -> Timestamp {
+        let at = self.losses_at();
+        let paced = matches!(self.packets, Packets::Fresh(_)) && !self.shared.outbox.is_vacant();
+        if paced { at.min(self.pace_at()) } else { at }
+    }
+
+    /// When packets in flight are to be looked at.
+    fn losses_at(&self) -> Timestamp {
         match &self.packets {
-            Packets::Fresh(fresh) => {
-                let at = fresh.poll_timeout(&self.shared);
-                if self.shared.outbox.is_vacant() { at } else { at.min(self.pace_at()) }
-            }
+            Packets::Fresh(fresh) => fresh.poll_timeout(&self.shared),
             Packets::Same(same) => same.poll_timeout(),
         }
     }
@@ -389,6 +402,14 @@ impl Sender {
         let is_ready =
             !self.shared.outbox.is_vacant() && self.shared.outbox.is_ready(self.gate(now));
         is_ready || self.timeout_at() <= now
+    }
+
+    /// The same for frames that were lost and those of the control stream alone: for who lets others
+    /// wait for company.
+    pub fn wants_to_send_urgently(&self, now: Timestamp) -> bool {
+        let is_urgent =
+            !self.shared.outbox.is_vacant() && self.shared.outbox.is_urgent(self.gate(now));
+        is_urgent || self.losses_at() <= now
     }
 
     /// Whether reliable frames may leave: within the window and the pace, or alone, so that loose

@@ -423,15 +423,27 @@ impl Outbox {
 
     /// Whether a frame may travel now.
     pub(crate) fn is_ready(&self, gate: bool) -> bool {
-        if !self.loose.is_empty() || self.lost_control > 0 {
+        if !self.loose.is_empty() || self.is_urgent(gate) {
+            return true;
+        }
+        self.messages > 0 && (0..PRIORITIES).any(|at| self.may(Lane::Level(at), gate))
+    }
+
+    /// Whether a frame may travel now that waits for no company: a lost one, or one of the control
+    /// stream.
+    pub(crate) fn is_urgent(&self, gate: bool) -> bool {
+        if self.lost_control > 0 {
             return true;
         }
         if gate && self.lost_other > 0 && self.in_flight < self.limits.in_flight {
             return true;
         }
-        let may =
-            |lane| self.head(lane).is_some_and(|(_, message)| self.may_leave(lane, message, gate));
-        may(Lane::Control) || self.messages > 0 && (0..PRIORITIES).any(|at| may(Lane::Level(at)))
+        self.may(Lane::Control, gate)
+    }
+
+    /// Whether the next frame of a lane may travel now.
+    fn may(&self, lane: Lane, gate: bool) -> bool {
+        self.head(lane).is_some_and(|(_, message)| self.may_leave(lane, message, gate))
     }
 
     /// Takes out the next frame whose body and head fit `room`.

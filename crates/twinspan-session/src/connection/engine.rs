@@ -138,11 +138,16 @@ impl Desk {
         }
     }
 
-    /// Whether something shall leave now: not while all that could may still wait for company.
+    /// Whether something shall leave now: not while all that could may still wait for company, which
+    /// lost frames and control messages do not.
     pub(super) fn wants_to_send(&self, now: Timestamp) -> bool {
         self.engine.as_deref().is_some_and(|engine| {
             let waits = engine.flush_at > now && engine.flush_at != Timestamp::NEVER;
-            !waits && engine.sender.wants_to_send(now)
+            if waits {
+                engine.sender.wants_to_send_urgently(now)
+            } else {
+                engine.sender.wants_to_send(now)
+            }
         })
     }
 
@@ -168,12 +173,12 @@ impl Desk {
     /// When it should be looked at: for its own deadlines, or to be parked.
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         let engine = self.engine.as_deref()?;
-        let own = super::earlier(engine.sender.poll_timeout(), engine.receiver.poll_timeout());
-        let own = match engine.flush_at {
-            Timestamp::NEVER => own,
-            // Nothing leaves before, so nothing else is due before.
-            flush_at => Some(own.map_or(flush_at, |own| own.max(flush_at))),
+        let sender = match engine.flush_at {
+            Timestamp::NEVER => engine.sender.poll_timeout(),
+            // Only what is urgent leaves before.
+            flush_at => super::earlier(engine.sender.poll_urgent_timeout(), Some(flush_at)),
         };
+        let own = super::earlier(sender, engine.receiver.poll_timeout());
         if engine.sender.is_quiet() {
             super::earlier(own, Some(engine.used_at.after(PARK_AFTER)))
         } else {

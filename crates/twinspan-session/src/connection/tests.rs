@@ -15,9 +15,13 @@ fn end(role: Role) -> Connection {
 }
 
 fn end_with(role: Role, suites: Arc<dyn AeadSuite>) -> Connection {
+    end_configured(role, suites, SessionConfig::default())
+}
+
+fn end_configured(role: Role, suites: Arc<dyn AeadSuite>, config: SessionConfig) -> Connection {
     let split =
         Split { client_to_server: Secret::new([1; 32]), server_to_client: Secret::new([2; 32]) };
-    let common = Common::new(SessionConfig::default(), suites);
+    let common = Common::new(config, suites);
     let (start, cipher) = (Timestamp::START, Cipher::Aes128Gcm);
     let keys = Keys::new(start, common.means(), cipher, &split, role).unwrap();
     let (jitter, skips) = (Stream::new(1, "jitter", 0), Stream::new(1, "skips", 0));
@@ -156,4 +160,48 @@ fn a_session_that_has_no_key_to_seal_with_sends_nothing_and_ends() {
     }
     assert_eq!(told, [CloseReason::KeyWornOut]);
     assert!(server.is_closed());
+}
+
+/// Two ends whose messages wait half a second for company, and that know their round trip.
+fn patient_ends() -> (Connection, Connection) {
+    let flush_delay = Duration::from_millis(500);
+    let end = |role| {
+        let config = SessionConfig { flush_delay, ..SessionConfig::default() };
+        end_configured(role, Arc::new(CryptoSuite::AES_FIRST), config)
+    };
+    let (mut client, mut server) = (end(Role::Client), end(Role::Server));
+    server.probe();
+    carry(at(0), &mut server, &mut client);
+    assert_eq!(carry(at(10), &mut client, &mut server), 1);
+    assert!(server.smoothed_rtt() > Duration::ZERO);
+    (client, server)
+}
+
+#[test]
+fn a_control_message_waits_for_no_company_and_takes_along_what_does() {
+    let (mut client, mut server) = patient_ends();
+    server.send(at(20), EVENTS, b"event").unwrap();
+    assert!(!server.wants_transmit(at(21)), "it waits for company");
+    assert!(server.send_ids(at(22), [1, 2, 3]));
+    assert_eq!(carry(at(22), &mut server, &mut client), 1);
+    // Nor does a message that comes later make it wait.
+    assert!(server.send_ids(at(23), [4, 5, 6]));
+    server.send(at(23), EVENTS, b"event").unwrap();
+    assert_eq!(carry(at(23), &mut server, &mut client), 1);
+    assert!(!server.wants_transmit(at(24)));
+}
+
+#[test]
+fn a_lost_frame_is_sent_again_while_another_message_waits_for_company() {
+    let (_, mut server) = patient_ends();
+    server.send(at(20), EVENTS, b"lost").unwrap();
+    server.handle_timeout(at(520), &mut |_| {});
+    let mut room = [0; PACKET_BYTES_MAX];
+    assert!(server.build(at(520), &mut room).is_some(), "it leaves, and is lost");
+    server.send(at(530), EVENTS, b"waits").unwrap();
+    assert!(!server.wants_transmit(at(530)));
+    let due = server.deadline();
+    assert!(due < at(700), "the resend is due before the flush: {due:?}");
+    server.handle_timeout(due, &mut |_| {});
+    assert!(server.build(due, &mut room).is_some());
 }
