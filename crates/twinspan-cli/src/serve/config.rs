@@ -73,7 +73,7 @@ pub struct Config {
     pub players_max: u32,
     /// A session that was not heard of for so many seconds is over.
     pub idle_timeout_s: u64,
-    /// Side of the world in metres; rounded to what the world takes.
+    /// Side of the world in metres; what the world does not take is refused.
     pub side_m: f64,
     /// Characters that wander about.
     pub npcs: u32,
