@@ -42,6 +42,24 @@ pub enum BenchError {
     /// Players behind relays were asked for where there are none.
     #[error("relays carry players of the world alone: leave out --relay, --world or --scenario")]
     Relay,
+    /// More flows than a server knows relays.
+    #[error(
+        "{flows} flows would be as many relays, and a server knows {max} at most: give --flows {max}"
+    )]
+    Relays {
+        /// Flows asked for.
+        flows: u32,
+        /// The most that can be.
+        max: u32,
+    },
+    /// More clients than the simulator takes.
+    #[error("the simulator takes 1 to {max} players, not {players}: give --players {max}")]
+    Clients {
+        /// Players asked for.
+        players: u32,
+        /// The most that can be.
+        max: u32,
+    },
     /// This system cannot pin processes and count what they do.
     #[error("there is no bench world on this system: it pins processes as Linux does")]
     NotHere,

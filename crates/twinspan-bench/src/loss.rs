@@ -43,7 +43,7 @@ const CONDITIONS: Conditions = Conditions {
     ..Conditions::CLEAN
 };
 /// Clients in each run at most: the simulator is no load generator.
-const CLIENTS_MAX: u32 = 100;
+pub const CLIENTS_MAX: u32 = 100;
 /// Time in which all clients must have come in.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// From one reliable message to the next.
@@ -87,9 +87,11 @@ pub struct LossSummary {
 /// Runs both for `seconds` virtual seconds.
 ///
 /// # Errors
-/// [`BenchError`] when a machine cannot be.
+/// [`BenchError`] when there are too many players, or a machine cannot be.
 pub fn run(players: u32, seconds: u64, seed: u64) -> Result<LossSummary, BenchError> {
-    let players = players.clamp(1, CLIENTS_MAX);
+    if !(1..=CLIENTS_MAX).contains(&players) {
+        return Err(BenchError::Clients { players, max: CLIENTS_MAX });
+    }
     let time = Duration::from_secs(seconds);
     let mut broken = Vec::new();
     let age = world(players, time, seed, &mut broken)?;

@@ -101,6 +101,9 @@ pub fn run(options: &Options) -> Result<Summary, BenchError> {
     if options.relay && (!options.world || options.scenario != Scenario::Uniform) {
         return Err(BenchError::Relay);
     }
+    if options.relay && options.flows > RELAYS_MAX {
+        return Err(BenchError::Relays { flows: options.flows, max: RELAYS_MAX });
+    }
     let _alone = options.realtime.then(Alone::wait);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let world = measure_world(options, cores)?;
@@ -251,7 +254,7 @@ fn relays(flows: u32) -> Result<RelayPlan, BenchError> {
         |flow: u32| SocketAddr::from((Ipv4Addr::new(127, a.max(1), b, flow as u8), RELAY_PORT));
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| BenchError::Os(error.into()))?;
-    let addresses = (1..=flows.min(RELAYS_MAX)).map(address).collect();
+    let addresses = (1..=flows).map(address).collect();
     Ok(RelayPlan { addresses, key, pad_to: RELAY_PAD_TO })
 }
 

@@ -130,19 +130,20 @@ pub struct SimRunArgs {
     /// Clients
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
     pub clients: u32,
-    /// Scenario hostile: datagrams that the server is sent
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000_000))]
-    pub datagrams: u64,
+    /// Scenario hostile: datagrams that the server is sent; a million unless given
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000_000))]
+    pub datagrams: Option<u64>,
     /// Scenario hostile: protect packets by the real ciphers, not by the simulator's tag
     #[arg(long)]
     pub real_ciphers: bool,
-    /// Scenario world: virtual seconds under faults; the healing and the drain that follow are not
-    /// counted
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub seconds: u64,
-    /// Scenario world: cores of the simulated server; every seventh datagram comes to a wrong one
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "record", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
-    pub cores: u16,
+    /// Scenario world: virtual seconds under faults, 10 unless given; the healing and the drain that
+    /// follow are not counted
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
+    /// Scenario world: cores of the simulated server, 1 unless given; every seventh datagram comes to
+    /// a wrong one
+    #[arg(long, value_name = "N", conflicts_with = "record", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
+    pub cores: Option<u16>,
     /// Scenario world: record every datagram into this file, for `twinspan sim replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -210,9 +211,9 @@ pub enum BenchCommand {
 /// `twinspan bench world`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchWorldArgs {
-    /// Players, each with a connection and keys of its own
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
-    pub players: u32,
+    /// Players, each with a connection and keys of its own; 1,000 unless given, 100 in the simulator
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
+    pub players: Option<u32>,
     /// Seconds to measure, after all players are in and a warm-up
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: u64,
@@ -225,15 +226,15 @@ pub struct BenchWorldArgs {
     /// Let the players' sockets speak as relays do, and the server take what relays forward
     #[arg(long)]
     pub relay: bool,
-    /// Bytes of a state where there is no world
-    #[arg(long, value_name = "B", default_value_t = 240, value_parser = clap::value_parser!(u32).range(8..=1_000))]
-    pub state_bytes: u32,
-    /// Seed of the scenario in the simulator
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Sockets that the players share
-    #[arg(long, value_name = "F", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_024))]
-    pub flows: u32,
+    /// Bytes of a state where there is no world; 240 unless given
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(8..=1_000))]
+    pub state_bytes: Option<u32>,
+    /// Seed of the scenario in the simulator; 1 unless given
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Sockets that the players share, 16 unless given; with --relay each is a relay, 64 at most
+    #[arg(long, value_name = "F", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub flows: Option<u32>,
     /// The one cipher that players offer; without it their own order
     #[arg(long, value_enum, value_name = "C")]
     pub cipher: Option<CipherName>,

@@ -60,6 +60,14 @@ pub enum CommandError {
     /// The relay's socket failed.
     #[error("the relay ended: {0}")]
     RelayEnded(twinspan_provider::UdpError),
+    /// A flag was given that changes nothing.
+    #[error("{flag} means nothing {with}: leave it out")]
+    Unused {
+        /// The flag.
+        flag: &'static str,
+        /// Where it means nothing.
+        with: &'static str,
+    },
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
@@ -137,11 +145,16 @@ impl CommandError {
             | Self::Scenario(_)
             | Self::Tape(_) => 2,
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
-            Self::Bans(_) => 2,
+            Self::Bans(_) | Self::Unused { .. } => 2,
             Self::Relay(twinspan_relay::RelayError::Os(_)) | Self::RelayEnded(_) => 1,
             Self::Relay(_) => 2,
             Self::Output(_) if self.is_silent() => BROKEN_PIPE_STATUS,
-            Self::Bench(BenchError::Plan(_) | BenchError::Relay) => 2,
+            Self::Bench(
+                BenchError::Plan(_)
+                | BenchError::Relay
+                | BenchError::Relays { .. }
+                | BenchError::Clients { .. },
+            ) => 2,
             Self::Bots(_)
             | Self::Output(_)
             | Self::Signals(_)

@@ -16,6 +16,9 @@ use twinspan_bench::process;
 
 pub use tape::TapeError;
 
+/// Virtual seconds under faults when nobody says otherwise.
+const SECONDS: u64 = 10;
+
 /// What a run prints.
 #[derive(Debug, Serialize)]
 struct Outcome {
@@ -48,6 +51,16 @@ struct Fault {
 /// # Errors
 /// [`CommandError`] when the scenario cannot be run or its result cannot be told.
 pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
+    let world = args.scenario == ScenarioName::World;
+    let unused = [
+        (world && args.datagrams.is_some(), "--datagrams", "with --scenario world"),
+        (world && args.real_ciphers, "--real-ciphers", "with --scenario world"),
+        (!world && args.seconds.is_some(), "--seconds", "with --scenario hostile"),
+        (!world && args.cores.is_some(), "--cores", "with --scenario hostile"),
+    ];
+    if let Some((_, flag, with)) = unused.into_iter().find(|(is_unused, ..)| *is_unused) {
+        return Err(CommandError::Unused { flag, with });
+    }
     match args.scenario {
         ScenarioName::World => run_world(args),
         ScenarioName::Hostile => hostile::run(args),
@@ -58,13 +71,15 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
     let before = process::cpu_time();
     let scenario = WorldScenario {
         clients: args.clients,
-        duration: Duration::from_secs(args.seconds),
+        duration: Duration::from_secs(args.seconds.unwrap_or(SECONDS)),
         seed: args.seed,
-        cores: args.cores,
+        cores: args.cores.unwrap_or(1),
         ..WorldScenario::default()
     };
     let report = match &args.record {
-        Some(file) => tape::record(file, (args.clients, args.seconds, args.seed))?,
+        Some(file) => {
+            tape::record(file, (args.clients, args.seconds.unwrap_or(SECONDS), args.seed))?
+        }
         None => scenario.run()?,
     };
     let cpu = process::cpu_time().saturating_sub(before);
@@ -109,10 +124,10 @@ fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
     let faults = report.faults.iter();
     Outcome {
         scenario: "world",
-        seconds: args.seconds,
+        seconds: args.seconds.unwrap_or(SECONDS),
         seed: args.seed,
         clients: args.clients,
-        cores: args.cores,
+        cores: args.cores.unwrap_or(1),
         trace_hash: format!("{:016x}", report.trace_hash),
         events: report.events,
         virtual_seconds: report.virtual_time.as_secs_f64(),

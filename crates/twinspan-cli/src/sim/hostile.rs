@@ -11,6 +11,9 @@ use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAME
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 
+/// Datagrams that the server is sent when nobody says otherwise.
+const DATAGRAMS: u64 = 1_000_000;
+
 /// Most sessions, handshakes, connection ids and answers that the server held at once.
 #[derive(Debug, Serialize)]
 struct Held {
@@ -53,10 +56,11 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     if args.record.is_some() {
         return Err(super::TapeError::OnlyWorld.into());
     }
+    let datagrams = args.datagrams.unwrap_or(DATAGRAMS);
     let protection = if args.real_ciphers { Protection::Real } else { Protection::Tag };
     let scenario = HostileScenario {
         players: args.clients,
-        datagrams: args.datagrams,
+        datagrams,
         seed: args.seed,
         protection,
         ..HostileScenario::default()
@@ -64,7 +68,7 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     let before = process::cpu_time();
     let mut at_a_tenth = None;
     let report = scenario.run(&mut |done| {
-        if at_a_tenth.is_none() && done >= args.datagrams / 10 {
+        if at_a_tenth.is_none() && done >= datagrams / 10 {
             at_a_tenth = process::resident_bytes();
         }
     })?;
@@ -176,13 +180,13 @@ mod tests {
             HostileScenario { datagrams: 3_000, players: 2, ..HostileScenario::default() };
         let report = scenario.run(&mut |_| {}).unwrap();
         let args = SimRunArgs {
-            cores: 1,
+            cores: None,
             scenario: crate::args::ScenarioName::Hostile,
             clients: 2,
-            datagrams: 3_000,
+            datagrams: Some(3_000),
             real_ciphers: true,
             record: None,
-            seconds: 1,
+            seconds: None,
             seed: 9,
             json: false,
         };

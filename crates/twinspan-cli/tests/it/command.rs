@@ -190,3 +190,24 @@ pub(crate) fn second_of(line: &str) -> Option<u32> {
 pub(crate) fn tells_second(second: u32) -> impl Fn(&str) -> bool {
     move |line| second_of(line) >= Some(second)
 }
+
+#[test]
+fn a_flag_that_would_change_nothing_is_refused() {
+    for (args, flag) in [
+        (&["sim", "run", "--scenario", "hostile", "--cores", "2"][..], "--cores"),
+        (&["sim", "run", "--scenario", "hostile", "--seconds", "1"], "--seconds"),
+        (&["sim", "run", "--datagrams", "1000"], "--datagrams"),
+        (&["sim", "run", "--real-ciphers"], "--real-ciphers"),
+        (&["bench", "world", "--scenario", "loss", "--relay"], "--relay"),
+        (&["bench", "world", "--scenario", "loss", "--flows", "2"], "--flows"),
+        (&["bench", "world", "--scenario", "loss", "--cipher", "aes128"], "--cipher"),
+        (&["bench", "world", "--scenario", "loss", "--world", "off"], "--world off"),
+        (&["bench", "world", "--scenario", "loss", "--no-floor"], "--no-floor"),
+        (&["bench", "world", "--scenario", "loss", "--players", "101"], "--players 100"),
+        (&["bench", "world", "--state-bytes", "100"], "--state-bytes"),
+        (&["bench", "world", "--seed", "2"], "--seed"),
+        (&["bench", "world", "--relay", "--flows", "65"], "--flows 64"),
+    ] {
+        run(args).assert_refusal(&[flag]);
+    }
+}
