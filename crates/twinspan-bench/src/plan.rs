@@ -365,7 +365,7 @@ pub struct FloorPlan {
     pub cipher: u8,
     /// Sizes of state datagrams, each as likely as the next.
     pub state_datagram_bytes: Vec<u16>,
-    /// Datagrams in one state, on average.
+    /// Datagrams to one player in a twentieth of a second, on average: what states really took.
     pub datagrams_per_state: f64,
 }
 

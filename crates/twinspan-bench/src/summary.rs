@@ -10,6 +10,8 @@ use crate::world::{Floor, Options, Part, Scenario, World};
 
 /// Inputs of one player in a second.
 const INPUT_HZ: f64 = 60.0;
+/// States of one player in a second, of a server that makes them as often as it should.
+pub(crate) const STATE_HZ: f64 = 20.0;
 /// Bytes in a MiB.
 const MEBIBYTE: f64 = 1_048_576.0;
 /// Bytes of a visible entity as floats: three of position, of velocity, of rotation, of the rest.
@@ -93,6 +95,12 @@ pub struct Summary {
     pub input_delivered_ratio: f64,
     /// States received per state scheduled by the server.
     pub state_delivered_ratio: f64,
+    /// States, of one message or several, that reached the mean player in a second: 20 where the
+    /// server made none less often.
+    pub states_per_client_second: f64,
+    /// How much less often than 20 times a second the server made states, on average: 1 when it was
+    /// not strained.
+    pub stretch_factor_mean: f64,
     /// Entities that the mean player sees, itself left out.
     pub visible_entities_mean: f64,
     /// Median age of a state when it was applied.
@@ -190,8 +198,8 @@ pub struct Summary {
     pub states_unsent: u64,
     /// Inputs that the generator handed to the kernel.
     pub inputs_sent: u64,
-    /// Whether all players came in, at least 99 % of inputs and states were delivered, and 99 % of
-    /// each within 50 ms.
+    /// Whether all players came in, at least 99 % of inputs and of 20 states a second each were
+    /// delivered, and 99 % of each within 50 ms.
     pub held: bool,
     /// Who broke first when something was not delivered: "nobody", "server", "generator".
     pub broke_first: &'static str,
@@ -332,6 +340,8 @@ impl Summary {
         let rate =
             |count: u64, seconds: f64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let states_per_second = rate(server.states_scheduled, server.counted_seconds);
+        let states_made = rate(server.states, server.counted_seconds) / players;
+        let states_seen = rate(generator.states, seconds) / players / parts_per_state.max(1e-9);
         let inputs_per_second = rate(server.inputs, server.counted_seconds);
         let mut summary = Self {
             players: options.players,
@@ -366,6 +376,8 @@ impl Summary {
             state_delivered_ratio: rounded5(
                 rate(generator.states, seconds) / states_per_second.max(players * 1e-3),
             ),
+            states_per_client_second: rounded(states_seen),
+            stretch_factor_mean: rounded(STATE_HZ / states_made.max(1e-3)),
             visible_entities_mean: rounded(visible),
             state_age_p50_ms: rounded(generator.state_age.p50_ms),
             state_age_p99_ms: rounded(generator.state_age.p99_ms),
@@ -437,6 +449,7 @@ impl Summary {
 
     fn is_held(&self) -> bool {
         self.is_delivered()
+            && self.states_per_client_second >= HELD_SHARE * STATE_HZ
             && self.players_connected == self.players_requested
             && self.up_p99_ms.max(self.down_p99_ms) < HELD_P99_MS
     }
@@ -450,6 +463,10 @@ impl Summary {
                 self.input_delivered_ratio * 100.0,
                 self.state_delivered_ratio * 100.0
             ));
+        }
+        let p99 = self.up_p99_ms.max(self.down_p99_ms);
+        if p99 >= HELD_P99_MS {
+            self.broken.push(format!("p99 was {p99:.1} ms, not under {HELD_P99_MS}"));
         }
         if generator.joined < self.players_requested {
             let missing = self.players_requested - generator.joined;
@@ -519,9 +536,11 @@ impl Summary {
             (
                 "delivered",
                 format!(
-                    "{:.3} % of inputs, {:.3} % of states; {} of {} reliable messages",
+                    "{:.3} % of inputs, {:.3} % of states, {:.2} of them a second and player; {} of {} \
+                     reliable messages",
                     self.input_delivered_ratio * 100.0,
                     self.state_delivered_ratio * 100.0,
+                    self.states_per_client_second,
                     self.reliable_delivered,
                     self.reliable_sent
                 ),
@@ -627,12 +646,38 @@ impl Summary {
                 self.floor_waited_ms.unwrap_or(0.0)
             ),
         ));
-        let held = match self.broken.is_empty() {
+        rows.push(("held", self.held_text()));
+        let promises = match self.broken.is_empty() {
             true => "all kept".to_owned(),
             false => format!("{}; first broke: {}", self.broken.join("; "), self.broke_first),
         };
-        rows.push(("promises", held));
+        rows.push(("promises", promises));
         rows
+    }
+
+    /// Whether the load was held, and what of it was not.
+    fn held_text(&self) -> String {
+        if self.held {
+            return "yes".to_owned();
+        }
+        let mut missed = Vec::new();
+        if self.players_connected < self.players_requested {
+            missed.push("players stayed outside".to_owned());
+        }
+        if !self.is_delivered() {
+            missed.push("inputs or states were lost".to_owned());
+        }
+        if self.states_per_client_second < HELD_SHARE * STATE_HZ {
+            missed.push(format!(
+                "{:.2} states a second and player, not {STATE_HZ}; made {:.2} times less often",
+                self.states_per_client_second, self.stretch_factor_mean
+            ));
+        }
+        let p99 = self.up_p99_ms.max(self.down_p99_ms);
+        if p99 >= HELD_P99_MS {
+            missed.push(format!("p99 {p99:.1} ms, not under {HELD_P99_MS}"));
+        }
+        format!("no: {}", missed.join("; "))
     }
 }
 
@@ -708,3 +753,6 @@ impl From<Quantiles> for [f64; 3] {
         [seen.p50_ms, seen.p99_ms, seen.p999_ms]
     }
 }
+
+#[cfg(test)]
+mod tests;

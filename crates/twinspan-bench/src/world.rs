@@ -18,7 +18,7 @@ use crate::plan::{
     ServerReport, Window, WindowPlan,
 };
 use crate::stolen::StolenLog;
-use crate::summary::{Facts, Summary};
+use crate::summary::{Facts, STATE_HZ, Summary};
 
 /// How often stolen time is looked at.
 const STOLEN_TURN: Duration = Duration::from_millis(100);
@@ -284,9 +284,10 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
     // The floor uses what the sessions agreed on.
     let cipher = CIPHERS.into_iter().find(|cipher| cipher.name() == part.server.cipher);
     let cipher = cipher.or(options.cipher).unwrap_or(Cipher::Aes128Gcm);
-    let states = part.server.states.max(1) as f64;
     // The floor serves those who came in.
     let players = part.generator.joined.max(1);
+    // As often as the server really made states, not as often as it should have.
+    let periods = (part.server.counted_seconds * STATE_HZ * f64::from(players)).max(1.0);
     let mut floor = Child::start("world-floor")?;
     floor.tell(&FloorPlan {
         placement: floor_place,
@@ -294,7 +295,7 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
         secret,
         cipher: cipher as u8,
         state_datagram_bytes: part.generator.state_datagram_bytes.clone(),
-        datagrams_per_state: part.server.states_scheduled as f64 / states,
+        datagrams_per_state: part.server.states_scheduled as f64 / periods,
     })?;
     let ready: FloorReady = floor.hear()?;
     let options = Options { cipher: Some(cipher), players, ..options.clone() };

@@ -1,0 +1,89 @@
+//! What counts as held.
+
+use super::*;
+use crate::plan::{GeneratorReport, ServerEnd, ServerReady, ServerReport, Window};
+
+/// A window of ten seconds with ten players, in which nothing was lost of `states_hz` states a
+/// second of two messages each.
+fn part(states_hz: u64) -> Part {
+    let states = 10 * 10 * states_hz;
+    Part {
+        window: Window { from_nanos: 0, to_nanos: 10_000_000_000 },
+        server: ServerReport {
+            counted_seconds: 10.0,
+            inputs: 10 * 10 * 60,
+            states_scheduled: 2 * states,
+            states,
+            ..ServerReport::default()
+        },
+        generator: GeneratorReport { joined: 10, states: 2 * states, ..GeneratorReport::default() },
+        flood: None,
+    }
+}
+
+fn summary(part: Part) -> Summary {
+    let options = Options {
+        players: 10,
+        seconds: 10,
+        world: true,
+        scenario: Scenario::Uniform,
+        flows: 1,
+        cipher: None,
+        state_bytes: 0,
+        relay: false,
+        floor: false,
+        realtime: false,
+    };
+    let ready = ServerReady {
+        address: ([127, 0, 0, 1], 1).into(),
+        epoch_nanos: 0,
+        io_path: String::new(),
+        gro: false,
+        priority: String::new(),
+        tokens: Vec::new(),
+        resident_bytes: 0,
+    };
+    let end = ServerEnd::default();
+    let world = World { ready, parts: vec![part], end, stolen_ms: 0, late_ticks_stolen: 0 };
+    Summary::new(&Facts {
+        options: &options,
+        cores: 2,
+        world: &world,
+        floor: None,
+        idle_bytes: None,
+        assembly: None,
+        relay_ratio: None,
+    })
+}
+
+#[test]
+fn twenty_states_a_second_are_held() {
+    let summary = summary(part(20));
+    assert_eq!(summary.states_per_client_second, 20.0);
+    assert_eq!(summary.stretch_factor_mean, 1.0);
+    assert!(summary.held && summary.broken.is_empty(), "{summary:?}");
+    assert!(summary.text().contains("held       yes\npromises   all kept\n"), "{}", summary.text());
+}
+
+#[test]
+fn states_made_less_often_are_not_held_though_all_of_them_came() {
+    let summary = summary(part(10));
+    assert_eq!(summary.state_delivered_ratio, 1.0);
+    assert_eq!(summary.states_per_client_second, 10.0);
+    assert_eq!(summary.stretch_factor_mean, 2.0);
+    assert!(!summary.held, "{summary:?}");
+    let text = summary.text();
+    let wanted =
+        "held       no: 10.00 states a second and player, not 20; made 2.00 times less often\n";
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[test]
+fn a_long_wait_is_no_kept_promise() {
+    let mut part = part(20);
+    part.server.up.p99_ms = 50.0;
+    let summary = summary(part);
+    assert!(!summary.held, "{summary:?}");
+    assert!(!summary.text().contains("all kept"), "{}", summary.text());
+    assert!(summary.text().contains("held       no: p99 50.0 ms, not under 50\n"));
+}
