@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use twinspan_relay::{
-    Place, RelayConfig, RelayEvent, RelayHandle, RelayOptions, RelayReport, start,
+    Place, RelayConfig, RelayEvent, RelayHandle, RelayOptions, RelayReport, TrunkKeys, start,
 };
 
 use crate::args::RelayArgs;
 use crate::error::CommandError;
 use crate::keys::read_trunk_key;
-use crate::signals::Signals;
+use crate::signals::{Request, Signals};
 
 /// How often signals and events are looked at.
 const TURN: Duration = Duration::from_millis(50);
@@ -22,14 +22,17 @@ const TURN: Duration = Duration::from_millis(50);
 /// # Errors
 /// [`CommandError`] when it cannot start, cannot say that it has, or its socket failed.
 pub fn run(args: &RelayArgs) -> Result<u8, CommandError> {
-    let key = read_trunk_key(&args.key_file)?;
-    let mut config = RelayConfig::new(args.server, key);
+    let present = read_trunk_key(&args.key_file)?;
+    let before = args.previous_key_file.as_deref().map(read_trunk_key).transpose()?;
+    let mut config = RelayConfig::new(args.server, TrunkKeys { present, before });
     config.links_max = args.links as usize;
     config.hellos_per_source = args.hellos_per_source;
     let mut options = RelayOptions::new(args.listen, config);
     options.trunk = Some(args.trunk);
     options.place = Place { core: args.core, fifo_priority: args.fifo };
     let signals = Signals::catch()?;
+    // A terminal that is closed must not end the relay.
+    let reload = Request::reload()?;
     let relay = start(options)?;
     let ready = format!(
         "relaying for clients at {} to {} from {}",
@@ -38,7 +41,7 @@ pub fn run(args: &RelayArgs) -> Result<u8, CommandError> {
         relay.trunk_address()
     );
     say(args, &ready)?;
-    run_until(args, &relay, &signals)?;
+    run_until(args, &relay, &signals, &reload)?;
     let has_failed = relay.has_ended();
     let report = relay.stop().map_err(CommandError::RelayEnded)?;
     let mut out = io::stdout().lock();
@@ -48,7 +51,12 @@ pub fn run(args: &RelayArgs) -> Result<u8, CommandError> {
 }
 
 /// Runs until somebody asks for the end, its time is over, or the relay ends by itself.
-fn run_until(args: &RelayArgs, relay: &RelayHandle, signals: &Signals) -> Result<(), CommandError> {
+fn run_until(
+    args: &RelayArgs,
+    relay: &RelayHandle,
+    signals: &Signals,
+    reload: &Request,
+) -> Result<(), CommandError> {
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     while !signals.caught() && !relay.has_ended() && until.is_none_or(|end| Instant::now() < end) {
         while let Some(event) = relay.poll_event() {
@@ -61,6 +69,9 @@ fn run_until(args: &RelayArgs, relay: &RelayHandle, signals: &Signals) -> Result
                 }
                 _ => {}
             }
+        }
+        if reload.take() {
+            say(args, "the trunk key in use stays; a relay takes another when it starts anew")?;
         }
         thread::sleep(TURN);
     }
@@ -113,7 +124,13 @@ fn summary(report: &RelayReport) -> String {
         stats.links,
         report.cpu.as_secs_f64()
     );
-    for (cause, count) in stats.drops.by_cause() {
+    let RelayReport { sides, clients, trunk, .. } = report;
+    let elsewhere = [
+        ("forged", sides.forged),
+        ("strangers", sides.strangers),
+        ("send_errors", clients.send_errors + trunk.send_errors),
+    ];
+    for (cause, count) in stats.drops.by_cause().into_iter().chain(elsewhere) {
         if count > 0 {
             text += &format!("; {count} dropped: {cause}");
         }

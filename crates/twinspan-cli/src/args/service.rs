@@ -134,6 +134,9 @@ pub struct RelayArgs {
     /// The key shared with the server, as `twinspan keys trunk` makes it
     #[arg(long, value_name = "FILE", default_value = TRUNK_KEY_FILE)]
     pub key_file: PathBuf,
+    /// The key before it, which the server may still send with while keys change
+    #[arg(long, value_name = "FILE")]
+    pub previous_key_file: Option<PathBuf>,
     /// Clients whose answered addresses are remembered
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     pub links: u32,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use twinspan_admission::Rules;
 use twinspan_admission::settings::{Document, SettingsError, Table};
 use twinspan_game::{RelayDoor, ServerConfig, ServerError};
-use twinspan_relay::{PEERS_MAX, PortConfig};
+use twinspan_relay::{PEERS_MAX, PortConfig, TrunkKeys};
 
 use crate::args::{BOTS_MAX, CORES_MAX, parse_address};
 use crate::keys::{KeysError, read_trunk_key};
@@ -94,6 +94,8 @@ pub struct RelayTable {
     pub relays: Vec<SocketAddr>,
     /// The file with the key that is shared with them.
     pub key: PathBuf,
+    /// The file with the key before it, with which relays may still speak while keys change.
+    pub previous_key: Option<PathBuf>,
     /// Whether clients come through relays alone.
     pub only: bool,
 }
@@ -181,8 +183,9 @@ impl Config {
     /// [`KeysError`] says what to do about the key file.
     pub fn relay_door(&self) -> Result<Option<RelayDoor>, KeysError> {
         let Some(table) = &self.relay else { return Ok(None) };
-        let key = read_trunk_key(&table.key)?;
-        let port = PortConfig::new(table.relays.clone(), key);
+        let present = read_trunk_key(&table.key)?;
+        let before = table.previous_key.as_deref().map(read_trunk_key).transpose()?;
+        let port = PortConfig::new(table.relays.clone(), TrunkKeys { present, before });
         Ok(Some(RelayDoor { listen: table.listen, port, only: table.only }))
     }
 
@@ -238,7 +241,11 @@ impl Config {
             let listen = quote(&relay.listen.to_string());
             let _ = writeln!(text, "\n[relay]\nlisten = {listen}");
             let _ = writeln!(text, "relays = [{}]", relays.join(", "));
-            let _ = writeln!(text, "key = {}\nonly = {}", quoted(&relay.key), relay.only);
+            let _ = writeln!(text, "key = {}", quoted(&relay.key));
+            if let Some(previous) = &relay.previous_key {
+                let _ = writeln!(text, "previous_key = {}", quoted(previous));
+            }
+            let _ = writeln!(text, "only = {}", relay.only);
         }
         text
     }
@@ -283,7 +290,7 @@ fn cores(root: &Table<'_, '_>) -> Result<u64, SettingsError> {
 }
 
 fn relay(root: &Table<'_, '_>, folder: &Path) -> Result<Option<RelayTable>, SettingsError> {
-    let known = &["listen", "relays", "key", "only"];
+    let known = &["listen", "relays", "key", "previous_key", "only"];
     let Some(table) = section(root, "relay", known)? else { return Ok(None) };
     let mut relays = Vec::new();
     for text in table.texts("relays", PEERS_MAX)? {
@@ -301,6 +308,7 @@ fn relay(root: &Table<'_, '_>, folder: &Path) -> Result<Option<RelayTable>, Sett
         listen: table.require("listen", table.parsed("listen", parse_address)?)?,
         relays,
         key: folder.join(table.require("key", table.text("key")?)?),
+        previous_key: table.text("previous_key")?.map(|name| folder.join(name)),
         only: table.flag("only")?.unwrap_or(false),
     }))
 }
@@ -371,7 +379,7 @@ mod tests {
             ),
             format!(
                 "{LEAST}[relay]\nlisten = \"[::1]:7800\"\nrelays = [\"[::2]:1\", \"[::3]:1\"]\n\
-                 key = 't.toml'\nonly = true\n"
+                 key = 't.toml'\nprevious_key = \"old.toml\"\nonly = true\n"
             ),
         ] {
             let config = parse(&text).unwrap();

@@ -59,6 +59,8 @@ fn bots_play_through_a_relay_that_is_replaced_under_them() {
     let keys = site.folder.file("keys.toml");
     let mut bots = Running::start(&["bots", "--keys", &keys, "--server", &address, "--bots", "8"]);
     bots.line(|line| line.contains("8 of 8 bots in the world"));
+    relay.signal(Signal::HUP);
+    relay.line(|line| line.contains("the trunk key in use stays"));
     relay.signal(Signal::TERM);
     let ended = relay.end();
     assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -83,6 +85,50 @@ fn bots_play_through_a_relay_that_is_replaced_under_them() {
     assert_eq!(report["hellos"], 0, "{report}");
     assert!(report["to_clients"].as_u64() > Some(0), "{report}");
     assert_eq!(report["drops"]["bad_tag"], 0, "{report}");
+}
+
+#[test]
+fn a_relay_and_a_server_with_a_new_key_take_the_one_before_too() {
+    let folder = Folder::new();
+    for name in ["keys.toml", "old.toml", "new.toml"] {
+        let kind = if name == "keys.toml" { "new" } else { "trunk" };
+        assert_eq!(run(&["keys", kind, &folder.file(name)]).code(), Some(0));
+    }
+    let (listen, trunk) = (free(), free());
+    let config = folder.write(
+        "serve.toml",
+        &format!(
+            "listen = \"127.0.0.1:0\"\nkeys = \"keys.toml\"\n[relay]\nlisten = \"127.0.0.1:0\"\n\
+             relays = [\"{trunk}\"]\nkey = \"new.toml\"\nprevious_key = \"old.toml\"\n"
+        ),
+    );
+    let mut server = Running::start(&["serve", "--config", &config]);
+    let ready = server.line(|line| line.starts_with("serving "));
+    let port = ready.trim().split_once(", relays at ").unwrap().1.to_owned();
+    let [old, new] = ["old.toml", "new.toml"].map(|name| folder.file(name));
+    // The relay still sends with the old key, and hears the new one.
+    let mut relay = Running::start(&[
+        "relay",
+        "--listen",
+        &listen,
+        "--trunk",
+        &trunk,
+        "--server",
+        &port,
+        "--key-file",
+        &old,
+        "--previous-key-file",
+        &new,
+    ]);
+    relay.line(|line| line.starts_with("relaying for clients at "));
+    let keys = folder.file("keys.toml");
+    let mut bots = Running::start(&["bots", "--keys", &keys, "--server", &listen, "--bots", "2"]);
+    bots.line(|line| line.contains("2 of 2 bots in the world"));
+    server.signal(Signal::TERM);
+    assert_eq!(bots.end().code(), Some(0));
+    assert_eq!(server.end().code(), Some(0));
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.end().code(), Some(0));
 }
 
 #[test]
