@@ -266,6 +266,7 @@ impl Server {
 
 impl Machine for Server {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        self.shard.on_call(now, received);
         self.shard.handle_datagrams(now, received, &mut self.host);
     }
 

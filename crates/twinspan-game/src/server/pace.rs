@@ -1,7 +1,10 @@
 //! How often states are made: less often while ticks overrun, because nothing else may suffer.
 
+use core::time::Duration;
+
+use twinspan_core::time::Timestamp;
 use twinspan_session::SessionKey;
-use twinspan_world::TICK_HZ;
+use twinspan_world::{TICK_HZ, tick_duration};
 
 use crate::wire::TICKS_PER_STATE;
 
@@ -19,6 +22,10 @@ const PROVEN_WINDOWS: u32 = 10;
 const CALM_TICKS_MAX: u32 = 2;
 /// The most state periods from one state of a client to its next: 20, 10, 6.7 Hz.
 const FACTOR_MAX: u8 = 3;
+
+/// For how long every call must bring as many datagrams as fit before that means that more come than
+/// are taken.
+const PRESSED_AFTER: Duration = Duration::from_millis(50);
 
 /// The state rate.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +113,27 @@ impl Pace {
             self.factor -= 1;
             self.tried = 0;
         }
+    }
+}
+
+/// Whether more datagrams come than are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Press {
+    /// The first and the last of the calls in a row that were full.
+    full: Option<(Timestamp, Timestamp)>,
+}
+
+impl Press {
+    pub(super) fn on_call(&mut self, now: Timestamp, is_full: bool) {
+        let first = self.full.map_or(now, |(first, _)| first);
+        self.full = is_full.then_some((first, now));
+    }
+
+    /// Whether it has lasted, up to a tick ago.
+    pub(super) fn is_on(&self, now: Timestamp) -> bool {
+        self.full.is_some_and(|(first, last)| {
+            last.since(first) >= PRESSED_AFTER && now.since(last) < tick_duration()
+        })
     }
 }
 

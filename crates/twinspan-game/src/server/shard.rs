@@ -19,7 +19,7 @@ use super::ServerKeys;
 use super::admission::DoorGate;
 use super::clock::DueTick;
 use super::messages::TypedGate;
-use super::pace::Pace;
+use super::pace::{Pace, Press};
 use super::players::{Entry, Joining, Message, Movement, Players, Verdict};
 use super::realm::{Place, Realm};
 use super::schedule::{Due, SendSchedule};
@@ -70,31 +70,6 @@ pub(super) enum Phase {
 struct Part {
     due: Due,
     index: usize,
-}
-
-/// For how long every call must bring as many datagrams as fit before that means that more come than
-/// are taken.
-const PRESSED_AFTER: Duration = Duration::from_millis(50);
-
-/// Whether more datagrams come than are taken.
-#[derive(Clone, Copy, Debug, Default)]
-struct Press {
-    /// The first and the last of the calls in a row that were full.
-    full: Option<(Timestamp, Timestamp)>,
-}
-
-impl Press {
-    fn on_call(&mut self, now: Timestamp, is_full: bool) {
-        let first = self.full.map_or(now, |(first, _)| first);
-        self.full = is_full.then_some((first, now));
-    }
-
-    /// Whether it has lasted, up to a tick ago.
-    fn is_on(&self, now: Timestamp) -> bool {
-        self.full.is_some_and(|(first, last)| {
-            last.since(first) >= PRESSED_AFTER && now.since(last) < tick_duration()
-        })
-    }
 }
 
 /// Sessions and players of one thread.
@@ -217,7 +192,12 @@ impl Shard {
         }
     }
 
-    /// Takes datagrams from the socket.
+    /// A call brought datagrams, as many as fit or fewer; before those of other shards are sorted out.
+    pub(super) fn on_call(&mut self, now: Timestamp, received: &DatagramBatch) {
+        self.press.on_call(now, received.room() == 0);
+    }
+
+    /// Takes datagrams from the socket, after [`on_call`](Self::on_call).
     pub(super) fn handle_datagrams(
         &mut self,
         now: Timestamp,
@@ -225,7 +205,6 @@ impl Shard {
         realm: &mut impl Realm,
     ) {
         self.turn_left = STATES_PER_TURN_MAX;
-        self.press.on_call(now, received.room() == 0);
         let mut addressed = core::mem::take(&mut self.addressed);
         addressed.clear();
         addressed.extend(received.iter().map(|d| self.endpoint.addressed(&d.packet)));

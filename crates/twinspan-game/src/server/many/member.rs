@@ -123,6 +123,7 @@ impl Member {
 
 impl Machine for Member {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        self.shard.on_call(now, received);
         self.switch.sort(received, &mut self.remote.stats);
         self.switch.wake();
         if !received.is_empty() {

@@ -1,14 +1,19 @@
 use core::time::Duration;
+use std::sync::Arc;
 
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::Stream;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
-use twinspan_session::{SessionKey, UserId};
+use twinspan_provider::Machine;
+use twinspan_session::{CryptoSuite, ServerIdentity, SessionKey, TokenKey, UserId};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, Input, InputBundle};
 
+use super::super::ServerKeys;
 use super::super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
 use super::letters::{CALLS_MAX, HELD_MAX, Word, inputs_max};
+use super::member::Member;
 use super::office::{Office, connect};
 use super::remote::Remote;
 use crate::config::ServerConfig;
@@ -161,4 +166,53 @@ fn a_shard_that_is_late_reads_the_newest_image_and_holds_back_nobody() {
     }
     assert_eq!(office.links.images_refused, 0);
     assert_eq!(remotes[1].newest_tick(), 50);
+}
+
+/// A world with two shards, and the second of them whole.
+fn world_and_member() -> (Office, Member) {
+    let config = ServerConfig::for_players(20);
+    let steering = Steering::new(1, 2);
+    let (office, mut outposts) =
+        connect(&config, None, steering, Stream::new(1, "world", 0)).unwrap();
+    let mut secrets = Stream::new(1, "secrets", 0);
+    let identity = ServerIdentity::new(&mut secrets);
+    let keys = ServerKeys { identity, tokens: TokenKey::new(&mut secrets) };
+    let (suites, jitter) = (Arc::new(CryptoSuite::CHACHA_FIRST), Stream::new(1, "session", 1));
+    let outpost = outposts.pop().unwrap();
+    let place = (steering, 1);
+    let member =
+        Member::new(config, place, suites, keys, Box::new(secrets), jitter, outpost).unwrap();
+    (office, member)
+}
+
+/// Makes ticks; before each the shard gets sixteen calls of `datagrams` packets of the other shard.
+fn run_with_strays(office: &mut Office, member: &mut Member, ticks: u32, datagrams: usize) {
+    let pool = PacketPool::new(8);
+    let mut batch = DatagramBatch::new(4);
+    let other = (1_u32..).find(|id| Steering::new(1, 2).shard_of_id(*id) == 0).unwrap();
+    for _ in 0..ticks {
+        let mut now = office.clock.next_at().unwrap_or_default();
+        for _ in 0..16 {
+            for _ in 0..datagrams {
+                let mut packet = pool.take().unwrap();
+                assert!(packet.fill(&[&other.to_le_bytes()[..], &[7; 40]].concat()));
+                let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 9));
+                batch.push(Datagram { peer, at: now, packet }).ok().unwrap();
+            }
+            member.handle_datagrams(now, &mut batch);
+            assert!(batch.is_empty());
+            now = now.after(Duration::from_millis(1));
+        }
+        office.run_due_ticks(now, false);
+        member.handle_timeout(now);
+    }
+}
+
+#[test]
+fn calls_full_of_what_belongs_to_other_shards_are_full_calls() {
+    let (mut office, mut member) = world_and_member();
+    run_with_strays(&mut office, &mut member, 120, 3);
+    assert_eq!(member.shard.pace.factor(), 1, "calls with room left");
+    run_with_strays(&mut office, &mut member, 130, 4);
+    assert!(member.shard.pace.factor() > 1, "every call was full for more than a second");
 }
