@@ -224,10 +224,11 @@ impl Server {
         self.shard.retire_old_keys();
     }
 
-    /// Lets a user in no more for so long. A session that it has goes on: see
-    /// [`kick`](Self::kick).
+    /// Lets a user in no more for so long, and closes the session that it has as
+    /// [`CloseReason::Kicked`].
     pub fn ban(&mut self, now: Timestamp, user: UserId, length: core::time::Duration) {
-        self.shard.filter.door().ban(now, user.0, length);
+        self.shard.ban(now, user, length);
+        self.shard.send_events(now, &mut self.host);
     }
 
     /// Takes other admission rules, and closes the sessions of users that they ban. What sources owe

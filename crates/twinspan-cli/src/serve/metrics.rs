@@ -131,6 +131,16 @@ fn links(page: &mut Page, stats: &StatsSnapshot) {
             links.words_dropped,
         ),
         (
+            "twinspan_links_bans_dropped_total",
+            "Bans that did not reach a core that was too far behind",
+            links.bans_dropped,
+        ),
+        (
+            "twinspan_links_sessions_given_up_total",
+            "Sessions closed because their core was too far behind",
+            links.sessions_given_up,
+        ),
+        (
             "twinspan_links_images_missed_total",
             "Ticks that a core did not read because it was late",
             links.images_missed,

@@ -3,7 +3,7 @@
 mod stats;
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use twinspan_admission::{Conduct, Judge, Ruling, Signal};
 use twinspan_core::aead::Cipher;
@@ -170,6 +170,8 @@ pub(super) struct Players {
     outlooks: Vec<Option<Outlook>>,
     /// Session slot of each player entity; index: [`EntityId::index`].
     slot_of_entity: Vec<Option<u32>>,
+    /// The one session that each user has here.
+    session_of_user: BTreeMap<UserId, SessionKey>,
     count: usize,
     interest: InterestConfig,
     world_side: f64,
@@ -191,6 +193,7 @@ impl Players {
             slots: Vec::new(),
             outlooks: Vec::new(),
             slot_of_entity: vec![None; config.world.entities_max],
+            session_of_user: BTreeMap::new(),
             count: 0,
             interest: config.interest,
             world_side: config.world.side,
@@ -251,15 +254,19 @@ impl Players {
         })
     }
 
-    /// Asks the world to let a player in.
+    /// Asks the world to let a player in. An older session of the same user is over.
     pub(super) fn join(
         &mut self,
+        now: Timestamp,
         session: SessionKey,
         user: UserId,
         entry: Entry,
         realm: &mut impl Realm,
     ) -> Joining {
         let Entry { cipher, has_resumed } = entry;
+        if let Some(older) = self.session_of_user.get(&user).copied() {
+            self.make_way(now, older, has_resumed, realm);
+        }
         let place = match realm.join(Newcomer { session, user, has_resumed }) {
             Answer::Now(Some(place)) => Some(place),
             Answer::Later => None,
@@ -276,6 +283,7 @@ impl Players {
         }
         if let Some(free) = self.slots.get_mut(slot) {
             *free = Some(Player::new(session, user));
+            self.session_of_user.insert(user, session);
             self.count += 1;
         }
         match place {
@@ -323,6 +331,28 @@ impl Players {
         self.verdicts.push_back(Verdict { session, reason, ban: None });
     }
 
+    /// Lets a player go at once whose user has come again: its session is closed, and its entity
+    /// waits for the newer session if that one resumes.
+    fn make_way(
+        &mut self,
+        now: Timestamp,
+        older: SessionKey,
+        has_resumed: bool,
+        realm: &mut impl Realm,
+    ) {
+        let reason = if has_resumed { CloseReason::Replaced } else { CloseReason::Kicked };
+        self.leave(now, older, reason, realm);
+        self.end(older, CloseReason::Kicked);
+    }
+
+    /// Closes a session because of what was decided elsewhere.
+    pub(super) fn end(&mut self, session: SessionKey, reason: CloseReason) {
+        if let Some(player) = slot_mut(&mut self.slots, session) {
+            player.closing = true;
+        }
+        self.verdicts.push_back(Verdict { session, reason, ban: None });
+    }
+
     pub(super) fn leave(
         &mut self,
         now: Timestamp,
@@ -340,6 +370,9 @@ impl Players {
             *place = None;
         }
         let Player { user, entity, .. } = player;
+        if self.session_of_user.get(&user) == Some(&session) {
+            self.session_of_user.remove(&user);
+        }
         if let Some(place) = entity.and_then(|entity| self.slot_of_entity.get_mut(entity.index())) {
             *place = None;
         }
@@ -617,6 +650,18 @@ impl Players {
         }
     }
 
+    /// Closes the session of one user who is not wanted any more.
+    pub(super) fn expel_user(&mut self, user: UserId) {
+        let session = self.session_of_user.get(&user).copied();
+        let Some(player) = session.and_then(|session| slot_mut(&mut self.slots, session)) else {
+            return;
+        };
+        if !core::mem::replace(&mut player.closing, true) {
+            let (session, reason) = (player.session, CloseReason::Kicked);
+            self.verdicts.push_back(Verdict { session, reason, ban: None });
+        }
+    }
+
     /// After a tick: who lied in it.
     pub(super) fn after_step(&mut self, world: &World, judge: &mut Judge) {
         let turn = world.tick() as usize % STANDING_TICKS;
@@ -733,8 +778,8 @@ impl Players {
 
     /// Reliable messages of the player that is `user`, while it is in the world.
     pub(super) fn reliable_counts(&self, user: UserId) -> Option<ReliableCounts> {
-        let mut players = self.slots.iter().flatten();
-        players.find(|player| player.user == user).map(|player| player.reliable)
+        let session = self.session_of_user.get(&user)?;
+        self.player(*session).map(|player| player.reliable)
     }
 
     /// The next session to be closed.

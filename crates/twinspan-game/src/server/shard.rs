@@ -11,7 +11,9 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Channel;
-use twinspan_session::{Addressed, CloseReason, Endpoint, EndpointEvent, RefuseReason, SessionKey};
+use twinspan_session::{
+    Addressed, CloseReason, Endpoint, EndpointEvent, RefuseReason, SessionKey, UserId,
+};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{PlanInput, StatePlan, World, tick_duration};
 
@@ -182,6 +184,13 @@ impl Shard {
         self.endpoint.retire_old_keys();
     }
 
+    /// Lets a user in no more, and ends the session that it has with the next
+    /// [`send_events`](Self::send_events).
+    pub(super) fn ban(&mut self, now: Timestamp, user: UserId, length: Duration) {
+        self.filter.door().ban(now, user.0, length);
+        self.players.expel_user(user);
+    }
+
     /// Takes other admission rules, and closes the sessions of users that they ban.
     pub(super) fn replace_rules(&mut self, now: Timestamp, rules: &Rules, realm: &mut impl Realm) {
         self.filter.replace_rules(rules);
@@ -339,7 +348,7 @@ impl Shard {
             }
             EndpointEvent::Established { session, user, cipher, resumed, .. } => {
                 let entry = Entry { cipher, has_resumed: resumed.is_some() };
-                if players.join(session, user, entry, realm) == Joining::Done {
+                if players.join(now, session, user, entry, realm) == Joining::Done {
                     schedule.add(now, session);
                 }
             }
@@ -419,7 +428,7 @@ impl Shard {
         }
         while let Some(Verdict { session, reason, ban }) = self.players.next_verdict() {
             if let Some((user, length)) = ban {
-                self.filter.door().ban(now, user.0, length);
+                self.ban(now, user, length);
                 realm.ban(user, length);
             }
             self.endpoint.close(now, session, reason);

@@ -21,6 +21,8 @@ mod messages;
 #[cfg(test)]
 mod narrow;
 #[cfg(test)]
+mod one_session;
+#[cfg(test)]
 mod players;
 #[cfg(test)]
 mod real;

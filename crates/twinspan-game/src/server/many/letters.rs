@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
+use twinspan_admission::BANS_MAX;
 use twinspan_reliable::Channel;
-use twinspan_session::{SessionKey, UserId};
+use twinspan_session::{CloseReason, SessionKey, UserId};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, InputBundle};
 
@@ -15,8 +16,10 @@ pub(super) const CALLS_MAX: usize = 4_096;
 /// Words on their way from the world to one shard.
 pub(super) const WORDS_MAX: usize = 8_192;
 /// Calls, or words, that wait for a full lane. A session's end is kept beyond it: there are no more
-/// of them than sessions.
+/// of them than sessions. So are bans, to their own limit.
 pub(super) const HELD_MAX: usize = 65_536;
+/// Bans among what waits for a full lane: as many as a shard remembers at all.
+pub(super) const HELD_BANS_MAX: usize = BANS_MAX;
 /// Bytes of typed messages among them.
 pub(super) const HELD_BYTES_MAX: usize = 4 << 20;
 /// Letter buffers that one side keeps for the next letters.
@@ -88,6 +91,11 @@ pub(super) enum Word {
         user: UserId,
         length: Duration,
     },
+    /// The world has let a player go that the shard still has: its session is to be closed.
+    End {
+        session: SessionKey,
+        reason: CloseReason,
+    },
     Back(Vec<u8>),
     /// The numbers of ticks run out.
     Drain,
@@ -129,9 +137,14 @@ pub struct LinkStats {
     /// Times that a join, a leave, an action, a typed message or an answer had to wait for a full
     /// lane.
     pub held: u64,
-    /// Words to a shard that was so far behind that they were dropped: effects and typed messages of
-    /// others, looks at movement.
+    /// Words to a shard that was so far behind that they were dropped: typed messages of others and
+    /// looks at movement.
     pub words_dropped: u64,
+    /// Bans that did not reach all cores, because too many waited for one that was far behind.
+    pub bans_dropped: u64,
+    /// Sessions that were closed because their core was so far behind that there was no room left for
+    /// what their players had to be told.
+    pub sessions_given_up: u64,
     /// Ticks whose image a shard did not read, because it was late and there was a newer one.
     pub images_missed: u64,
     /// Ticks of which no image was made, because all were being read.
@@ -143,11 +156,14 @@ impl LinkStats {
     pub const fn add(&mut self, other: &Self) {
         let Self { strays, strays_dropped, inputs_dropped, held, .. } = *other;
         let Self { words_dropped, images_missed, images_refused, .. } = *other;
+        let Self { bans_dropped, sessions_given_up, .. } = *other;
         self.strays += strays;
         self.strays_dropped += strays_dropped;
         self.inputs_dropped += inputs_dropped;
         self.held += held;
         self.words_dropped += words_dropped;
+        self.bans_dropped += bans_dropped;
+        self.sessions_given_up += sessions_given_up;
         self.images_missed += images_missed;
         self.images_refused += images_refused;
     }

@@ -76,7 +76,8 @@ impl Member {
     }
 
     pub(crate) fn ban(&mut self, now: Timestamp, user: UserId, length: Duration) {
-        self.shard.filter.door().ban(now, user.0, length);
+        self.shard.ban(now, user, length);
+        self.shard.send_events(now, &mut self.remote);
     }
 
     pub(crate) fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {

@@ -1,6 +1,7 @@
 //! The world's side of a server on several cores: hears the shards, makes ticks, publishes images.
 
-use std::collections::VecDeque;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -8,7 +9,7 @@ use twinspan_core::random::Stream;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 use twinspan_net::{LaneReceiver, LaneSender, LatestSender, lane, latest};
-use twinspan_session::{SessionKey, UserId};
+use twinspan_session::{CloseReason, SessionKey, UserId};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, World};
 
@@ -21,8 +22,8 @@ use super::super::snapshot::StatsSnapshot;
 use super::super::stats::ServerStats;
 use super::image::{Published, Ring};
 use super::letters::{
-    CALLS_MAX, Call, HELD_BYTES_MAX, HELD_MAX, Inputs, LinkStats, WORDS_MAX, Word, inputs_max,
-    keep, letter,
+    CALLS_MAX, Call, HELD_BANS_MAX, HELD_BYTES_MAX, HELD_MAX, Inputs, LinkStats, WORDS_MAX, Word,
+    inputs_max, keep, letter,
 };
 use super::remote::{Lines, Remote};
 use super::switch::{Switch, switches};
@@ -47,6 +48,8 @@ struct Desk {
     /// Words that wait for room in the lane, in order.
     held: VecDeque<Word>,
     held_bytes: usize,
+    /// Bans among them.
+    held_bans: usize,
     /// By session slot.
     guests: Vec<Option<Guest>>,
     is_unwoken: bool,
@@ -62,7 +65,8 @@ impl Desk {
         self.held.len() < HELD_MAX && self.held_bytes < HELD_BYTES_MAX
     }
 
-    /// Says something, or keeps it until there is room.
+    /// Says something, or keeps it until there is room. For what answers calls, which are not heard
+    /// without room, and for what ends sessions, of which each ends once.
     fn say(&mut self, word: Word, stats: &mut LinkStats) {
         self.is_unwoken = true;
         let refused = if self.held.is_empty() {
@@ -75,7 +79,17 @@ impl Desk {
         };
         stats.held += 1;
         self.held_bytes += bytes_of(&refused);
+        self.held_bans += usize::from(matches!(refused, Word::Ban { .. }));
         self.held.push_back(refused);
+    }
+
+    /// Says who is banned, as long as not too many bans wait.
+    fn say_ban(&mut self, user: UserId, length: Duration, stats: &mut LinkStats) {
+        if self.held_bans < HELD_BANS_MAX {
+            self.say(Word::Ban { user, length }, stats);
+        } else {
+            stats.bans_dropped += 1;
+        }
     }
 
     /// The same for what a shard that is far behind goes without.
@@ -89,12 +103,13 @@ impl Desk {
 
     fn retry(&mut self) {
         while let Some(word) = self.held.pop_front() {
-            let bytes = bytes_of(&word);
+            let (bytes, is_ban) = (bytes_of(&word), matches!(word, Word::Ban { .. }));
             if let Err(word) = self.words.push(word) {
                 self.held.push_front(word);
                 return;
             }
             self.held_bytes -= bytes;
+            self.held_bans -= usize::from(is_ban);
             self.is_unwoken = true;
         }
     }
@@ -115,6 +130,8 @@ pub(crate) struct Office {
     ring: Ring,
     /// By entity slot: the player whose it is.
     seats: Vec<Option<Seat>>,
+    /// The one session that each user has.
+    seat_of_user: BTreeMap<UserId, Seat>,
     players: usize,
     players_max: usize,
     spare: Vec<Vec<u8>>,
@@ -165,6 +182,7 @@ pub(crate) fn connect(
             images,
             held: VecDeque::new(),
             held_bytes: 0,
+            held_bans: 0,
             guests: Vec::new(),
             is_unwoken: false,
         });
@@ -183,6 +201,7 @@ pub(crate) fn connect(
         desks,
         ring,
         seats: vec![None; config.world.entities_max],
+        seat_of_user: BTreeMap::new(),
         players: 0,
         players_max: config.session.sessions_max,
         spare: Vec::new(),
@@ -232,7 +251,7 @@ impl Office {
         match call {
             Call::Join(newcomer) => self.join(now, shard, newcomer),
             Call::Leave { session, may_resume } => self.leave(now, shard, session, may_resume),
-            Call::Act { session, action, asked } => self.act(shard, session, action, asked),
+            Call::Act { session, action, asked } => self.act(now, shard, session, (action, asked)),
             Call::Typed { session, channel, letter } => {
                 if let Some(guest) = self.desks.get(shard).and_then(|desk| desk.guest(session)) {
                     let seat = Seat { shard: shard as u16, session };
@@ -248,7 +267,7 @@ impl Office {
             Call::Ban { user, length } => {
                 let Self { desks, links, .. } = self;
                 let others = desks.iter_mut().enumerate().filter(|(other, _)| *other != shard);
-                others.for_each(|(_, desk)| desk.say(Word::Ban { user, length }, links));
+                others.for_each(|(_, desk)| desk.say_ban(user, length, links));
             }
             Call::Back(letter) => keep(&mut self.spare, letter),
         }
@@ -258,6 +277,9 @@ impl Office {
         let Newcomer { session, user, has_resumed } = newcomer;
         // Its slot is free: who had it before left before.
         self.leave_slot(now, shard, session);
+        if let Some(older) = self.seat_of_user.get(&user).copied() {
+            self.end(now, older, has_resumed, CloseReason::Kicked);
+        }
         let has_room = self.players < self.players_max;
         let place = if has_room { self.host.place_for(user, has_resumed) } else { None };
         let seat = Seat { shard: shard as u16, session };
@@ -268,6 +290,7 @@ impl Office {
             if let Some(typed) = self.host.typed() {
                 typed.join(user, seat);
             }
+            self.seat_of_user.insert(user, seat);
             self.players += 1;
         }
         let Self { desks, links, .. } = self;
@@ -279,6 +302,16 @@ impl Office {
             *slot = place.map(|place| Guest { session, user, entity: place.entity });
         }
         desk.say(Word::Seated { session, place }, links);
+    }
+
+    /// Lets a player go whose shard does not know yet, and has its session closed.
+    fn end(&mut self, now: Timestamp, seat: Seat, may_resume: bool, reason: CloseReason) {
+        let Seat { shard, session } = seat;
+        self.leave(now, usize::from(shard), session, may_resume);
+        let Self { desks, links, .. } = self;
+        if let Some(desk) = desks.get_mut(usize::from(shard)) {
+            desk.say(Word::End { session, reason }, links);
+        }
     }
 
     fn leave_slot(&mut self, now: Timestamp, shard: usize, session: SessionKey) {
@@ -304,6 +337,9 @@ impl Office {
         if let Some(at) = self.seats.get_mut(entity.index()).filter(|at| **at == Some(seat)) {
             *at = None;
         }
+        if self.seat_of_user.get(&user) == Some(&seat) {
+            self.seat_of_user.remove(&user);
+        }
         if let Some(typed) = self.host.typed() {
             typed.leave(user, seat);
         }
@@ -311,7 +347,13 @@ impl Office {
         self.host.let_go(now, user, entity, may_resume);
     }
 
-    fn act(&mut self, shard: usize, session: SessionKey, action: u32, asked: Asked) {
+    fn act(
+        &mut self,
+        now: Timestamp,
+        shard: usize,
+        session: SessionKey,
+        (action, asked): (u32, Asked),
+    ) {
         let Some(guest) = self.desks.get(shard).and_then(|desk| desk.guest(session)) else {
             return;
         };
@@ -320,7 +362,7 @@ impl Office {
             Asked::Effect(target) => {
                 let outcome = self.host.apply(guest.entity, target);
                 if let ActionOutcome::Applied { until_tick } = outcome {
-                    self.tell_target(target, guest.entity, until_tick);
+                    self.tell_target(now, target, guest.entity, until_tick);
                 }
                 (outcome, true)
             }
@@ -331,17 +373,34 @@ impl Office {
         }
     }
 
-    fn tell_target(&mut self, target: EntityId, actor: EntityId, until_tick: u32) {
+    /// Tells a player what was done to it. One that there is no room to tell is let go, as a full
+    /// queue lets go of it on one core: an effect is promised to arrive.
+    fn tell_target(&mut self, now: Timestamp, target: EntityId, actor: EntityId, until_tick: u32) {
         let Self { desks, links, seats, .. } = self;
-        let Some(Seat { shard, session }) = seats.get(target.index()).copied().flatten() else {
+        let Some(seat) = seats.get(target.index()).copied().flatten() else { return };
+        let Seat { shard, session } = seat;
+        let Some(desk) = desks.get_mut(usize::from(shard)) else { return };
+        if desk.guest(session).is_none_or(|guest| guest.entity != target) {
             return;
-        };
-        if let Some(desk) = desks.get_mut(usize::from(shard)) {
-            let is_theirs = desk.guest(session).is_some_and(|guest| guest.entity == target);
-            if is_theirs {
-                desk.say_or_drop(Word::Effect { session, actor, until_tick }, links);
-            }
         }
+        if desk.has_room() {
+            desk.say(Word::Effect { session, actor, until_tick }, links);
+        } else {
+            links.sessions_given_up += 1;
+            self.end(now, seat, false, CloseReason::QueueOverflow);
+        }
+    }
+
+    /// Tells a target of an effect, and returns the target's session if it still has one, for tests.
+    #[cfg(test)]
+    pub(super) fn tell(
+        &mut self,
+        now: Timestamp,
+        target: EntityId,
+        actor: EntityId,
+    ) -> Option<SessionKey> {
+        self.tell_target(now, target, actor, 0);
+        self.seats.get(target.index()).copied().flatten().map(|seat| seat.session)
     }
 
     /// Hands out what handlers of typed messages sent.
@@ -458,7 +517,9 @@ impl Office {
             if was_seen_off && desk.guests.is_empty() {
                 continue;
             }
-            if desk.calls.poll_ready(cx).is_ready() {
+            // One that is not heard now is heard when it has listened: that is tried every
+            // millisecond.
+            if desk.has_room() && desk.calls.poll_ready(cx).is_ready() {
                 ready = Poll::Ready(());
             }
         }

@@ -17,7 +17,9 @@ use twinspan_world::{CellEncodings, EntityId, InputBundle, World, tick_duration}
 use super::super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
 use super::super::shard::Shard;
 use super::image::Published;
-use super::letters::{Call, HELD_BYTES_MAX, HELD_MAX, Inputs, LinkStats, Word, keep, letter};
+use super::letters::{
+    Call, HELD_BANS_MAX, HELD_BYTES_MAX, HELD_MAX, Inputs, LinkStats, Word, keep, letter,
+};
 
 /// The ends of the lanes between a shard and the world that the shard holds.
 pub(super) struct Lines {
@@ -33,6 +35,8 @@ pub(super) struct Remote {
     /// Calls that wait for room in the lane, in order.
     held: VecDeque<Call>,
     held_bytes: usize,
+    /// Bans among them.
+    held_bans: usize,
     /// Something was said since the world's thread was woken.
     is_unwoken: bool,
     present: Arc<Published>,
@@ -55,6 +59,7 @@ impl Remote {
             lines,
             held: VecDeque::new(),
             held_bytes: 0,
+            held_bans: 0,
             is_unwoken: false,
             present: first,
             next: None,
@@ -69,9 +74,13 @@ impl Remote {
     /// Says something; false when there is no room for it.
     fn call(&mut self, call: Call) -> bool {
         let bytes = bytes_of(&call);
-        let must_stay = matches!(call, Call::Leave { .. } | Call::Ban { .. });
-        let is_full = self.held.len() >= HELD_MAX || self.held_bytes + bytes > HELD_BYTES_MAX;
-        if is_full && !must_stay {
+        let is_ban = matches!(call, Call::Ban { .. });
+        let has_room = match call {
+            Call::Leave { .. } => true,
+            Call::Ban { .. } => self.held_bans < HELD_BANS_MAX,
+            _ => self.held.len() < HELD_MAX && self.held_bytes + bytes <= HELD_BYTES_MAX,
+        };
+        if !has_room {
             return false;
         }
         self.is_unwoken |= !matches!(call, Call::Back(_));
@@ -85,6 +94,7 @@ impl Remote {
         };
         self.stats.held += 1;
         self.held_bytes += bytes;
+        self.held_bans += usize::from(is_ban);
         self.held.push_back(refused);
         true
     }
@@ -92,12 +102,13 @@ impl Remote {
     /// Says what waited for room.
     fn retry(&mut self) {
         while let Some(call) = self.held.pop_front() {
-            let bytes = bytes_of(&call);
+            let (bytes, is_ban) = (bytes_of(&call), matches!(call, Call::Ban { .. }));
             if let Err(call) = self.lines.calls.push(call) {
                 self.held.push_front(call);
                 return;
             }
             self.held_bytes -= bytes;
+            self.held_bans -= usize::from(is_ban);
         }
     }
 
@@ -156,7 +167,8 @@ impl Remote {
                 // A buffer that finds no way back is dropped.
                 self.call(Call::Back(letter));
             }
-            Word::Ban { user, length } => shard.filter.door().ban(now, user.0, length),
+            Word::Ban { user, length } => shard.ban(now, user, length),
+            Word::End { session, reason } => shard.players.end(session, reason),
             Word::Back(letter) => keep(&mut self.spare, letter),
             Word::Drain => shard.drain(now, self),
         }
@@ -196,6 +208,12 @@ impl Remote {
     pub(super) fn next_word(&mut self) -> Option<Word> {
         self.retry();
         self.lines.words.pop()
+    }
+
+    /// Says what waited for room, for tests.
+    #[cfg(test)]
+    pub(super) fn retry_calls(&mut self) {
+        self.retry();
     }
 
     /// Wakes the world's thread if something was said that it should not be late to hear.
@@ -268,7 +286,8 @@ impl Realm for Remote {
     }
 
     fn ban(&mut self, user: UserId, length: Duration) {
-        self.call(Call::Ban { user, length });
+        let was_told = self.call(Call::Ban { user, length });
+        self.stats.bans_dropped += u64::from(!was_told);
     }
 
     fn deliver(&mut self, _: &mut dyn FnMut(SessionKey, Channel, &[u8])) {}

@@ -1,18 +1,19 @@
 use core::time::Duration;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::Stream;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
-use twinspan_session::{CryptoSuite, ServerIdentity, SessionKey, TokenKey, UserId};
+use twinspan_session::{CloseReason, CryptoSuite, ServerIdentity, SessionKey, TokenKey, UserId};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, Input, InputBundle};
 
 use super::super::ServerKeys;
 use super::super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
-use super::letters::{CALLS_MAX, HELD_MAX, Word, inputs_max};
+use super::letters::{CALLS_MAX, HELD_BANS_MAX, HELD_MAX, WORDS_MAX, Word, inputs_max};
 use super::member::Member;
 use super::office::{Office, connect};
 use super::remote::Remote;
@@ -152,6 +153,105 @@ fn a_ban_reaches_every_other_shard() {
         let is_ban = matches!(word, Some(Word::Ban { user: UserId(5), .. }));
         assert_eq!(is_ban, shard != 1, "{shard}: {word:?}");
     }
+}
+
+#[test]
+fn bans_that_wait_for_a_shard_that_does_not_listen_have_a_limit() {
+    let (mut office, mut remotes) = world(2, 10);
+    // The world does not listen.
+    for user in 0..(CALLS_MAX + HELD_BANS_MAX + 5) as u64 {
+        remotes[0].ban(UserId(user), Duration::from_secs(60));
+    }
+    assert_eq!(remotes[0].stats.bans_dropped, 5);
+    // Now it does, and the other shard does not.
+    for user in 0..WORDS_MAX as u64 {
+        office.hear(NOW);
+        remotes[0].retry_calls();
+        remotes[0].ban(UserId(user), Duration::from_secs(60));
+    }
+    office.hear(NOW);
+    assert_eq!(remotes[0].stats.bans_dropped, 5);
+    let dropped = office.links.bans_dropped as usize;
+    assert!(dropped > 0 && !remotes[0].is_held_up());
+    let heard = hear_all(&mut office, &mut remotes[1]);
+    assert!(heard.iter().all(|word| matches!(word, Word::Ban { .. })));
+    assert_eq!(heard.len(), WORDS_MAX + HELD_BANS_MAX);
+    assert_eq!(heard.len() + dropped, CALLS_MAX + HELD_BANS_MAX + WORDS_MAX);
+}
+
+/// What the world has to say to a shard, that which waits among it.
+fn hear_all(office: &mut Office, remote: &mut Remote) -> Vec<Word> {
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(std::iter::from_fn(|| remote.next_word()));
+        if all.len() == before {
+            return all;
+        }
+        office.hear(NOW);
+    }
+}
+
+#[test]
+fn an_effect_that_cannot_be_told_ends_the_session_of_its_target() {
+    let (mut office, mut remotes) = world(2, 10);
+    join(&mut remotes[0], 0, 7, false);
+    let actor = seated(&mut office, &mut remotes[0]).unwrap().entity;
+    join(&mut remotes[1], 0, 8, false);
+    let target = seated(&mut office, &mut remotes[1]).unwrap().entity;
+    let act = |office: &mut Office, remotes: &mut [Remote]| {
+        let asked = Asked::Known(ActionOutcome::TooFast);
+        assert_eq!(remotes[1].act(from(0), 1, asked), Answer::Later);
+        office.hear(NOW);
+    };
+    // The target's shard asks and asks and reads no answer.
+    for _ in 0..WORDS_MAX + HELD_MAX {
+        act(&mut office, &mut remotes);
+    }
+    assert!(office.tell(NOW, target, actor).is_none(), "there is nobody left to tell");
+    assert_eq!((office.links.sessions_given_up, office.links.words_dropped), (1, 0));
+    assert!(!office.world().contains(target) && office.world().contains(actor));
+    let last = hear_all(&mut office, &mut remotes[1]).pop();
+    let reason = CloseReason::QueueOverflow;
+    assert!(matches!(last, Some(Word::End { reason: why, .. }) if why == reason), "{last:?}");
+}
+
+#[test]
+fn a_shard_that_is_not_heard_does_not_wake_the_world() {
+    let (mut office, mut remotes) = world(2, 10);
+    let mut cx = Context::from_waker(Waker::noop());
+    let asked = Asked::Known(ActionOutcome::TooFast);
+    join(&mut remotes[1], 0, 8, false);
+    assert!(office.poll_ready(&mut cx).is_ready());
+    for _ in 0..WORDS_MAX + HELD_MAX {
+        assert_eq!(remotes[1].act(from(0), 1, asked), Answer::Later);
+        office.hear(NOW);
+    }
+    assert_eq!(remotes[1].act(from(0), 1, asked), Answer::Later);
+    assert!(office.poll_ready(&mut cx).is_pending() && office.is_held_up());
+    hear_all(&mut office, &mut remotes[1]);
+    assert_eq!(remotes[1].act(from(0), 1, asked), Answer::Later);
+    assert!(office.poll_ready(&mut cx).is_ready());
+}
+
+#[test]
+fn a_user_who_comes_to_another_shard_leaves_the_first() {
+    let (mut office, mut remotes) = world(2, 10);
+    join(&mut remotes[0], 3, 7, false);
+    let first = seated(&mut office, &mut remotes[0]).unwrap();
+    // With the ticket it takes its entity along, without it begins anew.
+    join(&mut remotes[1], 5, 7, true);
+    let second = seated(&mut office, &mut remotes[1]).unwrap();
+    assert_eq!(second, Place { entity: first.entity, has_waited: true });
+    let end = remotes[0].next_word();
+    assert!(matches!(end, Some(Word::End { session, .. }) if session == key(3)), "{end:?}");
+    // The shard hears of it and says what it always says.
+    leave(&mut remotes[0], 3, 7, first.entity);
+    office.hear(NOW);
+    assert!(office.world().contains(second.entity));
+    join(&mut remotes[0], 4, 7, false);
+    let third = seated(&mut office, &mut remotes[0]).unwrap();
+    assert!(third.entity != second.entity && !office.world().contains(second.entity));
 }
 
 /// A shard that never reads holds one image back; the others get theirs all the same.
