@@ -19,7 +19,7 @@ use super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 
-/// Ticks between two samples of the world's invariants.
+/// Ticks between two samples of the world's invariants: ten seconds.
 const INVARIANT_TICKS: u32 = 600;
 
 /// The world and all that belongs to it alone.

@@ -31,7 +31,7 @@ pub struct ServerStats {
     pub visible_entities: u64,
     /// States over which `visible_entities` is summed.
     pub visible_samples: u64,
-    /// Sampled checks of the world that failed; a defect of ours if ever above zero.
+    /// Checks of the world, one every 600 ticks, that failed; a defect of ours if ever above zero.
     pub invariants_broken: u64,
     /// Reliable messages that nobody had acknowledged when a drain closed the sessions.
     pub undelivered_at_end: u64,

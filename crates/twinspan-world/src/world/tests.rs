@@ -125,6 +125,41 @@ fn no_place_is_outside_the_world() {
 }
 
 #[test]
+fn what_is_broken_is_found_and_named() {
+    let sound = || {
+        let (mut world, first, second) = pair(10.0);
+        world.step();
+        assert_eq!(world.check_invariants(), Ok(()));
+        (world, first, second)
+    };
+    let (mut world, ..) = sound();
+    world.controls.pop();
+    assert_eq!(world.check_invariants(), Err(InvariantBroken::Slots));
+    let (mut world, first, _) = sound();
+    world.store.ids.swap(first.index(), first.index() + 1);
+    assert_eq!(world.check_invariants(), Err(InvariantBroken::Slots));
+    for broken in [f64::NAN, -1.0, 256.5] {
+        let (mut world, first, _) = sound();
+        world.store.body_mut(first).unwrap().position.x = broken;
+        assert_eq!(world.check_invariants(), Err(InvariantBroken::Outside { id: first }));
+    }
+    let (mut world, _, second) = sound();
+    world.store.body_mut(second).unwrap().velocity.x = f32::INFINITY;
+    assert_eq!(world.check_invariants(), Err(InvariantBroken::Outside { id: second }));
+    let (mut world, first, _) = sound();
+    world.store.body_mut(first).unwrap().position = Position::ground(5.0, 5.0);
+    assert_eq!(world.check_invariants(), Err(InvariantBroken::WrongCell { id: first }));
+    let (mut world, first, _) = sound();
+    let at = Position::ground(100.0, 100.0);
+    world.grid.rebuild([(first, at), (first, at)].into_iter());
+    assert_eq!(world.check_invariants(), Err(InvariantBroken::WrongCell { id: first }));
+    let (mut world, first, _) = sound();
+    world.grid.rebuild([(first, at)].into_iter());
+    let unlisted = InvariantBroken::Unlisted { listed: 1, living: 2 };
+    assert_eq!(world.check_invariants(), Err(unlisted));
+}
+
+#[test]
 fn a_world_of_odd_size_keeps_its_edges() {
     let config = WorldConfig { side: 100.0, entities_max: 200, ..WorldConfig::default() };
     let mut world = World::new(config, Stream::new(2, "world", 0)).unwrap();
