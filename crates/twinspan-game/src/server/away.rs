@@ -1,7 +1,7 @@
 //! Entities whose players were lost: they keep their places while their players may come back.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use twinspan_core::time::Timestamp;
 use twinspan_session::UserId;
@@ -11,15 +11,15 @@ use twinspan_world::EntityId;
 #[derive(Debug)]
 pub(super) struct Away {
     by_user: BTreeMap<UserId, (EntityId, Timestamp)>,
+    /// The same users, by the end of their waiting.
+    by_end: BTreeSet<(Timestamp, UserId)>,
     /// How long an entity waits.
     window: Duration,
-    /// When the first that waits has waited long enough.
-    next: Timestamp,
 }
 
 impl Away {
     pub(super) const fn new(window: Duration) -> Self {
-        Self { by_user: BTreeMap::new(), window, next: Timestamp::NEVER }
+        Self { by_user: BTreeMap::new(), by_end: BTreeSet::new(), window }
     }
 
     /// A player was lost. Returns the entity that the same user left behind before, which waits no
@@ -30,28 +30,24 @@ impl Away {
         user: UserId,
         entity: EntityId,
     ) -> Option<EntityId> {
+        let before = self.take(user);
         let until = now.after(self.window);
-        self.next = self.next.min(until);
-        self.by_user.insert(user, (entity, until)).map(|(before, _)| before)
+        self.by_user.insert(user, (entity, until));
+        self.by_end.insert((until, user));
+        before
     }
 
     /// The entity that waits for this user, which waits no longer.
     pub(super) fn take(&mut self, user: UserId) -> Option<EntityId> {
-        self.by_user.remove(&user).map(|(entity, _)| entity)
+        let (entity, until) = self.by_user.remove(&user)?;
+        self.by_end.remove(&(until, user));
+        Some(entity)
     }
 
     /// An entity that has waited long enough; to be called until there is none.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<EntityId> {
-        if now <= self.next {
-            return None;
-        }
-        let due = self.by_user.iter().find(|(_, (_, until))| *until < now).map(|(user, _)| *user);
-        if let Some(user) = due {
-            return self.take(user);
-        }
-        let untils = self.by_user.values().map(|(_, until)| *until);
-        self.next = untils.min().unwrap_or(Timestamp::NEVER);
-        None
+        let (_, user) = self.by_end.first().copied().filter(|(until, _)| *until < now)?;
+        self.take(user)
     }
 }
 
@@ -80,5 +76,18 @@ mod tests {
         assert_eq!(away.pop_due(at(36)), None);
         assert_eq!(away.take(UserId(2)), Some(c));
         assert_eq!(away.pop_due(at(99)), None);
+    }
+
+    #[test]
+    fn of_many_who_wait_all_that_are_due_go_in_their_order() {
+        let mut world = World::new(WorldConfig::default(), Stream::new(1, "world", 0)).unwrap();
+        let mut away = Away::new(Duration::from_secs(10));
+        let all: Vec<_> = (0..50).map(|_| world.spawn_anywhere(Kind::Player).unwrap()).collect();
+        for (entity, number) in all.iter().zip(0..) {
+            assert_eq!(away.keep(at(number), UserId(99 - number), *entity), None);
+        }
+        let due: Vec<_> = core::iter::from_fn(|| away.pop_due(at(30))).collect();
+        assert_eq!(due, all[..20]);
+        assert_eq!((away.by_user.len(), away.by_end.len()), (30, 30));
     }
 }
