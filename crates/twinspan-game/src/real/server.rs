@@ -169,8 +169,8 @@ pub struct ServerHandle {
     /// Of the other cores.
     more_reports: Vec<SocketReport>,
     is_steered: bool,
-    public_key: PublicKey,
-    issuer: TokenIssuer,
+    /// The present public key and who issues tokens that pin it; a rotation replaces both.
+    issuer: Mutex<(PublicKey, TokenIssuer)>,
     secrets: Mutex<Box<dyn SecretSource>>,
     epoch_nanos: u64,
     threads: Vec<JoinHandle<Result<(), UdpError>>>,
@@ -366,8 +366,7 @@ impl ServerHandle {
             report: started.report,
             more_reports,
             is_steered,
-            public_key: started.public_key,
-            issuer: started.issuer,
+            issuer: Mutex::new((started.public_key, started.issuer)),
             secrets: Mutex::new(started.secrets),
             epoch_nanos: started.epoch_nanos,
             threads,
@@ -406,8 +405,8 @@ impl ServerHandle {
     }
 
     /// The server's public key, as tokens pin it.
-    pub const fn public_key(&self) -> PublicKey {
-        self.public_key
+    pub fn public_key(&self) -> PublicKey {
+        lock(&self.issuer).0
     }
 
     /// Where its clock starts, in nanoseconds of the machine's monotonic clock: a process that
@@ -426,7 +425,8 @@ impl ServerHandle {
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let expires_at = unix_now + TOKEN_LIFETIME;
         let mut secrets = lock(&self.secrets);
-        self.issuer.issue(secrets.as_mut(), user, address, expires_at.as_secs())
+        let issuer = lock(&self.issuer);
+        issuer.1.issue(secrets.as_mut(), user, address, expires_at.as_secs())
     }
 
     /// Runs `read` on the world as last published, at most a tenth of a second old.
@@ -462,9 +462,12 @@ impl ServerHandle {
     /// Gives the server other keys; it takes them within a tick. Tokens under the ones before stay
     /// good until the next rotation; sessions do not notice.
     ///
-    /// [`ServerHandle::token`] goes on with the keys that the server was started with.
+    /// [`ServerHandle::token`] and [`ServerHandle::public_key`] follow: a token of this handle that is
+    /// used within the tick in which the server takes the keys may be refused.
     pub fn rotate_keys(&self, keys: &ServerKeys) {
         self.change(|changes| changes.keys = Some(keys.clone()));
+        let public_key = keys.identity.public_key();
+        *lock(&self.issuer) = (public_key, TokenIssuer::new(keys.tokens.clone(), public_key));
     }
 
     /// Ends the overlap of a rotation: within a tick tokens under the keys before the present ones are

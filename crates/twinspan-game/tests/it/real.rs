@@ -10,10 +10,13 @@ use std::thread;
 use std::time::Duration;
 
 use twinspan_game::{
-    ClientConfig, ClientHandle, ConnectError, Notice, ServeError, ServerConfig, ServerHandle, View,
-    connect, connect_with, serve,
+    ClientConfig, ClientHandle, ConnectError, Notice, ServeError, ServerConfig, ServerHandle,
+    ServerKeys, View, connect, connect_with, serve,
 };
-use twinspan_session::{CloseReason, ConnectToken, RefuseReason, TOKEN_BYTES, UserId};
+use twinspan_provider::OsSecrets;
+use twinspan_session::{
+    CloseReason, ConnectToken, RefuseReason, ServerIdentity, TOKEN_BYTES, TokenKey, UserId,
+};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, EntityState, Flags};
 
@@ -186,6 +189,24 @@ fn tokens_that_are_expired_changed_or_spent_are_refused_with_the_reason() {
     assert_eq!(client.view().closed, None, "whoever came first stays");
     let told = connect(&expired).map(drop).unwrap_err().to_string();
     assert!(told.contains(&server.address().to_string()), "{told}");
+}
+
+#[test]
+fn tokens_of_the_handle_follow_the_rotation_of_keys() {
+    let server = start();
+    let mut secrets = OsSecrets;
+    let mut fresh = || ServerKeys {
+        identity: ServerIdentity::new(&mut secrets),
+        tokens: TokenKey::new(&mut secrets),
+    };
+    for user in 1..=3 {
+        let keys = fresh();
+        server.rotate_keys(&keys);
+        assert_eq!(server.public_key(), keys.identity.public_key());
+        wait(&enter(&server, user), "the world", |view| view.own.is_some());
+    }
+    server.retire_old_keys();
+    wait(&enter(&server, 9), "the world", |view| view.own.is_some());
 }
 
 #[test]
