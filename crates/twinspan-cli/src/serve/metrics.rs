@@ -187,6 +187,9 @@ fn world(page: &mut Page, stats: &StatsSnapshot) {
     page.counter("twinspan_states_scheduled_total", help, server.states_scheduled);
     let help = "State messages that were not sent";
     page.counter("twinspan_states_unsent_total", help, server.states_unsent);
+    let help =
+        "Ticks from one state of a client to its next, of the core that makes them least often";
+    page.gauge("twinspan_state_period_ticks", help, stats.ticks_per_state);
     let help = "Sampled checks of the world that failed";
     page.counter("twinspan_invariants_broken_total", help, server.invariants_broken);
 }

@@ -141,6 +141,7 @@ fn bots_play_figures_are_read_and_the_end_loses_no_reliable_message() {
         ("twinspan_datagrams_received_total", ""),
         ("twinspan_sent_bytes_total", ""),
         ("twinspan_ticks_total", ""),
+        ("twinspan_state_period_ticks", ""),
         ("twinspan_tick_seconds", ""),
         ("twinspan_input_latency_seconds", ""),
         ("twinspan_inputs_total", ""),

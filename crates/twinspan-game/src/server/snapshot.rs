@@ -94,6 +94,9 @@ pub struct StatsSnapshot {
     pub up_recent: Latency,
     /// How long ticks took since the last snapshot.
     pub tick_recent: Latency,
+    /// Ticks from one state of a client to its next: 3, more while a core has too much to do; that of
+    /// the core with the most.
+    pub ticks_per_state: u8,
     /// The sessions' cipher, once there is one.
     pub cipher: Option<Cipher>,
     /// Reliable messages not yet acknowledged.
@@ -138,8 +141,9 @@ impl StatsSnapshot {
     /// Adds what another shard of the same server counted.
     pub(crate) fn add(&mut self, other: &Self) {
         let Self { at, sessions, stats, players, endpoint, up_recent, tick_recent, .. } = other;
-        let Self { cipher, unacknowledged, admission, links, .. } = other;
+        let Self { cipher, unacknowledged, admission, links, ticks_per_state, .. } = other;
         self.at = self.at.max(*at);
+        self.ticks_per_state = self.ticks_per_state.max(*ticks_per_state);
         self.sessions.extend_from_slice(sessions);
         self.stats.add(stats);
         self.players.add(players);
@@ -160,6 +164,7 @@ impl StatsSnapshot {
         let Self { cipher, unacknowledged, admission, links, .. } = other;
         (self.at, self.cipher, self.unacknowledged) = (*at, *cipher, *unacknowledged);
         (self.endpoint, self.links) = (*endpoint, *links);
+        self.ticks_per_state = other.ticks_per_state;
         self.relay = other.relay;
         self.sessions.clone_from(sessions);
         self.stats.clone_from(stats);
@@ -184,6 +189,7 @@ impl StatsSnapshot {
         self.endpoint.clone_from(shard.endpoint.stats());
         shard.players.take_recent(&mut self.up_recent);
         self.cipher = shard.players.cipher();
+        self.ticks_per_state = shard.pace.ticks_per_state();
         self.unacknowledged = shard.unacknowledged();
         shard.filter.copy_stats(&mut self.admission);
     }
