@@ -33,6 +33,11 @@ pub struct SessionConfig {
     /// excess is dropped before anything is computed for it. What it takes of a core: answering one
     /// costs some 3 us with its send, looking at a token 1 us.
     pub hello_answers_per_second: u32,
+    /// Packets that a server takes a second from one session, whatever is in them, 100 to
+    /// 10,000,000; five seconds' worth may come at once. A session with more is closed as flooding.
+    pub packets_in_per_second: u32,
+    /// The same for control frames, 10 to 1,000,000. The first CREDIT of a packet does not count.
+    pub control_in_per_second: u32,
     /// A peer that was not heard for so long is gone, 100 ms to 10 min.
     pub idle_timeout: Duration,
     /// An end that sent nothing for so long sends a keep-alive, 10 ms to 5 min, ± a fifth; less
@@ -81,6 +86,8 @@ impl Default for SessionConfig {
             spent_tokens_max: 262_144,
             answers_max: 1_024,
             hello_answers_per_second: 32_000,
+            packets_in_per_second: 1_000,
+            control_in_per_second: 100,
             idle_timeout: Duration::from_secs(20),
             keepalive_interval: Duration::from_secs(5),
             handshake_deadline: Duration::from_secs(10),
@@ -125,6 +132,10 @@ impl SessionConfig {
         count("answers_max", self.answers_max, 1..=1 << 16, "1 to 65536")?;
         let answers = self.hello_answers_per_second as usize;
         count("hello_answers_per_second", answers, 16..=1_000_000, "16 to 1000000")?;
+        let packets = self.packets_in_per_second as usize;
+        count("packets_in_per_second", packets, 100..=10_000_000, "100 to 10000000")?;
+        let control = self.control_in_per_second as usize;
+        count("control_in_per_second", control, 10..=1_000_000, "10 to 1000000")?;
         if let Some((steering, shard)) = self.steering
             && shard >= steering.shards()
         {
@@ -184,10 +195,27 @@ impl SessionConfig {
     }
 }
 
+/// How much of its rate a packet and a control frame of a client use up.
+pub(crate) struct IntakeCosts {
+    pub(crate) packet: Duration,
+    pub(crate) control: Duration,
+}
+
+impl IntakeCosts {
+    pub(crate) fn new(packets_per_second: u32, control_per_second: u32) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            packet: second / packets_per_second.max(1),
+            control: second / control_per_second.max(1),
+        }
+    }
+}
+
 /// What all sessions of one end share.
 pub(crate) struct Common {
     pub(crate) config: SessionConfig,
     pub(crate) suites: Arc<dyn AeadSuite>,
+    pub(crate) intake: IntakeCosts,
 }
 
 impl Common {
@@ -198,7 +226,8 @@ impl Common {
 
     pub(crate) fn new(mut config: SessionConfig, suites: Arc<dyn AeadSuite>) -> Arc<Self> {
         config.reliable.frame_head_bytes = FRAME_HEAD_BYTES_MAX;
-        Arc::new(Self { config, suites })
+        let intake = IntakeCosts::new(config.packets_in_per_second, config.control_in_per_second);
+        Arc::new(Self { config, suites, intake })
     }
 }
 

@@ -30,12 +30,14 @@ use crate::ticket::Ticket;
 
 mod closing;
 mod engine;
+mod intake;
 mod paths;
 mod rekey;
 mod sending;
 
 use closing::Closing;
 use engine::{Desk, Engine, PARK_AFTER};
+use intake::Intake;
 pub(crate) use paths::CHALLENGE_BYTES;
 
 /// Bytes that [`write_packet`](crate::Endpoint::write_packet)'s writer can surely use.
@@ -113,16 +115,23 @@ struct Heard {
     /// Empty, and then without memory, in all packets but a few of a session.
     pairs: Vec<IdPair>,
     violation: bool,
+    /// Control frames, but for one CREDIT.
+    control: u32,
     /// Whether the reliability engine took a frame.
     engaged: bool,
 }
 
 impl Heard {
     fn on_control(&mut self, channel: Channel, bytes: &[u8]) {
+        self.control += 1;
         match Control::parse(channel, bytes) {
             Ok(Control::Ping) => self.urgency = Urgency::Soon,
             Ok(Control::Close { reason }) => self.close = Some(reason),
-            Ok(Control::Credit { total }) => self.credit = self.credit.max(Some(total)),
+            Ok(Control::Credit { total }) => {
+                // How many there are follows from what we send.
+                self.control -= u32::from(self.credit.is_none());
+                self.credit = self.credit.max(Some(total));
+            }
             Ok(Control::Time { nanos }) => {
                 self.urgency = Urgency::Soon;
                 self.time = Some(nanos);
@@ -194,6 +203,8 @@ pub(crate) struct Connection {
     heard_at: Timestamp,
     spoke_at: Timestamp,
     keepalive_wait: Duration,
+    /// Server: what the client sent of late.
+    intake: Intake,
     acks: AckClock,
     coverage: Coverage,
     /// How long packets may be.
@@ -270,6 +281,7 @@ impl Connection {
             heard_at: now,
             spoke_at: now,
             keepalive_wait,
+            intake: Intake::default(),
             newest: false,
             mtu: Mtu::new(now, config.packet_bytes_max),
             traffic: Traffic::default(),
@@ -345,7 +357,7 @@ impl Connection {
     ) -> Stir {
         // A phase that was opened may end a time-out or make the own phase due.
         let waiting = self.lazy_ack_at != Timestamp::NEVER && !self.keys.take_moved();
-        match self.try_process(now, header, text, sink) {
+        match self.take_in(now, header, text, sink) {
             Ok(Heard { close: Some(reason), .. }) => {
                 let reason = CloseReason::from_wire(reason);
                 self.phase = Phase::Closed(reason);
@@ -361,6 +373,27 @@ impl Connection {
             Err(reason) => self.fail(now, reason, sink),
         }
         Stir::Perhaps
+    }
+
+    /// Works off a packet unless it is one too many, or has too many control frames.
+    fn take_in(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        text: &[u8],
+        sink: &mut dyn FnMut(Notice<'_>),
+    ) -> Result<Heard, CloseReason> {
+        let limited = self.role == Role::Server;
+        if limited && !self.intake.takes_packet(now, &self.common.intake) {
+            return Err(CloseReason::Flooding);
+        }
+        let heard = self.try_process(now, header, text, sink)?;
+        // An ack at once costs what a PING does.
+        let frames = heard.control + u32::from(header.flags & flag::PROBE != 0);
+        if limited && !self.intake.takes_control(now, &self.common.intake, frames) {
+            return Err(CloseReason::Flooding);
+        }
+        Ok(heard)
     }
 
     fn try_process(

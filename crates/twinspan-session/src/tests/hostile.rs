@@ -350,3 +350,30 @@ fn secrets_appear_in_no_debug_output() {
     assert!(!text.contains(&psk[..20]));
     assert!(!text.contains("psk") && !text.contains("key: ["));
 }
+
+#[test]
+fn a_client_that_sends_more_packets_than_it_may_is_closed_for_flooding() {
+    for (packets, closes) in [(4_900, vec![]), (5_100, vec![CloseReason::Flooding])] {
+        let (mut rig, _) = Rig::connected(1, Link::CLEAN);
+        for _ in 0..packets {
+            // Nothing an application would see: a stale ack alone.
+            let packet = rig.clients[0].connection().seal_raw(0, flag::ACK, &[1, 0, 0, 0, 0, 0, 0]);
+            rig.deliver_to_server(client_addr(0), &packet);
+        }
+        assert_eq!(rig.closes(), closes, "{packets} packets at once");
+    }
+}
+
+#[test]
+fn a_client_that_sends_more_control_frames_than_it_may_is_closed_for_flooding() {
+    for (pings, closes) in [(480, vec![]), (520, vec![CloseReason::Flooding])] {
+        let (mut rig, _) = Rig::connected(1, Link::CLEAN);
+        for _ in 0..pings / 40 {
+            // Length 1, channel 0, PING.
+            let text = [2, 0, 1].repeat(40);
+            let packet = rig.clients[0].connection().seal_raw(0, flag::BUNDLE, &text);
+            rig.deliver_to_server(client_addr(0), &packet);
+        }
+        assert_eq!(rig.closes(), closes, "{pings} PINGs at once");
+    }
+}
