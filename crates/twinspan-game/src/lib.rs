@@ -2,7 +2,7 @@
 //!
 //! [`Server`], [`Client`], [`Bot`] and [`Fleet`] are machines that [`twinspan_provider::drive`] runs
 //! over real or simulated sockets. [`serve`] and [`connect`] run them on threads of their own over
-//! real UDP; with the feature `scenarios`, [`scenario`] runs them in the simulator.
+//! real UDP; with the feature `scenarios`, its module `scenario` runs them in the simulator.
 #![forbid(unsafe_code)]
 
 mod bot;
