@@ -36,7 +36,7 @@ mod rekey;
 mod sending;
 
 use closing::Closing;
-use engine::{Desk, Engine, PARK_AFTER};
+use engine::{Desk, Engine, IN_USE, PARK_AFTER};
 use intake::Intake;
 pub(crate) use paths::CHALLENGE_BYTES;
 
@@ -430,9 +430,11 @@ impl Connection {
                 heard.engaged = true;
                 let config = &self.common.config.reliable;
                 let max = config.message_bytes_max;
-                let Engine { receiver, scratch, in_use, .. } =
+                let Engine { receiver, scratch, in_use_until, .. } =
                     self.desk.live(now, config, &mut self.jitter);
-                *in_use |= !control;
+                if !control {
+                    *in_use_until = now.after(IN_USE);
+                }
                 receiver
                     .handle_frame(now, frame, &mut |channel, bytes| {
                         if channel.stream == StreamId::CONTROL {
@@ -653,8 +655,9 @@ impl Connection {
         if !self.ping_due {
             at = at.min(self.spoke_at.after(self.keepalive_wait));
         }
-        if !self.ready && self.desk.is_in_use() {
-            at = at.min(self.mtu.next_at());
+        let probe_at = self.mtu.next_at();
+        if !self.ready && self.desk.is_in_use(probe_at) {
+            at = at.min(probe_at);
         }
         let acks =
             if self.ready { None } else { earlier(self.acks.ack_due(), Some(self.lazy_ack_at)) };

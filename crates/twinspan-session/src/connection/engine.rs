@@ -15,8 +15,11 @@ use crate::frames::{CONTROL_SURE, Control, FRAME_HEAD_BYTES_MAX};
 use crate::stats::{FlowStats, PathStats};
 
 /// An engine that had nothing to do for so long is parked. Long enough that one in use at a game's
-/// rates never is, short enough that a keep-alive does not keep it.
-pub(super) const PARK_AFTER: Duration = Duration::from_millis(250);
+/// rates never is, not even where an overloaded server makes a third of the states and some of those
+/// do not leave; short enough that a keep-alive does not keep it.
+pub(super) const PARK_AFTER: Duration = Duration::from_secs(1);
+/// For so long after a message its path is worth a probe.
+pub(super) const IN_USE: Duration = Duration::from_millis(250);
 
 /// Both halves of the engine. What every packet touches comes first.
 #[repr(C)]
@@ -29,8 +32,8 @@ pub(super) struct Engine {
     pub(super) flush_at: Timestamp,
     /// Bytes of those.
     pub(super) unflushed: usize,
-    /// Whether it was used for more than keep-alives since it was parked.
-    pub(super) in_use: bool,
+    /// Until when it counts as used, for more than control messages.
+    pub(super) in_use_until: Timestamp,
     /// Answers to challenges of our path.
     pub(super) responses: Responses,
     pub(super) sender: Sender,
@@ -119,7 +122,7 @@ impl Desk {
                 used_at: now,
                 credit: None,
                 responses: Responses::default(),
-                in_use: false,
+                in_use_until: Timestamp::START,
                 scratch: Scratch::default(),
                 flush_at: Timestamp::NEVER,
                 unflushed: 0,
@@ -151,9 +154,9 @@ impl Desk {
         })
     }
 
-    /// Whether there is more than keep-alives.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.engine.as_deref().is_some_and(|engine| engine.in_use)
+    /// Whether there was more than control messages a moment before `at`.
+    pub(super) fn is_in_use(&self, at: Timestamp) -> bool {
+        self.engine.as_deref().is_some_and(|engine| at < engine.in_use_until)
     }
 
     /// Whether answers to challenges wait for a packet.

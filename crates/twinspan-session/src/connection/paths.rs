@@ -141,7 +141,7 @@ impl Connection {
 
     /// Whether the length of packets is to be probed: not while the session is idle.
     pub(super) fn wants_mtu_probe(&self, now: Timestamp) -> bool {
-        self.mtu.next_at() <= now && self.desk.is_in_use()
+        self.mtu.next_at() <= now && self.desk.is_in_use(now)
     }
 
     /// Writes and seals a packet that is longer than any before, of a PING's worth.

@@ -5,7 +5,7 @@ use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Ack, Channel, StreamId};
 
-use super::engine::Engine;
+use super::engine::{Engine, IN_USE};
 use super::{Connection, Phase, SKIP_LEAST, SKIP_SPREAD, spread};
 use crate::bulk::is_bulk;
 use crate::error::SendError;
@@ -35,7 +35,7 @@ impl Connection {
         self.check_sendable(channel)?;
         let config = &self.common.config;
         let engine = self.desk.live(now, &config.reliable, &mut self.jitter);
-        engine.in_use = true;
+        engine.in_use_until = now.after(IN_USE);
         let Engine { sender, scratch, .. } = &mut *engine;
         if is_bulk(channel) {
             scratch.pack(bytes, |packed| sender.send(now, channel, packed))?;
@@ -127,7 +127,7 @@ impl Connection {
         let acked = self.push_ack(now, &mut builder);
         let numbered = channel.delivery.is_numbered();
         let engine = self.desk.live(now, &self.common.config.reliable, &mut self.jitter);
-        engine.in_use = true;
+        engine.in_use_until = now.after(IN_USE);
         let number = numbered.then(|| engine.sender.next_number(channel));
         let mut write = |out: &mut Writer<'_>| {
             if is_bulk(channel) {
