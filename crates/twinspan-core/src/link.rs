@@ -110,6 +110,13 @@ pub struct Arrival {
     marks: Marks,
 }
 
+impl Arrival {
+    /// Whether it is the second copy of a datagram.
+    pub fn is_copy(&self) -> bool {
+        self.marks.copy
+    }
+}
+
 /// Which faults lie behind an arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Marks {

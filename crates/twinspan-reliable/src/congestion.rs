@@ -40,10 +40,15 @@ struct Before {
     peak: u64,
 }
 
-/// The controller of one direction of one path. What every packet touches comes first.
+/// The controller of one direction of one path: how many bytes may be in flight.
+///
+/// Its owner counts nothing itself: it says what left ([`on_sent`](Self::on_sent)), and what was
+/// acknowledged, lost or forgotten, with the moment at which that left. Bytes are payload with or
+/// without headers, as the owner likes. Round trips are in nanoseconds.
+// What every packet touches comes first.
 #[derive(Clone, Debug)]
 #[repr(C)]
-pub(crate) struct Congestion {
+pub struct Congestion {
     window: u64,
     /// Slow start below.
     threshold: u64,
@@ -76,7 +81,8 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    pub(crate) const fn new() -> Self {
+    /// One that knows nothing of its path yet.
+    pub const fn new() -> Self {
         Self {
             window: WINDOW_INITIAL,
             threshold: WINDOW_MAX,
@@ -101,17 +107,17 @@ impl Congestion {
     }
 
     /// Bytes that may be in flight.
-    pub(crate) const fn window(&self) -> u64 {
+    pub const fn window(&self) -> u64 {
         self.window
     }
 
     /// Bytes in flight.
-    pub(crate) const fn in_flight(&self) -> u64 {
+    pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
     /// Whether the window has room, pace aside.
-    pub(crate) const fn has_room(&self) -> bool {
+    pub const fn has_room(&self) -> bool {
         self.in_flight < self.window
     }
 
@@ -138,7 +144,7 @@ impl Congestion {
     }
 
     /// A packet that wants an ack left. `paced`: it carries frames that wait for the pace.
-    pub(crate) fn on_sent(&mut self, now: Timestamp, bytes: u64, paced: bool, smoothed_ns: u64) {
+    pub fn on_sent(&mut self, now: Timestamp, bytes: u64, paced: bool, smoothed_ns: u64) {
         if self.in_flight == 0 && now.since(self.sent_at) > pause(smoothed_ns) {
             // What was known of the path is old.
             self.window = self.window.min(WINDOW_INITIAL);
@@ -170,18 +176,12 @@ impl Congestion {
     }
 
     /// A packet is no longer in flight and says nothing of the path.
-    pub(crate) const fn on_forgotten(&mut self, bytes: u64) {
+    pub const fn on_forgotten(&mut self, bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
     /// A packet in flight was acknowledged.
-    pub(crate) fn on_acked(
-        &mut self,
-        now: Timestamp,
-        bytes: u64,
-        sent_at: Timestamp,
-        smoothed_ns: u64,
-    ) {
+    pub fn on_acked(&mut self, now: Timestamp, bytes: u64, sent_at: Timestamp, smoothed_ns: u64) {
         // Twice what is in flight in slow start, where bursts use the window half of the time.
         let used = match self.window < self.threshold {
             true => 2 * self.in_flight,
@@ -233,7 +233,7 @@ impl Congestion {
     }
 
     /// A round trip was measured: slow start ends where queues begin.
-    pub(crate) fn on_rtt(&mut self, now: Timestamp, sent_at: Timestamp, rtt_ns: u64) {
+    pub fn on_rtt(&mut self, now: Timestamp, sent_at: Timestamp, rtt_ns: u64) {
         if self.window >= self.threshold {
             return;
         }
@@ -255,7 +255,7 @@ impl Congestion {
     }
 
     /// A packet in flight was lost.
-    pub(crate) fn on_lost(&mut self, now: Timestamp, bytes: u64, sent_at: Timestamp) {
+    pub fn on_lost(&mut self, now: Timestamp, bytes: u64, sent_at: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         self.event_losses = self.event_losses.saturating_add(1);
         if sent_at <= self.reduced_at && self.reduced_at != Timestamp::START {
@@ -277,7 +277,7 @@ impl Congestion {
     }
 
     /// A packet that was taken for lost arrived after all.
-    pub(crate) fn on_spurious(&mut self, sent_at: Timestamp) {
+    pub fn on_spurious(&mut self, sent_at: Timestamp) {
         if sent_at > self.reduced_at || self.before.window == 0 {
             return;
         }
@@ -302,10 +302,32 @@ impl Congestion {
         }
     }
 
+    /// Nothing was acknowledged for a whole timeout: all that was in flight counts as forgotten, and
+    /// the window is one segment of `segment` bytes until acks come (RFC 5681, section 3.1). For
+    /// protocols that take every timeout so, as TCP does.
+    pub fn on_collapse(&mut self, now: Timestamp, segment: u64) {
+        if self.window > segment {
+            self.peak = self.window;
+            self.threshold = (self.window * BETA_TENTHS / 10).max(WINDOW_MIN);
+        }
+        self.window = segment;
+        self.in_flight = 0;
+        // What leaves at this very moment is sent after the reduction.
+        self.reduced_at = now.before(Duration::from_nanos(1));
+        self.epoch_at = Timestamp::NEVER;
+        self.before = Before::default();
+    }
+
     /// Another path: nothing is known of it.
     pub(crate) fn restart(&mut self) {
         let in_flight = self.in_flight;
         *self = Self { in_flight, ..Self::new() };
+    }
+}
+
+impl Default for Congestion {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

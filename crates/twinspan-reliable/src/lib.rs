@@ -67,6 +67,7 @@ pub use config::{
     CREDIT_BYTES, Config, ConfigError, FRAGMENTS_PER_MESSAGE_MAX, FRAME_CHARGE_BYTES, Knobs,
     MESSAGES_AHEAD_MAX, PRIORITIES, Priorities, ResendIdentity,
 };
+pub use congestion::Congestion;
 pub use duplicate::DuplicateFilter;
 pub use error::{AckError, FrameError, SendError};
 pub use frame::{Fragment, InFrame, OutFrame};

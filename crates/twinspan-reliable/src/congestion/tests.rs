@@ -233,3 +233,22 @@ fn the_pace_spreads_a_window_over_a_round_trip() {
     assert_eq!(times.len(), 10, "a window");
     assert!(times[7] == 0 && times[9] > 4_000, "a burst, then twice a window a round trip");
 }
+
+#[test]
+fn a_collapsed_window_starts_slowly_and_stops_short_of_where_it_was() {
+    let at = |ms: u64| Timestamp::START.after(Duration::from_millis(ms));
+    let mut congestion = Congestion::new();
+    congestion.on_collapse(at(1_000), 1_000);
+    assert_eq!((congestion.window(), congestion.in_flight()), (1_000, 0));
+    assert_eq!(congestion.threshold, WINDOW_INITIAL * 7 / 10);
+    // What left before says nothing; what leaves at the same moment counts.
+    congestion.on_sent(at(1_000), 1_000, false, 0);
+    assert!(!congestion.has_room());
+    congestion.on_acked(at(1_100), 1_000, at(1_000), 100_000_000);
+    assert_eq!(congestion.window(), 2_000);
+    // A second timeout in a row does not forget the first.
+    congestion.on_collapse(at(2_000), 1_000);
+    congestion.on_collapse(at(4_000), 1_000);
+    assert_eq!(congestion.window(), 1_000);
+    assert!(congestion.threshold >= WINDOW_MIN);
+}
