@@ -5,6 +5,8 @@ use std::time::Duration;
 use twinspan_core::link::Conditions;
 use twinspan_provider::WallTime;
 
+use crate::segment::TcpMode;
+
 /// Hosts of one simulation.
 pub const HOSTS_MAX: usize = 1 << 20;
 /// Tasks that live at the same time.
@@ -46,6 +48,13 @@ pub struct SimConfig {
     pub full_backlog: FullBacklog,
     /// How long a peer that is owed an answer may stay silent before a stream has timed out.
     pub stream_give_up: Duration,
+    /// How streams travel, unless [`Sim::set_tcp_mode`](crate::Sim::set_tcp_mode) says otherwise for
+    /// two hosts.
+    pub tcp: TcpMode,
+    /// After how long a silence an end by segments asks whether its peer is there; never where none.
+    pub tcp_keepalive: Option<Duration>,
+    /// Whether ends by segments understand congestion marks (ECN), so that queues may mark theirs.
+    pub tcp_ecn: bool,
     /// How long the name servers take to answer.
     pub name_delay: Duration,
     /// Share of lookups that the name servers fail, in one of three ways, 0 to 1.
@@ -79,6 +88,9 @@ impl Default for SimConfig {
             stream_reset: 0.0,
             full_backlog: FullBacklog::Hang,
             stream_give_up: Duration::from_secs(60),
+            tcp: TcpMode::Streams,
+            tcp_keepalive: None,
+            tcp_ecn: false,
             name_delay: Duration::from_millis(5),
             name_failure: 0.0,
             // The first of January 2026.

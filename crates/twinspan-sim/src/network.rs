@@ -165,6 +165,11 @@ impl Network {
         self.in_flight
     }
 
+    /// Whether anything was ever sent.
+    pub(crate) fn has_flows(&self) -> bool {
+        !self.flows.is_empty()
+    }
+
     /// What all links between two hosts are like from now on.
     pub(crate) fn set_conditions(&mut self, conditions: Conditions) {
         self.conditions = conditions.clamped();

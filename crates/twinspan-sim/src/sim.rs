@@ -16,12 +16,13 @@ use crate::config::SimConfig;
 use crate::env::SimEnv;
 use crate::names::{Answer, NameFailure};
 use crate::network::SentDatagram;
+use crate::segment::{TcpMode, TcpReport};
 use crate::trace::{Origin, TraceKind};
 use crate::world::{World, ip_words};
 
 /// A simulated network with everything on it. Dropping it stops all tasks.
 pub struct Sim {
-    world: Rc<World>,
+    pub(crate) world: Rc<World>,
 }
 
 impl Sim {
@@ -106,6 +107,20 @@ impl Sim {
         state.network.set_link(from, to, conditions);
         let what = (draw(0, &ends(from, to)), Origin::Outside);
         state.trace.record_all(self.now(), TraceKind::Conditions, what, &words(&conditions));
+    }
+
+    /// Says how streams between two hosts travel that begin from now on, whatever
+    /// [`SimConfig::tcp`] says. Over a topology they travel in segments all the same.
+    pub fn set_tcp_mode(&mut self, one: IpAddr, other: IpAddr, mode: TcpMode) {
+        let state = &mut *self.world.state.borrow_mut();
+        state.tcp_modes.insert((one.min(other), one.max(other)), mode);
+        let ids = [draw(0, &ends(one, other)), mode as u64, 0, 0];
+        state.trace.record(self.now(), TraceKind::TcpMode, ids);
+    }
+
+    /// What all connections by segments did so far.
+    pub fn tcp_report(&self) -> TcpReport {
+        self.world.state.borrow().segments.report()
     }
 
     /// Cuts two hosts off from one another; what is on the way does not arrive either.
@@ -202,7 +217,8 @@ impl Sim {
 
     /// Ends of connections that somebody has or that still deliver what was written.
     pub fn stream_ends(&self) -> usize {
-        self.world.state.borrow().streams.ends.keys(|_| true).len()
+        let state = self.world.state.borrow();
+        state.streams.ends.keys(|_| true).len() + state.segments.len()
     }
 
     /// Datagrams that are on their way.

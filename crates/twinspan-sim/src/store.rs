@@ -24,6 +24,18 @@ impl Payload {
     pub(crate) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
+
+    /// Turns one of its bits, if it has any.
+    pub(crate) fn turn_bit(&mut self, drawn: u64) {
+        let bits = self.len as u64 * 8;
+        if bits == 0 {
+            return;
+        }
+        let bit = drawn % bits;
+        if let Some(byte) = self.bytes.get_mut((bit / 8) as usize) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
 }
 
 impl Store {

@@ -18,6 +18,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::{AcceptError, BindError, ConnectError, TcpOptions};
 
 use crate::network::{Waiting, unspecified_like};
+use crate::segment::{Conn, TcpMode};
 use crate::slab::{Key, Slab};
 use crate::timer::keep_waker;
 use crate::trace::TraceKind;
@@ -54,15 +55,25 @@ pub(crate) struct Listener {
     pub(crate) local: SocketAddr,
     backlog: usize,
     sizes: Sizes,
-    queue: VecDeque<Key>,
+    queue: VecDeque<EndKey>,
+    /// Connections by segments whose handshake is not done.
+    pending: usize,
     waiting: Waiting,
 }
 
-/// Buffers of an end.
+/// Names an end, however its stream travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndKey {
+    Pieces(Key),
+    Segments(Key),
+}
+
+/// What an end was asked for.
 #[derive(Clone, Copy)]
-struct Sizes {
-    inbox_max: usize,
-    outbox_max: usize,
+pub(crate) struct Sizes {
+    pub(crate) inbox_max: usize,
+    pub(crate) outbox_max: usize,
+    pub(crate) nodelay: bool,
 }
 
 impl Sizes {
@@ -74,6 +85,7 @@ impl Sizes {
         Self {
             inbox_max: granted(options.receive_buffer_bytes),
             outbox_max: granted(options.send_buffer_bytes),
+            nodelay: options.nodelay,
         }
     }
 }
@@ -169,6 +181,11 @@ impl Streams {
         }
     }
 
+    /// Whether there are connections.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.ports.is_empty()
+    }
+
     /// What can be dropped now that the world is free.
     pub(crate) fn take_dead(&mut self) -> (Vec<End>, Vec<Listener>) {
         (std::mem::take(&mut self.dead), std::mem::take(&mut self.dead_listeners))
@@ -184,7 +201,7 @@ impl Streams {
         })
     }
 
-    fn listener(&self, host: HostId, to: SocketAddr) -> Option<Key> {
+    pub(crate) fn listener(&self, host: HostId, to: SocketAddr) -> Option<Key> {
         let at = |ip| self.listening.get(&(host, to.port(), ip)).copied();
         at(to.ip()).or_else(|| at(unspecified_like(to.ip())))
     }
@@ -193,8 +210,50 @@ impl Streams {
     fn add(&mut self, end: End) -> Option<Key> {
         let port = (end.host, end.local.port());
         let key = self.ends.insert_with(|_| end)?;
-        *self.ports.entry(port).or_default() += 1;
+        self.count_port(port);
         Some(key)
+    }
+
+    /// One more end has the port.
+    pub(crate) fn count_port(&mut self, port: (HostId, u16)) {
+        *self.ports.entry(port).or_default() += 1;
+    }
+
+    /// One end less has the port.
+    pub(crate) fn release_port(&mut self, port: (HostId, u16)) {
+        if let Some(count) = self.ports.get_mut(&port) {
+            *count -= 1;
+            if *count == 0 {
+                self.ports.remove(&port);
+            }
+        }
+    }
+
+    /// Room for a connection whose handshake begins, and what its listener grants it; `None` when
+    /// as many wait to be accepted, or are being made, as the listener keeps.
+    pub(crate) fn begin_pending(&mut self, key: Key) -> Option<Sizes> {
+        let listener = self.listeners.get_mut(key)?;
+        if listener.queue.len() >= listener.backlog || listener.pending >= listener.backlog {
+            return None;
+        }
+        listener.pending += 1;
+        Some(listener.sizes)
+    }
+
+    /// A handshake is over, however it ended.
+    pub(crate) fn end_pending(&mut self, key: Option<Key>) {
+        if let Some(listener) = key.and_then(|key| self.listeners.get_mut(key)) {
+            listener.pending = listener.pending.saturating_sub(1);
+        }
+    }
+
+    /// Lets a connection wait to be accepted; false when nobody listens any more. As handshakes are
+    /// bounded, so is the queue: by twice the backlog.
+    pub(crate) fn queue(&mut self, key: Option<Key>, end: EndKey) -> bool {
+        let Some(listener) = key.and_then(|key| self.listeners.get_mut(key)) else { return false };
+        listener.queue.push_back(end);
+        listener.waiting.wake();
+        true
     }
 
     /// Takes an end away, or leaves a ghost while pieces of it are on their way.
@@ -204,14 +263,9 @@ impl Streams {
             let port = (end.host, end.local.port());
             end.status = Status::Ghost;
             end.wake_all();
-            if let Some(count) = self.ports.get_mut(&port) {
-                *count -= 1;
-                if *count == 0 {
-                    self.ports.remove(&port);
-                }
-            }
+            self.release_port(port);
         }
-        if end.pieces_in_air == 0 {
+        if self.ends.get(key).is_some_and(|end| end.pieces_in_air == 0) {
             self.dead.extend(self.ends.remove(key));
         }
     }
@@ -258,7 +312,7 @@ impl End {
             status: Status::Connecting,
             orphan: false,
             error: None,
-            sizes: Sizes { inbox_max: BUFFER_BYTES, outbox_max: BUFFER_BYTES },
+            sizes: Sizes::of(&TcpOptions::default()),
             outbox: VecDeque::new(),
             acked: 0,
             sent: 0,
@@ -329,6 +383,7 @@ impl State {
             backlog: options.backlog.max(1) as usize,
             sizes: Sizes::of(options),
             queue: VecDeque::new(),
+            pending: 0,
             waiting: Waiting::default(),
         };
         let Some(key) = streams.listeners.insert_with(|_| listener) else {
@@ -345,7 +400,10 @@ impl State {
         let waiting = std::mem::take(&mut listener.queue);
         self.trace.record(now, TraceKind::Unlisten, [u64::from(key.index), 0, 0, 0]);
         for end in waiting {
-            self.abort_stream(now, end);
+            match end {
+                EndKey::Pieces(end) => self.abort_stream(now, end),
+                EndKey::Segments(end) => self.abort_segments(now, end),
+            }
         }
         self.streams.close_listener(key);
     }
@@ -356,16 +414,22 @@ impl State {
         now: Timestamp,
         key: Key,
         cx: &Context<'_>,
-    ) -> Poll<Result<(Key, SocketAddr, SocketAddr), AcceptError>> {
+    ) -> Poll<Result<(EndKey, SocketAddr, SocketAddr), AcceptError>> {
         let streams = &mut self.streams;
         let Some(listener) = streams.listeners.get_mut(key) else {
             return Poll::Ready(Err(AcceptError::HostStopped));
         };
         while let Some(accepted) = listener.queue.pop_front() {
-            if let Some(end) = streams.ends.get(accepted) {
-                let ids = [end.key, u64::from(key.index), 0, 0];
+            let known = match accepted {
+                EndKey::Pieces(end) => {
+                    streams.ends.get(end).map(|end| (end.local, end.peer, end.key))
+                }
+                EndKey::Segments(end) => self.segments.conns.get(end).map(Conn::ends),
+            };
+            if let Some((local, peer, name)) = known {
+                let ids = [name, u64::from(key.index), 0, 0];
                 self.trace.record(now, TraceKind::Accept, ids);
-                return Poll::Ready(Ok((accepted, end.local, end.peer)));
+                return Poll::Ready(Ok((accepted, local, peer)));
             }
         }
         keep_waker(&mut listener.waiting.waker, cx);
@@ -380,7 +444,7 @@ impl State {
         (id, incarnation): (HostId, u32),
         peer: SocketAddr,
         options: &TcpOptions,
-    ) -> Result<(Key, SocketAddr), ConnectError> {
+    ) -> Result<(EndKey, SocketAddr), ConnectError> {
         let Some(host) = self.hosts.running(id, incarnation) else {
             let what = "the simulated host is stopped";
             let source = io::Error::new(io::ErrorKind::NetworkDown, what);
@@ -399,8 +463,16 @@ impl State {
         let [high, low] = ip_words(peer.ip());
         let ports = u64::from(local.port()) << 16 | u64::from(peer.port());
         let key = draw(host.seed, &[high, low, ports, host.connected]);
-        let far_ip = if peer.ip().is_loopback() { host.ip } else { peer.ip() };
-        let link = self.network.link(host.ip, far_ip);
+        let near = host.ip;
+        let far_ip = if peer.ip().is_loopback() { near } else { peer.ip() };
+        if self.tcp_mode(near, far_ip) == TcpMode::Segments {
+            self.trace.record(now, TraceKind::Connect, [key, high, low, ports]);
+            let (ends, what) = ((local, peer), (key, Sizes::of(options)));
+            let begun = self.connect_by_segments(now, (id, (near, far_ip)), ends, what);
+            let begun = begun.ok_or(ConnectError::NoLocalAddress(peer))?;
+            return Ok((EndKey::Segments(begun), local));
+        }
+        let link = self.network.link(near, far_ip);
         let mut end = End::new(id, (local, peer), key, link);
         end.sizes = Sizes::of(options);
         end.advertised = end.window_end();
@@ -409,7 +481,7 @@ impl State {
         self.trace.record(now, TraceKind::Connect, [key, high, low, ports]);
         self.send_body(now, end, Body::Open);
         self.arm_stream_timer(now, end, RESEND_FIRST);
-        Ok((end, local))
+        Ok((EndKey::Pieces(end), local))
     }
 
     /// Whether a connection was made.

@@ -14,7 +14,7 @@ use twinspan_provider::{
 };
 
 use crate::slab::Key;
-use crate::streams::stopped;
+use crate::streams::{EndKey, stopped};
 use crate::timer::SimTimer;
 use crate::world::{HostId, State, World};
 
@@ -23,7 +23,7 @@ impl World {
     fn with_streams<T>(&self, work: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let outcome = work(&mut state, self.now.get());
-        let dead = state.streams.take_dead();
+        let dead = state.take_dead();
         // Its wakers may hold the last of a task: dropped with the world free.
         drop(state);
         drop(dead);
@@ -39,7 +39,7 @@ impl World {
 /// it sends something, and then a reset if the host runs again.
 pub struct SimTcp {
     world: Rc<World>,
-    key: Key,
+    key: EndKey,
     local: SocketAddr,
     peer: SocketAddr,
 }
@@ -58,7 +58,10 @@ impl SimTcp {
         let mut timer = SimTimer::new(world, host.0);
         timer.set(Some(world.now.get().after(options.connect_timeout)));
         let outcome = poll_fn(|cx| {
-            let polled = world.with_streams(|state, _| state.poll_connected(key, cx));
+            let polled = world.with_streams(|state, _| match key {
+                EndKey::Pieces(key) => state.poll_connected(key, cx),
+                EndKey::Segments(key) => state.poll_segments_connected(key, cx),
+            });
             if polled.is_pending() && timer.poll_expired(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -75,7 +78,10 @@ impl AsyncRead for SimTcp {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.world.with_streams(|state, now| state.read_stream(now, self.key, cx, buffer))
+        self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) => state.read_stream(now, key, cx, buffer),
+            EndKey::Segments(key) => state.read_segments(now, key, cx, buffer),
+        })
     }
 }
 
@@ -85,7 +91,10 @@ impl AsyncWrite for SimTcp {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.world.with_streams(|state, now| state.write_stream(now, self.key, cx, bytes))
+        self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) => state.write_stream(now, key, cx, bytes),
+            EndKey::Segments(key) => state.write_segments(now, key, cx, bytes),
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -94,7 +103,10 @@ impl AsyncWrite for SimTcp {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.world.with_streams(|state, now| state.shut_stream(now, self.key)))
+        Poll::Ready(self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) => state.shut_stream(now, key),
+            EndKey::Segments(key) => state.shut_segments(now, key),
+        }))
     }
 }
 
@@ -107,20 +119,29 @@ impl TcpStream for SimTcp {
         self.peer
     }
 
-    /// Small writes always leave at once here.
-    fn set_nodelay(&self, _nodelay: bool) -> io::Result<()> {
-        let is_there = self.world.state.borrow().streams.ends.get(self.key).is_some();
-        if is_there { Ok(()) } else { Err(stopped()) }
+    /// Small writes always leave at once where streams do not travel in segments.
+    fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) if state.streams.ends.get(key).is_some() => Ok(()),
+            EndKey::Pieces(_) => Err(stopped()),
+            EndKey::Segments(key) => state.set_segments_nodelay(now, key, nodelay),
+        })
     }
 
     fn abort(self) {
-        self.world.with_streams(|state, now| state.abort_stream(now, self.key));
+        self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) => state.abort_stream(now, key),
+            EndKey::Segments(key) => state.abort_segments(now, key),
+        });
     }
 }
 
 impl Drop for SimTcp {
     fn drop(&mut self) {
-        self.world.with_streams(|state, now| state.close_stream(now, self.key));
+        self.world.with_streams(|state, now| match self.key {
+            EndKey::Pieces(key) => state.close_stream(now, key),
+            EndKey::Segments(key) => state.close_segments(now, key),
+        });
     }
 }
 

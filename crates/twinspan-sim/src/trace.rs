@@ -45,6 +45,15 @@ pub(crate) enum TraceKind {
     Resolve = 34,
     Offload = 35,
     WallStep = 36,
+    Hop = 37,
+    HopSend = 38,
+    HopDrop = 39,
+    Topology = 40,
+    Segment = 41,
+    SegmentArrived = 42,
+    SegmentLost = 43,
+    SegmentTimer = 44,
+    TcpMode = 45,
 }
 
 /// By whom an event was caused.

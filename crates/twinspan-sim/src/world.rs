@@ -17,9 +17,11 @@ use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::executor::{Executor, WakeQueue};
 use crate::names::Names;
 use crate::network::{Flight, Network, Socket};
+use crate::segment::{Conn, Segments, TcpMode};
 use crate::slab::{Key, Slab};
-use crate::streams::{STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
+use crate::streams::{End, Listener, STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
 use crate::timer::TimerState;
+use crate::topology::{Fabric, LINKS_MAX, PACKETS_MAX};
 use crate::trace::{Trace, TraceKind};
 
 /// The number of a host, dense from 0.
@@ -43,7 +45,12 @@ pub(crate) struct State {
     pub(crate) timers: Slab<TimerState>,
     pub(crate) network: Network,
     pub(crate) streams: Streams,
+    pub(crate) segments: Segments,
+    /// How streams travel between pairs of hosts, the smaller address first, unless as all do.
+    pub(crate) tcp_modes: BTreeMap<(IpAddr, IpAddr), TcpMode>,
     pub(crate) names: Names,
+    /// The topology, where there is one.
+    pub(crate) fabric: Option<Box<Fabric>>,
     pub(crate) config: SimConfig,
 }
 
@@ -59,6 +66,14 @@ pub(crate) enum Event {
     Piece(Key),
     /// An end of a stream looks whether its peer was heard.
     StreamTimer(Key),
+    /// A segment has come over the link of two hosts; whether queues behind it may mark it.
+    Segment(Key, bool),
+    /// A connection by segments has something to do.
+    SegmentTimer(Key),
+    /// A packet has come to a node of the topology.
+    Hop(Key),
+    /// A link of the topology takes its next packet.
+    LinkReady(u32),
 }
 
 /// All hosts that ever were, and which of them run.
@@ -118,8 +133,9 @@ impl Hosts {
 impl World {
     pub(crate) fn new(config: SimConfig) -> Rc<Self> {
         // Every timer may be armed once, every socket wait for two things, every end for one.
-        let streams_max = STREAM_PIECES_MAX + STREAM_ENDS_MAX;
-        let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max;
+        let streams_max = 2 * (STREAM_PIECES_MAX + STREAM_ENDS_MAX);
+        let topology_max = PACKETS_MAX + LINKS_MAX;
+        let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max + topology_max;
         let events_max = config.in_flight_max.saturating_add(sockets_max);
         Rc::new(Self {
             config,
@@ -134,7 +150,10 @@ impl World {
                 timers: Slab::new(TIMERS_MAX),
                 network: Network::new(&config),
                 streams: Streams::new(),
+                segments: Segments::new(),
+                tcp_modes: BTreeMap::new(),
                 names: Names::default(),
+                fabric: None,
                 config,
             }),
         })
@@ -190,12 +209,13 @@ impl World {
         let tasks = state.executor.take_tasks(|task| task.host == id);
         let sockets = state.network.unbind_all(|host| host == id);
         let streams = state.streams.stop(|host| host == id);
+        let streams = streams + state.stop_segments(|host| host == id);
         for _ in 0..tasks.len() + sockets.len() + streams {
             state.faults.observe(FaultKind::HostStop);
         }
         // Whoever outside still waits on one of the sockets learns that it is gone.
         sockets.iter().for_each(Socket::wake_all);
-        let dead = state.streams.take_dead();
+        let dead = state.take_dead();
         // What the futures hold may use the world while they are dropped.
         drop(state);
         drop((tasks, sockets, dead));
@@ -237,7 +257,7 @@ impl World {
         while let Some((_, event)) = state.wheel.pop_before(now) {
             self.handle(&mut state, event);
         }
-        let dead = state.streams.take_dead();
+        let dead = state.take_dead();
         drop(state);
         drop(dead);
         true
@@ -260,6 +280,10 @@ impl World {
             Event::ReceiveRetry(key) => state.receive_retry(now, key),
             Event::Piece(key) => state.piece_arrived(now, key),
             Event::StreamTimer(key) => state.stream_timer(now, key),
+            Event::Segment(key, can_be_marked) => state.segment_arrived(now, key, can_be_marked),
+            Event::SegmentTimer(key) => state.segment_timer(now, key),
+            Event::Hop(key) => state.hop(now, key),
+            Event::LinkReady(link) => state.link_ready(now, link),
         }
     }
 
@@ -272,10 +296,19 @@ impl World {
         let tasks = state.executor.take_tasks(|_| true);
         let sockets = state.network.unbind_all(|_| true);
         state.streams.stop(|_| true);
-        let dead = state.streams.take_dead();
+        state.stop_segments(|_| true);
+        let dead = state.take_dead();
         // What the futures hold may use the world while they are dropped.
         drop(state);
         drop((tasks, sockets, dead));
+    }
+}
+
+impl State {
+    /// Ends and listeners that can be dropped now that the world is free.
+    pub(crate) fn take_dead(&mut self) -> (Vec<End>, Vec<Listener>, Vec<Conn>) {
+        let (ends, listeners) = self.streams.take_dead();
+        (ends, listeners, self.segments.take_dead())
     }
 }
 

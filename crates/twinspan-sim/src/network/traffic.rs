@@ -14,7 +14,7 @@ use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
 use crate::store::Payload;
 use crate::trace::{Origin, TraceKind};
-use crate::world::{Event, Hosts, State, ip_words};
+use crate::world::{Event, HostId, Hosts, State, ip_words};
 
 impl State {
     /// Sends one datagram of a socket on its way.
@@ -139,13 +139,26 @@ impl State {
         Ok(flow)
     }
 
-    /// A datagram has come to where it was sent.
+    /// A datagram has come to where it was sent, or to where the topology takes over.
     pub(crate) fn deliver(&mut self, now: Timestamp, flight: Flight) {
+        if let Some(flight) = self.divert(now, flight) {
+            self.come(now, flight, None);
+        }
+    }
+
+    /// A datagram has come to a host. `seen` are the two addresses on it where boxes may have
+    /// changed them.
+    pub(crate) fn come(
+        &mut self,
+        now: Timestamp,
+        flight: Flight,
+        seen: Option<(SocketAddr, SocketAddr)>,
+    ) {
         let Flight { flow, arrival, payload, hash } = flight;
         self.network.in_flight -= 1;
         let flow_key = self.network.flows.get(flow as usize).map_or(0, |flow| flow.key);
-        let accepted =
-            self.network.accept(now, (flow, arrival), payload, &self.hosts, &mut self.faults);
+        let what = (flow, arrival, seen);
+        let accepted = self.network.accept(now, what, payload, &self.hosts, &mut self.faults);
         let (kind, what) = match accepted {
             Ok(socket) => (TraceKind::Deliver, u64::from(socket)),
             Err((cause, payload)) => {
@@ -193,13 +206,48 @@ impl LinkState {
     }
 }
 
+impl Flight {
+    pub(crate) fn len(&self) -> usize {
+        self.payload.as_slice().len()
+    }
+
+    /// What tells it from all others of its flow, a copy of it included.
+    pub(crate) fn coordinate(&self) -> u64 {
+        self.arrival.number << 1 | u64::from(self.arrival.is_copy())
+    }
+
+    /// Turns one of its bits, if it has any.
+    pub(crate) fn turn(&mut self, drawn: u64) {
+        self.payload.turn_bit(drawn);
+    }
+}
+
 impl Network {
+    /// Whose flight it is, its two addresses and its flow's key.
+    pub(crate) fn ends_of(&self, flight: &Flight) -> Option<(HostId, SocketAddr, SocketAddr, u64)> {
+        let flow = self.flows.get(flight.flow as usize)?;
+        Some((flow.host, flow.from, flow.to, flow.key))
+    }
+
+    /// Another of the same, in flight as well.
+    pub(crate) fn copy_flight(&mut self, flight: &Flight) -> Flight {
+        self.in_flight += 1;
+        let payload = self.store.copy(flight.payload.as_slice());
+        Flight { payload, ..*flight }
+    }
+
+    /// It does not arrive anywhere.
+    pub(crate) fn lose_flight(&mut self, flight: Flight) {
+        self.in_flight -= 1;
+        self.store.give(flight.payload);
+    }
+
     /// Puts a datagram into the queue of the socket that it is for, and names that, or gives it back
     /// with why nobody gets it.
     fn accept(
         &mut self,
         now: Timestamp,
-        (flow, arrival): (u32, Arrival),
+        (flow, arrival, seen): (u32, Arrival, Option<(SocketAddr, SocketAddr)>),
         payload: Payload,
         hosts: &Hosts,
         faults: &mut FaultCounters,
@@ -207,7 +255,12 @@ impl Network {
         let Some(known) = self.flows.get(flow as usize) else {
             return Err((FaultKind::Unbound, payload));
         };
-        let (from, to, link, mut key) = (known.from, known.to, known.link, known.receiver);
+        let (mut from, mut to, link, mut key) = (known.from, known.to, known.link, known.receiver);
+        if let Some(seen) = seen {
+            (from, to) = seen;
+            // What boxes do may change from one datagram of a flow to the next.
+            key = Key::NOWHERE;
+        }
         if self.links.get(link as usize).is_some_and(|state| state.is_cut) {
             return Err((FaultKind::Partition, payload));
         }

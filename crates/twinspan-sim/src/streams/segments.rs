@@ -10,7 +10,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::ReadBuf;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Body, End, RESEND_FIRST, STREAM_ENDS_MAX, Segment, Status, stopped};
+use super::{Body, End, EndKey, RESEND_FIRST, STREAM_ENDS_MAX, Segment, Status, stopped};
 use crate::config::{FullBacklog, WIRE_DELAY_MIN};
 use crate::slab::Key;
 use crate::timer::keep_waker;
@@ -248,7 +248,7 @@ impl State {
             client.far = server;
         }
         if let Some(open) = self.streams.listeners.get_mut(listener) {
-            open.queue.push_back(server);
+            open.queue.push_back(EndKey::Pieces(server));
             open.waiting.wake();
         }
         self.send_opened(now, server);

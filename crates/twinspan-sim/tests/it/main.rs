@@ -13,8 +13,12 @@ mod hosts;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod segments;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod topology;
