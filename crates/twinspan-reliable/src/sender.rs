@@ -219,6 +219,16 @@ impl Sender {
     /// ([`Config::frame_head_bytes`]) fits `room` bytes. `None`: nothing may travel or nothing
     /// fits. With [`ResendIdentity::SameNumber`] a packet takes one frame.
     pub fn poll_frame(&mut self, now: Timestamp, room: usize) -> Option<OutFrame<'_>> {
+        self.poll_any(now, room, true)
+    }
+
+    /// The next frame that never left, as [`poll_frame`](Self::poll_frame) gives it: for who keeps
+    /// resends to a rate of their own. [`lost_waiting`](Self::lost_waiting) tells of those.
+    pub fn poll_new_frame(&mut self, now: Timestamp, room: usize) -> Option<OutFrame<'_>> {
+        self.poll_any(now, room, false)
+    }
+
+    fn poll_any(&mut self, now: Timestamp, room: usize, resends: bool) -> Option<OutFrame<'_>> {
         if self.shared.outbox.is_vacant() {
             // Whatever is due can only give up packets, and bring no frame.
             return None;
@@ -231,7 +241,7 @@ impl Sender {
         }
         let gate = self.gate(now);
         let shared = &mut self.shared;
-        let taken: Taken = shared.outbox.take(room, gate, &mut shared.stats)?;
+        let taken: Taken = shared.outbox.take(room, gate, resends, &mut shared.stats)?;
         self.is_polled = true;
         self.is_paced |= taken.counted;
         self.resend_of = taken.resend_of;
@@ -343,6 +353,54 @@ impl Sender {
         let ack = Ack::single(number, Duration::ZERO);
         self.handle_ack(now, &ack, &mut |_, _| is_news = true)?;
         Ok(is_news)
+    }
+
+    /// When the packet `number` leaves again if nothing is heard of it: [`Timestamp::NEVER`] while it
+    /// waits for that already, `None` when it is not in flight. For [`ResendIdentity::SameNumber`];
+    /// with fresh numbers no packet leaves again.
+    pub fn resend_at(&self, number: u64) -> Option<Timestamp> {
+        match &self.packets {
+            Packets::Fresh(_) => None,
+            Packets::Same(same) => same.due(number),
+        }
+    }
+
+    /// Lets the packet `number` leave again at `at`, or when it would anyway if that is before. It
+    /// changes nothing for a packet that is not in flight, or with fresh numbers.
+    pub fn hasten_resend(&mut self, number: u64, at: Timestamp) {
+        if let Packets::Same(same) = &mut self.packets {
+            same.hasten(number, at);
+        }
+    }
+
+    /// Gives up the packet `number` and with it its message: it does not leave again, and its ack is
+    /// no news. Returns its tag, or `None` when it is not in flight; with fresh numbers always.
+    pub fn abandon(&mut self, number: u64) -> Option<u32> {
+        let shared = &mut self.shared;
+        match &mut self.packets {
+            Packets::Fresh(_) => None,
+            Packets::Same(same) => same.abandon(number, shared),
+        }
+    }
+
+    /// The lowest packet number in flight, with [`ResendIdentity::SameNumber`].
+    pub fn oldest_in_flight(&self) -> Option<u64> {
+        match &self.packets {
+            Packets::Fresh(_) => None,
+            Packets::Same(same) => same.oldest(),
+        }
+    }
+
+    /// Lost frames that wait to leave again.
+    pub const fn lost_waiting(&self) -> u32 {
+        self.shared.outbox.lost_waiting()
+    }
+
+    /// Whether a reliable message of `len` bytes, were it queued now, would be what
+    /// [`poll_new_frame`](Self::poll_new_frame) gives: no other of its urgency waits, and the limits
+    /// in flight leave room.
+    pub fn would_leave(&self, channel: Channel, len: usize) -> bool {
+        self.shared.outbox.would_leave(channel, len)
     }
 
     /// The peer allows `max_total` charged bytes in total since the start. A smaller number than

@@ -446,17 +446,47 @@ impl Outbox {
         self.head(lane).is_some_and(|(_, message)| self.may_leave(lane, message, gate))
     }
 
-    /// Takes out the next frame whose body and head fit `room`.
+    /// Lost frames that wait to leave again.
+    pub(crate) const fn lost_waiting(&self) -> u32 {
+        self.lost_control + self.lost_other
+    }
+
+    /// Whether a reliable message of `len` bytes, were it queued now, would leave with the next
+    /// poll for new frames.
+    pub(crate) fn would_leave(&self, channel: Channel, len: usize) -> bool {
+        let charged = channel.is_charged();
+        let queued = if charged {
+            let level = self.levels.of(channel.stream);
+            self.levels.queue(level).is_some_and(|queue| !queue.is_empty())
+        } else {
+            !self.control.is_empty()
+        };
+        if self.dead || queued || self.is_full(channel, len) {
+            return false;
+        }
+        let ahead = if charged { MESSAGES_AHEAD_MAX } else { CONTROL_MESSAGES_AHEAD_MAX };
+        let found = self.channels.iter().find(|tx| tx.channel == channel);
+        let within = found.is_none_or(|tx| tx.next < tx.done.base() + ahead);
+        let cost = if charged { FRAME_CHARGE_BYTES + len as u64 } else { 0 };
+        // A lost frame keeps its place in flight, or new ones could hold it back.
+        let flying = self.in_flight + self.lost_other;
+        within && cost <= self.credit_left() && (!charged || flying < self.limits.in_flight)
+    }
+
+    /// Takes out the next frame whose body and head fit `room`; of lost ones only where `resends`
+    /// says so.
     pub(crate) fn take(
         &mut self,
         room: usize,
         gate: bool,
+        resends: bool,
         stats: &mut SenderStats,
     ) -> Option<Taken> {
         self.settle();
         self.skip_stale();
         let levels = self.levels.order().map(Lane::Level);
-        for lane in [Lane::Resend, Lane::Control, Lane::Loose].into_iter().chain(levels) {
+        let first = if resends { Some(Lane::Resend) } else { None };
+        for lane in first.into_iter().chain([Lane::Control, Lane::Loose]).chain(levels) {
             let Some((key, message)) = self.head(lane) else {
                 continue;
             };
@@ -561,6 +591,26 @@ impl Outbox {
         if message.acked != message.whole() {
             return;
         }
+        stats.messages_acked += 1;
+        self.finish(key);
+    }
+
+    /// Forgets a message that nobody waits for any more, though the peer may not have it.
+    pub(crate) fn abandon(&mut self, key: Key) {
+        let Some(message) = self.store.get_mut(key) else {
+            return;
+        };
+        let lost = core::mem::take(&mut message.lost).count_ones();
+        let counted = message.channel.is_charged();
+        *lost_of(&mut self.lost_control, &mut self.lost_other, counted) -= lost;
+        self.finish(key);
+    }
+
+    /// The message is over: it counts no more, and its slot is free.
+    fn finish(&mut self, key: Key) {
+        let Some(message) = self.store.get(key) else {
+            return;
+        };
         let (place, number, len) = (message.place, message.number, message.body.len());
         if message.channel.is_charged() {
             self.messages -= 1;
@@ -568,7 +618,6 @@ impl Outbox {
         } else {
             self.control_messages -= 1;
         }
-        stats.messages_acked += 1;
         if let Some(tx) = self.channels.get_mut(usize::from(place)) {
             tx.done.insert(number);
         }

@@ -92,6 +92,38 @@ impl Same {
         Ok(Some(flight.tag))
     }
 
+    /// When the packet leaves again; never while it waits for that, `None` once it is over.
+    pub(super) fn due(&self, number: u64) -> Option<Timestamp> {
+        self.find(number).and_then(|index| self.flights.get(index)).map(|flight| flight.due)
+    }
+
+    /// Lets the packet leave again at `at` unless it does before.
+    pub(super) fn hasten(&mut self, number: u64, at: Timestamp) {
+        let flight = self.find(number).and_then(|index| self.flights.get_mut(index));
+        if let Some(flight) = flight.filter(|flight| flight.due != Timestamp::NEVER) {
+            flight.due = flight.due.min(at);
+            self.next_due = self.next_due.min(flight.due);
+        }
+    }
+
+    /// The lowest number in flight.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.flights.front().map(|flight| flight.number)
+    }
+
+    /// Gives a packet up: it does not leave again, and an ack of it is of no interest.
+    pub(super) fn abandon(&mut self, number: u64, shared: &mut Shared) -> Option<u32> {
+        let flight = self.find(number).and_then(|index| self.flights.remove(index))?;
+        if flight.due != Timestamp::NEVER {
+            shared.outbox.release_flight(flight.counted);
+        }
+        shared.outbox.abandon(flight.key);
+        if self.flights.is_empty() {
+            self.next_due = Timestamp::NEVER;
+        }
+        Some(flight.tag)
+    }
+
     pub(super) const fn poll_timeout(&self) -> Timestamp {
         self.next_due
     }

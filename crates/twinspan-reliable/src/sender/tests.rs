@@ -490,6 +490,50 @@ fn the_same_number_is_used_again_and_alone() {
 }
 
 #[test]
+fn a_packet_given_up_leaves_no_more_and_frees_its_place() {
+    let mut sender = same();
+    for (number, body) in [(1, b"one"), (2, b"two"), (3, b"six")] {
+        sender.send(START, EVENTS, body).unwrap();
+        leave(&mut sender, START, number).unwrap();
+    }
+    sender.handle_timeout(at_ms(275));
+    assert_eq!((sender.lost_waiting(), sender.oldest_in_flight()), (3, Some(1)));
+    // One that waits for its resend, and one that is in flight again.
+    assert_eq!(sender.abandon(1), Some(101));
+    leave(&mut sender, at_ms(275), 2).unwrap();
+    assert_eq!(sender.abandon(2), Some(102));
+    assert_eq!((sender.abandon(2), sender.abandon(9)), (None, None));
+    assert_eq!((sender.unacknowledged(), sender.lost_waiting()), (1, 1));
+    let frame = sender.poll_frame(at_ms(276), 1_200).unwrap();
+    assert_eq!((frame.resend_of, frame.body), (Some(3), &b"six"[..]));
+    sender.on_sent(at_ms(276), 3, 0, 20, true);
+    assert_eq!(sender.handle_ack_one(at_ms(280), 2), Ok(false));
+    assert_eq!(sender.handle_ack_one(at_ms(280), 3), Ok(true));
+    assert_eq!((sender.stats().messages_acked, sender.unacknowledged()), (1, 0));
+}
+
+#[test]
+fn a_resend_can_be_hastened_and_held_back() {
+    let mut sender = same();
+    sender.send(START, EVENTS, b"one").unwrap();
+    leave(&mut sender, START, 1).unwrap();
+    assert_eq!(sender.resend_at(1), Some(at_ms(275)));
+    sender.hasten_resend(1, at_ms(400));
+    assert_eq!(sender.resend_at(1), Some(at_ms(275)));
+    sender.hasten_resend(1, at_ms(100));
+    assert_eq!(sender.poll_timeout(), Some(at_ms(100)));
+    assert!(sender.would_leave(EVENTS, 3));
+    sender.send(at_ms(100), EVENTS, b"two").unwrap();
+    assert!(!sender.would_leave(EVENTS, 3), "another waits");
+    let frame = sender.poll_new_frame(at_ms(100), 1_200).unwrap();
+    assert_eq!((frame.resend_of, frame.body), (None, &b"two"[..]));
+    sender.on_sent(at_ms(100), 2, 0, 20, true);
+    assert_eq!((sender.resend_at(1), sender.lost_waiting()), (Some(Timestamp::NEVER), 1));
+    assert_eq!(sender.poll_new_frame(at_ms(100), 1_200), None);
+    assert_eq!(sender.poll_frame(at_ms(100), 1_200).unwrap().resend_of, Some(1));
+}
+
+#[test]
 fn the_same_number_takes_its_rtt_from_pings() {
     let mut sender = same();
     sender.on_rtt_sample(START, Duration::from_millis(100), Duration::ZERO);
