@@ -17,6 +17,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-record", 2),
     ("twinspan-session", 2),
     ("twinspan-provider", 2),
+    ("twinspan-circuit", 3),
     ("twinspan-net", 3),
     ("twinspan-sim", 3),
     ("twinspan-peer", 4),
@@ -33,7 +34,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Crates that no runtime may stand below, besides those of layers 0 and 1.
-const RUNTIME_FREE: &[&str] = &["twinspan-lludp", "twinspan-session"];
+const RUNTIME_FREE: &[&str] = &["twinspan-circuit", "twinspan-lludp", "twinspan-session"];
 
 /// What counts as a runtime: it waits, it opens sockets, or it runs tasks.
 const RUNTIMES: &[&str] = &[

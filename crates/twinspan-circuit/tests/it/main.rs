@@ -1,0 +1,9 @@
+//! Two ends of circuits over a line that loses, repeats and delays.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this file is tests, its helpers too")]
+
+mod allocations;
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
+mod counting;
+mod hostile;
+mod pair;
+mod promises;
