@@ -120,6 +120,7 @@ mod env;
 mod executor;
 mod names;
 mod network;
+pub mod proxy;
 mod run;
 pub mod script;
 mod segment;

@@ -13,6 +13,8 @@ mod hosts;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod segments;
 #[cfg(test)]
 mod sockets;
