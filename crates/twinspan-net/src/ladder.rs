@@ -5,25 +5,41 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use twinspan_core::packet::{Datagram, DatagramBatch};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{BindError, IoPath, PathCosts, UdpError, UdpOptions};
 
 use crate::ReactorEnv;
 use crate::bare::BareSocket;
+use crate::threads::thread_cpu_time;
 
 /// Datagrams of one round on each rung, as many as one call of a busy server receives.
 const ROUND_DATAGRAMS: usize = 64;
 /// Payload bytes of a sealed input: what a server receives most.
 const DATAGRAM_BYTES: usize = 78;
 /// Rounds at most. The best one counts: disturbance only ever adds.
-const ROUNDS: usize = 60;
-/// When to stop, finished or not.
+const ROUNDS: u32 = 60;
+/// Rounds below which the best one may have been disturbed on one rung and not on another.
+const ROUNDS_MIN: u32 = 6;
+/// When to stop with rounds enough to choose by.
 const PATIENCE: Duration = Duration::from_millis(60);
+/// When to stop with fewer: a start must not hang on a machine that gives this thread no time.
+const PATIENCE_MAX: Duration = Duration::from_millis(500);
 /// How much of its cost a later rung must save to be chosen, one in so many: repeats differ by a
 /// few percent, and of two that cost the same the simpler one is better.
 const SAVING_MIN: u32 = 20;
+
+/// Why a socket has batches although a ring was the cheapest: other sockets, or a limit on locked
+/// memory, may have taken what the measurement had.
+pub(crate) const RING_LOST: &str = "io_uring was the cheapest, but none is left for this socket";
+
+/// What the rungs cost, and how much that says.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    costs: PathCosts,
+    /// Rounds that were made of all that were wanted.
+    rounds: u32,
+}
 
 /// What the measurement said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +54,21 @@ impl Ladder {
     /// The measurement of this process, made on first use.
     pub(crate) fn of_this_process() -> Self {
         static LADDER: OnceLock<Ladder> = OnceLock::new();
-        *LADDER.get_or_init(|| Self::choose(measure().unwrap_or_default()))
+        *LADDER.get_or_init(|| Self::choose(measure(ReactorEnv::clock_ns)))
     }
 
     /// The cheapest rung that can be had. Batches where nothing could be measured.
-    fn choose(costs: PathCosts) -> Self {
+    fn choose(measured: Option<Measured>) -> Self {
+        let usual = |costs, reason| Self { costs, best: IoPath::Batch, reason };
+        let Some(Measured { costs, rounds }) = measured else {
+            return usual(PathCosts::default(), "not measured: no datagrams over loopback");
+        };
+        if rounds < ROUNDS_MIN {
+            return usual(costs, "the usual one: measuring took too long to choose by");
+        }
+        if costs.batch_ns.is_none() {
+            return usual(costs, "not measured: no datagrams over loopback");
+        }
         let saves = |cost: u32, than: u32| cost < than.saturating_sub(than / SAVING_MIN);
         let mut best = (IoPath::Batch, costs.batch_ns);
         if let (Some(plain), Some(batch)) = (costs.plain_ns, costs.batch_ns)
@@ -55,10 +81,13 @@ impl Ladder {
         {
             best = (IoPath::Ring, Some(ring));
         }
-        let reason = match (costs.batch_ns, costs.ring_ns) {
-            (None, _) => "not measured: no datagrams over loopback",
-            (Some(_), None) => "cheapest of those measured; io_uring cannot be had here",
-            (Some(_), Some(_)) => "cheapest of those measured",
+        let reason = match (costs.ring_ns, rounds < ROUNDS) {
+            (Some(_), false) => "cheapest of those measured",
+            (Some(_), true) => "cheapest of those measured before time was up",
+            (None, false) => "cheapest of those measured; io_uring cannot be had here",
+            (None, true) => {
+                "cheapest of those measured before time was up; io_uring cannot be had here"
+            }
         };
         Self { costs, best: best.0, reason }
     }
@@ -100,33 +129,31 @@ impl Rung {
         }
         sender.send(batch)?;
         batch.clear();
-        let began = thread_ns();
+        let began = thread_cpu_time();
         // On the loopback interface all have come; what has not is lost, and the round with it.
         while batch.room() > 0 && self.socket.recv(batch)? > 0 {}
-        let spent = thread_ns().saturating_sub(began);
+        let spent = thread_cpu_time().saturating_sub(began).as_nanos();
         if batch.room() == 0 {
-            let each = u32::try_from(spent / ROUND_DATAGRAMS as u64).unwrap_or(u32::MAX);
+            let each = u32::try_from(spent / ROUND_DATAGRAMS as u128).unwrap_or(u32::MAX);
             self.best_ns = Some(self.best_ns.map_or(each, |best| best.min(each)));
         }
         Ok(())
     }
 }
 
-/// Processor time of the calling thread, in nanoseconds.
-fn thread_ns() -> u64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
-}
-
 /// Measures the rungs in turns, so that a disturbance befalls all of them. A rung that fails is one
-/// that cannot be had.
-fn measure() -> Option<PathCosts> {
-    let began = ReactorEnv::clock_ns();
+/// that cannot be had. `clock` tells nanoseconds of time as it passes for everybody.
+fn measure(mut clock: impl FnMut() -> u64) -> Option<Measured> {
+    let began = clock();
     let mut sender = Rung::bind(IoPath::Batch).ok()?.socket;
     let mut rungs = [IoPath::Plain, IoPath::Batch, IoPath::Ring].map(|path| Rung::bind(path).ok());
     let mut batch = DatagramBatch::new(ROUND_DATAGRAMS);
-    for _ in 0..ROUNDS {
+    let mut rounds = 0;
+    while rounds < ROUNDS {
+        let spent = Duration::from_nanos(clock().saturating_sub(began));
+        if spent > PATIENCE_MAX || (spent > PATIENCE && rounds >= ROUNDS_MIN) {
+            break;
+        }
         for place in &mut rungs {
             let failed =
                 place.as_mut().is_some_and(|rung| rung.round(&mut sender, &mut batch).is_err());
@@ -134,22 +161,25 @@ fn measure() -> Option<PathCosts> {
                 *place = None;
             }
         }
-        let spent = ReactorEnv::clock_ns().saturating_sub(began);
-        if Duration::from_nanos(spent) > PATIENCE {
-            break;
-        }
+        rounds += 1;
     }
     batch.clear();
     let [plain_ns, batch_ns, ring_ns] = rungs.map(|rung| rung.and_then(|rung| rung.best_ns));
-    Some(PathCosts { plain_ns, batch_ns, ring_ns })
+    Some(Measured { costs: PathCosts { plain_ns, batch_ns, ring_ns }, rounds })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ladder(costs: [Option<u32>; 3], rounds: u32) -> Ladder {
+        let [plain_ns, batch_ns, ring_ns] = costs;
+        let costs = PathCosts { plain_ns, batch_ns, ring_ns };
+        Ladder::choose(Some(Measured { costs, rounds }))
+    }
+
     fn chosen(plain: Option<u32>, batch: Option<u32>, ring: Option<u32>) -> IoPath {
-        Ladder::choose(PathCosts { plain_ns: plain, batch_ns: batch, ring_ns: ring }).best
+        ladder([plain, batch, ring], ROUNDS).best
     }
 
     #[test]
@@ -166,8 +196,45 @@ mod tests {
         assert_eq!(chosen(Some(300), Some(200), None), IoPath::Batch);
         assert_eq!(chosen(None, None, None), IoPath::Batch);
         assert_eq!(chosen(None, None, Some(1)), IoPath::Batch);
-        let none = Ladder::choose(PathCosts::default());
+        let none = Ladder::choose(None);
         assert_eq!(none.reason, "not measured: no datagrams over loopback");
+    }
+
+    #[test]
+    fn too_few_rounds_choose_nothing_and_fewer_than_wanted_are_told() {
+        let costs = [Some(300), Some(200), Some(100)];
+        for (rounds, best, reason) in [
+            (0, IoPath::Batch, "the usual one: measuring took too long to choose by"),
+            (5, IoPath::Batch, "the usual one: measuring took too long to choose by"),
+            (6, IoPath::Ring, "cheapest of those measured before time was up"),
+            (59, IoPath::Ring, "cheapest of those measured before time was up"),
+            (60, IoPath::Ring, "cheapest of those measured"),
+        ] {
+            let Ladder { best: got, reason: why, .. } = ladder(costs, rounds);
+            assert_eq!((got, why), (best, reason), "{rounds} rounds");
+        }
+        let [plain, batch, _] = costs;
+        let reason = ladder([plain, batch, None], 6).reason;
+        assert!(reason.ends_with("before time was up; io_uring cannot be had here"), "{reason}");
+    }
+
+    /// A clock that moves on by so much whenever it is read.
+    fn clock(step: Duration) -> impl FnMut() -> u64 {
+        let mut nanos = 0;
+        move || {
+            nanos += step.as_nanos() as u64;
+            nanos
+        }
+    }
+
+    #[test]
+    fn a_slow_machine_ends_the_measurement_early() {
+        for (step_ms, rounds) in [(0, 60), (10, 6), (1_000, 0)] {
+            let measured = measure(clock(Duration::from_millis(step_ms))).unwrap();
+            assert_eq!(measured.rounds, rounds, "{step_ms} ms a round");
+        }
+        let never = Ladder::choose(measure(clock(PATIENCE_MAX * 2)));
+        assert!(never.best == IoPath::Batch && never.reason.contains("too long"), "{never:?}");
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod reactor;
 mod sys;
 #[cfg(target_os = "linux")]
 mod tcp;
+mod threads;
 #[cfg(target_os = "linux")]
 mod udp;
 
@@ -76,6 +77,7 @@ pub use latest::{LatestReceiver, LatestSender, latest};
 pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer, run};
 #[cfg(target_os = "linux")]
 pub use tcp::{ReactorListener, ReactorTcp};
+pub use threads::{lock, thread_cpu_time};
 #[cfg(target_os = "linux")]
 pub use udp::BatchUdp;
 

@@ -13,7 +13,7 @@ use twinspan_provider::{
 };
 
 use crate::coalesced::Coalesced;
-use crate::ladder::Ladder;
+use crate::ladder::{Ladder, RING_LOST};
 use crate::sys::{self, CALL_MESSAGES_MAX, Headers, Ring, Runs};
 
 /// Packets offered to the kernel by a receive call at least. A socket that gets little offers
@@ -65,6 +65,33 @@ enum Way {
     Ring(Box<Ring>),
 }
 
+/// Why a path is that path which a caller named.
+const ASKED_FOR: &str = "asked for";
+
+impl Way {
+    /// The way that a measurement chose, and why; batches where its ring cannot be had any more.
+    fn on(ladder: Ladder, ring: impl FnOnce() -> io::Result<Ring>) -> (Self, &'static str) {
+        match ladder.best {
+            IoPath::Plain => (Self::Plain, ladder.reason),
+            IoPath::Ring => match ring() {
+                Ok(ring) => (Self::Ring(Box::new(ring)), ladder.reason),
+                Err(_) => (Self::Batch, RING_LOST),
+            },
+            _ => (Self::Batch, ladder.reason),
+        }
+    }
+
+    /// What it is called in reports.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Plain => "recvfrom/sendto",
+            Self::Batch => "recvmmsg/sendmmsg",
+            Self::Coalesced(_) => "recvmmsg with GRO/sendmmsg",
+            Self::Ring(_) => "io_uring multishot recvmsg/sendmmsg",
+        }
+    }
+}
+
 /// A bound socket, its pool, its way of moving datagrams and its counters.
 pub(crate) struct Port {
     socket: Socket,
@@ -99,28 +126,24 @@ impl Port {
     ) -> Result<Self, BindError> {
         let refused = |source| BindError::Path { address: local, path: options.path, source };
         let mut costs = PathCosts::default();
-        let (path, path_reason) = match options.path {
-            IoPath::Usual => (IoPath::Batch, "the usual one"),
+        let ring = || Ring::new(socket.as_fd());
+        let (way, path_reason) = match options.path {
+            IoPath::Usual => (Way::Batch, "the usual one"),
             // A ring's datagrams are not joined, so whoever wants that has batches.
             IoPath::Measured if options.coalesce_receives => {
-                (IoPath::Batch, "the one whose datagrams can be joined")
+                (Way::Batch, "the one whose datagrams can be joined")
             }
             IoPath::Measured => {
                 let ladder = Ladder::of_this_process();
                 costs = ladder.costs;
-                (ladder.best, ladder.reason)
+                Way::on(ladder, ring)
             }
-            path => (path, "asked for"),
-        };
-        let (way, path) = match path {
-            IoPath::Plain => (Way::Plain, "recvfrom/sendto"),
-            IoPath::Batch => (Way::Batch, "recvmmsg/sendmmsg"),
-            IoPath::Ring => {
-                let ring = Ring::new(socket.as_fd()).map_err(refused)?;
-                (Way::Ring(Box::new(ring)), "io_uring multishot recvmsg/sendmmsg")
-            }
+            IoPath::Plain => (Way::Plain, ASKED_FOR),
+            IoPath::Batch => (Way::Batch, ASKED_FOR),
+            IoPath::Ring => (Way::Ring(Box::new(ring().map_err(refused)?)), ASKED_FOR),
             _ => return Err(refused(io::ErrorKind::Unsupported.into())),
         };
+        let path = way.name();
         let mut port = Self::with_way(socket, local, way, options);
         port.report = SocketReport { path, path_reason, path_costs: costs, ..port.report };
         if options.coalesce_receives {
@@ -162,7 +185,7 @@ impl Port {
         if matches!(self.way, Way::Batch) && sys::coalesce(self.socket.as_fd()).is_ok() {
             self.way = Way::Coalesced(Box::new(Coalesced::new()));
             self.report.coalescing = Offload::On;
-            self.report.path = "recvmmsg with GRO/sendmmsg";
+            self.report.path = self.way.name();
         }
     }
 

@@ -11,7 +11,7 @@ use twinspan_provider::{
     BindError, IoPath, NetworkProvider, TimeProvider, Timer, UdpOptions, UdpSocket,
 };
 
-use crate::counting;
+use crate::{counting, skip};
 
 /// Sends a batch from one socket to the other, runs among them, waits a moment and receives it.
 async fn round(
@@ -46,7 +46,7 @@ fn allocations(options: &UdpOptions) -> u64 {
         let mut left = match env.bind_udp(local, options).await {
             Ok(socket) => socket,
             Err(BindError::Path { source, .. }) => {
-                println!("skipped: {source}");
+                skip(&source.to_string());
                 return 0;
             }
             Err(error) => panic!("a free port can be bound: {error}"),

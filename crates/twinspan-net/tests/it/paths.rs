@@ -14,6 +14,8 @@ use twinspan_provider::{
     Resolved, TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime, conformance,
 };
 
+use crate::skip;
+
 /// A reactor whose sockets all get the path and the offloads of `options`.
 #[derive(Clone)]
 struct With {
@@ -147,8 +149,13 @@ fn the_measured_path_conforms_and_says_why_it_was_chosen() {
     conforms(options);
     let report = BareSocket::bind(loopback(), &options).unwrap().report();
     let costs = report.path_costs;
-    assert!(report.path_reason.starts_with("cheapest of those measured"), "{report:?}");
-    assert!(costs.plain_ns.is_some() && costs.batch_ns.is_some(), "{report:?}");
+    if report.path_reason == "the usual one: measuring took too long to choose by" {
+        // Others left this test next to no time; what is chosen then is known.
+        assert_eq!(report.path, "recvmmsg/sendmmsg", "{report:?}");
+    } else {
+        assert!(report.path_reason.starts_with("cheapest of those measured"), "{report:?}");
+        assert!(costs.plain_ns.is_some() && costs.batch_ns.is_some(), "{report:?}");
+    }
     assert!(has_ring() || costs.ring_ns.is_none(), "{report:?}");
     println!("{}: {}, {costs:?}", report.path, report.path_reason);
 }
@@ -159,7 +166,7 @@ fn has_ring() -> bool {
     match BareSocket::bind(loopback(), &options) {
         Ok(_) => true,
         Err(BindError::Path { address, path: IoPath::Ring, source }) => {
-            println!("skipped: no completion ring for {address}: {source}");
+            skip(&format!("no completion ring for {address}: {source}"));
             false
         }
         Err(other) => panic!("a refused path is named as such, not: {other}"),
