@@ -25,7 +25,7 @@ use crate::mtu::{BLACK_HOLE_LOSSES, Mtu};
 use crate::protection::Role;
 use crate::reason::CloseReason;
 use crate::route::{Aim, Token};
-use crate::stats::{DropCause, FlowStats, PathStats};
+use crate::stats::{DropCause, FlowStats, PacketNumbers, PathStats};
 use crate::ticket::Ticket;
 
 mod closing;
@@ -624,6 +624,12 @@ impl Connection {
     #[cfg(test)]
     pub(crate) const fn set_number(&mut self, number: u64) {
         self.next_number = number;
+    }
+
+    /// The numbers that only ever grow.
+    pub(crate) fn packet_numbers(&self) -> PacketNumbers {
+        let received = self.replay.largest().unwrap_or(0);
+        PacketNumbers { next: self.next_number, received }
     }
 
     /// The number of the next packet, and the number that is skipped next.

@@ -27,7 +27,7 @@ use crate::keys::Keys;
 use crate::protection::{DirectionKey, Role};
 use crate::reason::{CloseReason, RefuseReason};
 use crate::route::Route;
-use crate::stats::{DropCause, EndpointStats, FlowStats, SessionStats};
+use crate::stats::{DropCause, EndpointStats, FlowStats, PacketNumbers, SessionStats};
 use crate::timers::Timers;
 
 mod door;
@@ -46,6 +46,7 @@ use moves::PathNews;
 use renewal::Renewed;
 pub(crate) use resume::Entry;
 pub use resume::Resumed;
+use resume::replaces;
 use targets::{Target, Targets};
 
 /// What an [`Endpoint`] tells.
@@ -401,22 +402,18 @@ impl Endpoint {
         };
         let resumed = match entry {
             Ok(resumed) => resumed,
-            Err(reason) => {
-                self.count_refusal(reason);
-                let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
-                let seal = seal.ok_or(DropCause::NotAuthentic)?;
-                let hide = half_open.hidden.then_some(&half_open.split.server_to_client);
-                let hide = hide.and_then(|secret| header_key(suites, cipher, secret));
-                let answer = Answer::unborn(&half_open, &seal, hide.as_deref(), reason);
-                return self.answer(answer);
-            }
+            Err(reason) => return self.refuse_confirmed(&half_open, reason),
         };
-        self.spend_entry(&half_open, resumed, on_event);
         let (means, split) = (common.means(), &half_open.split);
         let mut keys = Keys::with_open(now, means, cipher, split, Role::Server, open);
         if half_open.hidden {
             keys.hide_headers(means, split).ok_or(DropCause::NotAuthentic)?;
         }
+        // From here on nothing can fail: what is taken and spent belongs to a session.
+        if !gate.take_room(replaces(resumed)) {
+            return self.refuse_confirmed(&half_open, RefuseReason::Full);
+        }
+        self.spend_entry(&half_open, resumed, on_event);
         let key = self.establish(now, &half_open, keys);
         if let Some((_, session)) = self.at(key.slot()) {
             session.connection.on_authentic(now, header, len);
@@ -426,6 +423,23 @@ impl Endpoint {
         on_event(EndpointEvent::Established { session: key, user, peer, cipher, resumed });
         self.process(now, key, header, text, on_event);
         Ok(())
+    }
+
+    /// Tells a client that confirmed why it gets no session.
+    fn refuse_confirmed(
+        &mut self,
+        half_open: &HalfOpen,
+        reason: RefuseReason,
+    ) -> Result<(), DropCause> {
+        self.count_refusal(reason);
+        let common = Arc::clone(&self.common);
+        let (suites, cipher) = (common.suites.as_ref(), half_open.cipher);
+        let seal = DirectionKey::new(suites, cipher, &half_open.split.server_to_client);
+        let seal = seal.ok_or(DropCause::NotAuthentic)?;
+        let hide = half_open.hidden.then_some(&half_open.split.server_to_client);
+        let hide = hide.and_then(|secret| header_key(suites, cipher, secret));
+        let answer = Answer::unborn(half_open, &seal, hide.as_deref(), reason);
+        self.answer(answer)
     }
 
     fn establish(&mut self, now: Timestamp, half_open: &HalfOpen, keys: Keys) -> SessionKey {
@@ -689,6 +703,11 @@ impl Endpoint {
     /// `None` when the session is gone.
     pub fn flow(&self, session: SessionKey) -> Option<FlowStats> {
         Some(self.find(session)?.connection.flow())
+    }
+
+    /// The packet numbers of a session, for who watches that they only grow.
+    pub fn packet_numbers(&self, session: SessionKey) -> Option<PacketNumbers> {
+        Some(self.find(session)?.connection.packet_numbers())
     }
 
     /// Sessions, handshakes, ids and answers that are held, for tests of the bounds.

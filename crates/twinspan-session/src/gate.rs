@@ -31,6 +31,22 @@ pub trait Gate {
     /// handshake is confirmed, some round trips later.
     fn allow_user(&mut self, now: Timestamp, user: UserId) -> bool;
 
+    /// Whether there is room for one session more, beside this endpoint's own limit: for endpoints that
+    /// share one. Asked for the HELLO, before the key exchange, of those who do not take the place of
+    /// a session; when not, they are refused as [`RefuseReason::Full`]. There is, unless said otherwise.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Takes the room for one session more, as the last thing before its token is spent; when it says
+    /// no, the client is refused as [`RefuseReason::Full`] and keeps its token. `Established` follows a
+    /// yes. One that `replaces` a session of this endpoint is let in whatever room there is: that
+    /// session's `Closed` comes next.
+    fn take_room(&mut self, replaces: bool) -> bool {
+        let _ = replaces;
+        true
+    }
+
     /// A handshake of this address came to nothing through the client's fault.
     fn on_failure(&mut self, now: Timestamp, source: IpAddr, fault: HandshakeFault);
 }

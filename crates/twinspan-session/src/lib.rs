@@ -90,8 +90,9 @@ pub use messages::{connection_id, handshake_nonce};
 pub use reason::{CloseReason, RefuseReason};
 pub use resume_config::ResumeConfig;
 pub use stats::{
-    ClientStats, CloseCounts, DropCounts, EndpointStats, FlowStats, PathStats, SessionStats,
+    ClientStats, CloseCounts, DropCounts, EndpointStats, FlowStats, PacketNumbers, PathStats,
+    SessionStats,
 };
-pub use suite::CryptoSuite;
+pub use suite::{CipherOrderError, CryptoSuite};
 pub use ticket::ResumeTicket;
 pub use token::{ConnectToken, TOKEN_BYTES, TokenIssuer};

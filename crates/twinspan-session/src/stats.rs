@@ -307,6 +307,22 @@ pub struct PathStats {
     pub window_left: u64,
 }
 
+/// The packet numbers of a session, which only ever grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketNumbers {
+    /// That of the next packet to the peer.
+    pub next: u64,
+    /// The largest that was received; 0 before the first.
+    pub received: u64,
+}
+
+impl PacketNumbers {
+    /// Whether these can be those of a session whose numbers were `before` some time ago.
+    pub const fn can_follow(self, before: Self) -> bool {
+        self.next >= before.next && self.received >= before.received
+    }
+}
+
 /// How the packets to a peer fare, for who sends states and shall not send more than arrive.
 ///
 /// The counters begin anew after a session was idle.

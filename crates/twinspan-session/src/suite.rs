@@ -15,6 +15,23 @@ mod measure;
 #[derive(Clone, Copy, Debug)]
 pub struct CryptoSuite {
     ciphers: [Cipher; 3],
+    /// How many of them there are; the rest only fills the room.
+    count: usize,
+}
+
+/// Why an order of ciphers cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CipherOrderError {
+    /// It names none.
+    #[error("an order of ciphers names none; name at least one")]
+    Empty,
+    /// It names one twice.
+    #[error("an order of ciphers names {} twice; name it once", .0.name())]
+    Twice(Cipher),
+    /// It names one that only simulators have.
+    #[error("an order of ciphers names the {}, which is for simulators alone", .0.name())]
+    Simulated(Cipher),
 }
 
 impl CryptoSuite {
@@ -25,11 +42,38 @@ impl CryptoSuite {
 
     /// The order for processors with AES instructions.
     pub const AES_FIRST: Self =
-        Self { ciphers: [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] };
+        Self::all([Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]);
 
     /// The order for processors without.
     pub const CHACHA_FIRST: Self =
-        Self { ciphers: [Cipher::ChaCha20Poly1305, Cipher::Aes128Gcm, Cipher::Aes256Gcm] };
+        Self::all([Cipher::ChaCha20Poly1305, Cipher::Aes128Gcm, Cipher::Aes256Gcm]);
+
+    const fn all(ciphers: [Cipher; 3]) -> Self {
+        Self { ciphers, count: ciphers.len() }
+    }
+
+    /// The ciphers of `order` alone, the one that is liked best first: an order that was set by hand
+    /// or measured elsewhere.
+    ///
+    /// # Errors
+    /// [`CipherOrderError`] names what the order has too much or too little of.
+    pub fn in_order(order: &[Cipher]) -> Result<Self, CipherOrderError> {
+        let mut suite = Self { count: 0, ..Self::AES_FIRST };
+        for cipher in order {
+            if !cipher.encrypts() {
+                return Err(CipherOrderError::Simulated(*cipher));
+            }
+            if suite.ciphers().contains(cipher) {
+                return Err(CipherOrderError::Twice(*cipher));
+            }
+            // There are three that encrypt, and none came twice.
+            if let Some(place) = suite.ciphers.get_mut(suite.count) {
+                *place = *cipher;
+                suite.count += 1;
+            }
+        }
+        if suite.count == 0 { Err(CipherOrderError::Empty) } else { Ok(suite) }
+    }
 }
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -49,7 +93,7 @@ fn has_aes() -> bool {
 
 impl AeadSuite for CryptoSuite {
     fn ciphers(&self) -> &[Cipher] {
-        &self.ciphers
+        self.ciphers.get(..self.count).unwrap_or(&self.ciphers)
     }
 
     fn key(&self, cipher: Cipher, secret: &[u8; SECRET_BYTES]) -> Option<Box<dyn PacketKey>> {
@@ -146,6 +190,23 @@ mod tests {
         ] {
             assert_eq!(choose(offered, own), chosen, "{offered:?} {own:?}");
         }
+    }
+
+    #[test]
+    fn an_order_has_its_ciphers_alone_and_what_is_wrong_with_one_is_named() {
+        use Cipher::{Aes128Gcm as Short, ChaCha20Poly1305 as Cha, SimulatorTag as Tag};
+        for order in [&[Cha][..], &[Cha, Short], &[Cipher::Aes256Gcm, Cha, Short]] {
+            assert_eq!(CryptoSuite::in_order(order).unwrap().ciphers(), order);
+        }
+        for (order, error) in [
+            (&[][..], CipherOrderError::Empty),
+            (&[Cha, Short, Cha], CipherOrderError::Twice(Cha)),
+            (&[Short, Tag], CipherOrderError::Simulated(Tag)),
+        ] {
+            assert_eq!(CryptoSuite::in_order(order).unwrap_err(), error);
+        }
+        let told = CipherOrderError::Twice(Cha).to_string();
+        assert_eq!(told, "an order of ciphers names ChaCha20-Poly1305 twice; name it once");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::steer::Steering;
 use twinspan_core::time::Timestamp;
 
-use super::resume::{Entry, Tickets};
+use super::resume::{Entry, Tickets, replaces};
 use super::{Endpoint, Target};
 use crate::config::SessionConfig;
 use crate::cookie::{CookieSubject, Cookies};
@@ -280,7 +280,10 @@ impl Endpoint {
         if !gate.allow_user(now, private.user) {
             return Err(RefuseReason::Banned);
         }
-        self.check_entry(now, entry, &public.id)?;
+        let resumed = self.check_entry(now, entry, &public.id)?;
+        if !replaces(resumed) && !gate.has_room() {
+            return Err(RefuseReason::Full);
+        }
         // Were the queue full, the X25519 below would be for nothing.
         if self.answers.len() >= self.common.config.answers_max {
             return Ok(Err(DropCause::AnswersFull));

@@ -24,6 +24,11 @@ pub struct Resumed {
     pub old: Option<SessionKey>,
 }
 
+/// Whether a session takes the place of one that has not ended.
+pub(super) fn replaces(resumed: Option<Resumed>) -> bool {
+    resumed.is_some_and(|resumed| resumed.old.is_some())
+}
+
 /// What opens the door to a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
@@ -104,8 +109,7 @@ impl Endpoint {
             Entry::Token => None,
             Entry::Ticket(origin) => Some(self.check_ticket(now, origin, id)?),
         };
-        let replaces = resumed.is_some_and(|resumed| resumed.old.is_some());
-        self.check_place(now, entry.spends(id), replaces)?;
+        self.check_place(now, entry.spends(id), replaces(resumed))?;
         Ok(resumed)
     }
 

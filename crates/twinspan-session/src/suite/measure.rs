@@ -27,7 +27,7 @@ impl CryptoSuite {
         let mut ordered = costs;
         // Equals stay as guessed.
         ordered.sort_by_key(|(cost, _)| *cost);
-        Self { ciphers: ordered.map(|(_, cipher)| cipher) }
+        Self::all(ordered.map(|(_, cipher)| cipher))
     }
 
     fn cost(&self, cipher: Cipher, clock: &mut dyn FnMut() -> Duration) -> Duration {

@@ -21,6 +21,10 @@ struct Noted {
     banned: Option<UserId>,
     handshakes: Vec<IpAddr>,
     failures: Vec<HandshakeFault>,
+    /// Room for so many sessions more; any number when it is not said.
+    room: Option<usize>,
+    /// Whether each that took room took the place of another.
+    took: Vec<bool>,
 }
 
 impl Gate for Note {
@@ -32,6 +36,21 @@ impl Gate for Note {
 
     fn allow_user(&mut self, _: Timestamp, user: UserId) -> bool {
         self.0.borrow().banned != Some(user)
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.borrow().room != Some(0)
+    }
+
+    fn take_room(&mut self, replaces: bool) -> bool {
+        let mut noted = self.0.borrow_mut();
+        let has = replaces || noted.room != Some(0);
+        if has {
+            noted.took.push(replaces);
+            let taken = usize::from(!replaces);
+            noted.room = noted.room.map(|room| room - taken);
+        }
+        has
     }
 
     fn on_failure(&mut self, _: Timestamp, _: IpAddr, fault: HandshakeFault) {
@@ -117,4 +136,41 @@ fn a_user_who_is_banned_between_hello_and_confirmation_gets_no_session() {
     assert_eq!(rig.endpoint.held(), (0, 0, 0, 0), "the handshake is over");
     let reason = CloseReason::Refused(RefuseReason::Banned);
     assert_eq!(rig.client_told[0].last(), Some(&ClientTold::Closed(reason)));
+}
+
+#[test]
+fn without_room_nobody_gets_a_key_exchange_and_the_token_stays_good() {
+    let (mut rig, note) = rig();
+    note.0.borrow_mut().room = Some(0);
+    let token = rig.token();
+    rig.add_client_with(&token, aes());
+    rig.run_for(ms(2_000));
+    let full = CloseReason::Refused(RefuseReason::Full);
+    assert_eq!(rig.clients[0].state(), ClientState::Closed { reason: full });
+    let stats = *rig.endpoint.stats();
+    assert_eq!((stats.full, stats.accepted), (1, 0));
+    note.0.borrow_mut().room = Some(1);
+    rig.add_client_with(&token, aes());
+    rig.run_for(ms(2_000));
+    assert_eq!(rig.clients[1].state(), ClientState::Connected);
+    assert_eq!(note.0.borrow().took, [false]);
+}
+
+#[test]
+fn room_that_went_to_another_meanwhile_costs_no_token() {
+    let (mut rig, note) = rig();
+    note.0.borrow_mut().room = Some(1);
+    let token = rig.token();
+    rig.add_client_with(&token, aes());
+    assert!(rig.run_until(ms(5_000), |rig| rig.endpoint.stats().accepted == 1));
+    note.0.borrow_mut().room = Some(0);
+    rig.run_for(ms(2_000));
+    let full = CloseReason::Refused(RefuseReason::Full);
+    assert_eq!(rig.client_told[0].last(), Some(&ClientTold::Closed(full)));
+    assert_eq!((rig.endpoint.stats().full, rig.endpoint.stats().established), (1, 0));
+    assert_eq!(rig.endpoint.held(), (0, 0, 0, 0), "the handshake is over");
+    note.0.borrow_mut().room = Some(1);
+    rig.add_client_with(&token, aes());
+    rig.run_for(ms(2_000));
+    assert_eq!(rig.clients[1].state(), ClientState::Connected, "its token was not spent");
 }
