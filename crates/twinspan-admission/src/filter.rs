@@ -189,7 +189,7 @@ impl Default for FilterConfig {
 }
 
 /// What a filter counted, to be copied out into reused memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct FilterStats {
     /// Every rule, and every step of every score.
     pub rules: Vec<RuleCount>,
@@ -204,6 +204,25 @@ pub struct FilterStats {
     pub bans_forgotten: u64,
     /// How often rules were replaced.
     pub replacements: u64,
+}
+
+impl Clone for FilterStats {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Uses the room of both lists again: figures are copied for each look at them.
+    fn clone_from(&mut self, source: &Self) {
+        let Self { rules, networks_evicted, bans, banned, bans_forgotten, replacements } = source;
+        self.rules.clone_from(rules);
+        self.banned.clone_from(banned);
+        self.networks_evicted = *networks_evicted;
+        self.bans = *bans;
+        self.bans_forgotten = *bans_forgotten;
+        self.replacements = *replacements;
+    }
 }
 
 impl FilterStats {

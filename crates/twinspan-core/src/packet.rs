@@ -69,7 +69,14 @@ impl PacketPool {
 
     /// Buffers that are out now.
     pub fn outstanding(&self) -> usize {
-        self.shared.made.get() - self.shared.free.borrow().len()
+        self.shared.made.get().saturating_sub(self.shared.free.borrow().len())
+    }
+
+    /// Whether its accounts are right: no buffer came back that did not go out, and no more were made
+    /// than may be.
+    pub fn is_sound(&self) -> bool {
+        let made = self.shared.made.get();
+        made <= self.shared.limit && self.shared.free.borrow().len() <= made
     }
 
     /// The most buffers that can be out at once.
@@ -255,6 +262,19 @@ mod tests {
         drop(second);
         assert_eq!(pool.outstanding(), 0);
         assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn a_buffer_too_many_is_noticed() {
+        let pool = PacketPool::new(2);
+        drop(pool.take());
+        assert!(pool.is_sound());
+        pool.shared.free.borrow_mut().push(Box::new([0; PACKET_BYTES_MAX]));
+        assert!(!pool.is_sound(), "one came back that was never made");
+        pool.shared.made.set(2);
+        assert!(pool.is_sound());
+        pool.shared.made.set(3);
+        assert!(!pool.is_sound(), "more than the limit");
     }
 
     #[test]

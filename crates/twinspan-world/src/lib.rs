@@ -108,7 +108,7 @@ pub use interest::{
 pub use prediction::{INPUTS_PENDING_MAX, Prediction};
 pub use replica::{Applied, EDGE_LAG_TICKS, REPLICA_ENTITIES_MAX, Replica, ReplicaError};
 pub use state::{DIGEST_TICKS, PlanInput, STATE_ROOM_MIN, StateBytes, StateError, StatePlan};
-pub use world::{HealthPrivacy, InvariantBroken, Stealth, World, WorldFull};
+pub use world::{HealthPrivacy, InvariantBroken, SpoiltPart, Stealth, World, WorldFull};
 
 use core::time::Duration;
 

@@ -408,6 +408,16 @@ impl World {
         Ok(())
     }
 
+    /// Spoils what the world keeps of its entities, so that tests see it noticed. What was spoilt of the
+    /// grid lasts until the next step.
+    #[doc(hidden)]
+    pub fn spoil(&mut self, part: SpoiltPart) {
+        match part {
+            SpoiltPart::Store => self.store.spoil(),
+            SpoiltPart::Grid => self.grid.rebuild(core::iter::empty()),
+        }
+    }
+
     /// Every entity with its body and traits; for the codec.
     pub(crate) const fn store(&self) -> &Store {
         &self.store
@@ -454,6 +464,16 @@ impl World {
 pub struct WorldFull {
     /// How many that are.
     pub entities_max: usize,
+}
+
+/// What [`World::spoil`] spoils.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoiltPart {
+    /// The account of who lives.
+    Store,
+    /// The lists of who is where.
+    Grid,
 }
 
 /// Something that must always hold does not.
