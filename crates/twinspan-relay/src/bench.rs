@@ -8,20 +8,22 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
-use twinspan_net::{BareSocket, SchedulingClass, request_fifo, scheduling_class};
+use twinspan_net::{
+    BareSocket, SchedulingClass, lock, request_fifo, scheduling_class, thread_cpu_time,
+};
 use twinspan_provider::{BindError, UdpError, UdpOptions};
 
 use crate::config::RelayConfig;
 use crate::error::RelayError;
 use crate::frame::encode;
 use crate::key::{Direction, TrunkKey, TrunkTag, TrunkTags};
-use crate::real::{Place, RelayOptions, cpu_of_thread, start};
+use crate::real::{Place, RelayOptions, start};
 
 /// Datagrams in one batch of the bare forwarder: what one receive call takes.
 const BATCH_DATAGRAMS: usize = 64;
@@ -467,7 +469,7 @@ fn start_bare(
         return Err(std::io::Error::other("the bare forwarder ended at once").into());
     };
     let shown = Arc::clone(&shared);
-    let progress = move || *shown.progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let progress = move || *lock(&shown.progress);
     let stop = move || {
         shared.stop.store(true, Ordering::Relaxed);
         ended(thread)
@@ -502,7 +504,7 @@ fn forward(
         if looks % LOOKS_PER_PUBLICATION == 0
             && let Ok(mut progress) = shared.progress.try_lock()
         {
-            *progress = Progress { datagrams, cpu: cpu_of_thread() };
+            *progress = Progress { datagrams, cpu: thread_cpu_time() };
         }
         if moved == 0 {
             open.wait(Some(Duration::from_millis(1)))?;

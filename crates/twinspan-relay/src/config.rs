@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use twinspan_core::steer::Steering;
 
 use crate::error::RelayConfigError;
-use crate::key::TrunkKey;
+use crate::key::{Direction, TrunkKey, TrunkTags};
 use crate::links::LINKS_LIMIT;
 
 /// The most addresses at the other end of a trunk: shards of a relay's server, or a server's relays.
@@ -21,6 +21,23 @@ pub struct TrunkKeys {
     pub present: TrunkKey,
     /// The key of the other end while it has not changed its own yet.
     pub before: Option<TrunkKey>,
+}
+
+impl TrunkKeys {
+    /// The tags that are taken on one direction, and the one that is sent.
+    pub(crate) fn tags(&self, direction: Direction) -> TrunkTags {
+        TrunkTags::new(&self.present, self.before.as_ref(), direction)
+    }
+
+    /// Whether these are the same keys in the same places.
+    pub fn are_same(&self, other: &Self) -> bool {
+        let before = match (&self.before, &other.before) {
+            (Some(before), Some(other)) => before.is_same(other),
+            (None, None) => true,
+            _ => false,
+        };
+        before && self.present.is_same(&other.present)
+    }
 }
 
 impl From<TrunkKey> for TrunkKeys {

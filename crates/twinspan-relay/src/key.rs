@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use twinspan_core::random::SecretSource;
 use zeroize::Zeroizing;
@@ -24,6 +25,11 @@ impl TrunkKey {
     /// The key with these bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// Whether this is the same key, in a time that tells nothing of where they differ.
+    pub fn is_same(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(self.0.as_slice(), other.0.as_slice()).is_ok()
     }
 
     fn tag(&self, direction: Direction) -> TrunkTag {

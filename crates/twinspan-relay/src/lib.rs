@@ -47,7 +47,7 @@ pub use frame::{
 };
 pub use key::{Direction, TAG_BYTES, TrunkKey, TrunkTag, TrunkTags};
 pub use links::LINKS_LIMIT;
-pub use port::{PortStats, RelayPort};
+pub use port::{PortKeys, PortStats, RelayPort};
 pub use real::{Place, RelayHandle, RelayOptions, RelayReport, start, trunk_options};
 pub use relay::{Relay, RelayEvent};
 pub use stats::{RelayDrops, RelayStats};

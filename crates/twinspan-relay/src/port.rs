@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_provider::{SocketReport, UdpError, UdpSocket};
 
-use crate::config::PortConfig;
+use crate::config::{PortConfig, TrunkKeys};
 use crate::error::RelayConfigError;
 use crate::frame::{FrameError, client_of, decode, encode, relayed_address};
 use crate::key::{Direction, TrunkTags};
@@ -35,6 +35,40 @@ pub struct PortStats {
     pub sides: SideDrops,
 }
 
+/// What a port takes and sends, both ways.
+#[derive(Clone, Copy, Debug)]
+struct PortTags {
+    to_server: TrunkTags,
+    to_relay: TrunkTags,
+}
+
+/// The keys of a port, which may change while it is driven; for its own thread.
+#[derive(Clone, Debug)]
+pub struct PortKeys(Rc<Cell<PortTags>>);
+
+impl PortKeys {
+    fn new(keys: &TrunkKeys) -> Self {
+        Self(Rc::new(Cell::new(Self::tags(keys))))
+    }
+
+    fn tags(keys: &TrunkKeys) -> PortTags {
+        PortTags {
+            to_server: keys.tags(Direction::ToServer),
+            to_relay: keys.tags(Direction::ToRelay),
+        }
+    }
+
+    fn get(&self) -> PortTags {
+        self.0.get()
+    }
+
+    /// Takes other keys: the port sends with the present one and takes both, from the next datagram
+    /// on. Sessions do not notice.
+    pub fn replace(&self, keys: &TrunkKeys) {
+        self.0.set(Self::tags(keys));
+    }
+}
+
 /// A server's socket with a side towards relays, as a [`UdpSocket`].
 ///
 /// A datagram of a client behind a relay comes with [`relayed_address`] as its peer; what is sent
@@ -44,8 +78,7 @@ pub struct PortStats {
 pub struct RelayPort<U> {
     sockets: TwoSided<U>,
     relays: Box<[SocketAddr]>,
-    to_server_tags: TrunkTags,
-    to_relay_tags: TrunkTags,
+    tags: PortKeys,
     pad_to: usize,
     runs: Runs,
     /// What the sockets take next.
@@ -61,12 +94,10 @@ impl<U: UdpSocket> RelayPort<U> {
     /// [`RelayConfigError`] names the setting that cannot be.
     pub fn new(direct: Option<U>, trunk: U, config: &PortConfig) -> Result<Self, RelayConfigError> {
         config.check()?;
-        let (present, before) = (&config.keys.present, config.keys.before.as_ref());
         Ok(Self {
             sockets: TwoSided::new(direct, trunk, &config.relays),
             relays: config.relays.as_slice().into(),
-            to_server_tags: TrunkTags::new(present, before, Direction::ToServer),
-            to_relay_tags: TrunkTags::new(present, before, Direction::ToRelay),
+            tags: PortKeys::new(&config.keys),
             pad_to: config.pad_to,
             runs: Runs::new(READY_DATAGRAMS),
             ready: DatagramBatch::new(READY_DATAGRAMS),
@@ -79,6 +110,16 @@ impl<U: UdpSocket> RelayPort<U> {
         self.sockets.trunk_addr()
     }
 
+    /// What the direct side, where there is one, and the trunk got and did.
+    pub fn reports(&self) -> (Option<SocketReport>, SocketReport) {
+        self.sockets.reports()
+    }
+
+    /// Its keys, to be replaced while the port is driven.
+    pub fn keys(&self) -> PortKeys {
+        self.tags.clone()
+    }
+
     /// What was counted; stays readable while the port is driven.
     pub fn stats(&self) -> Rc<Cell<PortStats>> {
         Rc::clone(&self.counted)
@@ -87,7 +128,7 @@ impl<U: UdpSocket> RelayPort<U> {
     /// Moves datagrams from `batch` to `ready`, those for clients behind relays as trunk datagrams.
     fn prepare(&mut self, batch: &mut DatagramBatch) {
         let mut stats = self.counted.get();
-        let tag = self.to_relay_tags.present();
+        let tag = self.tags.get().to_relay.present();
         while self.ready.room() > 0 {
             let Some(mut datagram) = batch.pop() else { break };
             let Some((client, index)) = client_of(datagram.peer) else {
@@ -132,10 +173,11 @@ impl<U: UdpSocket> UdpSocket for RelayPort<U> {
         let received = self.sockets.poll_recv(cx, batch)?;
         let mut stats = self.counted.get();
         stats.sides = self.sockets.dropped();
+        let tags = self.tags.get().to_server;
         batch.retain_from(before, |datagram| {
             let relay = self.relays.iter().position(|relay| *relay == datagram.peer);
             let Some(relay) = relay else { return true };
-            match decode(&datagram.packet, &self.to_server_tags) {
+            match decode(&datagram.packet, &tags) {
                 Ok((client, len)) => {
                     stats.relayed_in += 1;
                     datagram.packet.set_len(len);

@@ -1,21 +1,22 @@
 //! A relay on a thread of its own, and the handle that its owner keeps.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
-use twinspan_net::ReactorEnv;
+use twinspan_net::{ReactorEnv, lock, thread_cpu_time};
 use twinspan_provider::{
     Machine, NetworkProvider, RandomProvider, SocketReport, TimeProvider, UdpError, UdpOptions,
     UdpSocket, drive,
 };
 
-use crate::config::RelayConfig;
+use crate::config::{RelayConfig, TrunkKeys};
 use crate::error::RelayError;
 use crate::relay::{Relay, RelayEvent};
 use crate::stats::RelayStats;
@@ -56,20 +57,35 @@ pub struct Place {
 impl Place {
     /// Takes the place, for the calling thread.
     #[cfg(target_os = "linux")]
-    pub(crate) fn take(self) -> std::io::Result<()> {
+    pub(crate) fn take(self) -> io::Result<()> {
         if let Some(core) = self.core {
-            twinspan_net::pin_to_core(core)?;
+            twinspan_net::pin_to_core(core).map_err(|error| {
+                let what = "name one that this process may use";
+                io::Error::new(error.kind(), format!("core {core} cannot be had: {error}; {what}"))
+            })?;
         }
         if let Some(priority) = self.fifo_priority {
-            twinspan_net::request_fifo(priority).map_err(std::io::Error::other)?;
+            twinspan_net::request_fifo(priority).map_err(io::Error::other)?;
         }
         Ok(())
     }
 
     /// Only the usual place can be had here.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn take(self) -> std::io::Result<()> {
-        if self == Self::default() { Ok(()) } else { Err(std::io::ErrorKind::Unsupported.into()) }
+    pub(crate) fn take(self) -> io::Result<()> {
+        self.on_others()
+    }
+
+    /// What becomes of it on systems that place no threads for this program.
+    #[cfg(any(test, not(target_os = "linux")))]
+    fn on_others(self) -> io::Result<()> {
+        let flag = match (self.core, self.fifo_priority) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => "a core (`--core`)",
+            (None, Some(_)) => "a priority (`--fifo`)",
+        };
+        let what = format!("{flag} for a thread can be had on Linux alone; leave it out here");
+        Err(io::Error::new(io::ErrorKind::Unsupported, what))
     }
 }
 
@@ -112,6 +128,10 @@ pub struct RelayReport {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// Whether `keys` holds some that the thread has not taken yet.
+    has_keys: AtomicBool,
+    /// Locked by the thread with `try_lock` alone.
+    keys: Mutex<Option<TrunkKeys>>,
     /// Locked by the thread with `try_lock` alone, so that a slow reader delays no datagram.
     report: Mutex<RelayReport>,
     events: Mutex<VecDeque<RelayEvent>>,
@@ -120,9 +140,17 @@ struct Shared {
 /// A running relay. Dropping it stops it and waits for its end.
 pub struct RelayHandle {
     shared: Arc<Shared>,
+    started: Started,
+    thread: Option<JoinHandle<Result<(), UdpError>>>,
+}
+
+/// What the thread tells once it stands.
+#[derive(Clone, Copy)]
+struct Started {
     address: SocketAddr,
     trunk: SocketAddr,
-    thread: Option<JoinHandle<Result<(), UdpError>>>,
+    clients_socket: SocketReport,
+    trunk_socket: SocketReport,
 }
 
 /// Starts a relay on a thread of its own.
@@ -137,21 +165,19 @@ pub fn start(options: RelayOptions) -> Result<RelayHandle, RelayError> {
         let shared = Arc::clone(&shared);
         move || run(&options, shared, &started_tx)
     })?;
-    let (address, trunk) = match started_rx.recv() {
+    let started = match started_rx.recv() {
         Ok(started) => started?,
         // The thread ended without a word: it panicked, and the panic was printed.
-        Err(_) => return Err(RelayError::Os(std::io::Error::other("the thread ended at once"))),
+        Err(_) => return Err(RelayError::Os(io::Error::other("the thread ended at once"))),
     };
-    Ok(RelayHandle { shared, address, trunk, thread: Some(thread) })
+    Ok(RelayHandle { shared, started, thread: Some(thread) })
 }
-
-type Started = Result<(SocketAddr, SocketAddr), RelayError>;
 
 /// The relay's thread.
 fn run(
     options: &RelayOptions,
     shared: Arc<Shared>,
-    started: &mpsc::SyncSender<Started>,
+    started: &mpsc::SyncSender<Result<Started, RelayError>>,
 ) -> Result<(), UdpError> {
     let env = match options.place.take().and_then(|()| ReactorEnv::new(None)) {
         Ok(env) => env,
@@ -164,7 +190,13 @@ fn run(
     env.clone().block_on(async {
         match bind(&env, options).await {
             Ok((relay, mut socket)) => {
-                let _ = started.send(Ok((socket.local_addr(), socket.trunk_addr())));
+                let (clients, trunk) = socket.reports();
+                let _ = started.send(Ok(Started {
+                    address: socket.local_addr(),
+                    trunk: socket.trunk_addr(),
+                    clients_socket: clients.unwrap_or_default(),
+                    trunk_socket: trunk,
+                }));
                 let mut tap = Tap { relay, shared, publish_at: Timestamp::START };
                 let ended = drive(&env, &mut socket, &mut tap).await;
                 tap.publish_last(env.now(), &socket);
@@ -197,13 +229,26 @@ async fn bind(env: &ReactorEnv, options: &RelayOptions) -> Result<(Relay, Socket
 impl RelayHandle {
     /// Where clients find it: what tokens must name.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.started.address
     }
 
     /// From where it speaks to the server: what the server must allow. The address is unspecified
     /// when no interface was named.
     pub const fn trunk_address(&self) -> SocketAddr {
-        self.trunk
+        self.started.trunk
+    }
+
+    /// How its sockets towards clients and towards the server move datagrams, as it began.
+    pub const fn sockets(&self) -> (&SocketReport, &SocketReport) {
+        (&self.started.clients_socket, &self.started.trunk_socket)
+    }
+
+    /// Gives the relay other keys of the trunk; it takes them within a tenth of a second, sends with the
+    /// present one and takes both.
+    pub fn replace_keys(&self, keys: TrunkKeys) {
+        *lock(&self.shared.keys) = Some(keys);
+        // Pairs with the load in `Tap::take_keys`; the keys themselves travel under the lock.
+        self.shared.has_keys.store(true, Ordering::Relaxed);
     }
 
     /// What it did, at most a tenth of a second ago; the sockets' part is told at the end alone.
@@ -248,18 +293,6 @@ impl Drop for RelayHandle {
     }
 }
 
-/// A lock whose holder panicked still holds good values: each is replaced whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Processor time of the calling thread.
-pub(crate) fn cpu_of_thread() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// The relay as its thread runs it: obeys the handle and publishes.
 struct Tap {
     relay: Relay,
@@ -270,7 +303,7 @@ struct Tap {
 impl Tap {
     fn publish(&mut self, now: Timestamp) {
         if let Ok(mut report) = self.shared.report.try_lock() {
-            (report.stats, report.cpu) = (self.relay.stats(now), cpu_of_thread());
+            (report.stats, report.cpu) = (self.relay.stats(now), thread_cpu_time());
         }
         if let Ok(mut events) = self.shared.events.try_lock() {
             while let Some(event) = self.relay.poll_event() {
@@ -282,13 +315,25 @@ impl Tap {
         }
     }
 
+    fn take_keys(&mut self) {
+        if !self.shared.has_keys.load(Ordering::Relaxed) {
+            return;
+        }
+        // A lock that is held means newer keys: they are taken in the next turn.
+        let Ok(mut waiting) = self.shared.keys.try_lock() else { return };
+        self.shared.has_keys.store(false, Ordering::Relaxed);
+        if let Some(keys) = waiting.take() {
+            self.relay.replace_keys(keys);
+        }
+    }
+
     fn publish_last(&mut self, now: Timestamp, socket: &Socket) {
         self.publish(now);
         let (clients, trunk) = socket.reports();
         let (stats, sides) = (self.relay.stats(now), socket.drops().get());
         let clients = clients.unwrap_or_default();
         *lock(&self.shared.report) =
-            RelayReport { stats, sides, cpu: cpu_of_thread(), clients, trunk };
+            RelayReport { stats, sides, cpu: thread_cpu_time(), clients, trunk };
     }
 }
 
@@ -301,6 +346,7 @@ impl Machine for Tap {
         if self.shared.stop.load(Ordering::Relaxed) {
             self.relay.stop();
         }
+        self.take_keys();
         self.relay.handle_timeout(now);
         if now >= self.publish_at {
             self.publish(now);
@@ -318,5 +364,32 @@ impl Machine for Tap {
 
     fn is_done(&self) -> bool {
         self.relay.is_done()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_had_is_named_with_its_flag() {
+        let place = |core, fifo_priority| Place { core, fifo_priority };
+        assert!(place(None, None).on_others().is_ok());
+        for (place, flag) in [
+            (place(Some(0), None), "a core (`--core`) for a thread can be had on Linux alone"),
+            (place(None, Some(1)), "a priority (`--fifo`) for a thread can be had on Linux alone"),
+        ] {
+            let error = place.on_others().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().starts_with(flag), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_core_that_is_not_there_is_named() {
+        let place = Place { core: Some(usize::MAX), fifo_priority: None };
+        let error = place.take().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("core {} cannot be had", usize::MAX)), "{error}");
     }
 }

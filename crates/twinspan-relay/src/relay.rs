@@ -7,7 +7,7 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
 
-use crate::config::RelayConfig;
+use crate::config::{RelayConfig, TrunkKeys};
 use crate::error::RelayConfigError;
 use crate::frame::{FrameError, INNER_BYTES_MAX, INNER_BYTES_MIN, decode, encode};
 use crate::gate::{Closed, Gate};
@@ -94,11 +94,10 @@ impl Relay {
             is_silent: false,
             told: true,
         };
-        let (present, before) = (&config.keys.present, config.keys.before.as_ref());
         Ok(Self {
             shards: config.servers.iter().map(shard).collect(),
-            to_server_tags: TrunkTags::new(present, before, Direction::ToServer),
-            to_relay_tags: TrunkTags::new(present, before, Direction::ToRelay),
+            to_server_tags: config.keys.tags(Direction::ToServer),
+            to_relay_tags: config.keys.tags(Direction::ToRelay),
             links: Links::new(config.links_max, config.link_idle, key()),
             hellos: Gate::new(config.hellos_per_source, config.hellos_per_second, key()),
             strays: Gate::new(config.strays_per_source, config.strays_per_second, key()),
@@ -109,6 +108,14 @@ impl Relay {
             stats: RelayStats::default(),
             config,
         })
+    }
+
+    /// Takes other keys of the trunk: it sends with the present one and takes both. Clients do not
+    /// notice.
+    pub fn replace_keys(&mut self, keys: TrunkKeys) {
+        self.to_server_tags = keys.tags(Direction::ToServer);
+        self.to_relay_tags = keys.tags(Direction::ToRelay);
+        self.config.keys = keys;
     }
 
     /// What was counted, and the links there are now.

@@ -62,6 +62,19 @@ fn every_length_pads_to_the_next_multiple() {
 }
 
 #[test]
+fn a_trailer_takes_16_bytes_or_28_and_a_hello_with_it_fits_every_path() {
+    // What any path carries of IPv6 (RFC 8200, section 5), less the headers of IPv6 and UDP; a path of
+    // as many bytes with IPv4 has shorter ones.
+    const EVERY_PATH: usize = 1_280 - 40 - 8;
+    for (client, trailer) in [("203.0.113.9:12345", 16), ("[2001:db8::a]:443", 28)] {
+        for len in [30, 700, 1_200, 1_452] {
+            assert_eq!(encoded(&vec![1; len], client, 1).unwrap().len(), len + trailer);
+        }
+        assert!(encoded(&[1; 1_200], client, 1).unwrap().len() <= EVERY_PATH, "{client}");
+    }
+}
+
+#[test]
 fn what_no_session_sends_is_not_encoded() {
     for len in [0, 29, 1_501] {
         assert_eq!(encoded(&vec![0; len], "10.0.0.1:1", 1), None, "{len} bytes");

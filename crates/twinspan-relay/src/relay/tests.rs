@@ -202,3 +202,20 @@ fn a_trunk_datagram_of_another_key_or_form_is_dropped_by_cause() {
     assert_eq!(bench.drops().bad_frame, 1, "nobody is reached by multicast");
     assert_eq!(bench.sent(), []);
 }
+
+#[test]
+fn replaced_keys_are_sent_and_the_one_before_is_still_taken() {
+    let mut bench = Bench::new(|_| {});
+    let present = TrunkKey::from_bytes([8; 32]);
+    bench.relay.replace_keys(TrunkKeys { present: present.clone(), before: Some(key()) });
+    bench.client_sends(0, CLIENT, &sealed(50));
+    let sent = bench.sent();
+    let tags = TrunkTags::new(&present, None, Direction::ToServer);
+    assert_eq!(decode(&sent[0].1, &tags), Ok((CLIENT.parse().unwrap(), 50)));
+    // The server has not changed yet.
+    bench.server_sends(1, 0, CLIENT, &sealed(300));
+    assert_eq!(bench.sent().len(), 1);
+    bench.relay.replace_keys(present.into());
+    bench.server_sends(2, 0, CLIENT, &sealed(300));
+    assert_eq!((bench.sent().len(), bench.drops().bad_tag), (0, 1), "the old key has ended");
+}

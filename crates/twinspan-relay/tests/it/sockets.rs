@@ -10,7 +10,8 @@ use twinspan_core::packet::{Datagram, DatagramBatch};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{NetworkProvider, TaskProvider, UdpOptions, UdpSocket};
 use twinspan_relay::{
-    Direction, PortConfig, RelayPort, TrunkTags, TwoSided, decode, relayed_address,
+    Direction, PortConfig, RelayPort, TrunkKey, TrunkKeys, TrunkTags, TwoSided, decode, encode,
+    relayed_address,
 };
 use twinspan_sim::{Sim, SimConfig, SimTask};
 
@@ -198,4 +199,74 @@ fn without_an_open_side_what_is_not_for_the_trunk_is_counted_and_dropped() {
         assert_eq!(socket.local_addr(), at(1, 2));
     };
     sim.block_on(&env, Duration::from_secs(20), sending).unwrap();
+}
+
+#[test]
+fn a_port_takes_other_keys_while_it_is_driven() {
+    let mut sim = sim();
+    let relay = at(70, 7_000);
+    let (at_relay, _relay) = listen(&mut sim, relay);
+    let env = sim.host("server", at(1, 1).ip());
+    let inner = env.clone();
+    let other = TrunkKey::from_bytes([200; 32]);
+    let present = other.clone();
+    let sending = async move {
+        let trunk = inner.bind_udp(at(1, 2), &UdpOptions::default()).await.unwrap();
+        let config = PortConfig::new(vec![relay], key());
+        let mut port = RelayPort::new(None, trunk, &config).unwrap();
+        let keys = port.keys();
+        let mut batch = DatagramBatch::new(1);
+        for change in [None, Some(TrunkKeys { present, before: Some(key()) })] {
+            if let Some(other) = change {
+                keys.replace(&other);
+            }
+            let one = datagram(&port, relayed_address(at(80, 9_000), 0), &[1; 40]);
+            assert!(batch.push(one).is_ok());
+            while !batch.is_empty() {
+                poll_fn(|cx| port.poll_send(cx, &mut batch)).await.unwrap();
+            }
+        }
+    };
+    sim.block_on(&env, Duration::from_secs(20), sending).unwrap();
+    sim.run_for(Duration::from_secs(1));
+    let heard = at_relay.borrow();
+    let decodes = |key: &TrunkKey| -> Vec<bool> {
+        let tags = TrunkTags::new(key, None, Direction::ToRelay);
+        heard.iter().map(|(_, bytes)| decode(bytes, &tags).is_ok()).collect()
+    };
+    assert_eq!(decodes(&key()), [true, false]);
+    assert_eq!(decodes(&other), [false, true]);
+}
+
+#[test]
+fn a_relay_has_the_number_of_its_place_in_the_servers_list() {
+    let mut sim = sim();
+    let (relay, other, client) = (at(70, 7_000), at(71, 7_000), at(80, 9_000));
+    // The server starts anew with its relays in another order: to it their players are others.
+    let starts = [(vec![relay, other], 0), (vec![relay, other], 0), (vec![other, relay], 1)];
+    let sender = sim.host("relay", relay.ip());
+    for (start, (relays, number)) in starts.into_iter().enumerate() {
+        let trunk = at(1, 2 + start as u16);
+        let env = sim.host("server", trunk.ip());
+        let (inner, sender) = (env.clone(), sender.clone());
+        let receiving = async move {
+            let options = UdpOptions::default();
+            let mut from = sender.bind_udp(relay, &options).await.unwrap();
+            let socket = inner.bind_udp(trunk, &options).await.unwrap();
+            let config = PortConfig::new(relays, key());
+            let mut port = RelayPort::new(None, socket, &config).unwrap();
+            let tag = TrunkTags::new(&key(), None, Direction::ToServer).present();
+            let mut one = datagram(&from, trunk, &[1; 40]);
+            assert!(encode(&mut one.packet, client, 1, tag));
+            let mut batch = DatagramBatch::new(1);
+            assert!(batch.push(one).is_ok());
+            poll_fn(|cx| from.poll_send(cx, &mut batch)).await.unwrap();
+            let mut heard = DatagramBatch::new(1);
+            while heard.is_empty() {
+                poll_fn(|cx| port.poll_recv(cx, &mut heard)).await.unwrap();
+            }
+            assert_eq!(heard.pop().unwrap().peer, relayed_address(client, number));
+        };
+        sim.block_on(&env, Duration::from_secs(20), receiving).unwrap();
+    }
 }
