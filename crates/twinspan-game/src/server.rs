@@ -15,6 +15,7 @@ mod shard;
 mod sight;
 mod snapshot;
 mod stats;
+mod watch;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
 use twinspan_messages::{Encoded, Encoder, Message, MessageBuf, Registry};
-use twinspan_net::ReactorEnv;
+use twinspan_net::{ReactorEnv, lock};
 use twinspan_provider::{
     BindError, Machine, NetworkProvider, RandomProvider, TimeProvider, UdpError, UdpOptions, drive,
 };
@@ -18,7 +18,6 @@ use twinspan_session::{CloseReason, ConnectToken, Endpoint, SendError};
 use twinspan_world::{EntityId, EntityState, FarRegion};
 
 use super::measured_suite;
-use super::tap::lock;
 use crate::client::{Client, Intent, Notice};
 use crate::config::ClientConfig;
 use crate::error::{ClientError, SendMessageError};

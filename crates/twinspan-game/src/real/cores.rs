@@ -32,11 +32,11 @@ mod linux {
     };
     use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
-    use super::super::measured_suite;
     use super::super::server::{
         GATHER, ServeError, ServeOptions, ServerHandle, Started, bans_left, ended_at_once,
         in_order, unix_at_start_s,
     };
+    use super::super::suite_of;
     use super::super::tap::{ASK_STOP, Served, Shared, Tap};
     use super::super::woken::Woken;
     use crate::config::ServerConfig;
@@ -85,7 +85,8 @@ mod linux {
         let mut key = [0; 4];
         secrets.fill(&mut key);
         let steering = Steering::new(u32::from_le_bytes(key), shards);
-        let udp = UdpOptions { gather: GATHER, ..UdpOptions::default() };
+        let path = options.io_path;
+        let udp = UdpOptions { gather: GATHER, path, ..UdpOptions::default() };
         let bind = if options.kernel_steers { bind_group } else { bind_unsteered_group };
         let sockets = bind(address, steering, &udp)?;
         let is_steered = sockets.iter().all(GroupMember::is_steered);
@@ -99,7 +100,7 @@ mod linux {
         let (keys, then) = in_order(keys, previous_keys);
         let world = Stream::new(OsSecrets::seed()?, "world", 0);
         let (office, outposts) = connect(&config, messages, steering, world)?;
-        let suites = measured_suite();
+        let suites = suite_of(&options.ciphers)?;
         let all: Arc<[_]> = (0..shards).map(|_| Arc::new(Shared::default())).collect();
         let mut office = Some(office);
         let mut running = Running { all: Arc::clone(&all), threads: Vec::new() };
@@ -141,6 +142,7 @@ mod linux {
             address,
             relay_address: None,
             report,
+            relay_report: None,
             public_key,
             issuer,
             secrets: Box::new(OsSecrets),

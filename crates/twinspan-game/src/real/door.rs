@@ -1,17 +1,15 @@
 //! A server's socket: clients come directly, through relays, or both.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_net::ReactorEnv;
 use twinspan_provider::{NetworkProvider, SocketReport, UdpError, UdpOptions, UdpSocket};
-use twinspan_relay::{PortConfig, PortStats, RelayPort, trunk_options};
+use twinspan_relay::{PortConfig, RelayPort, trunk_options};
 
 use super::server::ServeError;
+use super::tap::RelaySide;
 
 type Udp = <ReactorEnv as NetworkProvider>::Udp;
 
@@ -36,26 +34,48 @@ impl ServerSocket {
     pub(super) async fn bind(
         env: &ReactorEnv,
         address: SocketAddr,
-        gather: Duration,
+        options: &UdpOptions,
         relay: Option<RelayDoor>,
     ) -> Result<Self, ServeError> {
-        let options = UdpOptions { gather, ..UdpOptions::default() };
         let Some(door) = relay else {
-            return Ok(Self::Direct(Box::new(env.bind_udp(address, &options).await?)));
+            return Ok(Self::Direct(Box::new(env.bind_udp(address, options).await?)));
         };
         door.port.check()?;
-        let direct = if door.only { None } else { Some(env.bind_udp(address, &options).await?) };
-        let options = UdpOptions { gather, ..trunk_options() };
+        let direct = if door.only { None } else { Some(env.bind_udp(address, options).await?) };
+        let UdpOptions { gather, path, .. } = *options;
+        let options = UdpOptions { gather, path, ..trunk_options() };
         let trunk = env.bind_udp(door.listen, &options).await;
         let trunk = trunk.map_err(ServeError::BindRelay)?;
         Ok(Self::Relayed(Box::new(RelayPort::new(direct, trunk, &door.port)?)))
     }
 
-    /// What its side towards relays counts.
-    pub(super) fn relay_stats(&self) -> Option<Rc<Cell<PortStats>>> {
+    /// Its side towards relays.
+    pub(super) fn relay_side(&self) -> Option<RelaySide> {
         match self {
             Self::Direct(_) => None,
-            Self::Relayed(port) => Some(port.stats()),
+            Self::Relayed(port) => Some(RelaySide { counted: port.stats(), keys: port.keys() }),
+        }
+    }
+
+    /// How the socket towards relays moves datagrams, where there is another too.
+    pub(super) fn relay_report(&self) -> Option<SocketReport> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Relayed(port) => {
+                let (open, trunk) = port.reports();
+                open.map(|_| trunk)
+            }
+        }
+    }
+
+    /// How the socket that clients come to moves datagrams.
+    pub(super) fn first_report(&self) -> SocketReport {
+        match self {
+            Self::Direct(socket) => socket.report(),
+            Self::Relayed(port) => {
+                let (open, trunk) = port.reports();
+                open.unwrap_or(trunk)
+            }
         }
     }
 

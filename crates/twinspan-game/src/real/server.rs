@@ -7,18 +7,22 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use twinspan_admission::Rules;
+use twinspan_core::aead::Cipher;
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
-use twinspan_net::ReactorEnv;
+use twinspan_net::{ReactorEnv, lock};
 use twinspan_provider::{
-    BindError, RandomProvider, SocketReport, TimeProvider, UdpError, UdpSocket, drive,
+    BindError, IoPath, RandomProvider, SocketReport, TimeProvider, UdpError, UdpOptions, UdpSocket,
+    drive,
 };
-use twinspan_relay::RelayConfigError;
-use twinspan_session::{ConnectToken, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId};
+use twinspan_relay::{RelayConfigError, TrunkKeys};
+use twinspan_session::{
+    CipherOrderError, ConnectToken, PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId,
+};
 
 use super::door::{RelayDoor, ServerSocket};
-use super::measured_suite;
-use super::tap::{ASK_DRAIN, ASK_STOP, Changes, Shared, Tap, lock};
+use super::suite_of;
+use super::tap::{ASK_DRAIN, ASK_STOP, Changes, Shared, Tap};
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::server::{Server, ServerKeys, ServerMessages, StatsSnapshot, WorldSnapshot};
@@ -50,6 +54,9 @@ pub enum ServeError {
         /// How many there are.
         have: usize,
     },
+    /// The ciphers are in no order that can be.
+    #[error(transparent)]
+    Ciphers(#[from] CipherOrderError),
     /// Several cores and relays do not go together.
     #[error("relays come in on one core: ask for one core, or for no relays")]
     RelayCores,
@@ -154,6 +161,8 @@ pub(super) struct Started {
     pub(super) address: SocketAddr,
     pub(super) relay_address: Option<SocketAddr>,
     pub(super) report: SocketReport,
+    /// Of the socket towards relays, where clients come directly too.
+    pub(super) relay_report: Option<SocketReport>,
     pub(super) public_key: PublicKey,
     pub(super) issuer: TokenIssuer,
     pub(super) secrets: Box<dyn SecretSource>,
@@ -166,6 +175,7 @@ pub struct ServerHandle {
     address: SocketAddr,
     relay_address: Option<SocketAddr>,
     report: SocketReport,
+    relay_report: Option<Box<SocketReport>>,
     /// Of the other cores.
     more_reports: Vec<SocketReport>,
     is_steered: bool,
@@ -198,6 +208,12 @@ pub struct ServeOptions {
     /// sessions on all. One thread that is bound to none when it is 1; several on Linux alone, no
     /// more than the process may use, and without relays.
     pub cores: usize,
+    /// How its sockets move datagrams. Unmeasured unless asked for, so that figures of one run can be
+    /// compared with those of the next; [`IoPath::Measured`] is for a server that shall serve.
+    pub io_path: IoPath,
+    /// The ciphers that sessions may have, the one that is liked best first; those of this machine by
+    /// what they were measured to cost when empty.
+    pub ciphers: Vec<Cipher>,
     /// Whether the kernel is asked to give each core its own datagrams. Without it, or where the
     /// kernel refuses, the cores hand them on.
     pub kernel_steers: bool,
@@ -216,6 +232,8 @@ impl ServeOptions {
             bans: Vec::new(),
             relay: None,
             cores: 1,
+            io_path: IoPath::Usual,
+            ciphers: Vec::new(),
             kernel_steers: true,
         }
     }
@@ -276,7 +294,7 @@ fn run(
         match start(&env, epoch_nanos, options).await {
             Ok((server, mut socket, facts)) => {
                 let _ = started.send(Ok(facts));
-                let mut tap = Tap::new(server, shared).with_relay(socket.relay_stats());
+                let mut tap = Tap::new(server, shared).with_relay(socket.relay_side());
                 drive(&env, &mut socket, &mut tap).await
             }
             Err(error) => {
@@ -292,9 +310,9 @@ async fn start(
     epoch_nanos: u64,
     options: ServeOptions,
 ) -> Result<(Server, ServerSocket, Started), ServeError> {
-    let ServeOptions { address, mut config, keys, previous_keys, messages, bans, relay, .. } =
-        options;
-    let socket = ServerSocket::bind(env, address, GATHER, relay).await?;
+    let ServeOptions { address, mut config, keys, previous_keys, messages, bans, .. } = options;
+    let udp = UdpOptions { gather: GATHER, path: options.io_path, ..UdpOptions::default() };
+    let socket = ServerSocket::bind(env, address, &udp, options.relay).await?;
     config.unix_at_start_s = unix_at_start_s(env.now());
     let mut secrets = env.secrets();
     let keys = keys.unwrap_or_else(|| ServerKeys {
@@ -306,13 +324,14 @@ async fn start(
     let facts = Started {
         address: socket.local_addr(),
         relay_address: socket.relay_addr(),
-        report: socket.report(),
+        report: socket.first_report(),
+        relay_report: socket.relay_report(),
         public_key,
         issuer,
         secrets: env.secrets(),
         epoch_nanos,
     };
-    let suites = Arc::new(measured_suite());
+    let suites = Arc::new(suite_of(&options.ciphers)?);
     let (first, then) = in_order(keys, previous_keys);
     let random = &mut |name| env.stream(name, 0);
     let mut server = Server::new(config, suites, first, secrets, random)?;
@@ -364,6 +383,7 @@ impl ServerHandle {
             address: started.address,
             relay_address: started.relay_address,
             report: started.report,
+            relay_report: started.relay_report.map(Box::new),
             more_reports,
             is_steered,
             issuer: Mutex::new((started.public_key, started.issuer)),
@@ -387,6 +407,12 @@ impl ServerHandle {
     /// first.
     pub const fn socket(&self) -> &SocketReport {
         &self.report
+    }
+
+    /// The same for the socket towards relays, where clients come directly too; where they do not,
+    /// [`ServerHandle::socket`] is about that one.
+    pub fn relay_socket(&self) -> Option<&SocketReport> {
+        self.relay_report.as_deref()
     }
 
     /// The same for every core's socket.
@@ -474,6 +500,12 @@ impl ServerHandle {
     /// refused. Sessions do not notice.
     pub fn retire_old_keys(&self) {
         self.change(|changes| changes.retire = true);
+    }
+
+    /// Gives the server other keys that it shares with relays; it takes them within a tick, sends with
+    /// the present one and takes both. Sessions do not notice. Without relays it means nothing.
+    pub fn replace_trunk_keys(&self, keys: &TrunkKeys) {
+        self.change(|changes| changes.trunk = Some(keys.clone()));
     }
 
     fn change(&self, make: impl Fn(&mut Changes)) {

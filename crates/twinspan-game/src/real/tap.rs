@@ -11,8 +11,9 @@ use std::time::Duration;
 use twinspan_admission::Rules;
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
+use twinspan_net::lock;
 use twinspan_provider::Machine;
-use twinspan_relay::PortStats;
+use twinspan_relay::{PortKeys, PortStats, TrunkKeys};
 
 use super::server::Traffic;
 use crate::server::{Front, Member, Server, ServerKeys, StatsSnapshot, WorldSnapshot};
@@ -43,6 +44,8 @@ pub(super) struct Changes {
     pub(super) keys: Option<ServerKeys>,
     /// The keys before the present ones are good no longer.
     pub(super) retire: bool,
+    /// Keys that are shared with relays.
+    pub(super) trunk: Option<TrunkKeys>,
 }
 
 impl fmt::Debug for Changes {
@@ -75,11 +78,6 @@ impl Shared {
             bytes_out: traffic.bytes_out.load(Ordering::Relaxed),
         }
     }
-}
-
-/// A lock whose holder panicked still holds good values: each is replaced whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// What a server's thread runs: a whole server, or a shard of one.
@@ -197,12 +195,19 @@ impl Served for Front {
     }
 }
 
+/// A socket's side towards relays, as the server's thread reaches it.
+pub(super) struct RelaySide {
+    /// What it counts.
+    pub(super) counted: Rc<Cell<PortStats>>,
+    pub(super) keys: PortKeys,
+}
+
 /// The server as its thread runs it: obeys the handle, counts traffic, publishes.
 pub(super) struct Tap<S> {
     server: S,
     shared: Arc<Shared>,
-    /// What the socket counts of relays, where they come.
-    relay: Option<Rc<Cell<PortStats>>>,
+    /// The socket's side towards relays, where they come.
+    relay: Option<RelaySide>,
     world_at: Timestamp,
     stats_at: Timestamp,
 }
@@ -213,8 +218,8 @@ impl<S: Served> Tap<S> {
         Self { server, shared, relay: None, world_at: start, stats_at: start }
     }
 
-    /// Publishes what the socket counts of relays too.
-    pub(super) fn with_relay(mut self, relay: Option<Rc<Cell<PortStats>>>) -> Self {
+    /// Publishes what the socket counts of relays too, and hands keys of the trunk on to it.
+    pub(super) fn with_relay(mut self, relay: Option<RelaySide>) -> Self {
         self.relay = relay;
         self
     }
@@ -239,7 +244,7 @@ impl<S: Served> Tap<S> {
         // A lock that is held means newer changes: they are taken in the next tick.
         let Ok(mut waiting) = self.shared.changes.try_lock() else { return };
         self.shared.has_changes.store(false, Ordering::Relaxed);
-        let Changes { rules, keys, retire } = core::mem::take(&mut *waiting);
+        let Changes { rules, keys, retire, trunk } = core::mem::take(&mut *waiting);
         if let Some(rules) = rules {
             self.server.replace_rules(now, &rules);
         }
@@ -248,6 +253,9 @@ impl<S: Served> Tap<S> {
         }
         if retire {
             self.server.retire_old_keys();
+        }
+        if let (Some(trunk), Some(relay)) = (trunk, &self.relay) {
+            relay.keys.replace(&trunk);
         }
     }
 
@@ -263,12 +271,12 @@ impl<S: Served> Tap<S> {
             // Nothing is delayed any more: wait for the lock, so that the last word is kept.
             let mut stats = lock(&self.shared.stats);
             self.server.snapshot_stats(now, &mut stats);
-            stats.relay = self.relay.as_ref().map(|counted| counted.get());
+            stats.relay = self.relay.as_ref().map(|relay| relay.counted.get());
         } else if now >= self.stats_at
             && let Ok(mut stats) = self.shared.stats.try_lock()
         {
             self.server.snapshot_stats(now, &mut stats);
-            stats.relay = self.relay.as_ref().map(|counted| counted.get());
+            stats.relay = self.relay.as_ref().map(|relay| relay.counted.get());
             self.stats_at = now.after(STATS_INTERVAL);
         }
     }

@@ -1,6 +1,7 @@
 //! Where the server and its admission filter meet.
 
 use core::net::IpAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use twinspan_admission::{Door, Signal};
 use twinspan_core::time::Timestamp;
@@ -8,20 +9,73 @@ use twinspan_session::{CloseReason, Gate, HandshakeFault, UserId};
 use twinspan_world::InputError;
 use twinspan_world::event::EventError;
 
-/// The filter's door as the endpoint asks it.
-pub(super) struct DoorGate<'a>(pub(super) &'a mut Door);
+/// The filter's door, and the room that there is, as the endpoint asks them.
+pub(super) struct DoorGate<'a> {
+    pub(super) door: &'a mut Door,
+    /// The places that all shards share; none for a server on one core, whose endpoint knows its own.
+    pub(super) places: Option<&'a Places>,
+}
+
+/// The places for players that the shards of a server share.
+///
+/// A shard takes one for each session that it sets up, before the session's token is spent. It is given
+/// back by the world when the player has left it, and by the shard when the world was never asked: so
+/// there are never fewer taken than there are players, and whoever got one finds room.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// A number that stands alone: relaxed order is enough.
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl Places {
+    pub(super) const fn new(most: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), most }
+    }
+
+    fn is_left(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) < self.most
+    }
+
+    /// Takes one; one that `replaces` another, of a player who leaves next, also where none is left.
+    pub(super) fn take(&self, replaces: bool) -> bool {
+        let taken = |taken| (replaces || taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Gives one back.
+    pub(super) fn give_back(&self) {
+        let left = |taken: usize| taken.checked_sub(1);
+        // With none taken there is none to give back.
+        let _ = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
+
+    /// How many are taken, for tests.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
 
 impl Gate for DoorGate<'_> {
     fn allow_handshake(&mut self, now: Timestamp, source: IpAddr) -> bool {
-        self.0.allow_handshake(now, source)
+        self.door.allow_handshake(now, source)
     }
 
     fn allow_user(&mut self, now: Timestamp, user: UserId) -> bool {
-        self.0.allow_user(now, user.0)
+        self.door.allow_user(now, user.0)
     }
 
     fn on_failure(&mut self, now: Timestamp, source: IpAddr, _: HandshakeFault) {
-        self.0.on_failure(now, source);
+        self.door.on_failure(now, source);
+    }
+
+    fn has_room(&self) -> bool {
+        self.places.is_none_or(Places::is_left)
+    }
+
+    fn take_room(&mut self, replaces: bool) -> bool {
+        self.places.is_none_or(|places| places.take(replaces))
     }
 }
 

@@ -13,6 +13,9 @@ use twinspan_world::{
     ActionRefused, CellEncodings, EntityId, InputBundle, Kind, World, WorldImage,
 };
 
+#[cfg(test)]
+use twinspan_world::SpoiltPart;
+
 use super::away::Away;
 use super::messages::{Seat, Typed};
 use super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
@@ -79,7 +82,18 @@ impl Host {
         }
         self.world.step();
         self.encodings.update(&self.world);
+        self.is_sound_at(tick)
+    }
+
+    /// Whether the world is as it must be, in the ticks in which that is looked at.
+    fn is_sound_at(&self, tick: u32) -> bool {
         !tick.is_multiple_of(INVARIANT_TICKS) || self.world.check_invariants().is_ok()
+    }
+
+    /// Spoils the world, for tests of who notices.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self, part: SpoiltPart) {
+        self.world.spoil(part);
     }
 
     /// The entity that waited for who comes, or a new one; none when the world has no room.
@@ -193,5 +207,22 @@ impl Realm for Host {
 
     fn prefetch(&self, entity: EntityId) {
         self.world.prefetch(entity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_broken_is_noticed_in_the_ticks_that_look() {
+        for part in [SpoiltPart::Store, SpoiltPart::Grid] {
+            let config = ServerConfig::for_players(20);
+            let mut host = Host::new(&config, Stream::new(1, "world", 0)).unwrap();
+            assert!(host.tick(Timestamp::START, INVARIANT_TICKS));
+            host.spoil(part);
+            assert!(host.is_sound_at(INVARIANT_TICKS + 1), "this tick does not look");
+            assert!(!host.is_sound_at(2 * INVARIANT_TICKS), "{part:?}");
+        }
     }
 }

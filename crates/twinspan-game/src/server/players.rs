@@ -1,5 +1,7 @@
 //! The players behind the sessions: their entities, their inputs, their actions, what they see.
 
+mod inbox;
+mod outlooks;
 mod stats;
 
 use core::time::Duration;
@@ -9,28 +11,27 @@ use twinspan_admission::{Conduct, Judge, Ruling, Signal};
 use twinspan_core::aead::Cipher;
 use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
-use twinspan_messages::Registry;
-use twinspan_reliable::Channel;
-use twinspan_session::{CloseReason, FlowStats, RefuseReason, SessionKey, UserId};
-use twinspan_world::event::{ActionOutcome, ClientEvent, EVENT_BYTES_MAX, ServerEvent};
+use twinspan_session::{CloseReason, RefuseReason, SessionKey, UserId};
+use twinspan_world::event::{EVENT_BYTES_MAX, ServerEvent};
 use twinspan_world::{
-    Baselines, EntityId, InputBundle, InterestConfig, StateHeader, Subscriptions, TICK_HZ,
-    Verdict as WorldVerdict, World,
+    Baselines, EntityId, InterestConfig, Subscriptions, TICK_HZ, Verdict as WorldVerdict, World,
 };
 
-use super::admission::{Fault, reason_of};
+use super::admission::reason_of;
 use super::flow::Flow;
-use super::messages::{TypedGate, Used};
-use super::realm::{Answer, Asked, From, Leaver, Newcomer, Place, Realm};
-use super::sight::{Allowance, OUTLOOK_BYTES_USED, Outlook, Sight};
+use super::messages::Used;
+use super::realm::{Answer, From, Leaver, Newcomer, Place, Realm};
+use super::sight::{Allowance, Outlook};
 use crate::config::ServerConfig;
-use crate::measure::{Latency, elapsed_since_wire};
-use crate::wire::{EVENTS, INPUT, TICKS_PER_STATE};
+use crate::measure::Latency;
+use crate::wire::TICKS_PER_STATE;
 
+pub(super) use inbox::Message;
 pub use stats::PlayerStats;
 
 /// Ticks in which every player's movement is looked at once, whatever the world says of it.
 pub(super) const STANDING_TICKS: usize = TICK_HZ as usize;
+
 /// What a tick showed of a player's movement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Movement {
@@ -64,9 +65,6 @@ pub(super) enum Joining {
 
 /// Events that wait to be handed to the sessions; each handled message adds at most two.
 const EVENTS_WAITING_MAX: usize = 65_536;
-/// Inputs that a client may leave out before it counts as new: 20 seconds of them, in which a
-/// silent session ends. Without it one false number would spoil what is counted as expected.
-const INPUT_GAP_MAX: u32 = 20 * TICK_HZ;
 
 /// Reliable messages of one player.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,24 +142,6 @@ pub(super) struct Verdict {
     pub(super) ban: Option<(UserId, Duration)>,
 }
 
-/// A message of a client.
-#[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
-    pub(super) channel: Channel,
-    pub(super) bytes: &'a [u8],
-}
-
-impl Message<'_> {
-    /// What the rules say of it.
-    fn judged(self, now: Timestamp, kind: u8, conduct: &mut Conduct, judge: &mut Judge) -> Ruling {
-        let stream = self.channel.to_byte() & STREAM_BITS;
-        judge.on_message(now, conduct, stream, kind, self.bytes.len())
-    }
-}
-
-/// The bits of a channel's byte that name its stream.
-const STREAM_BITS: u8 = 0x3f;
-
 /// All players, by session slot.
 pub(super) struct Players {
     /// Index: [`SessionKey::index`].
@@ -232,6 +212,12 @@ impl Players {
         if let Some(place) = self.slots.get(session.index()) {
             prefetch::value(place);
         }
+    }
+
+    /// Who has a slot, and how many slots there are.
+    pub(super) fn at(&self, slot: usize) -> (Option<SessionKey>, usize) {
+        let player = self.slots.get(slot).and_then(Option::as_ref);
+        (player.map(|player| player.session), self.slots.len())
     }
 
     /// The entity of a session's player.
@@ -382,209 +368,6 @@ impl Players {
         self.stats.lying += u64::from(reason == CloseReason::PositionLie);
     }
 
-    pub(super) fn handle_message(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        message: Message<'_>,
-        realm: &mut impl Realm,
-        (judge, typed): (&mut Judge, Option<&mut TypedGate>),
-    ) {
-        let taken = match message.channel {
-            INPUT => self.handle_input(now, session, message, realm, judge),
-            EVENTS => self.handle_event(now, session, message, realm, judge),
-            _ => self.handle_typed(now, session, message, realm, (judge, typed)),
-        };
-        if let Err(fault) = taken {
-            self.stats.malformed += 1;
-            self.stats.malformed_by.count(fault);
-            self.hold_against(now, session, Signal::Malformed, judge);
-        }
-    }
-
-    fn handle_input(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        message: Message<'_>,
-        realm: &mut impl Realm,
-        judge: &mut Judge,
-    ) -> Result<(), Fault> {
-        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
-        match message.judged(now, 0, &mut player.conduct, judge) {
-            // What a shadowed player does to itself is its own affair.
-            Ruling::Pass | Ruling::Shadow => {}
-            ruling => {
-                self.stats.inputs_flooding += 1;
-                self.obey(session, ruling);
-                return Ok(());
-            }
-        }
-        let bundle = InputBundle::decode(message.bytes)?;
-        self.stats.inputs += 1;
-        let newest = bundle.newest();
-        let gap = newest.saturating_sub(player.newest_input).min(INPUT_GAP_MAX);
-        self.stats.inputs_expected += u64::from(gap);
-        player.newest_input = player.newest_input.max(newest);
-        if let Some(latency) = elapsed_since_wire(now, bundle.slot_us) {
-            self.stats.up.record(latency);
-            self.up_recent.record(latency);
-        }
-        realm.submit(player.origin(), &bundle);
-        Ok(())
-    }
-
-    fn handle_event(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        message: Message<'_>,
-        realm: &mut impl Realm,
-        judge: &mut Judge,
-    ) -> Result<(), Fault> {
-        self.stats.reliable_received += 1;
-        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
-        player.reliable.received += 1;
-        let (action, target) = match ClientEvent::decode(message.bytes)? {
-            ClientEvent::ApplyEffect { action, target } => (action, target),
-            ClientEvent::WantKeyframes { .. } => {
-                return self.handle_wish(now, session, message, judge);
-            }
-            _ => return Err(Fault::Kind),
-        };
-        if action != player.last_action.wrapping_add(1) {
-            self.stats.actions_out_of_order += 1;
-        }
-        player.last_action = action;
-        let from = player.origin();
-        let kind = message.bytes.first().copied().unwrap_or(0);
-        let ruling = message.judged(now, kind, &mut player.conduct, judge);
-        let asked = match ruling {
-            Ruling::Pass => Asked::Effect(target),
-            // It sees what it would see had it acted, and nobody else sees anything.
-            Ruling::Shadow => {
-                let until_tick = realm.world().tick().saturating_add(self.effect_ticks);
-                Asked::Known(ActionOutcome::Applied { until_tick })
-            }
-            _ => {
-                self.stats.actions_flooding += 1;
-                Asked::Known(ActionOutcome::TooFast)
-            }
-        };
-        match realm.act(from, action, asked) {
-            Answer::Now(outcome) => {
-                if let (Asked::Effect(_), ActionOutcome::Applied { until_tick }, Some(actor)) =
-                    (asked, outcome, from.entity)
-                {
-                    self.tell_target(target, actor, until_tick);
-                }
-                let was_asked = matches!(asked, Asked::Effect(_));
-                self.answer_action(session, (action, outcome), was_asked);
-                self.obey(session, ruling);
-                self.hold_refusal_against(now, session, outcome, judge);
-            }
-            Answer::Later => self.obey(session, ruling),
-            Answer::Full => self.give_up(session),
-        }
-        Ok(())
-    }
-
-    /// Tells a player what came of its action; `was_asked` when the world had a say in it.
-    pub(super) fn answer_action(
-        &mut self,
-        session: SessionKey,
-        (action, outcome): (u32, ActionOutcome),
-        was_asked: bool,
-    ) {
-        if was_asked {
-            *match outcome {
-                ActionOutcome::Applied { .. } => &mut self.stats.actions_applied,
-                _ => &mut self.stats.actions_refused,
-            } += 1;
-        }
-        self.tell(session, ServerEvent::ActionResult { action, outcome });
-    }
-
-    /// An action that the rules of the world refused is held against who tried it.
-    pub(super) fn hold_refusal_against(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        outcome: ActionOutcome,
-        judge: &mut Judge,
-    ) {
-        if let ActionOutcome::Refused(_) = outcome {
-            self.hold_against(now, session, Signal::Action, judge);
-        }
-    }
-
-    /// A player did something to another.
-    pub(super) fn tell_effect(&mut self, session: SessionKey, actor: EntityId, until_tick: u32) {
-        if self.player(session).is_some() {
-            self.tell(session, ServerEvent::EffectOn { actor, until_tick });
-        }
-    }
-
-    /// A client whose replica is not what it should be: everything is told anew, as often as the
-    /// rules let it ask.
-    fn handle_wish(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        message: Message<'_>,
-        judge: &mut Judge,
-    ) -> Result<(), Fault> {
-        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
-        let kind = message.bytes.first().copied().unwrap_or(0);
-        let ruling = message.judged(now, kind, &mut player.conduct, judge);
-        if ruling == Ruling::Pass
-            && let Some(outlook) = outlook_mut(&mut self.outlooks, session)
-        {
-            outlook.baselines.forget();
-            self.stats.keyframes_wanted += 1;
-        }
-        self.obey(session, ruling);
-        Ok(())
-    }
-
-    /// A message that is the application's; bad ones cost themselves and an offence (messages 5).
-    fn handle_typed(
-        &mut self,
-        now: Timestamp,
-        session: SessionKey,
-        message: Message<'_>,
-        realm: &mut impl Realm,
-        (judge, typed): (&mut Judge, Option<&mut TypedGate>),
-    ) -> Result<(), Fault> {
-        let is_users = Registry::is_user_stream(message.channel.stream);
-        let typed = typed.filter(|_| is_users).ok_or(Fault::Channel)?;
-        let Some(player) = slot_mut(&mut self.slots, session) else { return Ok(()) };
-        let kind = message.bytes.first().copied().unwrap_or(0);
-        match message.judged(now, kind, &mut player.conduct, judge) {
-            Ruling::Pass => {}
-            // It has an effect on others or none at all.
-            Ruling::Shadow => {
-                typed.count_shadowed();
-                return Ok(());
-            }
-            ruling => {
-                typed.count_flooding();
-                self.obey(session, ruling);
-                return Ok(());
-            }
-        }
-        if !typed.allows(now, &mut player.used, message.bytes.len()) {
-            self.hold_against(now, session, Signal::Flooding, judge);
-            return Ok(());
-        }
-        let incoming = typed.check(message.channel, message.bytes)?;
-        let from = player.origin();
-        if !realm.receive(now, from, &incoming, (message.channel, message.bytes)) {
-            self.give_up(session);
-        }
-        Ok(())
-    }
-
     fn tell_target(&mut self, target: EntityId, actor: EntityId, until_tick: u32) {
         let slot = self.slot_of_entity.get(target.index()).copied().flatten();
         let Some(player) = slot.and_then(|slot| self.slots.get(slot as usize)?.as_ref()) else {
@@ -694,74 +477,6 @@ impl Players {
         self.slots.iter().flatten().map(|player| player.session)
     }
 
-    /// Lets `plan` make a state for a session out of what its player sees now, and charges it the
-    /// bytes that `plan` returns; false when there is nobody to make it for.
-    pub(super) fn plan_state(
-        &mut self,
-        session: SessionKey,
-        world: &World,
-        plan: impl FnOnce(Sight<'_>) -> usize,
-    ) -> bool {
-        let Some(outlook) = outlook_mut(&mut self.outlooks, session) else { return false };
-        let Outlook { entity, subscriptions, baselines, allowance, flow, .. } = outlook;
-        let Some(state) = world.entity(*entity) else { return false };
-        subscriptions.update(world.tick(), state.position, world.grid());
-        let Some(header) = StateHeader::of(world, *entity, subscriptions) else { return false };
-        let budget = allowance.at(world.tick(), flow.limit());
-        let spent = plan(Sight { header, subscriptions, baselines, budget });
-        allowance.spend(spent);
-        true
-    }
-
-    /// Whether somebody should look how a session's packets fare, before its state of this tick.
-    pub(super) fn is_look_due(&self, session: SessionKey, tick: u32) -> bool {
-        let outlook = self.outlooks.get(session.index()).and_then(Option::as_ref);
-        outlook.is_some_and(|outlook| outlook.session == session && outlook.flow.is_due(tick))
-    }
-
-    /// How a session's packets fared: its states shall be as long as they arrive in time.
-    pub(super) fn look(&mut self, session: SessionKey, tick: u32, seen: &FlowStats) {
-        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
-            outlook.flow.look(tick, seen, outlook.allowance.per_second);
-        }
-    }
-
-    /// A session's packets go another way from now on.
-    pub(super) fn on_moved(&mut self, session: SessionKey) {
-        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
-            outlook.flow.forget();
-        }
-    }
-
-    /// The client has the packet that was sent with this tag.
-    pub(super) fn on_acked(&mut self, session: SessionKey, tag: u32) {
-        if let Some(outlook) = outlook_mut(&mut self.outlooks, session) {
-            outlook.baselines.on_acked(tag);
-        }
-    }
-
-    /// Wishes for what the next state of a session is made of.
-    pub(super) fn prefetch_outlook(&self, session: SessionKey) {
-        if let Some(place) = self.outlooks.get(session.index()) {
-            prefetch::bytes(core::ptr::from_ref(place).cast(), OUTLOOK_BYTES_USED);
-        }
-    }
-
-    /// Wishes for what the state tells of the player itself; after
-    /// [`Players::prefetch_outlook`].
-    pub(super) fn prefetch_body(&self, session: SessionKey, world: &World) {
-        if let Some(Some(outlook)) = self.outlooks.get(session.index()) {
-            world.prefetch_state(outlook.entity);
-        }
-    }
-
-    pub(super) fn set_budget(&mut self, session: SessionKey, bytes_per_second: u32) -> bool {
-        outlook_mut(&mut self.outlooks, session).is_some_and(|outlook| {
-            outlook.allowance.per_second = bytes_per_second;
-            true
-        })
-    }
-
     /// The next event to be sent, encoded.
     pub(super) fn next_event(&mut self) -> Option<(SessionKey, &[u8])> {
         let (session, event) = self.events.pop_front()?;
@@ -786,11 +501,6 @@ impl Players {
     pub(super) fn next_verdict(&mut self) -> Option<Verdict> {
         self.verdicts.pop_front()
     }
-}
-
-/// What the states of a session are made of, to be changed.
-fn outlook_mut(outlooks: &mut [Option<Outlook>], session: SessionKey) -> Option<&mut Outlook> {
-    outlooks.get_mut(session.index())?.as_mut().filter(|outlook| outlook.session == session)
 }
 
 /// The player of a session, to be changed; a function of the slots alone, so that the counters stay

@@ -18,7 +18,7 @@ use twinspan_world::event::ActionOutcome;
 use twinspan_world::{PlanInput, StatePlan, World, tick_duration};
 
 use super::ServerKeys;
-use super::admission::DoorGate;
+use super::admission::{DoorGate, Places};
 use super::clock::DueTick;
 use super::messages::TypedGate;
 use super::pace::{Pace, Press};
@@ -27,6 +27,7 @@ use super::realm::{Place, Realm};
 use super::schedule::{Due, SendSchedule};
 use super::sight::Sight;
 use super::stats::ServerStats;
+use super::watch::Watch;
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::measure::wire_micros;
@@ -81,6 +82,8 @@ pub(super) struct Shard {
     /// Typed messages of the application, if it has any.
     pub(super) typed: Option<TypedGate>,
     pub(super) filter: Filter,
+    /// What it shares with other shards of places for players.
+    pub(super) places: Option<Arc<Places>>,
     schedule: SendSchedule,
     plan: StatePlan,
     pub(super) phase: Phase,
@@ -97,6 +100,9 @@ pub(super) struct Shard {
     turn_left: usize,
     /// Room for the sessions that the datagrams of a call name.
     addressed: Vec<Option<Addressed>>,
+    watch: Watch,
+    /// Whether the pool's accounts are looked at with the next packets.
+    looks_at_pool: bool,
     pub(super) stats: ServerStats,
 }
 
@@ -127,6 +133,7 @@ impl Shard {
             players,
             typed: None,
             filter,
+            places: None,
             schedule: SendSchedule::new(tick_duration()),
             plan: StatePlan::new(Endpoint::message_room_max()),
             phase: Phase::Serving,
@@ -138,6 +145,8 @@ impl Shard {
             part: None,
             turn_left: 0,
             addressed: Vec::new(),
+            watch: Watch::default(),
+            looks_at_pool: false,
             stats: ServerStats::default(),
         })
     }
@@ -254,6 +263,9 @@ impl Shard {
         out: &mut DatagramBatch,
         realm: &mut impl Realm,
     ) {
+        if core::mem::take(&mut self.looks_at_pool) {
+            self.stats.invariants_broken += u64::from(!pool.is_sound());
+        }
         self.endpoint.poll_transmit(now, pool, out);
         self.send_states(now, pool, out, realm);
     }
@@ -340,16 +352,26 @@ impl Shard {
         realm: &mut impl Realm,
         work: impl FnOnce(&mut Endpoint, &mut DoorGate<'_>, &mut dyn FnMut(EndpointEvent<'_>)),
     ) {
-        let Self { endpoint, players, typed, schedule, phase, filter, .. } = self;
+        let Self { endpoint, players, typed, schedule, phase, filter, places, .. } = self;
         let (door, judge) = filter.split();
-        work(endpoint, &mut DoorGate(door), &mut |event| match event {
+        let places = places.as_deref();
+        // The world never hears of whoever is not let in here.
+        let give_back = || {
+            if let Some(places) = places {
+                places.give_back();
+            }
+        };
+        work(endpoint, &mut DoorGate { door, places }, &mut |event| match event {
             EndpointEvent::Established { session, .. } if *phase != Phase::Serving => {
                 players.refuse(session, RefuseReason::Draining);
+                give_back();
             }
             EndpointEvent::Established { session, user, cipher, resumed, .. } => {
                 let entry = Entry { cipher, has_resumed: resumed.is_some() };
-                if players.join(now, session, user, entry, realm) == Joining::Done {
-                    schedule.add(now, session);
+                match players.join(now, session, user, entry, realm) {
+                    Joining::Done => schedule.add(now, session),
+                    Joining::Later => {}
+                    Joining::Refused => give_back(),
                 }
             }
             EndpointEvent::Message { session, channel, bytes } => {
@@ -444,6 +466,10 @@ impl Shard {
     pub(super) fn begin_tick(&mut self, made_at: Timestamp, due: &DueTick) {
         self.tick = due.tick;
         self.made_at = made_at;
+        self.looks_at_pool = true;
+        let Self { watch, players, endpoint, .. } = self;
+        let is_sound = watch.look(|slot| players.at(slot), |key| endpoint.packet_numbers(key));
+        self.stats.invariants_broken += u64::from(!is_sound);
         if let Some(part) = self.part.take() {
             self.stats.states_unsent += self.plan.parts().saturating_sub(part.index) as u64;
         }

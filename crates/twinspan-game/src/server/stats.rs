@@ -31,7 +31,8 @@ pub struct ServerStats {
     pub visible_entities: u64,
     /// States over which `visible_entities` is summed.
     pub visible_samples: u64,
-    /// Checks of the world, one every 600 ticks, that failed; a defect of ours if ever above zero.
+    /// Sampled checks that failed: of the world every 600 ticks, of buffers and of the packet numbers of
+    /// one session in turn every tick; a defect of ours if ever above zero.
     pub invariants_broken: u64,
     /// Reliable messages that nobody had acknowledged when a drain closed the sessions.
     pub undelivered_at_end: u64,

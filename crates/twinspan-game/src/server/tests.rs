@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use twinspan_core::packet::Datagram;
 use twinspan_session::CryptoSuite;
+use twinspan_world::SpoiltPart;
 
 use super::*;
 
@@ -76,4 +77,22 @@ fn states_are_made_less_often_while_more_comes_than_is_taken() {
     assert_eq!(server.ticks_per_state(), 6, "every call was full for more than a second");
     run_with_calls(&mut server, 480, 3);
     assert_eq!(server.ticks_per_state(), 3, "and then no more");
+}
+
+#[test]
+fn a_world_that_is_broken_is_counted_every_ten_seconds() {
+    let mut server = server_with(ServerConfig::default()).unwrap();
+    let run = |server: &mut Server, ticks: u32| {
+        for _ in 0..ticks {
+            let now = server.poll_timeout().unwrap();
+            server.handle_timeout(now);
+        }
+        let mut told = StatsSnapshot::default();
+        server.snapshot_stats(Timestamp::START, &mut told);
+        told.stats.invariants_broken
+    };
+    assert_eq!(run(&mut server, 700), 0);
+    server.host.spoil(SpoiltPart::Store);
+    assert_eq!(run(&mut server, 600), 1);
+    assert_eq!(run(&mut server, 600), 2);
 }

@@ -3,7 +3,12 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod allocation;
+#[cfg(test)]
 mod cores;
+#[cfg(test)]
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
+mod counting;
 #[cfg(test)]
 mod datagrams;
 #[cfg(test)]

@@ -94,6 +94,12 @@ impl Rogue {
         &self.outcomes
     }
 
+    /// Ends its session as a client does that has played enough.
+    pub(crate) fn leave(&mut self, now: Timestamp) {
+        self.session.close(now, CloseReason::Normal);
+        self.next_at = Some(now);
+    }
+
     fn with_session(
         &mut self,
         now: Timestamp,

@@ -53,8 +53,8 @@ impl Member {
     ) -> Result<Self, ServerError> {
         config.session.steering = Some((steering, number));
         let mut shard = Shard::new(config, suites, keys, secrets, jitter)?;
-        let Outpost { remote, switch, gate } = outpost;
-        shard.typed = gate;
+        let Outpost { remote, switch, gate, places } = outpost;
+        (shard.typed, shard.places) = (gate, Some(places));
         Ok(Self { number, shard, remote, switch, now: Timestamp::START })
     }
 

@@ -13,6 +13,7 @@ use twinspan_session::{CloseReason, SessionKey, UserId};
 use twinspan_world::event::ActionOutcome;
 use twinspan_world::{EntityId, World};
 
+use super::super::admission::Places;
 use super::super::clock::{Clock, DueTick};
 use super::super::host::Host;
 use super::super::messages::{Seat, ServerMessages, Typed, TypedGate};
@@ -134,6 +135,8 @@ pub(crate) struct Office {
     seat_of_user: BTreeMap<UserId, Seat>,
     players: usize,
     players_max: usize,
+    /// The places for them that the shards take.
+    pub(super) places: Arc<Places>,
     spare: Vec<Vec<u8>>,
     pub(super) stats: ServerStats,
     pub(super) links: LinkStats,
@@ -145,6 +148,7 @@ pub(crate) struct Outpost {
     pub(super) remote: Remote,
     pub(super) switch: Switch,
     pub(super) gate: Option<TypedGate>,
+    pub(super) places: Arc<Places>,
 }
 
 /// A world for as many shards as `steering` has, and each shard's way to it.
@@ -169,6 +173,7 @@ pub(crate) fn connect(
     let like = host.world().clone();
     let shards = usize::from(steering.shards());
     let (ring, first) = Ring::new(&like, shards, &mut host);
+    let places = Arc::new(Places::new(config.session.sessions_max));
     let (mut desks, mut outposts) = (Vec::new(), Vec::new());
     for switch in switches(steering) {
         let (call_sender, calls) = lane(CALLS_MAX);
@@ -193,7 +198,8 @@ pub(crate) fn connect(
             images: image_receiver,
         };
         let remote = Remote::new(lines, Arc::clone(&first));
-        outposts.push(Outpost { remote, switch, gate: gate.clone() });
+        let (gate, places) = (gate.clone(), Arc::clone(&places));
+        outposts.push(Outpost { remote, switch, gate, places });
     }
     let office = Office {
         host,
@@ -204,6 +210,7 @@ pub(crate) fn connect(
         seat_of_user: BTreeMap::new(),
         players: 0,
         players_max: config.session.sessions_max,
+        places,
         spare: Vec::new(),
         stats: ServerStats::default(),
         links: LinkStats::default(),
@@ -292,6 +299,8 @@ impl Office {
             }
             self.seat_of_user.insert(user, seat);
             self.players += 1;
+        } else {
+            self.places.give_back();
         }
         let Self { desks, links, .. } = self;
         let Some(desk) = desks.get_mut(shard) else { return };
@@ -344,6 +353,7 @@ impl Office {
             typed.leave(user, seat);
         }
         self.players -= 1;
+        self.places.give_back();
         self.host.let_go(now, user, entity, may_resume);
     }
 

@@ -39,6 +39,8 @@ pub struct ShardedServer {
     /// Every so many-th datagram is given to a wrong shard.
     misled_every: Option<u64>,
     now: Timestamp,
+    /// What one shard counted, while all are added up.
+    one: StatsSnapshot,
 }
 
 impl ShardedServer {
@@ -85,7 +87,8 @@ impl ShardedServer {
         }
         let batches = members.iter().map(|_| DatagramBatch::new(BATCH)).collect();
         let (received, misled_every, now) = (0, None, Timestamp::START);
-        Ok(Self { office, members, steering, batches, received, misled_every, now })
+        let one = StatsSnapshot::default();
+        Ok(Self { office, members, steering, batches, received, misled_every, now, one })
     }
 
     /// Gives every `count`-th datagram to a wrong shard, as a kernel does that may not steer.
@@ -154,16 +157,15 @@ impl ShardedServer {
         sum
     }
 
-    /// Copies the counters into `out`, and begins new recent latencies.
+    /// Copies the counters into `out`, whose memory is reused, and begins new recent latencies.
     pub fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        *out = StatsSnapshot::default();
-        let mut one = StatsSnapshot::default();
-        for member in &mut self.members {
-            member.snapshot_stats(now, &mut one);
-            if out.admission.rules.is_empty() {
-                out.copy(&one);
+        let Self { members, one, .. } = self;
+        for (number, member) in members.iter_mut().enumerate() {
+            member.snapshot_stats(now, one);
+            if number == 0 {
+                out.copy(one);
             } else {
-                out.add(&one);
+                out.add(one);
             }
         }
         self.office.add_to(out);

@@ -86,6 +86,38 @@ fn all_shards_together_hold_as_many_players_as_one_server_may() {
 }
 
 #[test]
+fn a_place_is_given_back_once_however_its_player_goes() {
+    let (mut office, mut remotes) = world(2, 2);
+    let places = Arc::clone(&office.places);
+    let enter = |office: &mut Office, remotes: &mut [Remote], shard: usize, slot: u32, user| {
+        assert!(places.take(false), "there is room for user {user}");
+        join(&mut remotes[shard], slot, user, false);
+        seated(office, &mut remotes[shard])
+    };
+    let first = enter(&mut office, &mut remotes, 0, 0, 7).unwrap();
+    // The same user through another shard: the first place is given back when the second is had.
+    let second = enter(&mut office, &mut remotes, 1, 0, 7).unwrap();
+    assert!(!office.world().contains(first.entity));
+    assert_eq!(office.places.taken(), 1);
+    assert!(matches!(remotes[0].next_word(), Some(Word::End { .. })));
+    leave(&mut remotes[0], 0, 7, first.entity);
+    office.hear(NOW);
+    assert_eq!(office.places.taken(), 1, "it left once");
+    // One that comes back in the place of a session has room beside all others.
+    enter(&mut office, &mut remotes, 0, 1, 8).unwrap();
+    assert!(!office.places.take(false) && office.places.take(true));
+    leave(&mut remotes[1], 0, 7, second.entity);
+    join(&mut remotes[1], 1, 7, true);
+    assert!(seated(&mut office, &mut remotes[1]).is_some());
+    assert_eq!(office.places.taken(), 2);
+    // A world without room gives it back too.
+    assert!(office.places.take(true));
+    join(&mut remotes[0], 2, 9, false);
+    assert_eq!(seated(&mut office, &mut remotes[0]), None);
+    assert_eq!(office.places.taken(), 2);
+}
+
+#[test]
 fn what_must_not_be_lost_waits_for_a_full_lane_and_keeps_its_order() {
     const MORE: u32 = 500;
     let (mut office, mut remotes) = world(2, 10);

@@ -1,0 +1,249 @@
+//! Once warm, a server asks the allocator for nothing: on one core and on two, while players move and
+//! act, states are sent and acknowledged, and its figures are read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use twinspan_core::aead::AeadSuite;
+use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::time::Timestamp;
+use twinspan_game::{
+    Bot, BotConfig, Client, ClientConfig, Server, ServerConfig, ServerKeys, ShardedServer,
+    StatsSnapshot, WorldSnapshot,
+};
+use twinspan_provider::Machine;
+use twinspan_session::{ServerIdentity, TokenIssuer, TokenKey, UserId};
+
+use crate::counting::calls;
+use crate::rig::{SERVER, suites};
+
+const PLAYERS: u16 = 32;
+const TURN: Duration = Duration::from_millis(1);
+/// Actions of a player at once, in a crowd.
+const CROWDED: usize = 8;
+/// Buffers of the pool: more than are ever out.
+const BUFFERS: usize = 512;
+
+/// A server whose figures can be read.
+trait Told: Machine {
+    fn tell(&mut self, now: Timestamp, stats: &mut StatsSnapshot, world: &mut WorldSnapshot);
+}
+
+impl Told for Server {
+    fn tell(&mut self, now: Timestamp, stats: &mut StatsSnapshot, world: &mut WorldSnapshot) {
+        self.snapshot_stats(now, stats);
+        self.snapshot_world(world);
+    }
+}
+
+impl Told for ShardedServer {
+    fn tell(&mut self, now: Timestamp, stats: &mut StatsSnapshot, _: &mut WorldSnapshot) {
+        self.snapshot_stats(now, stats);
+    }
+}
+
+/// A server and its players on one thread, with nothing between them.
+struct Table<M> {
+    server: M,
+    bots: Vec<Bot>,
+    pool: PacketPool,
+    now: Timestamp,
+    batch: DatagramBatch,
+    stats: StatsSnapshot,
+    world: WorldSnapshot,
+    /// How often the server asked for memory.
+    asked: u64,
+}
+
+fn address(player: usize) -> SocketAddr {
+    SocketAddr::from(([10, 2, 0, 1], 1_000 + player as u16))
+}
+
+fn config() -> ServerConfig {
+    let mut config = ServerConfig::for_players(u32::from(PLAYERS));
+    config.world.effect_range = 200.0;
+    config
+}
+
+fn keys() -> ServerKeys {
+    let mut secrets = Stream::new(7, "keys", 0);
+    let identity = ServerIdentity::new(&mut secrets);
+    ServerKeys { identity, tokens: TokenKey::new(&mut secrets) }
+}
+
+fn secrets(instance: u64) -> Box<dyn SecretSource> {
+    Box::new(Stream::new(7, "secrets", instance))
+}
+
+impl<M: Told> Table<M> {
+    fn new(server: M) -> Self {
+        let ServerKeys { identity, tokens } = keys();
+        let issuer = TokenIssuer::new(tokens, identity.public_key());
+        let mut login = Stream::new(7, "login", 0);
+        let mut bot = |player: u64| {
+            let token = issuer.issue(&mut login, UserId(player), SERVER, u64::MAX);
+            let random = Stream::new(7, "client", player);
+            let (config, secrets) = (ClientConfig::default(), secrets(1_000 + player));
+            let client = Client::new(config, suites(), &token, SERVER, secrets, random).unwrap();
+            Bot::new(client, BotConfig::default(), Stream::new(7, "bot", player))
+        };
+        let mut bots: Vec<_> = (0..u64::from(PLAYERS)).map(&mut bot).collect();
+        bots.iter_mut().for_each(|bot| bot.handle_timeout(Timestamp::START));
+        let pool = PacketPool::new(BUFFERS);
+        // Buffers are made on first need: all of them now.
+        let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(all.len(), BUFFERS);
+        drop(all);
+        Self {
+            server,
+            bots,
+            pool,
+            now: Timestamp::START,
+            batch: DatagramBatch::new(64),
+            stats: StatsSnapshot::default(),
+            world: WorldSnapshot::default(),
+            asked: 0,
+        }
+    }
+
+    /// Lets the server do something and counts what it asks for.
+    fn serve(&mut self, work: impl FnOnce(&mut Self)) {
+        let before = calls();
+        work(self);
+        self.asked += calls() - before;
+    }
+
+    fn hand_over(&mut self) {
+        self.serve(|table| table.server.handle_datagrams(table.now, &mut table.batch));
+        self.batch.clear();
+    }
+
+    /// A millisecond: the players' turn, then the server's, then what it sends.
+    fn turn(&mut self) {
+        self.now = self.now.after(TURN);
+        let now = self.now;
+        let mut out = DatagramBatch::new(16);
+        for player in 0..self.bots.len() {
+            let bot = &mut self.bots[player];
+            if bot.poll_timeout().is_some_and(|at| at <= now) {
+                bot.handle_timeout(now);
+            }
+            bot.poll_transmit(now, &self.pool, &mut out);
+            while let Some(mut datagram) = out.pop() {
+                datagram.peer = address(player);
+                if self.batch.push(datagram).is_err() {
+                    panic!("it was emptied when it was full");
+                }
+                if self.batch.room() == 0 {
+                    self.hand_over();
+                }
+            }
+        }
+        if !self.batch.is_empty() {
+            self.hand_over();
+        }
+        if self.server.poll_timeout().is_some_and(|at| at <= now) {
+            self.serve(|table| {
+                table.server.handle_timeout(now);
+                table.server.on_elapsed(now, now);
+            });
+        }
+        loop {
+            self.serve(|table| table.server.poll_transmit(now, &table.pool, &mut table.batch));
+            if self.batch.is_empty() {
+                return;
+            }
+            while let Some(datagram) = self.batch.pop() {
+                self.deliver(datagram);
+            }
+        }
+    }
+
+    fn deliver(&mut self, mut datagram: Datagram) {
+        let player = usize::from(datagram.peer.port() - address(0).port());
+        datagram.peer = SERVER;
+        let mut one = DatagramBatch::new(1);
+        assert!(one.push(datagram).is_ok());
+        let bot = &mut self.bots[player];
+        bot.handle_datagrams(self.now, &mut one);
+    }
+
+    /// Seconds of play, each of which ends with a look at the figures.
+    fn play(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            (0..1_000).for_each(|_| self.turn());
+            let now = self.now;
+            self.serve(|table| table.server.tell(now, &mut table.stats, &mut table.world));
+        }
+    }
+
+    /// What happened in the last seconds: inputs, states, reliable messages both ways.
+    fn counts(&self) -> [u64; 4] {
+        let (players, stats) = (&self.stats.players, &self.stats.stats);
+        let (received, sent) = (players.reliable_received, players.reliable_sent);
+        [players.inputs, stats.states_scheduled, received, sent]
+    }
+
+    /// A moment that is busier than any that follows: every queue gets the room that it will ever need.
+    fn crowd(&mut self) {
+        let target = self.bots[0].client().own().unwrap();
+        for bot in &mut self.bots {
+            for _ in 0..CROWDED {
+                bot.client_mut().apply_effect(self.now, target).unwrap();
+            }
+        }
+    }
+
+    /// Plays until warm, and then asserts that a window of play takes no memory.
+    fn assert_nothing_is_allocated(mut self) {
+        self.play(20);
+        self.crowd();
+        self.play(20);
+        let outside = self.bots.iter().filter(|bot| bot.connected_at().is_none()).count();
+        assert_eq!(outside, 0, "{:?}", self.stats.endpoint);
+        let before = self.counts();
+        self.asked = 0;
+        self.play(20);
+        let asked = self.asked;
+        let after = self.counts();
+        let happened: Vec<_> =
+            after.iter().zip(&before).map(|(after, before)| after - before).collect();
+        let players = u64::from(PLAYERS);
+        for (count, least) in happened.iter().zip([60, 20, 1, 1]) {
+            assert!(*count >= 19 * players * least, "{happened:?}");
+        }
+        assert_eq!(self.stats.stats.invariants_broken, 0);
+        assert_eq!(asked, 0, "in a window in which happened: {happened:?}");
+    }
+}
+
+#[test]
+fn a_warm_server_allocates_nothing() {
+    let random = &mut |name| Stream::new(7, name, 0);
+    let server = Server::new(config(), suites(), keys(), secrets(0), random).unwrap();
+    Table::new(server).assert_nothing_is_allocated();
+}
+
+#[test]
+fn a_warm_server_on_two_cores_allocates_nothing() {
+    let suites: Arc<dyn AeadSuite> = suites();
+    let mut instance = 0;
+    let mut server = ShardedServer::new(
+        &config(),
+        2,
+        &suites,
+        &mut keys,
+        &mut || {
+            instance += 1;
+            secrets(instance)
+        },
+        &mut |name, number| Stream::new(7, name, number),
+    )
+    .unwrap();
+    // As where the kernel does not steer: some go from core to core.
+    server.mislead_every(7);
+    let table = Table::new(server);
+    table.assert_nothing_is_allocated();
+}
