@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use twinspan_core::link::Conditions;
 use twinspan_game::{ServeOptions, ServerConfig, ServerHandle, serve_with};
+use twinspan_provider::IoPath;
 use twinspan_session::UserId;
 
 use crate::args::DemoArgs;
@@ -45,7 +46,9 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let cpu_before = process::cpu_time();
     let began = Instant::now();
     let options = ServeOptions::new(args.listen, ServerConfig::for_players(args.bots));
-    let server = serve_with(ServeOptions { cores: usize::from(args.cores), ..options })
+    // Not the measured path: figures of one run shall compare with those of the next.
+    let io_path = IoPath::Usual;
+    let server = serve_with(ServeOptions { cores: usize::from(args.cores), io_path, ..options })
         .map_err(CommandError::Serve)?;
     let conditions = Conditions::preset(args.conditions.name()).unwrap_or_default();
     let board = Arc::new(Board::new());

@@ -13,7 +13,7 @@ use twinspan_admission::settings::{Document, SettingsError, Table};
 use twinspan_core::random::SecretSource;
 use twinspan_game::ServerKeys;
 use twinspan_provider::OsSecrets;
-use twinspan_relay::TrunkKey;
+use twinspan_relay::{TrunkKey, TrunkKeys};
 use twinspan_session::{PublicKey, ServerIdentity, TokenIssuer, TokenKey, UserId};
 use zeroize::Zeroizing;
 
@@ -223,6 +223,34 @@ pub fn read_trunk_key(path: &Path) -> Result<TrunkKey, KeysError> {
     parse_trunk_key(&text).map_err(|source| KeysError::Text { path: path.to_owned(), source })
 }
 
+/// The keys of a trunk as their files have them; without a file for the key before the present one
+/// there is none.
+///
+/// # Errors
+/// [`KeysError`] says what to do about a file.
+pub fn read_trunk_keys(present: &Path, before: Option<&Path>) -> Result<TrunkKeys, KeysError> {
+    let before = before.map(read_trunk_key).transpose()?;
+    Ok(TrunkKeys { present: read_trunk_key(present)?, before })
+}
+
+/// The same files read again while the keys `in_use` are in use: other keys than those, or `None`
+/// where they are the same. A key that gives way without a file for it stays good as the one before.
+///
+/// # Errors
+/// [`KeysError`] says what to do about a file.
+pub fn reread_trunk_keys(
+    in_use: &TrunkKeys,
+    present: &Path,
+    before: Option<&Path>,
+) -> Result<Option<TrunkKeys>, KeysError> {
+    let mut keys = read_trunk_keys(present, before)?;
+    if before.is_none() {
+        let is_same = keys.present.is_same(&in_use.present);
+        keys.before = if is_same { in_use.before.clone() } else { Some(in_use.present.clone()) };
+    }
+    Ok((!keys.are_same(in_use)).then_some(keys))
+}
+
 fn parse_trunk_key(text: &str) -> Result<TrunkKey, SettingsError> {
     let document = Document::parse(text)?;
     let root = document.root();
@@ -368,6 +396,33 @@ mod tests {
             assert!(told.starts_with(wanted), "{told}");
             assert!(!told.contains("abab"), "{told}");
         }
+    }
+
+    #[test]
+    fn files_read_again_keep_the_key_that_gave_way_unless_they_name_another() {
+        let folder = std::env::temp_dir().join(format!("twinspan-trunk-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, byte: u8| {
+            let path = folder.join(name);
+            let _ = std::fs::remove_file(&path);
+            write_private(&path, &trunk_text(&[byte; 32])).unwrap();
+            path
+        };
+        let (first, second) = (TrunkKey::from_bytes([1; 32]), TrunkKey::from_bytes([2; 32]));
+        let in_use = TrunkKeys::from(first.clone());
+        let present = file("present.toml", 1);
+        assert!(reread_trunk_keys(&in_use, &present, None).unwrap().is_none());
+        file("present.toml", 2);
+        let changed = reread_trunk_keys(&in_use, &present, None).unwrap().unwrap();
+        assert!(changed.present.is_same(&second));
+        assert!(changed.before.as_ref().unwrap().is_same(&first));
+        assert!(reread_trunk_keys(&changed, &present, None).unwrap().is_none(), "once is enough");
+        // The file of the one before ends the old key.
+        let before = file("before.toml", 2);
+        let ended = reread_trunk_keys(&changed, &present, Some(&before)).unwrap().unwrap();
+        assert!(ended.before.unwrap().is_same(&second));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(reread_trunk_keys(&changed, &present, None).is_err());
     }
 
     #[test]

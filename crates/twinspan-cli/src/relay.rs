@@ -5,13 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use twinspan_provider::IoPath;
 use twinspan_relay::{
     Place, RelayConfig, RelayEvent, RelayHandle, RelayOptions, RelayReport, TrunkKeys, start,
 };
 
 use crate::args::RelayArgs;
 use crate::error::CommandError;
-use crate::keys::read_trunk_key;
+use crate::keys::{read_trunk_keys, reread_trunk_keys};
+use crate::serve::path_text;
 use crate::signals::{Request, Signals};
 
 /// How often signals and events are looked at.
@@ -22,26 +24,30 @@ const TURN: Duration = Duration::from_millis(50);
 /// # Errors
 /// [`CommandError`] when it cannot start, cannot say that it has, or its socket failed.
 pub fn run(args: &RelayArgs) -> Result<u8, CommandError> {
-    let present = read_trunk_key(&args.key_file)?;
-    let before = args.previous_key_file.as_deref().map(read_trunk_key).transpose()?;
-    let mut config = RelayConfig::new(args.server, TrunkKeys { present, before });
+    let keys = read_trunk_keys(&args.key_file, args.previous_key_file.as_deref())?;
+    let mut config = RelayConfig::new(args.server, keys.clone());
     config.links_max = args.links as usize;
     config.hellos_per_source = args.hellos_per_source;
     let mut options = RelayOptions::new(args.listen, config);
     options.trunk = Some(args.trunk);
+    options.clients_udp.path = IoPath::Measured;
+    options.trunk_udp.path = IoPath::Measured;
     options.place = Place { core: args.core, fifo_priority: args.fifo };
     let signals = Signals::catch()?;
     // A terminal that is closed must not end the relay.
     let reload = Request::reload()?;
     let relay = start(options)?;
+    let (clients, trunk) = relay.sockets();
     let ready = format!(
-        "relaying for clients at {} to {} from {}",
+        "relaying for clients at {} to {} from {}, datagrams of clients by {}, of the server by {}",
         relay.address(),
         args.server,
-        relay.trunk_address()
+        relay.trunk_address(),
+        path_text(clients),
+        path_text(trunk),
     );
     say(args, &ready)?;
-    run_until(args, &relay, &signals, &reload)?;
+    run_until(args, &relay, &signals, (&reload, keys))?;
     let has_failed = relay.has_ended();
     let report = relay.stop().map_err(CommandError::RelayEnded)?;
     let mut out = io::stdout().lock();
@@ -55,7 +61,7 @@ fn run_until(
     args: &RelayArgs,
     relay: &RelayHandle,
     signals: &Signals,
-    reload: &Request,
+    (reload, mut keys): (&Request, TrunkKeys),
 ) -> Result<(), CommandError> {
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     while !signals.caught() && !relay.has_ended() && until.is_none_or(|end| Instant::now() < end) {
@@ -71,11 +77,32 @@ fn run_until(
             }
         }
         if reload.take() {
-            say(args, "the trunk key in use stays; a relay takes another when it starts anew")?;
+            reload_keys(args, relay, &mut keys)?;
         }
         thread::sleep(TURN);
     }
     Ok(())
+}
+
+/// Reads the keys of the trunk again; keys that cannot be used change nothing.
+fn reload_keys(
+    args: &RelayArgs,
+    relay: &RelayHandle,
+    in_use: &mut TrunkKeys,
+) -> Result<(), CommandError> {
+    match reread_trunk_keys(in_use, &args.key_file, args.previous_key_file.as_deref()) {
+        Ok(None) => say(args, "the trunk key in use stays: it is the one in its file"),
+        Ok(Some(keys)) => {
+            *in_use = keys.clone();
+            relay.replace_keys(keys);
+            say(args, &format!("the trunk key of {} is in use", args.key_file.display()))
+        }
+        Err(error) => {
+            // With standard error closed nobody is left to tell.
+            let _ = writeln!(io::stderr(), "twinspan: the trunk key in use stays: {error}");
+            Ok(())
+        }
+    }
 }
 
 /// Tells people; with `--json` standard output belongs to the summary.
@@ -110,6 +137,9 @@ fn json_of(report: &RelayReport) -> String {
         "send_errors": clients.send_errors + trunk.send_errors,
         "cpu_us": cpu.as_micros() as u64,
         "io_path": trunk.path,
+        "io_path_reason": trunk.path_reason,
+        "clients_io_path": clients.path,
+        "clients_io_path_reason": clients.path_reason,
         "segmented": trunk.packets_segmented,
     })
     .to_string()

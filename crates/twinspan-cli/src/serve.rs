@@ -10,15 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use twinspan_game::{ServeError, ServeOptions, ServerFigures, ServerHandle, serve_with};
+use twinspan_game::{ServeError, ServeOptions, ServerHandle, serve_with};
+use twinspan_provider::{IoPath, SocketReport};
+use twinspan_relay::TrunkKeys;
 
 use crate::args::ServeArgs;
 use crate::error::CommandError;
 use crate::http::HttpServer;
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, reread_trunk_keys};
 use crate::signals::{Request, Signals};
 use bans::BanFile;
-use metrics::ProcessFigures;
+use metrics::{ProcessFigures, SocketFacts};
 use twinspan_bench::process;
 
 pub use bans::BansError;
@@ -57,41 +59,32 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
     };
     let signals = Signals::catch()?;
     let requests = Requests { reload: Request::reload()?, retire: Request::retire()? };
+    let relay = config.relay_door()?;
+    let trunk = relay.as_ref().map(|door| door.port.keys.clone());
     let options = ServeOptions {
         keys: Some(keys.server_keys(&config.keys)?),
-        relay: config.relay_door()?,
+        relay,
         bans: banned,
         previous_keys: match &config.previous_keys {
             Some(path) => Some(KeyFile::read(path)?.server_keys(path)?),
             None => None,
         },
         cores: usize::try_from(config.cores).unwrap_or(usize::MAX),
+        io_path: IoPath::Measured,
+        ciphers: config.sessions.ciphers.clone(),
         ..ServeOptions::new(config.listen, config.server(rules))
     };
     let mut server = serve_with(options).map_err(|error| failed(args, error))?;
     let mood = Arc::new(Mood::default());
     let figures = match config.metrics {
         Some(address) => Some(
-            start_metrics(address, &config.metrics_hosts, server.figures(), &mood)
+            start_metrics(address, &config.metrics_hosts, &server, &mood)
                 .map_err(CommandError::Metrics)?,
         ),
         None => None,
     };
-    let mut ready = format!("serving {} with {names}", server.address());
-    if server.cores() > 1 {
-        ready += &format!(" on {} cores", server.cores());
-        if !server.is_steered() {
-            ready += ", which hand on datagrams because the kernel does not steer them";
-        }
-    }
-    if let Some(relays) = server.relay_address() {
-        ready += &format!(", relays at {relays}");
-    }
-    if let Some(figures) = &figures {
-        ready += &format!(", figures at http://{}/metrics", figures.local_addr());
-    }
-    say(&ready)?;
-    let mut service = Service { config: &config, server: &server, mood: &mood, keys: names };
+    say(&ready_line(&server, &names, figures.as_ref()))?;
+    let mut service = Service { config: &config, server: &server, mood: &mood, keys: names, trunk };
     let asked = service.run(&signals, &requests, &mut bans)?;
     let ended = end(&mut server, asked, &mood);
     write_bans(&mut bans, &server, &mood);
@@ -99,6 +92,48 @@ pub fn run(args: &ServeArgs) -> Result<u8, CommandError> {
         figures.stop();
     }
     ended
+}
+
+/// What is told once everything stands.
+fn ready_line(server: &ServerHandle, names: &str, figures: Option<&HttpServer>) -> String {
+    let mut ready = format!("serving {} with {names}", server.address());
+    if server.cores() > 1 {
+        ready += &format!(" on {} cores", server.cores());
+        if !server.is_steered() {
+            ready += ", which hand on datagrams because the kernel does not steer them";
+        }
+    }
+    ready += &format!(", datagrams by {}", paths_text(&mut server.sockets()));
+    if let Some(trunk) = server.relay_socket() {
+        ready += &format!(", those of relays by {}", path_text(trunk));
+    }
+    if let Some(relays) = server.relay_address() {
+        ready += &format!(", relays at {relays}");
+    }
+    if let Some(figures) = figures {
+        ready += &format!(", figures at http://{}/metrics", figures.local_addr());
+    }
+    ready
+}
+
+/// How a socket moves datagrams, and why so.
+pub fn path_text(socket: &SocketReport) -> String {
+    match socket.path_reason {
+        "" => socket.path.to_owned(),
+        reason => format!("{} ({reason})", socket.path),
+    }
+}
+
+/// The same of several sockets; once where all have the same, else one by one.
+fn paths_text(sockets: &mut dyn Iterator<Item = &SocketReport>) -> String {
+    let texts: Vec<_> = sockets.map(path_text).collect();
+    match texts.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|text| text == first) => first.clone(),
+        _ => {
+            let one = |(core, text): (usize, &String)| format!("{text} on core {core}");
+            texts.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 fn failed(args: &ServeArgs, error: ServeError) -> CommandError {
@@ -113,10 +148,20 @@ fn failed(args: &ServeArgs, error: ServeError) -> CommandError {
 fn start_metrics(
     address: std::net::SocketAddr,
     hosts: &[String],
-    server: ServerFigures,
+    server: &ServerHandle,
     mood: &Arc<Mood>,
 ) -> Result<HttpServer, crate::http::HttpError> {
     let mood = Arc::clone(mood);
+    let sockets: Vec<_> = server
+        .sockets()
+        .map(|socket| SocketFacts { use_of: "clients", path: socket.path, why: socket.path_reason })
+        .chain(server.relay_socket().map(|socket| SocketFacts {
+            use_of: "relays",
+            path: socket.path,
+            why: socket.path_reason,
+        }))
+        .collect();
+    let server = server.figures();
     let render = move || {
         let process = ProcessFigures {
             resident_bytes: process::resident_bytes(),
@@ -126,7 +171,7 @@ fn start_metrics(
             bans_unwritten: mood.bans_unwritten.load(Ordering::Relaxed),
         };
         // The server's thread never waits for this lock: it publishes a turn later.
-        server.with_stats(|stats| metrics::render(stats, server.traffic(), process))
+        server.with_stats(|stats| metrics::render(stats, server.traffic(), process, &sockets))
     };
     HttpServer::start_metrics(address, hosts.to_vec(), Box::new(render))
 }
@@ -155,6 +200,8 @@ struct Service<'a> {
     mood: &'a Mood,
     /// The names of the keys in use.
     keys: String,
+    /// The keys shared with relays, where they come.
+    trunk: Option<TrunkKeys>,
 }
 
 impl Service<'_> {
@@ -176,6 +223,7 @@ impl Service<'_> {
             if requests.reload.take() {
                 self.reload_rules()?;
                 self.reload_keys()?;
+                self.reload_trunk_keys()?;
             }
             if requests.retire.take() {
                 self.server.retire_old_keys();
@@ -216,6 +264,23 @@ impl Service<'_> {
             }
             Err(error) => {
                 self.refused(&format!("the keys in use stay: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the keys that are shared with relays again; keys that cannot be used change nothing.
+    fn reload_trunk_keys(&mut self) -> Result<(), CommandError> {
+        let (Some(table), Some(in_use)) = (&self.config.relay, &self.trunk) else { return Ok(()) };
+        match reread_trunk_keys(in_use, &table.key, table.previous_key.as_deref()) {
+            Ok(None) => Ok(()),
+            Ok(Some(keys)) => {
+                self.server.replace_trunk_keys(&keys);
+                self.trunk = Some(keys);
+                say(&format!("the trunk key of {} is in use", table.key.display()))
+            }
+            Err(error) => {
+                self.refused(&format!("the trunk key in use stays: {error}"));
                 Ok(())
             }
         }

@@ -68,7 +68,7 @@ impl Console {
         let Beginning { server, bots, conditions, http, run_time } = beginning;
         let socket = server.socket();
         let mut text = format!(
-            "world server  {} ({}, receive buffer {} KiB)\n\
+            "world server  {} ({}, unmeasured so that runs compare, receive buffer {} KiB)\n\
              bots          {bots} in a process of their own, network {conditions}\n",
             server.address(),
             socket.path,

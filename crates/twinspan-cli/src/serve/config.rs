@@ -8,15 +8,47 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use twinspan_admission::Rules;
-use twinspan_admission::settings::{Document, SettingsError, Table};
+use twinspan_admission::settings::{Document, SettingsError, Table, nearest};
+use twinspan_core::aead::Cipher;
 use twinspan_game::{RelayDoor, ServerConfig, ServerError};
-use twinspan_relay::{PEERS_MAX, PortConfig, TrunkKeys};
+use twinspan_relay::{PEERS_MAX, PortConfig};
+use twinspan_session::{HeaderProtection, SessionConfig};
 
 use crate::args::{BOTS_MAX, CORES_MAX, parse_address};
-use crate::keys::{KeysError, read_trunk_key};
+use crate::keys::{KeysError, read_trunk_keys};
 
 /// Names under which the figures may be asked for, at most.
 const HOSTS_MAX: usize = 16;
+
+/// The keys of `[session]`.
+const SESSION_KEYS: [&str; 8] = [
+    "players_max",
+    "idle_timeout_s",
+    "header_protection",
+    "ciphers",
+    "resume_window_s",
+    "hello_answers_per_second",
+    "packets_in_per_second",
+    "control_in_per_second",
+];
+
+/// The words for what becomes of headers.
+const HEADER_PROTECTION: [(&str, HeaderProtection); 3] = [
+    ("forbid", HeaderProtection::Forbid),
+    ("allow", HeaderProtection::Allow),
+    ("require", HeaderProtection::Require),
+];
+
+/// The words for ciphers, as `--cipher` has them.
+const CIPHERS: [(&str, Cipher); 3] = [
+    ("aes128", Cipher::Aes128Gcm),
+    ("aes256", Cipher::Aes256Gcm),
+    ("chacha20", Cipher::ChaCha20Poly1305),
+];
+
+fn cipher_word(wanted: Cipher) -> &'static str {
+    CIPHERS.iter().find(|(_, known)| *known == wanted).map_or("", |(word, _)| *word)
+}
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +113,28 @@ pub struct Config {
     pub projectiles: u32,
     /// Networks that the admission filter remembers.
     pub networks_max: u64,
+    /// What sessions may do, and for how long.
+    pub sessions: SessionTable,
     /// How relays come in; `None` for not at all.
     pub relay: Option<RelayTable>,
+}
+
+/// What sessions may do, as the configuration says it; ranges and defaults are those of
+/// [`SessionConfig`](twinspan_session::SessionConfig).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionTable {
+    /// Whether packet headers are hidden.
+    pub header_protection: HeaderProtection,
+    /// The ciphers, the one that is liked best first; empty for all by their measured cost.
+    pub ciphers: Vec<Cipher>,
+    /// How long a lost session may be resumed, and its entity waits, in seconds.
+    pub resume_window_s: u64,
+    /// HELLOs without a cookie that are answered a second.
+    pub hello_answers_per_second: u32,
+    /// Packets that are taken a second from one session.
+    pub packets_in_per_second: u32,
+    /// Control frames that are taken a second from one session.
+    pub control_in_per_second: u32,
 }
 
 /// How relays come in, as the configuration says it.
@@ -137,7 +189,7 @@ impl Config {
         let file = |name: &str| folder.join(name);
         let listen = root.require("listen", root.parsed("listen", parse_address)?)?;
         let keys = file(root.require("keys", root.text("keys")?)?);
-        let session = section(&root, "session", &["players_max", "idle_timeout_s"])?;
+        let session = section(&root, "session", &SESSION_KEYS)?;
         let world = section(&root, "world", &["side_m", "npcs", "projectiles"])?;
         let admission = section(&root, "admission", &["networks_max"])?;
         let players_max = number(session, "players_max", 1..=u64::from(BOTS_MAX), 1_000)? as u32;
@@ -163,6 +215,7 @@ impl Config {
             npcs: number(world, "npcs", crowd.clone(), u64::from(sized.npcs))? as u32,
             projectiles: number(world, "projectiles", crowd, u64::from(sized.projectiles))? as u32,
             networks_max: number(admission, "networks_max", 64..=1 << 24, 32_768)?,
+            sessions: sessions(session)?,
             relay: relay(&root, folder)?,
         })
     }
@@ -183,9 +236,8 @@ impl Config {
     /// [`KeysError`] says what to do about the key file.
     pub fn relay_door(&self) -> Result<Option<RelayDoor>, KeysError> {
         let Some(table) = &self.relay else { return Ok(None) };
-        let present = read_trunk_key(&table.key)?;
-        let before = table.previous_key.as_deref().map(read_trunk_key).transpose()?;
-        let port = PortConfig::new(table.relays.clone(), TrunkKeys { present, before });
+        let keys = read_trunk_keys(&table.key, table.previous_key.as_deref())?;
+        let port = PortConfig::new(table.relays.clone(), keys);
         Ok(Some(RelayDoor { listen: table.listen, port, only: table.only }))
     }
 
@@ -202,6 +254,12 @@ impl Config {
         // A keep-alive must fit the time-out several times over.
         config.session.keepalive_interval =
             config.session.keepalive_interval.min(config.session.idle_timeout / 4);
+        let SessionTable { header_protection, resume_window_s, .. } = self.sessions;
+        config.session.header_protection = header_protection;
+        config.session.resume.window = Duration::from_secs(resume_window_s);
+        config.session.hello_answers_per_second = self.sessions.hello_answers_per_second;
+        config.session.packets_in_per_second = self.sessions.packets_in_per_second;
+        config.session.control_in_per_second = self.sessions.control_in_per_second;
         config.drain_time_max = Duration::from_secs(self.drain_s);
         config.admission.rules = rules;
         config.admission.networks_max = self.networks_max as usize;
@@ -232,6 +290,7 @@ impl Config {
         let _ = writeln!(text, "drain_s = {}\ncores = {}", self.drain_s, self.cores);
         let _ = writeln!(text, "\n[session]\nplayers_max = {}", self.players_max);
         let _ = writeln!(text, "idle_timeout_s = {}", self.idle_timeout_s);
+        text += &self.sessions.to_text();
         let _ = writeln!(text, "\n[world]\nside_m = {:?}", self.side_m);
         let _ = writeln!(text, "npcs = {}\nprojectiles = {}", self.npcs, self.projectiles);
         let _ = writeln!(text, "\n[admission]\nnetworks_max = {}", self.networks_max);
@@ -248,6 +307,30 @@ impl Config {
             let _ = writeln!(text, "only = {}", relay.only);
         }
         text
+    }
+}
+
+impl SessionTable {
+    fn to_text(&self) -> String {
+        let Self { hello_answers_per_second, packets_in_per_second, control_in_per_second, .. } =
+            self;
+        let word = |wanted: HeaderProtection| {
+            HEADER_PROTECTION
+                .iter()
+                .find(|(_, known)| *known == wanted)
+                .map_or("", |(word, _)| *word)
+        };
+        let ciphers: Vec<_> =
+            self.ciphers.iter().map(|cipher| quote(cipher_word(*cipher))).collect();
+        format!(
+            "header_protection = {}\nciphers = [{}]\nresume_window_s = {}\n\
+             hello_answers_per_second = {hello_answers_per_second}\n\
+             packets_in_per_second = {packets_in_per_second}\n\
+             control_in_per_second = {control_in_per_second}\n",
+            quote(word(self.header_protection)),
+            ciphers.join(", "),
+            self.resume_window_s,
+        )
     }
 }
 
@@ -278,6 +361,52 @@ fn number(
         None => None,
     };
     Ok(given.unwrap_or(default))
+}
+
+fn sessions(table: Option<Table<'_, '_>>) -> Result<SessionTable, SettingsError> {
+    let usual = SessionConfig::default();
+    let protection = match table {
+        Some(table) => table.choice("header_protection", &HEADER_PROTECTION)?,
+        None => None,
+    };
+    let rate = |key: &str, range, default: u32| -> Result<u32, SettingsError> {
+        Ok(number(table, key, range, u64::from(default))? as u32)
+    };
+    let window = usual.resume.window.as_secs();
+    let (hellos, packets, control) =
+        (usual.hello_answers_per_second, usual.packets_in_per_second, usual.control_in_per_second);
+    Ok(SessionTable {
+        header_protection: protection.unwrap_or(usual.header_protection),
+        ciphers: ciphers(table)?,
+        resume_window_s: number(table, "resume_window_s", 1..=600, window)?,
+        hello_answers_per_second: rate("hello_answers_per_second", 16..=1_000_000, hellos)?,
+        packets_in_per_second: rate("packets_in_per_second", 100..=10_000_000, packets)?,
+        control_in_per_second: rate("control_in_per_second", 10..=1_000_000, control)?,
+    })
+}
+
+/// The ciphers in their order, none twice.
+fn ciphers(table: Option<Table<'_, '_>>) -> Result<Vec<Cipher>, SettingsError> {
+    let Some(table) = table else { return Ok(Vec::new()) };
+    let mut order = Vec::new();
+    for word in table.texts("ciphers", CIPHERS.len())? {
+        let known = CIPHERS.iter().find(|(known, _)| *known == word);
+        let Some((_, cipher)) = known else {
+            let words = CIPHERS.map(|(word, _)| word);
+            let near = nearest(word, words).map_or_else(
+                || format!("there are {}", words.map(|word| format!("`{word}`")).join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            let what = format!("`ciphers` names \"{}\"; {near}", word.escape_debug());
+            return Err(table.error_at("ciphers", what));
+        };
+        if order.contains(cipher) {
+            let what = format!("`ciphers` names \"{word}\" twice; name it once");
+            return Err(table.error_at("ciphers", what));
+        }
+        order.push(*cipher);
+    }
+    Ok(order)
 }
 
 fn cores(root: &Table<'_, '_>) -> Result<u64, SettingsError> {
@@ -343,90 +472,4 @@ fn quote(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("etc")).map_err(|error| error.to_string())
-    }
-
-    const LEAST: &str = "listen = \"127.0.0.1:7700\"\nkeys = \"k.toml\"\n";
-
-    #[test]
-    fn what_is_left_out_has_defaults_that_follow_the_number_of_players() {
-        let config = parse(LEAST).unwrap();
-        let sized = ServerConfig::for_players(1_000);
-        assert_eq!(config.players_max, 1_000);
-        assert_eq!((config.side_m, config.npcs), (sized.world.side, sized.npcs));
-        assert_eq!(config.keys, Path::new("etc/k.toml"));
-        let small = parse(&format!("{LEAST}[session]\nplayers_max = 10\n")).unwrap();
-        assert!(small.side_m < config.side_m);
-        let server = small.server(Rules::default());
-        assert_eq!(server.session.sessions_max, 10);
-        assert!(server.session.check().is_ok() && server.world.check().is_ok());
-        let hasty = parse(&format!("{LEAST}[session]\nidle_timeout_s = 1\n")).unwrap();
-        assert!(hasty.server(Rules::default()).session.check().is_ok());
-    }
-
-    #[test]
-    fn what_is_printed_says_the_same() {
-        for text in [
-            LEAST.to_owned(),
-            format!(
-                "{LEAST}previous_keys = \"old.toml\"\nrules = 'a \"b\"\\c.toml'\nmetrics = \"[::1]:9\"\nmetrics_hosts = [\"a.b\"]\n\
-                 drain_s = 3\ncores = 2\n[session]\nplayers_max = 7\nidle_timeout_s = 9\n[world]\n\
-                 side_m = 96.5\nnpcs = 1\nprojectiles = 0\n[admission]\nnetworks_max = 128\n"
-            ),
-            format!(
-                "{LEAST}[relay]\nlisten = \"[::1]:7800\"\nrelays = [\"[::2]:1\", \"[::3]:1\"]\n\
-                 key = 't.toml'\nprevious_key = \"old.toml\"\nonly = true\n"
-            ),
-        ] {
-            let config = parse(&text).unwrap();
-            let again = Config::parse(&config.to_text(), Path::new("")).unwrap();
-            assert_eq!(again, config, "{}", config.to_text());
-        }
-    }
-
-    #[test]
-    fn errors_name_the_line_and_what_to_write() {
-        let cases = [
-            ("", "line 1: key `listen` is missing here; add it"),
-            (
-                "listen = \"nowhere\"\n",
-                "line 1: `listen` is \"nowhere\": give an address and a port",
-            ),
-            ("listn = \"127.0.0.1:1\"\n", "line 1: unknown key `listn`; did you mean `listen`?"),
-            ("listen = \"127.0.0.1:1\"\n", "line 1: key `keys` is missing here; add it"),
-            ("[world]\nside = 5\n", "line 1: key `listen` is missing"),
-        ];
-        for (text, wanted) in cases {
-            let told = parse(text).unwrap_err();
-            assert!(told.starts_with(wanted), "{told}");
-        }
-        for (text, wanted) in [
-            ("[world]\nside = 5\n", "line 4: unknown key `side`; did you mean `side_m`?"),
-            ("[wrld]\n", "line 3: unknown key `wrld`; did you mean `world`?"),
-            (
-                "[session]\nplayers_max = 0\n",
-                "line 4: `players_max` is 0; write a whole number from 1",
-            ),
-            (
-                "drain_s = \"5\"\n",
-                "line 3: `drain_s` is \"5\"; write a whole number from 0 to 3600",
-            ),
-            ("metrics_hosts = [\"a:9\"]\n", "line 3: \"a:9\" is no host name; leave the port out"),
-            ("[relay]\nlisten = \"1.2.3.4:5\"\n", "line 3: `relays` names nobody"),
-            ("[relay]\nrelays = [\"here\"]\n", "line 4: \"here\": give an address and a port"),
-            ("cores = 0\n", "line 3: `cores` is 0; write a whole number from 1 to 256"),
-            (
-                "cores = 2\n[relay]\nlisten = \"1.2.3.4:5\"\n",
-                "line 3: `cores` is more than 1 and there is a `[relay]`",
-            ),
-            ("metrics = 9\n", "line 3: `metrics` is 9; write a text in quotes"),
-        ] {
-            let told = parse(&format!("{LEAST}{text}")).unwrap_err();
-            assert!(told.starts_with(wanted), "{told}");
-        }
-    }
-}
+mod tests;

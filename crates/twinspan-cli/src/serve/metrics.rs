@@ -26,11 +26,28 @@ pub(super) struct ProcessFigures {
     pub(super) bans_unwritten: u64,
 }
 
+/// How a socket moves datagrams, as it was when it was bound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketFacts {
+    /// Who comes to it.
+    pub(super) use_of: &'static str,
+    /// Its way of moving datagrams.
+    pub(super) path: &'static str,
+    /// Why it is that one.
+    pub(super) why: &'static str,
+}
+
 /// Everything as one text.
-pub(super) fn render(stats: &StatsSnapshot, traffic: Traffic, process: ProcessFigures) -> String {
+pub(super) fn render(
+    stats: &StatsSnapshot,
+    traffic: Traffic,
+    process: ProcessFigures,
+    sockets: &[SocketFacts],
+) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     sessions(&mut page, stats);
     network(&mut page, stats, traffic);
+    io_paths(&mut page, sockets);
     relay(&mut page, stats);
     links(&mut page, stats);
     admission(&mut page, stats, process.reloads_failed);
@@ -85,6 +102,17 @@ fn network(page: &mut Page, stats: &StatsSnapshot, traffic: Traffic) {
     page.head("twinspan_datagrams_dropped_total", "counter", "Datagrams dropped, by cause");
     for (cause, count) in stats.endpoint.drops.by_name() {
         page.row("twinspan_datagrams_dropped_total", &[("cause", cause)], count);
+    }
+}
+
+fn io_paths(page: &mut Page, sockets: &[SocketFacts]) {
+    let name = "twinspan_socket_info";
+    page.head(name, "gauge", "How each socket moves datagrams, and why; always 1");
+    for (number, SocketFacts { use_of, path, why }) in sockets.iter().enumerate() {
+        let number = number.to_string();
+        let labels =
+            [("socket", number.as_str()), ("for", use_of), ("path", path), ("reason", why)];
+        page.row(name, &labels, 1);
     }
 }
 
@@ -310,7 +338,8 @@ mod tests {
         let traffic = Traffic { packets_in: 7, ..Traffic::default() };
         let cpu = Duration::from_millis(1_500);
         let process = ProcessFigures { resident_bytes: Some(9), cpu, ..Default::default() };
-        let text = render(&stats, traffic, process);
+        let facts = SocketFacts { use_of: "clients", path: "recvmmsg/sendmmsg", why: "asked for" };
+        let text = render(&stats, traffic, process, &[facts]);
         let scrape = scrape(&text);
         let value = |name: &str, label: Option<(&str, &str)>| {
             let found = scrape.samples.iter().find(|sample| {
@@ -323,6 +352,8 @@ mod tests {
             }
         };
         assert_eq!(value("twinspan_datagrams_received_total", None), 7.0);
+        let info = Some(("path", "recvmmsg/sendmmsg"));
+        assert_eq!(value("twinspan_socket_info", info), 1.0);
         assert_eq!(value("process_cpu_seconds_total", None), 1.5);
         assert_eq!(value("process_resident_memory_bytes", None), 9.0);
         let dropped = "twinspan_datagrams_dropped_total";

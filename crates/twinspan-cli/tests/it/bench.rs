@@ -51,6 +51,7 @@ fn the_ruler_tells_all_that_it_promises() {
         "opened_share",
         "generator_cpu_share",
         "steal_ms",
+        "stretch_factor_max",
         "broke_first",
     ] {
         assert!(!summary[key].is_null(), "{key} is missing: {summary}");

@@ -75,11 +75,14 @@ fn the_summary_is_one_json_object_with_what_was_promised() {
     }
 }
 
-/// Whether this process may use two cores; where it may not, a test of them says so.
-fn has_two_cores() -> bool {
+/// Whether this process may use two cores. Where it may not, a test of them says so, or fails when
+/// `TWINSPAN_REQUIRE_PEERS` is 1.
+pub(crate) fn has_two_cores() -> bool {
     let has = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
     if !has {
-        println!("skipped: this process may use one core alone");
+        let reason = "this process may use one core alone";
+        assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{reason}");
+        println!("skipped: {reason}");
     }
     has
 }

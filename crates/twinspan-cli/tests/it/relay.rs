@@ -55,6 +55,7 @@ fn bots_play_through_a_relay_that_is_replaced_under_them() {
     let site = Site::new();
     let mut relay = site.relay("127.0.0.1:0", &[]);
     let ready = relay.line(|line| line.starts_with("relaying for clients at "));
+    assert!(ready.contains(", datagrams of clients by ") && ready.contains(" ("), "{ready}");
     let address = ready.split(' ').nth(4).unwrap().to_owned();
     let keys = site.folder.file("keys.toml");
     let mut bots = Running::start(&["bots", "--keys", &keys, "--server", &address, "--bots", "8"]);
@@ -129,6 +130,66 @@ fn a_relay_and_a_server_with_a_new_key_take_the_one_before_too() {
     assert_eq!(server.end().code(), Some(0));
     relay.signal(Signal::TERM);
     assert_eq!(relay.end().code(), Some(0));
+}
+
+#[test]
+fn the_trunk_key_changes_under_players_without_a_gap() {
+    let folder = Folder::new();
+    for name in ["keys.toml", "first.toml", "second.toml"] {
+        let kind = if name == "keys.toml" { "new" } else { "trunk" };
+        assert_eq!(run(&["keys", kind, &folder.file(name)]).code(), Some(0));
+    }
+    let put = |from: &str, to: &str| {
+        // The mode goes with the bytes: only the owner reads it.
+        std::fs::copy(folder.file(from), folder.file(to)).unwrap();
+    };
+    let (listen, trunk) = (free(), free());
+    let names = ["server", "relay"];
+    for name in names {
+        put("first.toml", &format!("{name}.toml"));
+        put("first.toml", &format!("{name}-before.toml"));
+    }
+    let config = folder.write(
+        "serve.toml",
+        &format!(
+            "listen = \"127.0.0.1:0\"\nkeys = \"keys.toml\"\n[relay]\nlisten = \"127.0.0.1:0\"\n\
+             relays = [\"{trunk}\"]\nkey = \"server.toml\"\nprevious_key = \"server-before.toml\"\n\
+             only = true\n"
+        ),
+    );
+    let mut server = Running::start(&["serve", "--config", &config]);
+    let ready = server.line(|line| line.starts_with("serving "));
+    let port = ready.trim().split_once(", relays at ").unwrap().1.to_owned();
+    let [key, before] = ["relay.toml", "relay-before.toml"].map(|name| folder.file(name));
+    let mut args = vec!["relay", "--listen", &listen, "--trunk", &trunk, "--server", &port];
+    args.extend(["--key-file", &key, "--previous-key-file", &before]);
+    let mut relay = Running::start(&args);
+    relay.line(|line| line.starts_with("relaying for clients at "));
+    let keys = folder.file("keys.toml");
+    let mut bots = Running::start(&["bots", "--keys", &keys, "--server", &listen, "--bots", "4"]);
+    bots.line(|line| line.contains("4 of 4 bots in the world"));
+    // First both ends take the new key beside the old one, then both send with it.
+    for (file, other) in [("-before", ""), ("", "-before")] {
+        for (name, process) in [("server", &mut server), ("relay", &mut relay)] {
+            put("second.toml", &format!("{name}{file}.toml"));
+            put("first.toml", &format!("{name}{other}.toml"));
+            process.signal(Signal::HUP);
+            process.line(|line| line.starts_with("the trunk key of ") && line.contains("in use"));
+        }
+    }
+    // What cannot be read changes nothing.
+    std::fs::write(folder.file("server.toml"), "layout = 2\n").unwrap();
+    server.signal(Signal::HUP);
+    server.error_line(|line| line.contains("the trunk key in use stays"));
+    bots.signal(Signal::INT);
+    assert_eq!(bots.end().code(), Some(0));
+    relay.signal(Signal::TERM);
+    let ended = relay.end();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let told = ended.stdout.lines().last().unwrap();
+    assert!(!told.contains("dropped"), "{told}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code(), Some(0));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use twinspan_admission::DEFAULT_RULES;
 
 use crate::command::{Running, run};
+use crate::demo::has_two_cores;
 
 /// A folder of a test's own, which is gone when the test is over.
 pub(crate) struct Folder(PathBuf);
@@ -147,6 +148,7 @@ fn bots_play_figures_are_read_and_the_end_loses_no_reliable_message() {
         ("twinspan_inputs_total", ""),
         ("process_resident_memory_bytes", ""),
         ("process_cpu_seconds_total", ""),
+        ("twinspan_socket_info", "clients"),
     ] {
         assert!(value(&scrape, name, label) > 0.0, "{name}");
     }
@@ -177,8 +179,7 @@ fn bots_play_figures_are_read_and_the_end_loses_no_reliable_message() {
 
 #[test]
 fn a_server_on_two_cores_is_told_apart_by_its_figures_alone() {
-    if !std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
-        println!("skipped: this process may use one core alone");
+    if !has_two_cores() {
         return;
     }
     let mut service = Service::start("cores = 2");
