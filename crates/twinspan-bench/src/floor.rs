@@ -13,7 +13,7 @@ use twinspan_core::packet::{Datagram, DatagramBatch};
 use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 use twinspan_game::STATE;
-use twinspan_net::{BareSocket, ReactorEnv};
+use twinspan_net::{BareSocket, ReactorEnv, thread_cpu_time};
 use twinspan_provider::UdpOptions;
 use twinspan_session::{BareConnection, LOAD_OVERHEAD_BYTES, connection_id};
 use twinspan_world::tick_duration;
@@ -168,9 +168,9 @@ impl Floor {
         self.next_slot += 1;
         let slot_at = self.slot_at(slot);
         if self.clock.now() < slot_at {
-            let before = process::thread_cpu_time();
+            let before = thread_cpu_time();
             self.clock.wait_until(slot_at);
-            let spent = process::thread_cpu_time().saturating_sub(before);
+            let spent = thread_cpu_time().saturating_sub(before);
             self.counted.sleep_nanos += u64::try_from(spent.as_nanos()).unwrap_or(0);
         }
         self.receive()?;

@@ -7,6 +7,7 @@
 
 mod flow;
 mod player;
+mod quantiles;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::plan::{GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Windo
 use crate::process;
 use flow::{Flow, Trunk};
 use player::{Goal, Joining, Light, Maker, Player};
+use quantiles::quantiles;
 
 /// Slots into which one input period is divided.
 const SLOTS: usize = 16;
@@ -57,8 +59,9 @@ const REST: Duration = Duration::from_millis(1_500);
 const SLOT_LATE: Duration = Duration::from_millis(5);
 /// A generator this late is not open-loop any more.
 const TOO_LATE: Duration = Duration::from_millis(20);
-/// Quantiles at which the sizes of states are told.
-const SIZES_TOLD: usize = 128;
+
+/// Where a packet says its channel, session 1.2.
+const CHANNEL_AT: usize = 4;
 
 /// Runs the generator as its parent says.
 ///
@@ -628,7 +631,10 @@ impl Generator {
         let len = bytes.len();
         let player = match connection_id(bytes) {
             Some(0) => handshake_nonce(bytes).and_then(|nonce| self.by_nonce.get(&nonce).copied()),
-            Some(id) => id.checked_sub(1),
+            Some(id) => {
+                self.note_visitor(id, bytes);
+                id.checked_sub(1)
+            }
             None => None,
         };
         let Some(index) = player else {
@@ -678,6 +684,14 @@ impl Generator {
                 Ok(())
             }
             Some(Player::Gone) | None => Ok(()),
+        }
+    }
+
+    /// Counts the states of those who only look in: the server counts them among those that it was
+    /// to send, also when its visitor has left by the time that they come.
+    fn note_visitor(&mut self, id: u32, bytes: &[u8]) {
+        if id > self.players_wanted && bytes.get(CHANNEL_AT) == Some(&STATE.to_byte()) {
+            self.seen.visitor_states += 1;
         }
     }
 
@@ -756,37 +770,9 @@ fn note_times(now: Timestamp, message: &[u8], down: &mut Latency, age: &mut Late
     }
 }
 
-/// The values at even quantiles of counts by value.
-fn quantiles(counts: &[u32]) -> Vec<u16> {
-    let total: u64 = counts.iter().copied().map(u64::from).sum();
-    let mut told = Vec::with_capacity(SIZES_TOLD);
-    let mut below = 0;
-    for (value, count) in (0_u16..).zip(counts) {
-        below += u64::from(*count);
-        while total > 0
-            && told.len() < SIZES_TOLD
-            && below * SIZES_TOLD as u64 * 2 > total * (told.len() as u64 * 2 + 1)
-        {
-            told.push(value);
-        }
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_have_the_counts_mean() {
-        let mut counts = vec![0; 1_000];
-        counts[100] = 10;
-        counts[300] = 30;
-        let told = quantiles(&counts);
-        assert_eq!(told.len(), SIZES_TOLD);
-        assert_eq!(told.iter().filter(|value| **value == 100).count(), SIZES_TOLD / 4);
-        assert!(quantiles(&[0; 10]).is_empty());
-    }
 
     #[test]
     fn players_have_secrets_of_their_own() {

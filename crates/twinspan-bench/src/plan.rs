@@ -147,8 +147,8 @@ pub struct ServerReport {
     pub cpu_nanos: u64,
     /// Time in which it was ready to run and something else ran, in nanoseconds.
     pub waited_nanos: u64,
-    /// Seconds over which the counts below were taken: the window, moved by less than a second.
-    pub counted_seconds: f64,
+    /// Over which the counts below were taken: the window, moved by little more than a second.
+    pub counted: Window,
     /// Input messages that reached the application.
     pub inputs: u64,
     /// State messages that the schedule asked for.
@@ -205,6 +205,8 @@ pub struct ServerReport {
     pub resident_bytes_max: u64,
     /// Checks of the world that failed.
     pub invariants_broken: u64,
+    /// The most ticks from one state of a client to its next, 0 where nobody says.
+    pub ticks_per_state_max: u8,
 }
 
 impl ServerReport {
@@ -346,6 +348,8 @@ pub struct GeneratorReport {
     pub reliable_received: u64,
     /// Results out of order or twice.
     pub out_of_order: u64,
+    /// State messages that visitors received, in the window and after it.
+    pub visitor_states: u64,
     /// Visitors that came in and left.
     pub visits: u64,
     /// From a visitor's HELLO until it was in.

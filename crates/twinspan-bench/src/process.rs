@@ -5,11 +5,7 @@ use std::time::Duration;
 
 /// Processor time that this process has used, all threads, in user and kernel mode.
 pub fn cpu_time() -> Duration {
-    clock(rustix::time::ClockId::ProcessCPUTime)
-}
-
-fn clock(id: rustix::time::ClockId) -> Duration {
-    let time = rustix::time::clock_gettime(id);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
@@ -23,11 +19,6 @@ pub fn resident_bytes_max() -> Option<u64> {
 /// Memory that this process has resident now, in bytes; `None` where the kernel does not say.
 pub fn resident_bytes() -> Option<u64> {
     field_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
-}
-
-/// Processor time that the calling thread has used, in user and kernel mode.
-pub fn thread_cpu_time() -> Duration {
-    clock(rustix::time::ClockId::ThreadCPUTime)
 }
 
 /// Time in which threads of this process were ready to run and something else ran; `None` where the

@@ -5,13 +5,19 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::assembly::AssemblyReport;
-use crate::plan::{FloorReport, Quantiles};
+use crate::plan::{FloorReport, Quantiles, Window};
 use crate::world::{Floor, Options, Part, Scenario, World};
 
 /// Inputs of one player in a second.
 const INPUT_HZ: f64 = 60.0;
 /// States of one player in a second, of a server that makes them as often as it should.
 pub(crate) const STATE_HZ: f64 = 20.0;
+/// Ticks from one state of a player to its next, of such a server.
+const TICKS_PER_STATE: f64 = 3.0;
+/// A floor does what any server has to do. Behind relays that depends on how they pad and sort: a bare
+/// server would need their trailers, tags and runs, and be as good as the relay that it is measured by.
+const NO_FLOOR_BEHIND_RELAYS: &str = "what a bare server costs behind relays depends on theirs; relay_ratio_to_bare_forwarder compares \
+     the relay with a bare forwarder";
 /// Bytes in a MiB.
 const MEBIBYTE: f64 = 1_048_576.0;
 /// Bytes of a visible entity as floats: three of position, of velocity, of rotation, of the rest.
@@ -41,8 +47,6 @@ pub(crate) struct Facts<'a> {
 /// are of the window, but for reliable messages, which count from the first login to the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Players asked for, under the name that tables of several libraries have for it.
-    pub players: u32,
     /// Players asked for.
     pub players_requested: u32,
     /// Players that came in.
@@ -101,6 +105,8 @@ pub struct Summary {
     /// How much less often than 20 times a second the server made states, on average: 1 when it was
     /// not strained.
     pub stretch_factor_mean: f64,
+    /// The most of it, looked at once a second; `None` without a world.
+    pub stretch_factor_max: Option<f64>,
     /// Entities that the mean player sees, itself left out.
     pub visible_entities_mean: f64,
     /// Median age of a state when it was applied.
@@ -126,6 +132,8 @@ pub struct Summary {
     pub floor_cpu_us_per_client_second: Option<f64>,
     /// The server's over the floor's.
     pub ratio_to_floor: Option<f64>,
+    /// Why there is no floor, where one was asked for.
+    pub floor_missing: Option<&'static str>,
     /// The sum of the floor's system calls, sleeps and AEAD, in the same unit.
     pub floor_parts_us_per_client_second: Option<f64>,
     /// What the floor is made of.
@@ -182,8 +190,6 @@ pub struct Summary {
     pub generator_late_ms_max: f64,
     /// Processor time that the host took away in the whole run, on all processors together.
     pub steal_ms: u64,
-    /// The same under the name that `demo` has for it.
-    pub stolen_ms: u64,
     /// Time in which the server was ready to run and something else had its core, in milliseconds.
     pub server_waited_ms: f64,
     /// The same of the generator.
@@ -339,12 +345,13 @@ impl Summary {
         let grown = server.resident_bytes.saturating_sub(ready.resident_bytes) as f64 / players;
         let rate =
             |count: u64, seconds: f64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-        let states_per_second = rate(server.states_scheduled, server.counted_seconds);
-        let states_made = rate(server.states, server.counted_seconds) / players;
+        let counted = server.counted.seconds();
+        let stayed = part.share_of_players();
+        let states_per_second = rate(server.states_scheduled, counted) * stayed;
+        let states_made = rate(server.states, counted) * stayed / players;
         let states_seen = rate(generator.states, seconds) / players / parts_per_state.max(1e-9);
-        let inputs_per_second = rate(server.inputs, server.counted_seconds);
+        let inputs_per_second = rate(server.inputs, counted);
         let mut summary = Self {
-            players: options.players,
             players_requested: options.players,
             players_connected: generator.joined,
             connect_ms_max: rounded(generator.connect_ms_max),
@@ -378,6 +385,8 @@ impl Summary {
             ),
             states_per_client_second: rounded(states_seen),
             stretch_factor_mean: rounded(STATE_HZ / states_made.max(1e-3)),
+            stretch_factor_max: (server.ticks_per_state_max > 0)
+                .then(|| rounded(f64::from(server.ticks_per_state_max) / TICKS_PER_STATE)),
             visible_entities_mean: rounded(visible),
             state_age_p50_ms: rounded(generator.state_age.p50_ms),
             state_age_p99_ms: rounded(generator.state_age.p99_ms),
@@ -392,6 +401,7 @@ impl Summary {
             http: None,
             floor_cpu_us_per_client_second: floor_us.map(rounded),
             ratio_to_floor: floor_us.map(|floor| rounded(cpu_us / floor.max(1e-9))),
+            floor_missing: (options.floor && options.relay).then_some(NO_FLOOR_BEHIND_RELAYS),
             floor_parts_us_per_client_second: floor
                 .map(|floor| rounded(floor.parts_us(generator.joined))),
             floor_parts: floor.map(|floor| floor.parts(generator.joined)),
@@ -426,7 +436,6 @@ impl Summary {
             }),
             generator_late_ms_max: rounded(generator.slot_late_ms_max),
             steal_ms: world.stolen_ms,
-            stolen_ms: world.stolen_ms,
             server_waited_ms: rounded(server.waited_nanos as f64 / 1e6),
             generator_waited_ms: rounded(generator.waited_nanos as f64 / 1e6),
             floor_waited_ms: floor.map(|floor| rounded(floor.report.waited_nanos as f64 / 1e6)),
@@ -536,11 +545,12 @@ impl Summary {
             (
                 "delivered",
                 format!(
-                    "{:.3} % of inputs, {:.3} % of states, {:.2} of them a second and player; {} of {} \
-                     reliable messages",
+                    "{:.3} % of inputs, {:.3} % of states, {:.2} of them a second and player{}; {} of \
+                     {} reliable messages",
                     self.input_delivered_ratio * 100.0,
                     self.state_delivered_ratio * 100.0,
                     self.states_per_client_second,
+                    self.stretch_text(),
                     self.reliable_delivered,
                     self.reliable_sent
                 ),
@@ -565,7 +575,8 @@ impl Summary {
             (
                 "server",
                 format!(
-                    "{:.1} us of CPU per player and second ({:.1} % of a core), {:.1} MiB, {}{}",
+                    "{:.1} us of CPU per player and second ({:.1} % of a core), {:.1} MiB, {} as in \
+                     every run{}",
                     self.server_cpu_us_per_client_second,
                     self.server_cpu_share * 100.0,
                     self.server_rss_mb,
@@ -594,6 +605,9 @@ impl Summary {
                     parts.receive_ns, parts.open_ns, parts.seal_ns, parts.send_ns, parts.sleep_us
                 ),
             ));
+        }
+        if let Some(why) = self.floor_missing {
+            rows.push(("floor", format!("none: {why}")));
         }
         rows.push((
             "states",
@@ -655,6 +669,14 @@ impl Summary {
         rows
     }
 
+    /// How much less often states were made at the worst; nothing where they were not.
+    fn stretch_text(&self) -> String {
+        match self.stretch_factor_max {
+            Some(most) if most > 1.0 => format!(", made up to {most:.2} times less often"),
+            _ => String::new(),
+        }
+    }
+
     /// Whether the load was held, and what of it was not.
     fn held_text(&self) -> String {
         if self.held {
@@ -678,6 +700,19 @@ impl Summary {
             missed.push(format!("p99 {p99:.1} ms, not under {HELD_P99_MS}"));
         }
         format!("no: {}", missed.join("; "))
+    }
+}
+
+impl Part {
+    /// Share of the state messages of the server's count that were for players, not for visitors.
+    /// Those come evenly spread over the window; the server's count begins and ends a little later.
+    fn share_of_players(&self) -> f64 {
+        let Self { window, server, generator, .. } = self;
+        let from_nanos = window.from_nanos.max(server.counted.from_nanos);
+        let to_nanos = window.to_nanos.min(server.counted.to_nanos);
+        let met = Window { from_nanos, to_nanos }.seconds() / window.seconds().max(1e-9);
+        let visitors = generator.visitor_states as f64 * met;
+        (1.0 - visitors / server.states_scheduled.max(1) as f64).max(0.0)
     }
 }
 

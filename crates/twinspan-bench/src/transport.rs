@@ -4,7 +4,7 @@
 //! world.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_game::{EVENTS, GATHER, INPUT, Latency, STATE, elapsed_since_wire, wire_micros};
-use twinspan_net::ReactorEnv;
+use twinspan_net::{ReactorEnv, lock};
 use twinspan_provider::{
     Machine, NetworkProvider, RandomProvider, SocketReport, TimeProvider, UdpError, UdpOptions,
     UdpSocket, drive,
@@ -423,7 +423,7 @@ impl TransportHandle {
 
     /// Copies the counters as last published.
     pub fn counts(&self, out: &mut TransportCounts) {
-        out.copy_from(&self.shared.lock().unwrap_or_else(PoisonError::into_inner));
+        out.copy_from(&lock(&self.shared));
     }
 
     /// Whether its thread has ended, which it does by a failure alone.

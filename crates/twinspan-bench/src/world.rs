@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use twinspan_core::aead::Cipher;
+use twinspan_net::lock;
 
 use crate::assembly::{AssemblyPlan, AssemblyReport};
 use crate::child::Child;
@@ -287,7 +288,7 @@ fn measure_floor(options: &Options, cores: usize, world: &World) -> Result<Floor
     // The floor serves those who came in.
     let players = part.generator.joined.max(1);
     // As often as the server really made states, not as often as it should have.
-    let periods = (part.server.counted_seconds * STATE_HZ * f64::from(players)).max(1.0);
+    let periods = (part.server.counted.seconds() * STATE_HZ * f64::from(players)).max(1.0);
     let mut floor = Child::start("world-floor")?;
     floor.tell(&FloorPlan {
         placement: floor_place,
@@ -424,7 +425,7 @@ impl StolenWatch {
         let _ = thread::Builder::new().name("stolen".into()).spawn(move || {
             // The flag carries no other data.
             while !stop.load(Ordering::Relaxed) {
-                watched.lock().unwrap_or_else(PoisonError::into_inner).sample();
+                lock(&watched).sample();
                 thread::sleep(STOLEN_TURN);
             }
         });
@@ -432,12 +433,12 @@ impl StolenWatch {
     }
 
     fn total_ms(&self) -> u64 {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).total_ms()
+        lock(&self.log).total_ms()
     }
 
     fn covers(&self, nanos: u64) -> bool {
         let at = twinspan_core::time::Timestamp::from_nanos(nanos);
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).covers(at)
+        lock(&self.log).covers(at)
     }
 }
 

@@ -5,7 +5,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_game::{Latency, StatsSnapshot, Traffic};
 
 use super::cipher_facts;
-use crate::plan::ServerReport;
+use crate::plan::{ServerReport, Window};
 use crate::transport::TransportCounts;
 
 /// Late ticks whose moments are kept.
@@ -34,6 +34,7 @@ pub(super) struct Counters {
     sessions: u64,
     cipher: Option<Cipher>,
     invariants_broken: u64,
+    pub(super) ticks_per_state: u8,
     pub(super) reliable_sent: u64,
     pub(super) reliable_received: u64,
     pub(super) out_of_order: u64,
@@ -63,6 +64,7 @@ impl Default for Counters {
             sessions: 0,
             cipher: None,
             invariants_broken: 0,
+            ticks_per_state: 0,
             reliable_sent: 0,
             reliable_received: 0,
             out_of_order: 0,
@@ -91,6 +93,7 @@ impl Counters {
         self.sessions = from.sessions.len() as u64;
         self.cipher = from.cipher;
         self.invariants_broken = from.stats.invariants_broken;
+        self.ticks_per_state = from.ticks_per_state;
         self.reliable_sent = from.players.reliable_sent;
         self.reliable_received = from.players.reliable_received;
         self.out_of_order = from.players.actions_out_of_order;
@@ -130,7 +133,7 @@ impl Counters {
         let late_at = self.late_at.iter().filter(|at| **at >= first.at);
         let (cipher, encrypted) = cipher_facts(self.cipher);
         ServerReport {
-            counted_seconds: self.at.since(first.at).as_secs_f64(),
+            counted: Window { from_nanos: first.at.as_nanos(), to_nanos: self.at.as_nanos() },
             inputs: self.inputs - first.inputs,
             states_scheduled: self.states_scheduled - first.states_scheduled,
             states_unsent: self.states_unsent - first.states_unsent,
