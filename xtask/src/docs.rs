@@ -1,5 +1,7 @@
 //! What text promises: cited sections exist, invariants have their tests, links lead somewhere.
 
+mod rules;
+
 use std::collections::BTreeSet;
 
 use crate::report::Finding;
@@ -11,6 +13,7 @@ const INVARIANTS: &str = "ARCHITECTURE.md";
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = citations(tree);
     findings.extend(invariants(tree));
+    findings.extend(rules::check(tree));
     for (path, text) in tree.texts.iter().filter(|(path, _)| path.ends_with(".md")) {
         findings.extend(links(tree, path, text));
     }

@@ -56,6 +56,11 @@ impl Source {
         (0..self.tokens.len()).any(|at| self.reads(at, &["fn", name]) && self.is_test_item(at))
     }
 
+    /// Whether there is any test function.
+    pub(crate) fn has_tests(&self) -> bool {
+        (0..self.tokens.len()).any(|at| self.reads(at, &["fn"]) && self.is_test_item(at))
+    }
+
     /// Whether an attribute that makes a test stands right before the `fn` at `at`.
     fn is_test_item(&self, at: usize) -> bool {
         let mut end = at;
