@@ -120,7 +120,7 @@ pub struct Config {
 }
 
 /// What sessions may do, as the configuration says it; ranges and defaults are those of
-/// [`SessionConfig`](twinspan_session::SessionConfig).
+/// [`SessionConfig`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionTable {
     /// Whether packet headers are hidden.
