@@ -9,6 +9,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-core", 0),
     ("twinspan-aead", 1),
     ("twinspan-admission", 1),
+    ("twinspan-llsd", 1),
     ("twinspan-reliable", 1),
     ("twinspan-world", 1),
     ("twinspan-lludp", 2),
