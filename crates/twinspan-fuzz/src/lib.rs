@@ -22,6 +22,7 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
         twinspan_world::fuzz::TARGETS,
         twinspan_messages::fuzz::TARGETS,
         twinspan_lludp::fuzz::TARGETS,
+        twinspan_llsd::fuzz::TARGETS,
         twinspan_admission::fuzz::TARGETS,
         twinspan_record::fuzz::TARGETS,
         RELAY,

@@ -2,9 +2,14 @@
 
 use twinspan_core::fuzz::{Body, digest};
 
+use crate::content::{
+    EXTRA_PARAMS_MAX, ExtraParams, GroupInvitation, GroupNotice, InventoryOffer, LayerReader,
+    Motion, NameValues, OBJECT_BYTES_MAX, ObjectView, PARTICLES_BYTES_MAX, PATCHES_MAX,
+    ParticleSystem, PatchSize, TerseUpdate, TextureAnimation, TextureEntry, object_updates,
+};
 use crate::{
     AnyMessage, DecodeError, Frame, MessageId, MessageRef, PAYLOAD_BYTES_MAX, Tail, Template,
-    compress, expand, messages,
+    Writer, compress, expand, messages,
 };
 
 /// Every body by its name.
@@ -13,6 +18,9 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("lludp-zero", fuzz_zero),
     ("lludp-message", fuzz_message),
     ("lludp-template", fuzz_template),
+    ("lludp-object", fuzz_object),
+    ("lludp-content", fuzz_content),
+    ("lludp-terrain", fuzz_terrain),
 ];
 
 /// Any bytes are a packet with a message or name a reason.
@@ -76,6 +84,106 @@ pub fn fuzz_template(data: &[u8]) -> u64 {
         result = digest(&(result, decoded));
     }
     result
+}
+
+/// Any bytes are a compressed object or name a reason; one that was read is written and read as the
+/// same, in both forms that tell all of it.
+pub fn fuzz_object(data: &[u8]) -> u64 {
+    let object = match ObjectView::read_compressed_parts(7, data) {
+        Ok(object) => object,
+        Err(error) => return digest(&error),
+    };
+    let text = format!("{object:?}");
+    let mut space = vec![0; OBJECT_BYTES_MAX];
+    let mut writer = Writer::new(&mut space);
+    if object.write_compressed(&mut writer).is_ok() {
+        let len = writer.len();
+        let again = ObjectView::read_compressed_parts(7, space.get(..len).unwrap_or_default());
+        let again = again.map(|again| format!("{again:?}"));
+        assert_eq!(again.as_ref(), Ok(&text), "a compressed object became another");
+    }
+    if let Ok(block) = object.to_full() {
+        let message = messages::ObjectUpdate { object_data: vec![block], ..Default::default() };
+        let mut body = vec![0; 2 * OBJECT_BYTES_MAX];
+        let len = crate::Message::encode(&message, &mut body).unwrap_or_default();
+        let body = body.get(..len).unwrap_or_default();
+        let mut seen = 0;
+        let done = object_updates(<messages::ObjectUpdate as crate::Message>::ID, body, |_, _| {
+            seen += 1;
+        });
+        assert_eq!((done, seen), (Some(Ok(())), 1), "a full object is not read");
+    }
+    digest(&text)
+}
+
+/// Any bytes behind a byte that says what they are, are that or name a reason.
+pub fn fuzz_content(data: &[u8]) -> u64 {
+    let Some((kind, bytes)) = data.split_first() else { return 0 };
+    match kind % 8 {
+        0 => {
+            let entry = TextureEntry::read(bytes);
+            if let Ok(entry) = &entry {
+                let again = TextureEntry::read(&entry.write());
+                assert_eq!(digest(&again), digest(&Ok::<_, ()>(entry)), "another entry");
+            }
+            digest(&entry)
+        }
+        1 => {
+            let system = ParticleSystem::read(bytes);
+            if let Ok(Some(system)) = &system {
+                let mut space = [0; PARTICLES_BYTES_MAX];
+                let mut writer = Writer::new(&mut space);
+                assert_eq!(system.write(&mut writer), Ok(()), "particles do not fit");
+                let len = writer.len();
+                let again = ParticleSystem::read(space.get(..len).unwrap_or_default());
+                assert_eq!(again, Ok(Some(*system)), "other particles");
+            }
+            digest(&system)
+        }
+        2 => match ExtraParams::new(bytes) {
+            Ok(list) => {
+                let all: Vec<_> = list.collect();
+                assert!(all.len() <= EXTRA_PARAMS_MAX, "more parameters than counted");
+                digest(&all)
+            }
+            Err(error) => digest(&error),
+        },
+        3 => digest(&NameValues::new(bytes).map(Iterator::collect::<Vec<_>>)),
+        4 => {
+            let half = bytes.len() / 2;
+            digest(&TerseUpdate::read_parts(
+                bytes.get(..half).unwrap_or_default(),
+                bytes.get(half..).unwrap_or_default(),
+            ))
+        }
+        5 => digest(&(Motion::read_full(bytes), TextureAnimation::read(bytes))),
+        6 => digest(&(GroupInvitation::read(bytes), GroupNotice::read(bytes))),
+        _ => digest(&InventoryOffer::read_all(bytes).map(Iterator::collect::<Vec<_>>)),
+    }
+}
+
+/// Any bytes are patches or name a reason, and no more than the limit.
+pub fn fuzz_terrain(data: &[u8]) -> u64 {
+    let mut reader = match LayerReader::new(data) {
+        Ok(reader) => reader,
+        Err(error) => return digest(&error),
+    };
+    let mut heights = [0.0; PatchSize::HEIGHTS_MAX];
+    let mut result = digest(&(reader.kind(), reader.size(), reader.is_large()));
+    let mut count = 0;
+    loop {
+        match reader.next_patch(&mut heights) {
+            Ok(Some(place)) => {
+                count += 1;
+                assert!(count <= PATCHES_MAX, "more patches than the limit");
+                let heights = heights.get(..reader.size().heights()).unwrap_or_default();
+                let bits: u64 = heights.iter().map(|height| u64::from(height.to_bits())).sum();
+                result = digest(&(result, place, bits));
+            }
+            Ok(None) => return result,
+            Err(error) => return digest(&(result, error)),
+        }
+    }
 }
 
 /// Decodes, encodes, decodes: the second message is the first, to the byte.

@@ -1,7 +1,8 @@
-//! Second Life UDP: packets, zero-coding, and every message as a typed struct.
+//! Second Life UDP: packets, zero-coding, every message as a typed struct, and what fields hold.
 #![forbid(unsafe_code)]
 
 mod borrowed;
+pub mod content;
 mod dynamic;
 mod field;
 mod frame;

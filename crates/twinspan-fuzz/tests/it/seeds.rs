@@ -23,6 +23,8 @@ use twinspan_world::{
     Prediction, StateHeader, StatePlan, Subscriptions, World, WorldConfig,
 };
 
+mod contents;
+mod llsd;
 mod lludp;
 
 /// The seeds of one target; none for a target that this file does not know.
@@ -44,6 +46,12 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "lludp-zero" => lludp::payloads(),
         "lludp-message" => lludp::messages(),
         "lludp-template" => lludp::templates(),
+        "lludp-object" => contents::objects(),
+        "lludp-content" => contents::contents(),
+        "lludp-terrain" => contents::layers(),
+        "llsd-xml" => llsd::documents(twinspan_llsd::Form::Xml),
+        "llsd-binary" => llsd::documents(twinspan_llsd::Form::Binary),
+        "llsd-notation" => llsd::documents(twinspan_llsd::Form::Notation),
         _ => Vec::new(),
     }
 }

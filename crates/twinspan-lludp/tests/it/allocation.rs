@@ -1,5 +1,6 @@
 //! What fills the wire asks the allocator for nothing.
 
+use twinspan_lludp::content::{LayerReader, PatchSize, object_updates};
 use twinspan_lludp::messages::{
     AgentUpdate, ImprovedTerseObjectUpdateRef, LayerDataRef, ObjectUpdateRef, PacketAckRef,
 };
@@ -59,5 +60,36 @@ fn messages_are_written_without_allocation() {
         let len = encoder.any(&mut out, *flags, *sequence, message).unwrap();
         append_acks(&mut out, len, &[*sequence; 9]).unwrap();
     }
+    assert_eq!(calls() - before, 0);
+}
+
+#[test]
+fn objects_and_terrain_are_read_without_allocation() {
+    let datagrams = datagrams();
+    let mut space = [0; PAYLOAD_BYTES_MAX];
+    let mut heights = [0.0; PatchSize::HEIGHTS_MAX];
+    // Tables are made once, and used for ever.
+    let mut count = |counts: bool| {
+        let (mut objects, mut patches) = (0, 0);
+        for datagram in &datagrams {
+            let frame = Frame::parse(datagram).unwrap();
+            let payload = frame.open(&mut space).unwrap();
+            let done = object_updates(payload.id, payload.body, |_, update| {
+                objects += usize::from(update.is_ok());
+            });
+            assert!(done.is_none_or(|done| done.is_ok()));
+            if payload.id == twinspan_lludp::messages::LayerData::ID {
+                let (layer, _) = LayerDataRef::decode_ref(payload.body).unwrap();
+                let mut reader = LayerReader::new(layer.layer_data.data.bytes()).unwrap();
+                while reader.next_patch(&mut heights).unwrap().is_some() {
+                    patches += 1;
+                }
+            }
+        }
+        assert!(!counts || objects > 20 && patches > 100, "{objects} {patches}");
+    };
+    count(true);
+    let before = calls();
+    count(false);
     assert_eq!(calls() - before, 0);
 }

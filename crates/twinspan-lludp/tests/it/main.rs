@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod allocation;
 #[cfg(test)]
+mod contents;
+#[cfg(test)]
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{login, random};
 const INSTANCES: u64 = 6;
 
 /// The peer's process; it ends with this.
-struct Peer {
+pub(crate) struct Peer {
     process: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -35,7 +35,7 @@ impl Drop for Peer {
 impl Peer {
     /// Starts the peer. Without one the caller's test is over, unless `TWINSPAN_REQUIRE_PEERS` is 1:
     /// then the test fails.
-    fn open() -> Option<Self> {
+    pub(crate) fn open(script: &str) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
@@ -48,7 +48,7 @@ impl Peer {
             println!("{reason}");
             return None;
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/peer.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(script);
         let mut process = Command::new(python)
             .arg(script)
             .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ impl Peer {
         Some(Self { process, requests, answers })
     }
 
-    fn ask(&mut self, request: &str) -> Json {
+    pub(crate) fn ask(&mut self, request: &str) -> Json {
         writeln!(self.requests, "{request}").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
@@ -72,7 +72,7 @@ impl Peer {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -129,7 +129,7 @@ fn agree(peer: &mut Peer, datagram: &[u8], message: &AnyMessage) {
 
 #[test]
 fn random_instances_of_every_message_agree_both_ways() {
-    let Some(mut peer) = Peer::open() else { return };
+    let Some(mut peer) = Peer::open("peer.py") else { return };
     let mut random = Stream::new(11, "bodies", 0);
     let (mut encoder, mut coded) = (Encoder::default(), 0);
     for layout in LAYOUTS {
@@ -149,7 +149,7 @@ fn random_instances_of_every_message_agree_both_ways() {
 
 #[test]
 fn the_packets_of_a_login_mean_the_same_to_both() {
-    let Some(mut peer) = Peer::open() else { return };
+    let Some(mut peer) = Peer::open("peer.py") else { return };
     let mut compared = 0;
     for datagram in login::datagrams() {
         let mut space = [0; PAYLOAD_BYTES_MAX];
@@ -165,7 +165,7 @@ fn the_packets_of_a_login_mean_the_same_to_both() {
 
 #[test]
 fn every_message_consists_of_the_same() {
-    let Some(mut peer) = Peer::open() else { return };
+    let Some(mut peer) = Peer::open("peer.py") else { return };
     let answer = peer.ask("templates");
     let theirs = answer["messages"].as_array().unwrap();
     assert_eq!(theirs.len(), LAYOUTS.len());
@@ -226,7 +226,7 @@ fn kind_of(kind: FieldKind) -> (String, i32) {
 
 #[test]
 fn a_template_read_at_run_time_is_the_one_built_in() {
-    let Some(mut peer) = Peer::open() else { return };
+    let Some(mut peer) = Peer::open("peer.py") else { return };
     let answer = peer.ask("templates");
     let template = Template::parse(answer["text"].as_str().unwrap()).unwrap();
     let mut builtin: Vec<MessageLayout> = LAYOUTS.to_vec();
