@@ -1,6 +1,7 @@
 //! The world in the simulator: the same server, clients and bots as on real sockets, under loss,
 //! jitter, duplication and reordering, with every promise checked.
 
+pub mod fairness;
 pub mod hostile;
 mod server;
 mod truth;

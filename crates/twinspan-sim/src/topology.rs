@@ -237,6 +237,8 @@ pub struct LinkReport {
     pub sent_bytes: u64,
     /// Packets that came out at its end, copies included.
     pub delivered: u64,
+    /// Bytes of those.
+    pub delivered_bytes: u64,
     /// Packets that were longer than its longest.
     pub too_long: u64,
     /// Packets that found its queue full.

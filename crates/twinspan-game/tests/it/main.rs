@@ -14,6 +14,8 @@ mod datagrams;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod fairness;
+#[cfg(test)]
 mod far;
 #[cfg(test)]
 mod fleet;

@@ -339,6 +339,7 @@ impl State {
             return Step::Lost(transit, Cause::Cut);
         }
         pipe.report.delivered += 1;
+        pipe.report.delivered_bytes += u64::from(transit.bytes);
         let (node, name) = (pipe.to, pipe.name);
         let ids = [name, transit.flow, transit.number, 0];
         self.trace.record(now, TraceKind::Hop, ids);
