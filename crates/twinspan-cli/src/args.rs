@@ -1,7 +1,6 @@
 //! The command line: what can be asked, and what is said of what cannot.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,9 +8,14 @@ use twinspan_core::aead::Cipher;
 
 mod lludp;
 mod service;
+mod sim;
 
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
+pub use sim::{
+    PlannedName, ScenarioName, SimArgs, SimCommand, SimFaultsArgs, SimReplayArgs, SimRunArgs,
+    SimShrinkArgs, SimSweepArgs,
+};
 
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;
@@ -102,76 +106,6 @@ impl Preset {
             Self::Mobile => "mobile",
         }
     }
-}
-
-/// `twinspan sim`.
-#[derive(Clone, Debug, Args)]
-pub struct SimArgs {
-    /// What to do in the simulator.
-    #[command(subcommand)]
-    pub command: SimCommand,
-}
-
-/// What the simulator can do.
-#[derive(Clone, Debug, Subcommand)]
-pub enum SimCommand {
-    /// Run one scenario with one seed
-    Run(SimRunArgs),
-    /// Run a recorded scenario again and compare every datagram
-    Replay(SimReplayArgs),
-}
-
-/// `twinspan sim run`.
-#[derive(Clone, Debug, Args)]
-pub struct SimRunArgs {
-    /// Which scenario
-    #[arg(long, value_enum, default_value_t = ScenarioName::World)]
-    pub scenario: ScenarioName,
-    /// Clients
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
-    pub clients: u32,
-    /// Scenario hostile: datagrams that the server is sent; a million unless given
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000_000))]
-    pub datagrams: Option<u64>,
-    /// Scenario hostile: protect packets by the real ciphers, not by the simulator's tag
-    #[arg(long)]
-    pub real_ciphers: bool,
-    /// Scenario world: virtual seconds under faults, 10 unless given; the healing and the drain that
-    /// follow are not counted
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub seconds: Option<u64>,
-    /// Scenario world: cores of the simulated server, 1 unless given; every seventh datagram comes to
-    /// a wrong one
-    #[arg(long, value_name = "N", conflicts_with = "record", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
-    pub cores: Option<u16>,
-    /// Scenario world: record every datagram into this file, for `twinspan sim replay`
-    #[arg(long, value_name = "FILE")]
-    pub record: Option<PathBuf>,
-    /// The seed: the run is a function of it and of the other arguments
-    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
-    pub seed: u64,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `twinspan sim replay`.
-#[derive(Clone, Debug, Args)]
-pub struct SimReplayArgs {
-    /// A file that `twinspan sim run --record` wrote
-    pub file: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The scenarios there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScenarioName {
-    /// The world server, its clients and bots, under loss, jitter, duplication and reordering
-    World,
-    /// The world server under mutated datagrams of strangers and traitors, while players play
-    Hostile,
 }
 
 /// `twinspan bench`.

@@ -77,6 +77,15 @@ pub enum CommandError {
     /// A run cannot be recorded or replayed.
     #[error(transparent)]
     Tape(#[from] crate::sim::TapeError),
+    /// A scenario file cannot be used.
+    #[error(transparent)]
+    ScenarioFile(#[from] crate::sim::FileError),
+    /// The options of a run cannot be read.
+    #[error("{0}")]
+    Options(String),
+    /// A run cannot be shrunk.
+    #[error("{0}{advice}", advice = crate::sim::shrink_advice(.0))]
+    Shrink(twinspan_sim::shrink::ShrinkError),
     /// A measurement cannot be made.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -161,7 +170,7 @@ impl CommandError {
             | Self::Bench(_)
             | Self::BenchRelay(_)
             | Self::BenchLludp(_) => 1,
-            Self::Decode(_) => 2,
+            Self::Decode(_) | Self::ScenarioFile(_) | Self::Options(_) | Self::Shrink(_) => 2,
         }
     }
 

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),
             SimCommand::Replay(args) => sim::replay(args),
+            SimCommand::Sweep(args) => sim::run_sweep(args),
+            SimCommand::Shrink(args) => sim::run_shrink(args),
+            SimCommand::Faults(args) => sim::run_faults(args),
         },
     };
     match ended {

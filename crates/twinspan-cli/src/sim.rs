@@ -1,6 +1,8 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
+mod file;
 mod hostile;
+mod planned;
 mod tape;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,9 @@ use crate::args::{ScenarioName, SimReplayArgs, SimRunArgs};
 use crate::error::CommandError;
 use twinspan_bench::process;
 
+pub use file::FileError;
+pub(crate) use planned::shrink_advice;
+pub use planned::{run_faults, run_shrink, run_sweep};
 pub use tape::TapeError;
 
 /// Virtual seconds under faults when nobody says otherwise.
@@ -51,19 +56,33 @@ struct Fault {
 /// # Errors
 /// [`CommandError`] when the scenario cannot be run or its result cannot be told.
 pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
-    let world = args.scenario == ScenarioName::World;
+    let planned = planned::planned(args);
+    let is_planned = planned.is_some() || args.file.is_some();
+    let world = args.scenario == ScenarioName::World && !is_planned;
+    let hostile = args.scenario == ScenarioName::Hostile;
+    let with = match (is_planned, world) {
+        (true, _) => "where faults are planned",
+        (false, true) => "with --scenario world",
+        (false, false) => "with --scenario hostile",
+    };
     let unused = [
-        (world && args.datagrams.is_some(), "--datagrams", "with --scenario world"),
-        (world && args.real_ciphers, "--real-ciphers", "with --scenario world"),
-        (!world && args.seconds.is_some(), "--seconds", "with --scenario hostile"),
-        (!world && args.cores.is_some(), "--cores", "with --scenario hostile"),
+        (!hostile && args.datagrams.is_some(), "--datagrams", with),
+        (!hostile && args.real_ciphers, "--real-ciphers", with),
+        (!world && args.seconds.is_some(), "--seconds", with),
+        (!world && args.cores.is_some(), "--cores", with),
+        (is_planned && args.record.is_some(), "--record", with),
+        (hostile && args.options.is_some(), "--options", with),
     ];
     if let Some((_, flag, with)) = unused.into_iter().find(|(is_unused, ..)| *is_unused) {
         return Err(CommandError::Unused { flag, with });
     }
-    match args.scenario {
-        ScenarioName::World => run_world(args),
-        ScenarioName::Hostile => hostile::run(args),
+    if let Some(path) = &args.file {
+        return planned::run_file(path, args.json);
+    }
+    match planned {
+        Some(name) => planned::run(name, args),
+        None if hostile => hostile::run(args),
+        None => run_world(args),
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod aead;
 pub mod bytes;
+pub mod chaos;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod link;

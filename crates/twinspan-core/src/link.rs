@@ -20,7 +20,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 pub use conditions::{Conditions, ConditionsError, DELAY_MAX, QUEUE_BYTES_MIN};
-pub use faults::{FaultCounters, FaultKind};
+pub use faults::{FaultCounters, FaultFamily, FaultKind};
 
 use crate::random::{draw, unit};
 use crate::time::Timestamp;
@@ -114,6 +114,12 @@ impl Arrival {
     /// Whether it is the second copy of a datagram.
     pub fn is_copy(&self) -> bool {
         self.marks.copy
+    }
+
+    /// An arrival of datagram `number` that no fault of a [`Link`] lies behind.
+    pub const fn plain(at: Timestamp, number: u64) -> Self {
+        let marks = Marks { delay: false, rate: false, reorder: false, copy: false };
+        Self { at, number, marks }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod fairness;
 pub mod hostile;
+mod planned;
 mod server;
 mod truth;
 
@@ -31,6 +32,7 @@ use crate::error::{ClientError, ServerError};
 use crate::server::{LinkStats, Server, ServerKeys, ShardedServer};
 use server::AnyServer;
 
+pub use planned::PlannedWorld;
 pub use truth::Truth;
 
 /// The server's address in the simulated network.
@@ -163,11 +165,24 @@ impl WorldScenario {
     ) -> Result<WorldReport, ScenarioError> {
         let mut run = Run::new(self)?;
         tamper(&mut run.sim);
-        run.under_faults(self.duration);
-        run.heal_and_settle();
-        run.compare_at_rest();
-        run.drain();
+        run.play_out(self.duration);
         Ok(run.report())
+    }
+
+    /// The same under planned faults: `watch` is shown the simulation as it ended, how long after the
+    /// healing all had settled, and the broken promises. A planned fault may befall what another has
+    /// lost, so none needs an effect.
+    fn run_watched(
+        &self,
+        plan: impl FnOnce(&mut Sim),
+        watch: impl FnOnce(&Sim, Duration, Vec<String>),
+    ) -> Result<(), ScenarioError> {
+        let mut run = Run::new(self)?;
+        run.faults_expected = false;
+        plan(&mut run.sim);
+        run.play_out(self.duration);
+        watch(&run.sim, run.settled_after, run.broken.told.clone());
+        Ok(())
     }
 }
 
@@ -185,6 +200,8 @@ struct Run {
     truth: Truth,
     broken: Broken,
     faults_expected: bool,
+    /// How long after the healing all had settled.
+    settled_after: Duration,
     reliable_sent: u64,
     reliable_delivered: u64,
 }
@@ -282,9 +299,17 @@ impl Run {
             truth,
             broken,
             faults_expected,
+            settled_after: Duration::ZERO,
             reliable_sent: 0,
             reliable_delivered: 0,
         })
+    }
+
+    fn play_out(&mut self, duration: Duration) {
+        self.under_faults(duration);
+        self.heal_and_settle();
+        self.compare_at_rest();
+        self.drain();
     }
 
     /// Runs for `time`, tick by tick, comparing every replica with the truth after each.
@@ -326,11 +351,13 @@ impl Run {
             bot.borrow_mut().rest();
         }
         self.sim.set_conditions(Conditions::CLEAN);
-        self.sim.heal_all();
-        let deadline = self.sim.now().after(LIVENESS_TIME_MAX);
+        self.sim.heal_faults();
+        let healed_at = self.sim.now();
+        let deadline = healed_at.after(LIVENESS_TIME_MAX);
         while self.sim.now() < deadline && !self.is_settled() {
             self.run_for(Duration::from_millis(100));
         }
+        self.settled_after = self.sim.now().since(healed_at);
         let settled = self.is_settled();
         self.broken.unless(settled, || {
             format!(

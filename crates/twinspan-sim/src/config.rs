@@ -61,6 +61,20 @@ pub struct SimConfig {
     pub name_failure: f64,
     /// What the hosts' wall clocks show when the simulation begins.
     pub wall_start: WallTime,
+    /// What a task that panics does.
+    pub on_panic: OnPanic,
+}
+
+/// What a task that panics does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnPanic {
+    /// The panic goes on, and says which task of which host it was, when, and with what seed.
+    #[default]
+    Raise,
+    /// Its host crashes, as by a power cut, and starts again if it knows how to;
+    /// [`Sim::panics`](crate::Sim::panics) tells of it.
+    CrashHost,
 }
 
 /// What a listener with a full backlog does.
@@ -95,6 +109,7 @@ impl Default for SimConfig {
             name_failure: 0.0,
             // The first of January 2026.
             wall_start: WallTime::from_unix_nanos(1_767_225_600_000_000_000),
+            on_panic: OnPanic::Raise,
         }
     }
 }

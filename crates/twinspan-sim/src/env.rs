@@ -43,6 +43,26 @@ impl SimEnv {
         self.ip
     }
 
+    /// The value of a setting that a planned fault may make unusual: `usual`, or, in runs that have
+    /// [`FaultKind::Knob`](twinspan_core::link::FaultKind::Knob), perhaps another one of `range`,
+    /// its ends most of all. The same setting of a host keeps its value.
+    pub fn knob(&self, name: &str, usual: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let ends = (*range.start(), *range.end());
+        self.world.state.borrow_mut().knob((self.host, name), usual, ends)
+    }
+
+    /// Waits until the host is asked to stop, which is some time before it is stopped. Only hosts of
+    /// [`Sim::boot`](crate::Sim::boot) are asked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn asked_to_stop(&self) {
+        let asked = |cx: &mut std::task::Context<'_>| {
+            self.world.state.borrow_mut().chaos.boots.poll_asked(self.ip, cx)
+        };
+        std::future::poll_fn(asked).await;
+    }
+
     /// Adds an event of the host's own to the trace.
     pub fn note(&self, kind: &str, values: &[u64]) {
         let now = self.world.now.get();
@@ -60,8 +80,14 @@ impl TimeProvider for SimEnv {
 
     /// The simulation's wall clock, and what [`Sim::step_wall`](crate::Sim::step_wall) made of it.
     fn wall(&self) -> WallTime {
-        let state = self.world.state.borrow();
-        let offset = state.hosts.get(self.host).map_or(0, |host| host.wall_offset_ns);
+        let state = &mut *self.world.state.borrow_mut();
+        let mut offset = state.hosts.get(self.host).map_or(0, |host| host.wall_offset_ns);
+        if state.chaos.is_on {
+            let (now, faults) = (self.world.now.get(), &mut state.faults);
+            let ahead =
+                state.chaos.troubles.wall_ahead_ns(now, self.ip, |kind| faults.observe(kind));
+            offset = offset.saturating_add(ahead);
+        }
         let passed = self.world.now.get().since(Timestamp::START);
         let wall = self.world.config.wall_start.after(passed).unix_nanos();
         WallTime::from_unix_nanos(wall.saturating_add_signed(offset))

@@ -1,22 +1,27 @@
 //! Tasks on one thread, run in an order drawn from the seed.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use twinspan_core::link::FaultKind;
 use twinspan_core::random::draw;
+use twinspan_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::TASKS_MAX;
+use crate::chaos::Chaos;
+use crate::config::{OnPanic, TASKS_MAX};
 use crate::slab::{Key, Slab};
 use crate::trace::TraceKind;
-use crate::world::{HostId, World};
+use crate::world::{HostId, State, World};
 
 /// Polls between which time may stand still; more are tasks that wake one another for ever.
 pub const POLLS_PER_MOMENT_MAX: u64 = 10_000_000;
@@ -33,6 +38,7 @@ pub(crate) struct Executor {
 
 pub(crate) struct Task {
     pub(crate) host: HostId,
+    pub(crate) name: &'static str,
     /// `None` while it is being polled.
     body: Option<Body>,
     key: u64,
@@ -86,11 +92,12 @@ impl Executor {
     }
 
     /// The next task to poll, and its body.
-    fn next(&mut self, queue: &WakeQueue) -> Option<(Key, Body)> {
+    fn next(&mut self, queue: &WakeQueue, order: impl Fn(HostId) -> u64) -> Option<(Key, Body)> {
         std::mem::swap(&mut *queue.lock(), &mut self.woken);
         for key in self.woken.drain(..) {
             if let Some(task) = self.tasks.get(key) {
-                self.ready.push(Reverse((draw(task.key, &[task.polls]), key)));
+                let priority = draw(task.key, &[task.polls]) ^ order(task.host);
+                self.ready.push(Reverse((priority, key)));
             }
         }
         while let Some(Reverse((_, key))) = self.ready.pop() {
@@ -104,10 +111,51 @@ impl Executor {
         None
     }
 
+    /// A task that was put off is ready again.
+    pub(crate) fn wake(&mut self, key: Key) {
+        if let Some(task) = self.tasks.get(key) {
+            self.ready.push(Reverse((draw(task.key, &[task.polls]), key)));
+        }
+    }
+
+    /// Gives a task back that was not polled after all.
+    fn put_back(&mut self, key: Key, body: Body) {
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.body = Some(body);
+        }
+    }
+
     /// Takes tasks out of the table; the caller drops them when the world is free.
     pub(crate) fn take_tasks(&mut self, wanted: impl Fn(&Task) -> bool) -> Vec<Task> {
         let keys = self.tasks.keys(wanted);
         keys.into_iter().filter_map(|key| self.tasks.remove(key)).collect()
+    }
+}
+
+impl State {
+    /// The next task to poll. A host's order may be another than usual.
+    fn next_task(&mut self, now: Timestamp, queue: &WakeQueue) -> Option<(Key, Body)> {
+        if !self.chaos.is_on {
+            return self.executor.next(queue, |_| 0);
+        }
+        let (chaos, hosts): (&Chaos, _) = (&self.chaos, &self.hosts);
+        let order = |host| hosts.get(host).map_or(0, |host| chaos.troubles.order(now, host.ip));
+        let next = self.executor.next(queue, order)?;
+        let host = self.executor.tasks.get(next.0).and_then(|task| self.hosts.get(task.host));
+        // Where others are ready, its turn is what the fault made of it.
+        if host.is_some_and(|host| self.chaos.troubles.order(now, host.ip) != 0)
+            && !self.executor.ready.is_empty()
+        {
+            self.faults.observe(FaultKind::TaskOrder);
+        }
+        Some(next)
+    }
+
+    /// A task of a host was polled; on a slow one that takes time.
+    fn task_polled(&mut self, now: Timestamp, host: HostId) {
+        if let Some(ip) = self.hosts.get(host).map(|host| host.ip) {
+            self.chaos.troubles.polled(now, ip);
+        }
     }
 }
 
@@ -117,7 +165,7 @@ impl World {
         self: &Rc<Self>,
         host: HostId,
         incarnation: u32,
-        name: &str,
+        name: &'static str,
         future: Pin<Box<dyn Future<Output = ()>>>,
     ) -> SimTask {
         let finished = Rc::new(Cell::new(false));
@@ -135,12 +183,12 @@ impl World {
             let shared = Arc::new(TaskWaker { queue, key, queued: AtomicBool::new(false) });
             let waker = Waker::from(Arc::clone(&shared));
             let body = Some(Body { future, waker, shared, finished: told });
-            Task { host, body, key: task_key, polls: 0 }
+            Task { host, name, body, key: task_key, polls: 0 }
         });
         assert!(key.is_some(), "a simulation holds {TASKS_MAX} tasks at most; end some first");
         let key = key.unwrap_or(Key::NOWHERE);
-        let [name, ordinal] = coordinates;
-        let ids = [u64::from(host.0), name, ordinal, u64::from(key.index)];
+        let [name_hash, ordinal] = coordinates;
+        let ids = [u64::from(host.0), name_hash, ordinal, u64::from(key.index)];
         state.trace.record(self.now.get(), TraceKind::Spawn, ids);
         if let Some(body) = state.executor.tasks.get(key).and_then(|task| task.body.as_ref()) {
             body.waker.wake_by_ref();
@@ -149,47 +197,92 @@ impl World {
     }
 
     /// Polls ready tasks until none is.
-    pub(crate) fn run_ready(&self) {
+    pub(crate) fn run_ready(self: &Rc<Self>) {
         let mut polls = 0_u64;
-        while self.poll_one() {
+        while let Some((host, task)) = self.poll_one() {
             polls += 1;
             assert!(
                 polls < POLLS_PER_MOMENT_MAX,
-                "tasks wake one another for ever at {}: time cannot move on",
-                self.now.get()
+                "tasks wake one another for ever at {}: time cannot move on; the last was \"{task}\" \
+                 of host \"{}\" (seed {})",
+                self.now.get(),
+                self.state.borrow().hosts.get(host).map_or("", |host| &host.name),
+                self.config.seed,
             );
         }
     }
 
-    /// Polls one ready task; false when there is none.
-    fn poll_one(&self) -> bool {
+    /// Polls one ready task and names it; `None` when there is none.
+    fn poll_one(self: &Rc<Self>) -> Option<(HostId, &'static str)> {
+        let now = self.now.get();
         let mut state = self.state.borrow_mut();
-        let Some((key, mut body)) = state.executor.next(&self.wake_queue) else { return false };
+        let (key, mut body) = state.next_task(now, &self.wake_queue)?;
+        let named = state.executor.tasks.get(key).map(|task| (task.host, task.name))?;
+        if state.chaos.is_on && state.put_off(now, key, named.0) {
+            state.executor.put_back(key, body);
+            return Some(named);
+        }
+        state.chaos.polled = Some(named.0);
         let ids = [u64::from(key.index), 0, 0, 0];
-        state.trace.record(self.now.get(), TraceKind::Poll, ids);
+        state.trace.record(now, TraceKind::Poll, ids);
         drop(state);
         body.shared.queued.store(false, Ordering::Relaxed);
-        let outcome = body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
+        let poll = || body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
+        let outcome = catch_unwind(AssertUnwindSafe(poll));
         let mut state = self.state.borrow_mut();
+        state.chaos.polled = None;
+        if state.chaos.is_on {
+            state.task_polled(now, named.0);
+        }
         match outcome {
-            Poll::Pending => {
+            Err(payload) => {
+                drop(state);
+                self.task_panicked((key, body), named, payload);
+                return Some(named);
+            }
+            Ok(Poll::Pending) => {
                 if let Some(task) = state.executor.tasks.get_mut(key) {
                     task.body = Some(body);
-                    return true;
+                    return Some(named);
                 }
                 // It was stopped while it ran: its body is dropped below.
             }
-            Poll::Ready(()) => {
+            Ok(Poll::Ready(())) => {
                 body.finished.set(true);
                 if state.executor.tasks.remove(key).is_some() {
-                    state.trace.record(self.now.get(), TraceKind::TaskEnd, ids);
+                    state.trace.record(now, TraceKind::TaskEnd, ids);
                 }
             }
         }
         // What the future holds may use the world while it is dropped.
         drop(state);
         drop(body);
-        true
+        Some(named)
+    }
+
+    /// A panic is the crash of the task's host, or goes on with what the simulation knows of it.
+    fn task_panicked(
+        self: &Rc<Self>,
+        (key, body): (Key, Body),
+        named: (HostId, &'static str),
+        payload: Box<dyn Any + Send>,
+    ) {
+        let now = self.now.get();
+        let told = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            let ids = [u64::from(key.index), u64::from(named.0.0), 0, 0];
+            state.trace.record(now, TraceKind::Panic, ids);
+            let told = state.note_panic(now, named, payload.as_ref());
+            (state.executor.tasks.remove(key), told)
+        };
+        let (task, told) = told;
+        drop((task, body));
+        match (self.config.on_panic, told) {
+            (OnPanic::CrashHost, Some(_)) => self.crash_for_panic(named.0),
+            (_, Some(told)) => resume_unwind(Box::new(told.to_string())),
+            (_, None) => resume_unwind(payload),
+        }
     }
 
     fn abort(&self, key: Key) {

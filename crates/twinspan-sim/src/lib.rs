@@ -115,35 +115,44 @@
 //! a script, for unit tests.
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod config;
 mod env;
 mod executor;
 mod names;
 mod network;
+pub mod plan;
 pub mod proxy;
 mod run;
+pub mod scenario;
 pub mod script;
 mod segment;
+pub mod shrink;
 mod sim;
 mod slab;
 mod store;
 mod streams;
 mod suite;
+pub mod swarm;
+pub mod sweep;
 mod tcp;
 mod timer;
 pub mod topology;
 mod trace;
 mod udp;
+pub mod victims;
 mod world;
 
+pub use chaos::{HostPanic, Mark, MarkCount, SLOT, Start, TROUBLES_MAX, is_planned};
 pub use config::{
-    FullBacklog, HOSTS_MAX, LOOPBACK_DELAY, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX,
+    FullBacklog, HOSTS_MAX, LOOPBACK_DELAY, OnPanic, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX,
     WIRE_DELAY_MIN,
 };
 pub use env::SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
 pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOWS_MAX, SentDatagram};
+pub use plan::{Fault, FaultPlan, Place, Rates};
 pub use run::{RUN_IP, RUN_LIMIT, RunError, run};
 pub use segment::{TcpMode, TcpReport};
 pub use sim::Sim;
@@ -151,4 +160,5 @@ pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;
 pub use tcp::{SimListener, SimTcp};
 pub use timer::SimTimer;
+pub use twinspan_core::{always, buggify, reachable, sometimes};
 pub use udp::SimUdp;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,10 +13,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::timer::SimTimer;
 use crate::trace::TraceKind;
-use crate::world::{HostId, World};
+use crate::world::{HostId, State, World};
 
 /// Names of one simulation.
 pub const NAMES_MAX: usize = 1 << 16;
+
+/// The address of a name that was never another: nobody's, for documentation.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// How a lookup fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct Names {
     table: BTreeMap<String, Answer>,
+    /// What the names were before, which an old copy of the table still says.
+    former: BTreeMap<String, Answer>,
 }
 
 /// Names are the same in any case and with a dot at their end.
@@ -76,7 +81,11 @@ impl World {
             }
             Answer::Addresses(..) => 0,
         };
-        table.insert(name, answer);
+        if let Some(former) = table.insert(name.clone(), answer)
+            && matches!(former, Answer::Addresses(..))
+        {
+            state.names.former.insert(name, former);
+        }
         let ids = [hash, u64::MAX, failure, 0];
         state.trace.record(self.now.get(), TraceKind::Resolve, ids);
     }
@@ -89,6 +98,7 @@ impl World {
             return Err(ResolveError::Offload { name: name.to_owned(), source });
         };
         host.lookups += 1;
+        let (ip, number) = (host.ip, host.lookups - 1);
         let plain = plain(name);
         let hash = xxh3_64(plain.as_bytes());
         let key = draw(host.seed, &[hash, host.lookups]);
@@ -110,9 +120,39 @@ impl World {
         } else if let Some(Answer::Failure(failure)) = &answer {
             state.faults.observe(failure.kind());
         }
+        if state.chaos.is_on {
+            let former = state.names.former.get(&plain).cloned();
+            answer = state.strike_answer((ip, number), (answer, former));
+        }
         let ids = [hash, u64::from(id.0), key, 0];
         state.trace.record(self.now.get(), TraceKind::Resolve, ids);
         Ok(answer.unwrap_or(Answer::Addresses(Vec::new(), Duration::ZERO)))
+    }
+}
+
+impl State {
+    /// What planned faults make of an answer.
+    fn strike_answer(
+        &mut self,
+        lookup: (IpAddr, u64),
+        (answer, former): (Option<Answer>, Option<Answer>),
+    ) -> Option<Answer> {
+        for failure in NameFailure::ALL {
+            let kind = failure.kind();
+            if self.strike_lookup(kind, lookup).is_some() {
+                // A name that nobody has stays unknown, whoever says so.
+                if answer.is_some() || failure != NameFailure::Unknown {
+                    self.faults.observe(kind);
+                }
+                return Some(Answer::Failure(failure));
+            }
+        }
+        if answer.is_some() && self.strike_lookup(FaultKind::NameStale, lookup).is_some() {
+            self.faults.observe(FaultKind::NameStale);
+            return former
+                .or_else(|| Some(Answer::Addresses(vec![NOBODY], Duration::from_secs(1))));
+        }
+        answer
     }
 }
 

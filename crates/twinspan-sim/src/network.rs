@@ -13,6 +13,7 @@ use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{BindError, UdpOptions};
 
+use crate::chaos::Kinds;
 use crate::config::{LOOPBACK_DELAY, SOCKETS_MAX, SimConfig};
 use crate::slab::{Key, Slab};
 use crate::store::{Payload, Store};
@@ -65,7 +66,7 @@ pub(crate) struct Network {
 }
 
 pub(crate) struct Socket {
-    host: HostId,
+    pub(crate) host: HostId,
     pub(crate) local: SocketAddr,
     /// What its own draws are keyed by.
     pub(crate) key: u64,
@@ -79,6 +80,10 @@ pub(crate) struct Socket {
     /// Whether a look after an empty pool is due.
     pub(crate) retry_due: bool,
     pub(crate) send_calls: u64,
+    /// Whether the next send fails because of an ICMP answer.
+    pub(crate) has_error: bool,
+    /// Before when a slow consumer takes nothing.
+    pub(crate) takes_at: Timestamp,
     last_flow: Option<(SocketAddr, u32)>,
 }
 
@@ -121,9 +126,11 @@ struct Flow {
 }
 
 pub(crate) struct LinkState {
+    /// The two hosts.
+    pub(crate) way: (IpAddr, IpAddr),
     pub(crate) link: Link,
     pub(crate) is_cut: bool,
-    is_loopback: bool,
+    pub(crate) is_loopback: bool,
     /// Datagrams sent over it.
     sent: u64,
     tampers: Vec<(u64, Tamper)>,
@@ -131,10 +138,14 @@ pub(crate) struct LinkState {
 
 /// A datagram on its way.
 pub(crate) struct Flight {
-    flow: u32,
-    arrival: Arrival,
-    payload: Payload,
-    hash: u64,
+    pub(crate) flow: u32,
+    pub(crate) arrival: Arrival,
+    pub(crate) payload: Payload,
+    pub(crate) hash: u64,
+    /// Planned faults whose effect is that it comes.
+    pub(crate) marks: Kinds,
+    /// From where it seems to come, if not from where it does.
+    pub(crate) from: Option<SocketAddr>,
 }
 
 /// Why a datagram was not sent.
@@ -159,6 +170,28 @@ impl Network {
             link_by_ends: BTreeMap::new(),
             store: Store::default(),
         }
+    }
+
+    /// The two hosts of a link, unless they are one.
+    pub(crate) fn way(&self, link: u32) -> Option<(IpAddr, IpAddr)> {
+        let state = self.links.get(link as usize)?;
+        (!state.is_loopback).then_some(state.way)
+    }
+
+    /// All ways from one host to another that were ever gone, in order.
+    pub(crate) fn ways(&self) -> Vec<(IpAddr, IpAddr)> {
+        self.link_by_ends.keys().copied().filter(|(from, to)| from != to).collect()
+    }
+
+    /// Wakes who waits for datagrams on a host's sockets; how many did.
+    pub(crate) fn wake_for_nothing(&mut self, host: HostId) -> usize {
+        let keys = self.sockets.keys(|socket| socket.host == host && socket.receiver.is_armed);
+        for key in &keys {
+            if let Some(socket) = self.sockets.get_mut(*key) {
+                socket.receiver.wake();
+            }
+        }
+        keys.len()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -220,7 +253,8 @@ impl Network {
         // Links are made by flows and connections, which are bounded, and by the caller's own hand.
         let index = self.links.len() as u32;
         let tampers = Vec::new();
-        self.links.push(LinkState { link, is_cut: false, is_loopback, sent: 0, tampers });
+        let way = (from, to);
+        self.links.push(LinkState { way, link, is_cut: false, is_loopback, sent: 0, tampers });
         self.link_by_ends.insert((from, to), index);
         index
     }
@@ -313,6 +347,9 @@ impl State {
             Err(BindError::Os { address, source })
         };
         let (id, incarnation) = host;
+        if let Some(source) = self.no_descriptor(now, id) {
+            return Err(BindError::Os { address: local, source });
+        }
         let network = &mut self.network;
         let Some(host) = self.hosts.running(id, incarnation) else {
             return refuse(local, "the simulated host is stopped", io::ErrorKind::NetworkDown);
@@ -357,6 +394,8 @@ impl State {
             stalled_until: Timestamp::START,
             retry_due: false,
             send_calls: 0,
+            has_error: false,
+            takes_at: Timestamp::START,
             last_flow: None,
         };
         let Some(key) = network.sockets.insert_with(|_| socket) else {

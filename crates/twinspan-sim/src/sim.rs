@@ -6,16 +6,20 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use twinspan_core::chaos::{Judge, under};
 use twinspan_core::link::{Conditions, FaultCounters, FaultKind};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::TaskProvider;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::chaos::{HostPanic, Mark, MarkCount, Start};
 use crate::config::SimConfig;
 use crate::env::SimEnv;
+use crate::executor::SimTask;
 use crate::names::{Answer, NameFailure};
 use crate::network::SentDatagram;
+use crate::plan::{Fault, FaultPlan};
 use crate::segment::{TcpMode, TcpReport};
 use crate::trace::{Origin, TraceKind};
 use crate::world::{World, ip_words};
@@ -45,6 +49,75 @@ impl Sim {
         self.world.stop_host(ip)
     }
 
+    /// Makes a host at `ip` that starts again when a planned fault has stopped it, or
+    /// [`Sim::start_again`] says so. `boot` starts its tasks, now and each time; they end with the
+    /// host.
+    ///
+    /// # Panics
+    /// As [`Sim::host`] does.
+    pub fn boot(
+        &mut self,
+        name: &str,
+        ip: IpAddr,
+        boot: impl FnMut(SimEnv, Start) -> Vec<SimTask> + 'static,
+    ) {
+        let boot = Rc::new(RefCell::new(boot));
+        self.world.state.borrow_mut().chaos.boots.know(ip, name.to_owned(), boot);
+        self.world.boot(ip, Start::First);
+    }
+
+    /// Starts a host of [`Sim::boot`] again; false when there is none such, or it runs.
+    pub fn start_again(&mut self, ip: IpAddr, start: Start) -> bool {
+        let runs = {
+            let state = self.world.state.borrow();
+            let host = state.hosts.at(ip).and_then(|id| state.hosts.get(id));
+            !state.chaos.boots.is_known(ip) || host.is_some_and(|host| host.is_running)
+        };
+        if !runs {
+            self.world.boot(ip, start);
+        }
+        !runs
+    }
+
+    /// Lets the faults of a plan strike from now on, in place of those of an earlier one.
+    pub fn plan_faults(&mut self, plan: FaultPlan) {
+        self.world.state.borrow_mut().chaos.follow(self.now(), plan);
+    }
+
+    /// Ends all planned faults, and partitions made by hand: nothing strikes any more, links and
+    /// clocks are as without faults, and hosts that are down start again at once. What is on its
+    /// way, and connections that were forgotten, stay as they are.
+    pub fn heal_faults(&mut self) {
+        self.world.state.borrow_mut().heal_faults(self.now());
+        self.heal_all();
+    }
+
+    /// The planned faults that struck so far, in order: as a [`FaultPlan::Listed`] they give the same
+    /// run again.
+    pub fn struck(&self) -> Vec<Fault> {
+        self.world.state.borrow().chaos.log().to_vec()
+    }
+
+    /// Faults that struck beyond those that can be written down.
+    pub fn faults_unrecorded(&self) -> u64 {
+        self.world.state.borrow().chaos.unrecorded
+    }
+
+    /// The tasks that panicked, the first ones where there were very many.
+    pub fn panics(&self) -> Vec<HostPanic> {
+        self.world.state.borrow().chaos.boots.panics().to_vec()
+    }
+
+    /// The marks that were met.
+    pub fn marks(&self) -> Vec<MarkCount> {
+        self.world.state.borrow().chaos.marks.counts()
+    }
+
+    /// Each `always!` that did not hold, the first ones where there were very many.
+    pub fn broken_marks(&self) -> Vec<Mark> {
+        self.world.state.borrow().chaos.marks.broken().to_vec()
+    }
+
     /// The seed of everything that is drawn.
     pub fn seed(&self) -> u64 {
         self.world.config.seed
@@ -61,7 +134,8 @@ impl Sim {
     /// When tasks wake one another for ever without time moving on
     /// ([`POLLS_PER_MOMENT_MAX`](crate::POLLS_PER_MOMENT_MAX)).
     pub fn run_until(&mut self, end: Timestamp) {
-        self.world.run_until(end);
+        let world = &self.world;
+        under(Rc::clone(world) as Rc<dyn Judge>, || world.run_until(end));
     }
 
     /// Runs for this long, like [`Sim::run_until`].
@@ -69,7 +143,7 @@ impl Sim {
     /// # Panics
     /// As [`Sim::run_until`] does.
     pub fn run_for(&mut self, duration: Duration) {
-        self.world.run_until(self.now().after(duration));
+        self.run_until(self.now().after(duration));
     }
 
     /// Runs `future` as a task of `env`'s host until it ends, for `limit` at most, and returns what
@@ -88,7 +162,10 @@ impl Sim {
             let output = future.await;
             *told.borrow_mut() = Some(output);
         });
-        self.world.run_until_done(self.now().after(limit), || task.is_finished());
+        let (world, end) = (&self.world, self.now().after(limit));
+        under(Rc::clone(world) as Rc<dyn Judge>, || {
+            world.run_until_done(end, || task.is_finished());
+        });
         outcome.take()
     }
 

@@ -5,6 +5,7 @@
 //! later. What a cut link swallows is sent again until the sender gives up.
 
 mod segments;
+mod troubled;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -59,6 +60,8 @@ pub(crate) struct Listener {
     /// Connections by segments whose handshake is not done.
     pending: usize,
     waiting: Waiting,
+    /// Connections that somebody began to accept.
+    accepts: u64,
 }
 
 /// Names an end, however its stream travels.
@@ -103,8 +106,8 @@ enum Status {
 /// One end of a connection.
 pub(crate) struct End {
     host: HostId,
-    local: SocketAddr,
-    peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// What its pieces and draws are keyed by.
     key: u64,
     /// The way to the peer.
@@ -144,23 +147,27 @@ pub(crate) struct End {
     /// What is timed to know the round trip.
     timed: Option<(u64, Timestamp)>,
     calls: u64,
+    /// A planned fault: nothing to or from it comes any more.
+    is_silenced: bool,
+    /// A planned fault: the peer's window is shut.
+    is_shut: bool,
     reader: Waiting,
     writer: Waiting,
 }
 
 /// What travels between two ends.
 pub(crate) struct Segment {
-    from: Key,
-    to: Key,
+    pub(crate) from: Key,
+    pub(crate) to: Key,
     link: u32,
     flow: u64,
-    arrival: Arrival,
+    pub(crate) arrival: Arrival,
     hash: u64,
-    body: Body,
+    pub(crate) body: Body,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Body {
+pub(crate) enum Body {
     Open,
     Opened { window_end: u64 },
     Bytes { offset: u64, len: usize, end: bool },
@@ -330,6 +337,8 @@ impl End {
             rto: RESEND_FIRST,
             timed: None,
             calls: 0,
+            is_silenced: false,
+            is_shut: false,
             reader: Waiting::default(),
             writer: Waiting::default(),
         }
@@ -357,6 +366,9 @@ impl State {
         let refuse = |what: &str, kind| {
             Err(BindError::Os { address: local, source: io::Error::new(kind, what) })
         };
+        if let Some(source) = self.no_descriptor(now, id) {
+            return Err(BindError::Os { address: local, source });
+        }
         let Some(host) = self.hosts.running(id, incarnation) else {
             return refuse("the simulated host is stopped", io::ErrorKind::NetworkDown);
         };
@@ -385,6 +397,7 @@ impl State {
             queue: VecDeque::new(),
             pending: 0,
             waiting: Waiting::default(),
+            accepts: 0,
         };
         let Some(key) = streams.listeners.insert_with(|_| listener) else {
             return refuse("the simulation has too many listeners", io::ErrorKind::Other);
@@ -415,6 +428,11 @@ impl State {
         key: Key,
         cx: &Context<'_>,
     ) -> Poll<Result<(EndKey, SocketAddr, SocketAddr), AcceptError>> {
+        if self.chaos.is_on
+            && let Some(error) = self.strike_accept(now, key)
+        {
+            return Poll::Ready(Err(AcceptError::Exhausted(error)));
+        }
         let streams = &mut self.streams;
         let Some(listener) = streams.listeners.get_mut(key) else {
             return Poll::Ready(Err(AcceptError::HostStopped));
@@ -445,6 +463,9 @@ impl State {
         peer: SocketAddr,
         options: &TcpOptions,
     ) -> Result<(EndKey, SocketAddr), ConnectError> {
+        if let Some(source) = self.no_descriptor(now, id) {
+            return Err(ConnectError::Os { address: peer, source });
+        }
         let Some(host) = self.hosts.running(id, incarnation) else {
             let what = "the simulated host is stopped";
             let source = io::Error::new(io::ErrorKind::NetworkDown, what);

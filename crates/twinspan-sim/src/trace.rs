@@ -54,6 +54,12 @@ pub(crate) enum TraceKind {
     SegmentLost = 43,
     SegmentTimer = 44,
     TcpMode = 45,
+    /// All planned faults were ended.
+    FaultsHealed = 46,
+    /// A ready task waits until its host runs on.
+    PutOff = 47,
+    /// A task panicked, and its host crashes.
+    Panic = 48,
 }
 
 /// By whom an event was caused.

@@ -9,6 +9,7 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{draw, unit};
 use twinspan_provider::{SocketReport, UdpError, UdpOptions, UdpSocket};
 
+use crate::chaos::{SendStrikes, Supply};
 use crate::slab::Key;
 use crate::timer::keep_waker;
 use crate::world::{Event, RECEIVE_RETRY, SEND_STALL, World};
@@ -62,8 +63,10 @@ impl UdpSocket for SimUdp {
         cx: &mut Context<'_>,
         batch: &mut DatagramBatch,
     ) -> Poll<Result<usize, UdpError>> {
+        let now = self.world.now.get();
         let mut state = self.world.state.borrow_mut();
         let state = &mut *state;
+        let supply = if state.chaos.is_on { state.supply(now, self.key) } else { Supply::All };
         let network = &mut state.network;
         let Some(socket) = network.sockets.get_mut(self.key) else {
             return Poll::Ready(Err(UdpError::HostStopped));
@@ -71,8 +74,16 @@ impl UdpSocket for SimUdp {
         if batch.room() == 0 {
             return Poll::Ready(Ok(0));
         }
+        let most = match supply {
+            Supply::All => usize::MAX,
+            Supply::One(pace) => {
+                socket.takes_at = now.after(pace);
+                1
+            }
+            Supply::None => 0,
+        };
         let mut received = 0;
-        while batch.room() > 0 && !socket.queue.is_empty() {
+        while received < most && batch.room() > 0 && !socket.queue.is_empty() {
             let Some(mut packet) = self.pool.take() else { break };
             let Some(inbound) = socket.queue.pop_front() else { break };
             let bytes = inbound.payload.as_slice();
@@ -94,7 +105,7 @@ impl UdpSocket for SimUdp {
         socket.receiver.is_armed = true;
         // A pool tells nobody that a buffer came back: the socket looks again by itself.
         if !socket.queue.is_empty() && !std::mem::replace(&mut socket.retry_due, true) {
-            let at = self.world.now.get().after(RECEIVE_RETRY);
+            let at = now.after(RECEIVE_RETRY).max(socket.takes_at);
             if state.wheel.insert(at, Event::ReceiveRetry(self.key)).is_err() {
                 socket.retry_due = false;
                 cx.waker().wake_by_ref();
@@ -111,6 +122,11 @@ impl UdpSocket for SimUdp {
         let now = self.world.now.get();
         let mut state = self.world.state.borrow_mut();
         let state = &mut *state;
+        let struck = if state.chaos.is_on && !batch.is_empty() {
+            state.strike_send(now, self.key, batch.len())
+        } else {
+            SendStrikes::default()
+        };
         let network = &mut state.network;
         let Some(socket) = network.sockets.get_mut(self.key) else {
             return Poll::Ready(Err(UdpError::HostStopped));
@@ -141,6 +157,14 @@ impl UdpSocket for SimUdp {
                 state.faults.inject(FaultKind::ShortSend);
             }
         }
+        take = take.min(struck.take_max.unwrap_or(usize::MAX)).max(1);
+        if struck.stalls
+            && now >= socket.stalled_until
+            && state.wheel.insert(now.after(SEND_STALL), Event::SendReady(self.key)).is_ok()
+        {
+            socket.stalled_until = now.after(SEND_STALL);
+            state.faults.observe(FaultKind::SendStall);
+        }
         if now < socket.stalled_until {
             keep_waker(&mut socket.sender.waker, cx);
             socket.sender.is_armed = true;
@@ -153,7 +177,9 @@ impl UdpSocket for SimUdp {
         while taken < take {
             let Some(mut datagram) = batch.pop() else { break };
             taken += 1;
-            if state.send(now, self.key, &mut datagram).is_ok() {
+            if state.chaos.is_on && (struck.fails && taken == 1 || state.take_error(self.key)) {
+                self.report.send_errors += 1;
+            } else if state.send(now, self.key, &mut datagram).is_ok() {
                 self.report.packets_out += 1;
                 self.report.bytes_out += datagram.packet.len() as u64;
             } else {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use twinspan_core::time::Timestamp;
 use twinspan_core::wheel::TimerWheel;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::chaos::{Chaos, Garbage};
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::executor::{Executor, WakeQueue};
 use crate::names::Names;
-use crate::network::{Flight, Network, Socket};
+use crate::network::{Flight, Network};
 use crate::segment::{Conn, Segments, TcpMode};
 use crate::slab::{Key, Slab};
 use crate::streams::{End, Listener, STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
@@ -36,6 +37,9 @@ pub(crate) struct World {
     pub(crate) state: RefCell<State>,
 }
 
+/// What is to be dropped when the world is free, because wakers may hold tasks.
+pub(crate) type Dead = (Vec<End>, Vec<Listener>, Vec<Conn>);
+
 pub(crate) struct State {
     pub(crate) wheel: TimerWheel<Event>,
     pub(crate) trace: Trace,
@@ -52,12 +56,15 @@ pub(crate) struct State {
     /// The topology, where there is one.
     pub(crate) fabric: Option<Box<Fabric>>,
     pub(crate) config: SimConfig,
+    pub(crate) chaos: Chaos,
 }
 
 /// What the wheel gives out.
 pub(crate) enum Event {
     Timer(Key),
     Deliver(Flight),
+    /// A datagram that was held where it came, and the addresses that are seen on it.
+    Held(Box<(Flight, Option<(SocketAddr, SocketAddr)>)>),
     /// A socket that took nothing takes datagrams again.
     SendReady(Key),
     /// A socket whose pool was empty looks again.
@@ -83,6 +90,7 @@ pub(crate) struct Hosts {
 }
 
 pub(crate) struct Host {
+    pub(crate) name: String,
     pub(crate) ip: IpAddr,
     /// What the host's streams and its tasks' order are drawn from.
     pub(crate) seed: u64,
@@ -113,6 +121,11 @@ impl Hosts {
 
     pub(crate) fn at(&self, ip: IpAddr) -> Option<HostId> {
         self.by_ip.get(&ip).copied()
+    }
+
+    /// The addresses of all hosts, in order.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.by_ip.keys().copied().collect()
     }
 
     pub(crate) fn get(&self, id: HostId) -> Option<&Host> {
@@ -155,6 +168,7 @@ impl World {
                 names: Names::default(),
                 fabric: None,
                 config,
+                chaos: Chaos::new(config.seed),
             }),
         })
     }
@@ -171,6 +185,7 @@ impl World {
             let [high, low] = ip_words(ip);
             hosts.by_ip.insert(ip, id);
             hosts.all.push(Host {
+                name: name.to_owned(),
                 ip,
                 seed: draw(self.config.seed, &[high, low]),
                 incarnation: 0,
@@ -198,32 +213,21 @@ impl World {
 
     /// Ends a host as a power cut does: its tasks and sockets are gone; false when none runs there.
     pub(crate) fn stop_host(&self, ip: IpAddr) -> bool {
+        let mut garbage = Garbage::default();
         let mut state = self.state.borrow_mut();
-        let Some(id) = state.hosts.at(ip) else { return false };
-        let Some(host) = state.hosts.get_mut(id).filter(|host| host.is_running) else {
+        let Some(lost) = state.take_host_down(self.now.get(), ip, &mut garbage) else {
             return false;
         };
-        host.is_running = false;
-        state.trace.record(self.now.get(), TraceKind::HostStop, [u64::from(id.0), 0, 0, 0]);
         state.faults.inject(FaultKind::HostStop);
-        let tasks = state.executor.take_tasks(|task| task.host == id);
-        let sockets = state.network.unbind_all(|host| host == id);
-        let streams = state.streams.stop(|host| host == id);
-        let streams = streams + state.stop_segments(|host| host == id);
-        for _ in 0..tasks.len() + sockets.len() + streams {
-            state.faults.observe(FaultKind::HostStop);
-        }
-        // Whoever outside still waits on one of the sockets learns that it is gone.
-        sockets.iter().for_each(Socket::wake_all);
-        let dead = state.take_dead();
+        (0..lost).for_each(|_| state.faults.observe(FaultKind::HostStop));
         // What the futures hold may use the world while they are dropped.
         drop(state);
-        drop((tasks, sockets, dead));
+        drop(garbage);
         true
     }
 
     /// Lets time pass until `end`, which is then the present.
-    pub(crate) fn run_until(&self, end: Timestamp) {
+    pub(crate) fn run_until(self: &Rc<Self>, end: Timestamp) {
         loop {
             self.run_ready();
             if !self.take_moment(end) {
@@ -234,7 +238,7 @@ impl World {
     }
 
     /// Like [`World::run_until`], but stops as soon as `done` says so.
-    pub(crate) fn run_until_done(&self, end: Timestamp, done: impl Fn() -> bool) {
+    pub(crate) fn run_until_done(self: &Rc<Self>, end: Timestamp, done: impl Fn() -> bool) {
         loop {
             self.run_ready();
             if done() {
@@ -248,9 +252,18 @@ impl World {
     }
 
     /// Moves to the next moment up to `end` and handles all its events; false when there is none.
-    fn take_moment(&self, end: Timestamp) -> bool {
+    fn take_moment(self: &Rc<Self>, end: Timestamp) -> bool {
         let mut state = self.state.borrow_mut();
-        let Some((at, event)) = state.wheel.pop_before(end) else { return false };
+        // What the faults' engine has due goes before all else of its moment.
+        let due = state.chaos.next_at().filter(|at| *at <= end);
+        let limit = due.map_or(end, |at| at.before(Duration::from_nanos(1)));
+        let Some((at, event)) = state.wheel.pop_before(limit) else {
+            drop(state);
+            return due.is_some_and(|at| {
+                self.chaos_moment(at);
+                true
+            });
+        };
         let now = self.now.get().max(at);
         self.now.set(now);
         self.handle(&mut state, event);
@@ -276,6 +289,7 @@ impl World {
                 }
             }
             Event::Deliver(flight) => state.deliver(now, flight),
+            Event::Held(held) => state.come(now, held.0, held.1),
             Event::SendReady(key) => state.send_ready(now, key),
             Event::ReceiveRetry(key) => state.receive_retry(now, key),
             Event::Piece(key) => state.piece_arrived(now, key),
@@ -298,15 +312,16 @@ impl World {
         state.streams.stop(|_| true);
         state.stop_segments(|_| true);
         let dead = state.take_dead();
+        let boots = state.chaos.boots.take_all();
         // What the futures hold may use the world while they are dropped.
         drop(state);
-        drop((tasks, sockets, dead));
+        drop((tasks, sockets, dead, boots));
     }
 }
 
 impl State {
     /// Ends and listeners that can be dropped now that the world is free.
-    pub(crate) fn take_dead(&mut self) -> (Vec<End>, Vec<Listener>, Vec<Conn>) {
+    pub(crate) fn take_dead(&mut self) -> Dead {
         let (ends, listeners) = self.streams.take_dead();
         (ends, listeners, self.segments.take_dead())
     }

@@ -188,6 +188,8 @@ mod tests {
             record: None,
             seconds: None,
             seed: 9,
+            options: None,
+            file: None,
             json: false,
         };
         let mut outcome = outcome(&args, report, 0.5, Some(7));

@@ -10,6 +10,7 @@ use twinspan_core::wheel::Full;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Flight, Inbound, LinkState, Network, Refused, SentDatagram};
+use crate::chaos::{Chaos, Leaving, OnArrival, Weather};
 use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
 use crate::store::Payload;
@@ -39,17 +40,37 @@ impl State {
         };
         let network = &mut self.network;
         let flow = network.flows.get_mut(index as usize).ok_or(Refused)?;
-        let state = network.links.get_mut(flow.link as usize).ok_or(Refused)?;
-        let (flow_key, number) = (flow.key, flow.next_number);
+        let link = flow.link as usize;
+        let state = network.links.get_mut(link).ok_or(Refused)?;
+        let (flow_key, number, ends) = (flow.key, flow.next_number, (flow.from, flow.to));
         flow.next_number += 1;
         let later = state.tamper(&mut datagram.packet);
         let bytes: &[u8] = &datagram.packet;
         if let Some(tape) = &mut network.tape {
             tape(&SentDatagram { at: now, from: flow.from, to: flow.to, bytes });
         }
-        let hash = xxh3_64(bytes);
+        let mut hash = xxh3_64(bytes);
         self.trace.record(now, TraceKind::Send, [flow_key, number, bytes.len() as u64, hash]);
-        let fate = if state.is_cut {
+        let mut weather = Weather::default();
+        if self.chaos.is_on && !state.is_loopback {
+            let (way, delay) = (state.way, state.link.conditions().delay);
+            let (flow, (from, to)) = (index, ends);
+            let leaving = Leaving { flow, number, from, to, way, delay, flow_key };
+            weather = self.weather(now, &leaving, &mut datagram.packet);
+            if weather.is_changed {
+                hash = xxh3_64(&datagram.packet);
+            }
+            if weather.lost == Some(FaultKind::Unreachable)
+                && let Some(socket) = self.network.sockets.get_mut(key)
+            {
+                socket.has_error = true;
+            }
+        }
+        let bytes: &[u8] = &datagram.packet;
+        let state = self.network.links.get_mut(link).ok_or(Refused)?;
+        let fate = if let Some(kind) = weather.lost {
+            Fate::Lost(kind)
+        } else if state.is_cut {
             self.faults.observe(FaultKind::Partition);
             Fate::Lost(FaultKind::Partition)
         } else {
@@ -61,9 +82,12 @@ impl State {
         }
         let earliest = now.after(WIRE_DELAY_MIN);
         for mut arrival in fate.arrivals() {
-            arrival.at = arrival.at.after(later).max(earliest);
+            let (at, marks) = weather.bend(arrival.at.after(later));
+            arrival.at = at.max(earliest);
             let payload = self.network.store.copy(bytes);
-            self.launch(now, Flight { flow: index, arrival, payload, hash }, flow_key);
+            let from = weather.from;
+            let flight = Flight { flow: index, arrival, payload, hash, marks, from };
+            self.launch(now, flight, flow_key);
         }
         Ok(())
     }
@@ -82,7 +106,7 @@ impl State {
     }
 
     /// Puts a datagram on its way, or drops it when too many are.
-    fn launch(&mut self, now: Timestamp, flight: Flight, flow_key: u64) {
+    pub(crate) fn launch(&mut self, now: Timestamp, flight: Flight, flow_key: u64) {
         let (at, number, hash) = (flight.arrival.at, flight.arrival.number, flight.hash);
         let flight = if self.network.in_flight >= self.network.in_flight_max {
             flight
@@ -151,14 +175,41 @@ impl State {
     pub(crate) fn come(
         &mut self,
         now: Timestamp,
-        flight: Flight,
+        mut flight: Flight,
         seen: Option<(SocketAddr, SocketAddr)>,
     ) {
-        let Flight { flow, arrival, payload, hash } = flight;
         self.network.in_flight -= 1;
-        let flow_key = self.network.flows.get(flow as usize).map_or(0, |flow| flow.key);
-        let what = (flow, arrival, seen);
-        let accepted = self.network.accept(now, what, payload, &self.hosts, &mut self.faults);
+        let flow = self.network.flows.get(flight.flow as usize);
+        let (flow_key, sent_from) = flow.map_or((0, None), |flow| (flow.key, Some(flow.from)));
+        if self.chaos.is_on {
+            if seen.is_some_and(|(from, _)| Some(from) != sent_from) {
+                // A box on the way wrote its own address there.
+                flight.forget_source();
+            }
+            match self.on_arrival(now, &mut flight) {
+                OnArrival::Comes => {}
+                OnArrival::Held(until) => {
+                    flight.arrival.at = until;
+                    self.hold_flight(now, flight, seen, flow_key);
+                    return;
+                }
+                OnArrival::Lost(kind) => {
+                    let (number, hash) = (flight.arrival.number, flight.hash);
+                    self.network.store.give(flight.payload);
+                    self.faults.observe(kind);
+                    let ids = [flow_key, number, kind.index() as u64, hash];
+                    self.trace.record(now, TraceKind::Drop, ids);
+                    return;
+                }
+            }
+        }
+        let Flight { flow, arrival, payload, hash, marks, from } = flight;
+        let what = (flow, arrival, seen, from);
+        let accepted =
+            self.network.accept(now, what, payload, (&self.hosts, &self.chaos), &mut self.faults);
+        if accepted.is_ok() && !marks.is_empty() {
+            marks.observe(&mut self.faults);
+        }
         let (kind, what) = match accepted {
             Ok(socket) => (TraceKind::Deliver, u64::from(socket)),
             Err((cause, payload)) => {
@@ -172,6 +223,41 @@ impl State {
             }
         };
         self.trace.record(now, kind, [flow_key, arrival.number, what, hash]);
+    }
+
+    /// Keeps a datagram where it came until later, or drops it when too many are on their way.
+    fn hold_flight(
+        &mut self,
+        now: Timestamp,
+        flight: Flight,
+        seen: Option<(SocketAddr, SocketAddr)>,
+        flow_key: u64,
+    ) {
+        let (at, number, hash) = (flight.arrival.at, flight.arrival.number, flight.hash);
+        match self.wheel.insert(at, Event::Held(Box::new((flight, seen)))) {
+            Ok(_) => self.network.in_flight += 1,
+            Err(Full(event)) => {
+                if let Event::Held(held) = event {
+                    self.network.store.give(held.0.payload);
+                }
+                self.faults.inject(FaultKind::QueueDrop);
+                self.faults.observe(FaultKind::QueueDrop);
+                let cause = FaultKind::QueueDrop.index() as u64;
+                self.trace.record(now, TraceKind::Drop, [flow_key, number, cause, hash]);
+            }
+        }
+    }
+
+    /// What planned faults do to a datagram that comes.
+    fn on_arrival(&mut self, now: Timestamp, flight: &mut Flight) -> OnArrival {
+        let Some(flow) = self.network.flows.get(flight.flow as usize) else {
+            return OnArrival::Comes;
+        };
+        let (link, ends) = (flow.link, (flow.from, flow.to));
+        match self.network.way(link) {
+            Some(way) => self.weather_on_arrival(now, flight, way, ends),
+            None => OnArrival::Comes,
+        }
     }
 
     /// A socket that took nothing takes datagrams again.
@@ -206,7 +292,18 @@ impl LinkState {
     }
 }
 
+/// What comes to a host: its flow, the arrival, the addresses on it where boxes may have changed
+/// them, and from where it seems to come if a planned fault has it so.
+type Coming = (u32, Arrival, Option<(SocketAddr, SocketAddr)>, Option<SocketAddr>);
+
 impl Flight {
+    /// It seems to come from where it does.
+    fn forget_source(&mut self) {
+        self.from = None;
+        self.marks.remove(FaultKind::Spoof);
+        self.marks.remove(FaultKind::Rebind);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.payload.as_slice().len()
     }
@@ -247,9 +344,9 @@ impl Network {
     fn accept(
         &mut self,
         now: Timestamp,
-        (flow, arrival, seen): (u32, Arrival, Option<(SocketAddr, SocketAddr)>),
+        (flow, arrival, seen, seems_from): Coming,
         payload: Payload,
-        hosts: &Hosts,
+        (hosts, chaos): (&Hosts, &Chaos),
         faults: &mut FaultCounters,
     ) -> Result<u32, (FaultKind, Payload)> {
         let Some(known) = self.flows.get(flow as usize) else {
@@ -261,11 +358,14 @@ impl Network {
             // What boxes do may change from one datagram of a flow to the next.
             key = Key::NOWHERE;
         }
+        from = seems_from.unwrap_or(from);
         if self.links.get(link as usize).is_some_and(|state| state.is_cut) {
             return Err((FaultKind::Partition, payload));
         }
         if self.sockets.get(key).is_none() {
             let host = if to.ip().is_loopback() { Some(known.host) } else { hosts.at(to.ip()) };
+            // A box on the way may have given the socket an outer address.
+            let to = if chaos.is_on { chaos.inner(to) } else { to };
             let Some(found) = host.and_then(|host| self.receiver(host, to)) else {
                 return Err((FaultKind::Unbound, payload));
             };

@@ -304,6 +304,12 @@ impl State {
         let hash = xxh3_64(bytes) ^ numbers ^ rest;
         self.segments.report.segments += 1;
         self.trace.record(now, TraceKind::Segment, [flow, number, bytes.len() as u64, hash]);
+        if self.chaos.is_on
+            && let Some(cause) = self.piece_blocked(now, link)
+        {
+            self.lose_segment(now, flow, number, cause.index() as u64);
+            return;
+        }
         let Some(state) = self.network.links.get_mut(link as usize) else { return };
         let len = IP_BYTES[usize::from(to.is_ipv6())] + header.bytes() + bytes.len();
         let fate = if state.is_cut {
@@ -319,6 +325,15 @@ impl State {
         let earliest = now.after(WIRE_DELAY_MIN);
         for mut arrival in fate.arrivals() {
             arrival.at = arrival.at.max(earliest);
+            if self.chaos.is_on {
+                match self.piece_later(now, link, len, arrival.at) {
+                    Ok(at) => arrival.at = at,
+                    Err(cause) => {
+                        self.lose_segment(now, flow, number, cause.index() as u64);
+                        continue;
+                    }
+                }
+            }
             let payload = self.network.store.copy(bytes);
             let is_damaged = false;
             let wire = Wire {
@@ -361,6 +376,13 @@ impl State {
     pub(crate) fn segment_arrived(&mut self, now: Timestamp, key: Key, can_be_marked: bool) {
         let Some(wire) = self.segments.air.remove(key) else { return };
         let (flow, number) = (wire.flow, wire.arrival.number);
+        if self.chaos.is_on
+            && let Some(cause) = self.piece_blocked(now, wire.link)
+        {
+            self.lose_segment(now, flow, number, cause.index() as u64);
+            self.network.store.give(wire.payload);
+            return;
+        }
         let Some(state) = self.network.links.get_mut(wire.link as usize) else { return };
         if state.is_cut {
             self.faults.observe(FaultKind::Partition);

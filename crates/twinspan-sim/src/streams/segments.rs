@@ -63,8 +63,24 @@ impl State {
             self.trace.record(now, TraceKind::PieceLost, [flow, number, 0, 0]);
             return false;
         }
+        if self.chaos.is_on && self.piece_blocked(now, link).is_some() {
+            self.trace.record(now, TraceKind::PieceLost, [flow, number, 3, 0]);
+            return false;
+        }
+        let Some(state) = self.network.links.get_mut(link as usize) else { return false };
         let bytes = OVERHEAD_BYTES + body.len();
-        let admitted = state.link.admit_stream(now, flow, number, bytes, &mut self.faults);
+        let mut admitted = state.link.admit_stream(now, flow, number, bytes, &mut self.faults);
+        if self.chaos.is_on
+            && let Some(arrival) = &mut admitted
+        {
+            match self.piece_later(now, link, bytes, arrival.at) {
+                Ok(at) => arrival.at = at,
+                Err(_) => {
+                    self.trace.record(now, TraceKind::PieceLost, [flow, number, 3, 0]);
+                    return false;
+                }
+            }
+        }
         let placed = admitted.and_then(|arrival| {
             let at = arrival.at.max(now.after(WIRE_DELAY_MIN));
             let segment = Segment { from, to, link, flow, arrival, hash, body };
@@ -90,9 +106,19 @@ impl State {
     pub(crate) fn piece_arrived(&mut self, now: Timestamp, key: Key) {
         let Some(segment) = self.streams.air.remove(key) else { return };
         let (flow, number) = (segment.flow, segment.arrival.number);
+        let mut is_blocked = false;
+        if self.chaos.is_on {
+            is_blocked = self.piece_blocked(now, segment.link).is_some();
+            if !is_blocked && let Some(until) = self.piece_held(now, segment.link) {
+                self.hold_piece(until, segment);
+                return;
+            }
+        }
         let state = self.network.links.get_mut(segment.link as usize);
         let is_cut = state.as_ref().is_some_and(|state| state.is_cut);
-        if is_cut {
+        if is_blocked {
+            self.trace.record(now, TraceKind::PieceLost, [flow, number, 4, 0]);
+        } else if is_cut {
             self.faults.observe(FaultKind::Partition);
             self.trace.record(now, TraceKind::PieceLost, [flow, number, 2, 0]);
         } else {
@@ -117,6 +143,9 @@ impl State {
     fn take_piece(&mut self, now: Timestamp, segment: &Segment) {
         if segment.body == Body::Open {
             self.take_open(now, segment);
+            return;
+        }
+        if self.chaos.is_on && self.strike_piece(now, segment) {
             return;
         }
         if self.is_cut_midway(segment) {
@@ -213,6 +242,17 @@ impl State {
             self.answer_with_reset(now, segment);
             return;
         };
+        let first = segment.from;
+        if self.chaos.is_on {
+            // Of the whole connection, not of one try.
+            if self.strike_connect(FaultKind::ConnectHang, first) {
+                return;
+            }
+            if self.strike_connect(FaultKind::ConnectRefuse, first) {
+                self.answer_with_reset(now, segment);
+                return;
+            }
+        }
         let refuse = FaultKind::ConnectRefuse;
         let share = self.config.connect_refuse;
         if share > 0.0 && unit(draw(client_key, &[refuse.index() as u64])) < share {
@@ -223,8 +263,15 @@ impl State {
         }
         let Some(open) = self.streams.listeners.get(listener) else { return };
         let sizes = open.sizes;
-        if open.queue.len() >= open.backlog {
-            self.faults.inject(FaultKind::BacklogFull);
+        let is_full = open.queue.len() >= open.backlog;
+        let number = segment.arrival.number;
+        let struck = !is_full
+            && self.chaos.is_on
+            && self.strike_end(FaultKind::BacklogFull, first, number).is_some();
+        if is_full || struck {
+            if is_full {
+                self.faults.inject(FaultKind::BacklogFull);
+            }
             self.faults.observe(FaultKind::BacklogFull);
             if self.config.full_backlog == FullBacklog::Refuse {
                 self.answer_with_reset(now, segment);
@@ -271,7 +318,7 @@ impl State {
         }
     }
 
-    fn take_reset(&mut self, key: Key, because: io::ErrorKind) {
+    pub(crate) fn take_reset(&mut self, key: Key, because: io::ErrorKind) {
         let Some(end) = self.streams.live(key) else { return };
         if end.status == Status::Broken {
             return;
@@ -290,7 +337,12 @@ impl State {
         }
     }
 
-    fn take_bytes(&mut self, now: Timestamp, segment: &Segment, body: (u64, usize, bool)) {
+    pub(crate) fn take_bytes(
+        &mut self,
+        now: Timestamp,
+        segment: &Segment,
+        body: (u64, usize, bool),
+    ) {
         let (offset, len, ends) = body;
         let Some(end) = self.streams.live(segment.to) else { return };
         if end.status == Status::Broken {
@@ -363,7 +415,7 @@ impl State {
     }
 
     /// Sends what the peer has room for.
-    pub(super) fn pump(&mut self, now: Timestamp, key: Key) {
+    pub(crate) fn pump(&mut self, now: Timestamp, key: Key) {
         loop {
             let Some(end) = self.streams.live(key) else { return };
             if end.status != Status::Open {
@@ -469,10 +521,17 @@ impl State {
             return Poll::Pending;
         }
         let len = end.short(there, FaultKind::ShortRead, self.config.short_stream);
+        let calls = end.calls;
         if len < there {
             self.faults.inject(FaultKind::ShortRead);
             self.faults.observe(FaultKind::ShortRead);
         }
+        let len = if self.chaos.is_on {
+            self.shorten(FaultKind::ShortRead, key, (calls, len))
+        } else {
+            len
+        };
+        let Some(end) = self.streams.live(key) else { return Poll::Ready(Err(stopped())) };
         let (front, back) = end.inbox.as_slices();
         let front = front.get(..len.min(front.len())).unwrap_or_default();
         buffer.put_slice(front);
@@ -513,10 +572,17 @@ impl State {
             return Poll::Pending;
         }
         let len = end.short(room, FaultKind::ShortWrite, self.config.short_stream);
+        let calls = end.calls;
         if len < room {
             self.faults.inject(FaultKind::ShortWrite);
             self.faults.observe(FaultKind::ShortWrite);
         }
+        let len = if self.chaos.is_on {
+            self.shorten(FaultKind::ShortWrite, key, (calls, len))
+        } else {
+            len
+        };
+        let Some(end) = self.streams.live(key) else { return Poll::Ready(Err(stopped())) };
         end.outbox.extend(bytes.get(..len).unwrap_or_default());
         self.trace.record(now, TraceKind::StreamWrite, [end.key, len as u64, 0, 0]);
         self.pump(now, key);
@@ -550,8 +616,8 @@ impl End {
     }
 
     /// What goes next, if the peer and the way have room for it.
-    fn next_piece(&self) -> Option<Body> {
-        if self.pieces_in_air >= PIECES_IN_AIR_MAX || self.end_sent() {
+    pub(super) fn next_piece(&self) -> Option<Body> {
+        if self.pieces_in_air >= PIECES_IN_AIR_MAX || self.end_sent() || self.is_shut {
             return None;
         }
         let sent = usize::try_from(self.sent - self.acked).unwrap_or(usize::MAX);

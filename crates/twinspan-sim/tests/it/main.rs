@@ -12,6 +12,7 @@ mod faults;
 mod hosts;
 #[cfg(test)]
 mod names;
+mod planned;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]

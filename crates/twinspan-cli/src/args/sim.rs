@@ -1,0 +1,153 @@
+//! The arguments of `twinspan sim`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{BOTS_MAX, CORES_MAX};
+
+/// `twinspan sim`.
+#[derive(Clone, Debug, Args)]
+pub struct SimArgs {
+    /// What to do in the simulator.
+    #[command(subcommand)]
+    pub command: SimCommand,
+}
+
+/// What the simulator can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SimCommand {
+    /// Run one scenario with one seed
+    Run(SimRunArgs),
+    /// Run a recorded scenario again and compare every datagram
+    Replay(SimReplayArgs),
+    /// Run a scenario with many seeds, each with other faults and sizes
+    Sweep(SimSweepArgs),
+    /// Find the few faults that a failing seed needs
+    Shrink(SimShrinkArgs),
+    /// List the faults there are, each with what it does to its victim
+    Faults(SimFaultsArgs),
+}
+
+/// `twinspan sim run`.
+#[derive(Clone, Debug, Args)]
+pub struct SimRunArgs {
+    /// Which scenario
+    #[arg(long, value_enum, default_value_t = ScenarioName::World)]
+    pub scenario: ScenarioName,
+    /// Scenarios world and hostile: clients, 20 unless given
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
+    pub clients: u32,
+    /// Scenario hostile: datagrams that the server is sent; a million unless given
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000_000))]
+    pub datagrams: Option<u64>,
+    /// Scenario hostile: protect packets by the real ciphers, not by the simulator's tag
+    #[arg(long)]
+    pub real_ciphers: bool,
+    /// Scenario world: virtual seconds under faults, 10 unless given; the healing and the drain that
+    /// follow are not counted
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
+    /// Scenario world: cores of the simulated server, 1 unless given; every seventh datagram comes to
+    /// a wrong one
+    #[arg(long, value_name = "N", conflicts_with = "record", value_parser = clap::value_parser!(u16).range(1..=i64::from(CORES_MAX)))]
+    pub cores: Option<u16>,
+    /// Scenario world: record every datagram into this file, for `twinspan sim replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// The seed: the run is a function of it and of the other arguments
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// The options that a sweep printed, such as "seed=7 loss=0.01": that run again
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["seed", "file"])]
+    pub options: Option<String>,
+    /// A scenario file: its scenario, sizes and faults, in place of --scenario and --seed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "scenario"])]
+    pub file: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan sim replay`.
+#[derive(Clone, Debug, Args)]
+pub struct SimReplayArgs {
+    /// A file that `twinspan sim run --record` wrote
+    pub file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The scenarios there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScenarioName {
+    /// The world server, its clients and bots, under loss, jitter, duplication and reordering
+    World,
+    /// The world server under mutated datagrams of strangers and traitors, while players play
+    Hostile,
+    /// Clients of an echo server over datagrams and streams, under the faults that the seed draws
+    Echo,
+    /// Nodes that tell one another what they know, cut off from one another
+    Partition,
+    /// A sender with a defect on purpose, for `sweep` and `shrink` to find
+    Planted,
+}
+
+/// The scenarios whose faults are planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlannedName {
+    /// Clients of an echo server over datagrams and streams
+    Echo,
+    /// Nodes that tell one another what they know, cut off from one another
+    Partition,
+    /// The world server, its clients and bots
+    World,
+    /// A sender with a defect on purpose
+    Planted,
+}
+
+/// `twinspan sim sweep`.
+#[derive(Clone, Debug, Args)]
+pub struct SimSweepArgs {
+    /// Which scenario
+    #[arg(long, value_enum, default_value_t = PlannedName::Echo)]
+    pub scenario: PlannedName,
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// The first of them
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub first: u64,
+    /// Stop after so many minutes, however many seeds are left
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub minutes: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan sim shrink`.
+#[derive(Clone, Debug, Args)]
+pub struct SimShrinkArgs {
+    /// Which scenario
+    #[arg(long, value_enum, default_value_t = PlannedName::Echo)]
+    pub scenario: PlannedName,
+    /// The seed that fails
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// The options that a sweep printed, in place of the seed
+    #[arg(long, value_name = "TEXT", conflicts_with = "seed")]
+    pub options: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan sim faults`.
+#[derive(Clone, Debug, Args)]
+pub struct SimFaultsArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}

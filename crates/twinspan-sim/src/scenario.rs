@@ -1,0 +1,251 @@
+//! Scenarios: a system under test, what it promises, and one run of it under planned faults.
+//!
+//! A [`Hosted`] system starts its hosts and says when all has settled and which promises were broken;
+//! that makes it a [`Scenario`]: faults strike for a while, then all is healed, and within a stated
+//! time everything must have settled. [`sweep`](crate::sweep) runs many seeds, [`shrink`](crate::shrink::shrink)
+//! finds the few faults that matter.
+
+mod echo;
+mod partition;
+mod planted;
+
+use std::time::Duration;
+
+use twinspan_core::link::{FaultCounters, FaultKind};
+use twinspan_core::time::Timestamp;
+
+use crate::chaos::{MarkCount, is_planned};
+use crate::plan::{Fault, FaultPlan};
+use crate::sim::Sim;
+use crate::swarm::{Options, OptionsError};
+
+pub use echo::Echo;
+pub use partition::Partition;
+pub use planted::Planted;
+
+/// How often a run looks whether all has settled.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Broken promises of a run that are told.
+const BROKEN_TOLD_MAX: usize = 20;
+
+/// What can be run under planned faults, as often as there are seeds.
+pub trait Scenario {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// The kinds of faults that it keeps its promises under.
+    fn kinds(&self) -> Vec<FaultKind>;
+
+    /// Names of `sometimes!` that must hold, and of `reachable!` that must be met, in a sweep.
+    fn marks(&self) -> &'static [&'static str];
+
+    /// One run.
+    fn play(&self, case: &Case) -> Verdict;
+}
+
+/// A system of simulated hosts.
+pub trait Hosted {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// The kinds of faults that it keeps its promises under.
+    fn kinds(&self) -> Vec<FaultKind>;
+
+    /// Names of `sometimes!` that must hold, and of `reachable!` that must be met, in a sweep.
+    fn marks(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Virtual time under faults.
+    fn fault_time(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    /// Virtual time after the healing in which everything must settle.
+    fn settle_time(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// Starts hosts and tasks. The plan of faults is in force already.
+    fn start(&self, sim: &mut Sim, options: &Options) -> Box<dyn Running>;
+}
+
+impl<H: Hosted> Scenario for H {
+    fn name(&self) -> &'static str {
+        Hosted::name(self)
+    }
+
+    fn kinds(&self) -> Vec<FaultKind> {
+        Hosted::kinds(self)
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        Hosted::marks(self)
+    }
+
+    fn play(&self, case: &Case) -> Verdict {
+        let mut sim = Sim::new(case.options.config());
+        sim.plan_faults(case.plan());
+        let running = self.start(&mut sim, &case.options);
+        sim.run_for(self.fault_time());
+        sim.heal_faults();
+        let healed_at = sim.now();
+        let deadline = healed_at.after(self.settle_time());
+        while !running.is_settled() && sim.now() < deadline {
+            sim.run_for(LOOK_INTERVAL);
+        }
+        let mut broken = running.broken();
+        if !running.is_settled() {
+            let time = self.settle_time();
+            broken.push(format!("{} {time:?} after the healing", running.unsettled()));
+        }
+        let settled_after = sim.now().since(healed_at);
+        // Goes before the simulation, whose tasks it may share things with.
+        drop(running);
+        Verdict::of(&sim, case, settled_after, broken)
+    }
+}
+
+/// A scenario in progress.
+pub trait Running {
+    /// Whether everything that was asked for has come about.
+    fn is_settled(&self) -> bool;
+
+    /// What has not, for people: "2 of 40 requests are not answered".
+    fn unsettled(&self) -> String;
+
+    /// Promises that were broken so far.
+    fn broken(&self) -> Vec<String>;
+}
+
+/// What one run is asked to be.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Sizes, times and rates.
+    pub options: Options,
+    /// These faults and no others, in place of those that the rates would draw.
+    pub faults: Option<Vec<Fault>>,
+}
+
+impl Case {
+    /// The run of a seed in a sweep over `scenario`.
+    pub fn drawn(scenario: &dyn Scenario, seed: u64) -> Self {
+        Self { options: Options::drawn(seed, &scenario.kinds()), faults: None }
+    }
+
+    /// A run that was printed: its options, and its faults one by one.
+    ///
+    /// # Errors
+    /// [`CaseError`] says which text is wrong and why.
+    pub fn listed(options: &str, faults: &[&str]) -> Result<Self, CaseError> {
+        let options = options.parse().map_err(CaseError::Options)?;
+        let read = |line: &&str| {
+            let wrong = |error| CaseError::Fault { line: (*line).to_owned(), error };
+            line.parse().map_err(wrong)
+        };
+        let faults = faults.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { options, faults: Some(faults) })
+    }
+
+    /// What strikes in it.
+    pub fn plan(&self) -> FaultPlan {
+        match &self.faults {
+            Some(faults) => FaultPlan::Listed(faults.clone()),
+            None => FaultPlan::Drawn(self.options.rates.clone()),
+        }
+    }
+}
+
+/// Why a printed run cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CaseError {
+    /// The options.
+    Options(OptionsError),
+    /// A fault.
+    Fault {
+        /// The text.
+        line: String,
+        /// What is wrong with it.
+        error: crate::plan::FaultError,
+    },
+}
+
+impl std::fmt::Display for CaseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Options(error) => error.fmt(f),
+            Self::Fault { line, error } => write!(f, "\"{line}\": {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CaseError {}
+
+/// What a run was like.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// All options, those that were drawn included: the run again, as text.
+    pub options: String,
+    /// Hash over every event.
+    pub trace_hash: u64,
+    /// How many there were.
+    pub events: u64,
+    /// Virtual time that passed.
+    pub virtual_time: Duration,
+    /// Of it, from the healing until all had settled.
+    pub settled_after: Duration,
+    /// How often each fault was injected and had an effect.
+    pub faults: FaultCounters,
+    /// The planned faults that struck, in order.
+    pub struck: Vec<Fault>,
+    /// Those beyond what can be written down; a run with any cannot be given its list again.
+    pub unrecorded: u64,
+    /// Marks that were met.
+    pub marks: Vec<MarkCount>,
+    /// Promises that were broken; empty when all is well.
+    pub broken: Vec<String>,
+}
+
+impl Verdict {
+    /// Puts a run's outcome together: what the simulation knows, and the promises that the scenario
+    /// found broken. Panics and broken `always!` are added to those.
+    pub fn of(sim: &Sim, case: &Case, settled_after: Duration, broken: Vec<String>) -> Self {
+        let mut broken = broken;
+        broken.extend(sim.panics().iter().map(ToString::to_string));
+        broken.extend(sim.broken_marks().iter().map(ToString::to_string));
+        if broken.len() > BROKEN_TOLD_MAX {
+            let untold = broken.len() - BROKEN_TOLD_MAX;
+            broken.truncate(BROKEN_TOLD_MAX);
+            broken.push(format!("and {untold} more"));
+        }
+        Self {
+            options: case.options.to_string(),
+            trace_hash: sim.trace_hash(),
+            events: sim.events(),
+            virtual_time: sim.now().since(Timestamp::START),
+            settled_after,
+            faults: sim.faults(),
+            struck: sim.struck(),
+            unrecorded: sim.faults_unrecorded(),
+            marks: sim.marks(),
+            broken,
+        }
+    }
+
+    /// Whether every promise was kept.
+    pub fn is_kept(&self) -> bool {
+        self.broken.is_empty()
+    }
+}
+
+/// The scenarios of this crate.
+pub fn all() -> [&'static dyn Scenario; 3] {
+    [&Echo, &Partition, &Planted]
+}
+
+/// Every kind that a plan can ask for, but for `without`.
+pub fn planned_kinds(without: &[FaultKind]) -> Vec<FaultKind> {
+    let kinds = FaultKind::ALL.into_iter();
+    kinds.filter(|kind| is_planned(*kind) && !without.contains(kind)).collect()
+}
