@@ -220,7 +220,7 @@ impl Chaos {
     }
 
     /// The faults that struck, and were not too many to write down.
-    pub(crate) fn log(&self) -> &[Fault] {
+    pub(crate) fn written_down(&self) -> &[Fault] {
         &self.log
     }
 

@@ -95,7 +95,7 @@ impl Sim {
     /// The planned faults that struck so far, in order: as a [`FaultPlan::Listed`] they give the same
     /// run again.
     pub fn struck(&self) -> Vec<Fault> {
-        self.world.state.borrow().chaos.log().to_vec()
+        self.world.state.borrow().chaos.written_down().to_vec()
     }
 
     /// Faults that struck beyond those that can be written down.

@@ -19,9 +19,8 @@ impl Scenario for PlannedWorld {
         "world"
     }
 
-    /// What a link may do to datagrams, and what a kernel and a scheduler may do to a host. A session
-    /// ends when its peer is silent for long, so hosts and links that are gone for seconds are other
-    /// scenarios'.
+    /// What a link may do to datagrams, and what a kernel may do to sockets. A session ends when its
+    /// peer is silent for long, so hosts and links that are gone for seconds are other scenarios'.
     fn kinds(&self) -> Vec<FaultKind> {
         use FaultKind as K;
         vec![
@@ -37,14 +36,10 @@ impl Scenario for PlannedWorld {
             K::Unreachable,
             K::Spoof,
             K::Replay,
-            K::ClockForward,
-            K::ClockBack,
-            K::ClockDrift,
             K::ShortSend,
             K::SendStall,
             K::NoBuffers,
             K::SpuriousWake,
-            K::TaskOrder,
         ]
     }
 

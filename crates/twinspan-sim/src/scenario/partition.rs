@@ -49,9 +49,12 @@ impl Hosted for Partition {
         "partition"
     }
 
-    /// Nodes keep what they wrote: a lost disk is another scenario's.
+    /// Nodes keep what they wrote: a lost disk is another scenario's. They look at no wall clock.
     fn kinds(&self) -> Vec<FaultKind> {
-        planned_kinds(&[FaultKind::RestartEmpty, FaultKind::RestartOld])
+        use FaultKind as K;
+        let lost = [K::RestartEmpty, K::RestartOld];
+        let unused = [K::ClockForward, K::ClockBack, K::ClockDrift, K::Buggify, K::Rekey];
+        planned_kinds(&[&lost[..], &unused[..]].concat())
             .into_iter()
             .filter(|kind| {
                 use twinspan_core::link::FaultFamily as F;
