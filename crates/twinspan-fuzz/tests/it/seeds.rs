@@ -26,6 +26,7 @@ use twinspan_world::{
 mod contents;
 mod llsd;
 mod lludp;
+mod xmlrpc;
 
 /// The seeds of one target; none for a target that this file does not know.
 pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
@@ -49,6 +50,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "lludp-object" => contents::objects(),
         "lludp-content" => contents::contents(),
         "lludp-terrain" => contents::layers(),
+        "xmlrpc-document" => xmlrpc::documents(),
+        "xmlrpc-login" => xmlrpc::logins(),
         "llsd-xml" => llsd::documents(twinspan_llsd::Form::Xml),
         "llsd-binary" => llsd::documents(twinspan_llsd::Form::Binary),
         "llsd-notation" => llsd::documents(twinspan_llsd::Form::Notation),

@@ -1,0 +1,6 @@
+//! XML-RPC as a user has it: documents of real servers, broken ones, another implementation.
+
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod peer;
