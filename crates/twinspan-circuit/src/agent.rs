@@ -162,6 +162,8 @@ pub struct Agent {
     main_heard_at: Timestamp,
     /// Where it is about to be.
     arrival: Option<Arrival>,
+    /// Regions that were given up while they could still let the agent in.
+    unanswered: BTreeMap<SocketAddr, Journey>,
     /// The teleport that was asked for.
     request: Option<Request>,
     /// What the agent itself sent with a result, and has no outcome yet.
@@ -191,6 +193,7 @@ impl Agent {
             main: None,
             main_heard_at: Timestamp::START,
             arrival: None,
+            unanswered: BTreeMap::new(),
             request: None,
             own: Vec::new(),
             updates: Updates::new(config.update_idle, config.update_active),
@@ -358,10 +361,13 @@ impl Agent {
         }
         self.regions.clear();
         while let Some(event) = self.circuits.poll_event() {
-            if let CircuitEvent::Delivery { addr, id, outcome } = event {
+            if let CircuitEvent::Delivery { addr, id, outcome } = event
+                && !self.own.contains(&id)
+            {
                 self.events.push_back(AgentEvent::Delivery { addr, id, outcome });
             }
         }
+        self.own.clear();
         self.events.push_back(AgentEvent::Ended { reason });
     }
 
@@ -545,6 +551,11 @@ impl Agent {
     /// The region that the agent is in.
     pub const fn region(&self) -> Option<SocketAddr> {
         self.main
+    }
+
+    /// Whether a journey was asked for or announced and has no outcome yet.
+    pub const fn is_travelling(&self) -> bool {
+        self.request.is_some() || self.arrival.is_some()
     }
 
     /// The regions that it has circuits to.

@@ -39,8 +39,9 @@ pub(crate) struct Circuit {
     engine: Sender,
     /// What the engine does not know of them.
     flights: Flights,
-    /// The number of the next packet.
+    /// The number of the next packet, and of the first of this circuit.
     next: u64,
+    first: u64,
     queues: Queues,
     throttles: Throttles,
     acks: AckQueue,
@@ -49,6 +50,8 @@ pub(crate) struct Circuit {
     pings: Pings,
     /// Numbers that came.
     window: Window<WINDOW_WORDS>,
+    /// Whether all of these came on a circuit before this one, so that the peer may begin anew.
+    inherited: bool,
     /// A number far ahead of all others: the next packet says whether to believe it.
     far: Option<u64>,
     order: Option<Box<Reorder>>,
@@ -61,6 +64,20 @@ pub(crate) struct Circuit {
     over: Option<CloseReason>,
     stats: CircuitStats,
     jitter: Stream,
+}
+
+/// What outlasts a circuit: the numbers of both directions.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers {
+    next: u64,
+    came: Window<WINDOW_WORDS>,
+}
+
+impl Numbers {
+    /// Those of two addresses that have had no circuit.
+    pub(crate) fn new(first: u64) -> Self {
+        Self { next: first, came: Window::default() }
+    }
 }
 
 /// The share of the peer's packets that did not come, over a period.
@@ -89,20 +106,29 @@ impl LossMeter {
 }
 
 impl Circuit {
-    pub(crate) fn new(now: Timestamp, addr: SocketAddr, config: &Config, jitter: Stream) -> Self {
+    /// A circuit that goes on with these numbers.
+    pub(crate) fn new(
+        now: Timestamp,
+        addr: SocketAddr,
+        numbers: Numbers,
+        config: &Config,
+        jitter: Stream,
+    ) -> Self {
         let mut jitter = jitter;
         let engine_jitter = Stream::new(jitter.next_u64(), "resend", 0);
         Self {
             addr,
             engine: Sender::new(&config.engine(), engine_jitter),
             flights: Flights::new(),
-            next: config.first_number,
+            next: numbers.next,
+            first: numbers.next,
             queues: Queues::new(),
             throttles: Throttles::new(&config.rates),
             acks: AckQueue::new(),
             acks_starve: false,
             pings: Pings::new(),
-            window: Window::default(),
+            inherited: numbers.came.largest().is_some(),
+            window: numbers.came,
             far: None,
             order: None,
             loss: LossMeter::default(),
@@ -122,6 +148,12 @@ impl Circuit {
     /// The number that the next packet will have.
     pub(crate) const fn next_number(&self) -> u64 {
         self.next
+    }
+
+    /// What a later circuit to this address goes on with.
+    pub(crate) fn numbers(&self) -> Numbers {
+        // One more may leave with the last word.
+        Numbers { next: self.next + 1, came: self.window.clone() }
     }
 
     pub(crate) const fn stats(&self) -> &CircuitStats {

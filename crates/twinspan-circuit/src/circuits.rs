@@ -10,7 +10,7 @@ use twinspan_core::wheel::{TimerHandle, TimerWheel};
 use twinspan_lludp::messages::{CloseCircuit, UseCircuitCode};
 use twinspan_lludp::{AnyMessage, Encoder, Flags, Frame, Message, MessageId, Sequence, WriteError};
 
-use crate::circuit::Circuit;
+use crate::circuit::{Circuit, Numbers};
 use crate::config::{
     Config, ConfigError, EVENTS_WAITING_MAX, GROUP_MESSAGES_MAX, ORDERED_MESSAGES_MAX, Role,
 };
@@ -27,6 +27,8 @@ use crate::throttle::Rates;
 const TURN_DATAGRAMS: u32 = 32;
 /// Last words to peers that may wait to leave.
 const FAREWELLS_MAX: usize = 64;
+/// Circuits whose numbers are remembered after their end.
+const PAST_MAX: usize = 256;
 
 /// Whether a peer is told that its circuit is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,8 @@ pub struct Circuits {
     turn: u32,
     wheel: TimerWheel<u32>,
     farewells: VecDeque<(SocketAddr, u64)>,
+    /// The numbers of circuits that ended, oldest first.
+    past_numbers: VecDeque<(SocketAddr, Numbers)>,
     random: Stream,
     strangers: StrangerStats,
     /// What circuits did that are gone.
@@ -142,6 +146,7 @@ impl Circuits {
             ready: VecDeque::new(),
             turn: 0,
             farewells: VecDeque::new(),
+            past_numbers: VecDeque::new(),
             random,
             strangers: StrangerStats::default(),
             past: CircuitStats::default(),
@@ -167,7 +172,9 @@ impl Circuits {
         true
     }
 
-    /// Begins a circuit; nothing is sent by that.
+    /// Begins a circuit; nothing is sent by that. Where there was one to this address before, the
+    /// numbers of packets go on, and what comes again is known: the peer may not have heard that
+    /// it ended.
     ///
     /// # Errors
     /// [`OpenCircuitError`]
@@ -180,7 +187,11 @@ impl Circuits {
             return Err(OpenCircuitError::Full { max });
         }
         let jitter = Stream::new(self.random.next_u64(), "circuit", 0);
-        let circuit = Box::new(Circuit::new(now, addr, &self.shared.config, jitter));
+        let past = self.past_numbers.iter().position(|(of, _)| *of == addr);
+        let past = past.and_then(|index| self.past_numbers.remove(index));
+        let config = &self.shared.config;
+        let numbers = past.map_or_else(|| Numbers::new(config.first_number), |(_, past)| past);
+        let circuit = Box::new(Circuit::new(now, addr, numbers, config, jitter));
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
@@ -219,6 +230,10 @@ impl Circuits {
             self.turn = 0;
         }
         self.table.remove(&circuit.addr());
+        if self.past_numbers.len() >= PAST_MAX {
+            self.past_numbers.pop_front();
+        }
+        self.past_numbers.push_back((circuit.addr(), circuit.numbers()));
         self.past.add(&circuit.close(reason, &mut self.shared));
         self.free.push(index);
     }

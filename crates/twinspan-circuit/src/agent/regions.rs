@@ -160,6 +160,7 @@ impl Agent {
 
     /// What the loss of a region means for where the agent is and goes.
     fn on_region_gone(&mut self, addr: SocketAddr, reason: EndReason) {
+        self.unanswered.remove(&addr);
         let was_main = self.main == Some(addr);
         if was_main {
             self.main = None;

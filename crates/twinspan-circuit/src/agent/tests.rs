@@ -254,6 +254,10 @@ fn a_crossing_that_nobody_answers_fails_and_the_agent_stays() {
         )
     };
     assert_eq!((world.told(failed), world.agent.region()), (1, Some(region(0))));
+    // The grid decides where the agent is: if it is let in late, it goes.
+    world.dead.clear();
+    world.complete(1);
+    assert_eq!(world.agent.region(), Some(region(1)));
 }
 
 #[test]
@@ -421,6 +425,21 @@ fn kicked_is_kicked() {
         world.agent.send(world.now, &LogoutRequest::default(), SendOptions::RELIABLE),
         Err(SendError::NoRegion)
     );
+}
+
+#[test]
+fn the_end_tells_nothing_of_what_the_agent_sent_for_itself() {
+    let mut world = World::in_world();
+    world.dead.push(region(0));
+    world.ask();
+    world.dead.clear();
+    world.say(0, &KickUser::default());
+    let failed = |event: &AgentEvent| {
+        matches!(event, AgentEvent::TravelFailed { error: TeleportError::RegionLost, .. })
+    };
+    assert_eq!(world.told(failed), 1);
+    assert_eq!(world.told(|event| matches!(event, AgentEvent::Delivery { .. })), 0);
+    assert_eq!(world.ended(), Some(&EndReason::Kicked { reason: String::new() }));
 }
 
 #[test]

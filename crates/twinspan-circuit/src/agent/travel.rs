@@ -177,11 +177,19 @@ impl Agent {
     pub(super) fn fail_arrival(&mut self, error: TeleportError, reason: EndReason) {
         let Some(arrival) = self.arrival.take() else { return };
         if arrival.journey != Journey::Login {
-            self.fail(arrival.journey, error);
+            self.give_up(arrival, error);
         }
         if self.main.is_none() {
             self.end(reason);
         }
+    }
+
+    /// The agent waits for a region no longer. If that lets it in all the same, it follows.
+    fn give_up(&mut self, arrival: Arrival, error: TeleportError) {
+        if self.regions.contains_key(&arrival.to) {
+            self.unanswered.insert(arrival.to, arrival.journey);
+        }
+        self.fail(arrival.journey, error);
     }
 
     /// A message about a teleport. They count from the region that the agent is in alone.
@@ -253,7 +261,7 @@ impl Agent {
             return;
         }
         if let Some(former) = self.arrival.take() {
-            self.fail(former.journey, TeleportError::Superseded);
+            self.give_up(former, TeleportError::Superseded);
         }
         if let Err(error) = self.add_region(now, addr, handle) {
             return self.fail(journey, TeleportError::NoCircuit(error));
@@ -274,7 +282,9 @@ impl Agent {
         handle: u64,
         position: Vector3,
     ) {
-        let Some(arrival) = self.arrival.take_if(|arrival| arrival.to == from) else {
+        let expected = self.arrival.take_if(|arrival| arrival.to == from);
+        let late = self.unanswered.remove(&from);
+        let Some(journey) = expected.map(|arrival| arrival.journey).or(late) else {
             self.stats.stale += 1;
             return;
         };
@@ -283,7 +293,7 @@ impl Agent {
         }
         self.main = Some(from);
         self.main_heard_at = now;
-        match arrival.journey {
+        match journey {
             Journey::Login => self.adjust_at = now.after(crate::throttle::ADJUST_INTERVAL),
             Journey::Crossing => self.stats.crossings += 1,
             Journey::Teleport => self.stats.teleports += 1,
@@ -297,7 +307,6 @@ impl Agent {
             self.updates.begin(now);
             self.update(now);
         }
-        let journey = arrival.journey;
         self.tell(AgentEvent::Arrived { addr: from, handle, position, journey });
     }
 

@@ -1,6 +1,6 @@
 //! What a circuit does with a packet that came.
 
-use twinspan_core::number::Sighting;
+use twinspan_core::number::{Sighting, Window};
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{
     CloseCircuit, CompletePingCheck, CrossedRegion, EnableSimulator, OpenCircuit, PacketAck,
@@ -8,7 +8,7 @@ use twinspan_lludp::messages::{
 };
 use twinspan_lludp::{Flags, Frame, Message, MessageId, MessageRef, Sequence, Trust, layout};
 
-use super::Circuit;
+use super::{Circuit, LossMeter};
 use crate::config::{ACKS_PER_PACKET_MAX, Config, NUMBERS_REMEMBERED, Role};
 use crate::message::{CircuitEvent, CloseReason, Outcome, Received, Sink, Taken};
 use crate::order::{Place, Reorder};
@@ -85,6 +85,10 @@ impl Circuit {
 
     fn on_ack(&mut self, now: Timestamp, ack: Sequence, shared: &mut Shared) {
         let number = ack.widen(self.next);
+        if number < self.first {
+            // Of the circuit before this one, whose messages have their outcome.
+            return;
+        }
         match self.engine.handle_ack_one(now, number) {
             Ok(false) => {}
             Ok(true) => {
@@ -153,6 +157,21 @@ impl Circuit {
         }
     }
 
+    /// A peer that begins to count anew sends numbers that came on the circuit before this one, and
+    /// not as resends: what was known of them is forgotten. One that counts on is believed to.
+    //= lludp 6.1
+    fn settle_numbers(&mut self, packet: Packet<'_>) {
+        if !self.inherited || packet.frame.flags.has(Flags::RESENT) {
+            return;
+        }
+        self.inherited = false;
+        if self.window.look(packet.number) != Sighting::Fresh {
+            self.window = Window::default();
+            self.loss = LossMeter::default();
+            self.order = None;
+        }
+    }
+
     //= lludp 6.2
     fn on_message(
         &mut self,
@@ -161,6 +180,7 @@ impl Circuit {
         shared: &mut Shared,
         sink: &mut dyn Sink,
     ) {
+        self.settle_numbers(packet);
         match self.window.look(packet.number) {
             Sighting::Fresh => {}
             Sighting::Repeat => {

@@ -54,6 +54,23 @@ fn a_real_jump_is_believed_when_the_next_packet_agrees() {
 }
 
 #[test]
+fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
+    let mut pair = pair();
+    for number in 20..30 {
+        forge(&mut pair, &packet(Flags::RELIABLE, number, &chat_down(number, 10)));
+    }
+    let now = pair.now;
+    pair.ends[VIEWER].close(addr(SIMULATOR), twinspan_circuit::Farewell::Silent);
+    pair.ends[VIEWER].open(now, addr(SIMULATOR)).unwrap();
+    let again = Flags::RELIABLE.with(Flags::RESENT);
+    forge(&mut pair, &packet(again, 25, &chat_down(25, 10)));
+    assert_eq!(pair.inboxes[VIEWER].numbers[&25], 1, "a resend of the circuit before");
+    forge(&mut pair, &packet(Flags::RELIABLE, 21, &chat_down(100, 10)));
+    forge(&mut pair, &packet(again, 25, &chat_down(101, 10)));
+    assert_eq!(pair.inboxes[VIEWER].order[10..], [100, 101], "it counts anew");
+}
+
+#[test]
 fn acks_of_what_was_never_sent_are_counted_and_do_nothing() {
     let mut pair = pair();
     let (now, to) = (pair.now, addr(SIMULATOR));

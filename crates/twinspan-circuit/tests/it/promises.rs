@@ -297,3 +297,29 @@ fn a_code_that_is_wrong_opens_nothing_and_is_not_answered() {
     assert_eq!((simulator.len(), simulator.total().packets_out), (0, 0));
     assert!(simulator.strangers().refused > 5);
 }
+
+#[test]
+fn a_circuit_that_is_opened_again_goes_on_with_its_numbers() {
+    let mut pair = Pair::connected(configs(), CLEAN, 10);
+    let ids = converse(&mut pair, 20);
+    assert_eq!(check(&pair, &ids, 10), 0);
+    // The simulator does not hear that the circuit ended.
+    pair.ends[VIEWER].close(addr(SIMULATOR), twinspan_circuit::Farewell::Silent);
+    pair.run_for(SECOND);
+    assert_eq!((pair.closed, pair.ends[SIMULATOR].len()), ([1, 0], 1));
+    // Nor what it resends into the next one be taken twice.
+    let now = pair.now;
+    pair.ends[SIMULATOR]
+        .send(now, addr(VIEWER), &chat_down(90, 10), SendOptions::RELIABLE)
+        .unwrap();
+    pair.run_for(SECOND);
+    pair.connect();
+    let before = pair.inboxes[SIMULATOR].order.len();
+    for number in 100..110 {
+        let (now, up) = (pair.now, chat_up(number, 10));
+        pair.ends[VIEWER].send(now, addr(SIMULATOR), &up, SendOptions::RELIABLE).unwrap();
+    }
+    pair.settle(5 * SECOND);
+    assert_eq!(pair.inboxes[SIMULATOR].order.len() - before, 10);
+    assert_eq!(pair.inboxes[VIEWER].numbers[&90], 1);
+}
