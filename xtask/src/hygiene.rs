@@ -17,7 +17,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/twinspan-core/src/prefetch.rs",
     "crates/twinspan-net/src/shm",
     "crates/twinspan-net/src/sys",
-    "crates/twinspan-sim/src/fence",
+    "crates/twinspan-fence/src/sys.rs",
     "crates/twinspan-cli/src/allocator.rs",
     // Generated.
     "crates/twinspan/examples/trade/messages.rs",
@@ -187,7 +187,7 @@ mod tests {
             "crates/twinspan-net/src/sys.rs",
             "crates/twinspan-net/src/sys/linux.rs",
             "crates/twinspan-net/src/shm.rs",
-            "crates/twinspan-sim/src/fence.rs",
+            "crates/twinspan-fence/src/sys.rs",
             "crates/twinspan-cli/src/allocator.rs",
             "crates/twinspan-session/tests/allocations.rs",
         ] {

@@ -12,6 +12,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-llsd", 1),
     ("twinspan-reliable", 1),
     ("twinspan-world", 1),
+    ("twinspan-fence", 2),
     ("twinspan-lludp", 2),
     ("twinspan-messages", 2),
     ("twinspan-messages-build", 2),
