@@ -37,6 +37,23 @@ const FLOAT_FUNCTIONS: &[&str] = &[
     "sin_cos", "sinh", "tan", "tanh",
 ];
 
+/// Packages that draw from the system, or hash with what they drew from it.
+const FOREIGN_RANDOMNESS: &[&str] = &[
+    "ahash",
+    "fastrand",
+    "foldhash",
+    "getrandom",
+    "hashbrown",
+    "nanorand",
+    "oorandom",
+    "rand",
+    "rand_core",
+];
+
+/// Instructions that read clocks and entropy without a call.
+const INSTRUCTIONS: &[&str] =
+    &["__rdtscp", "_rdrand16_step", "_rdrand32_step", "_rdrand64_step", "_rdseed64_step", "_rdtsc"];
+
 /// Methods that show the order of an unordered map.
 const ORDER_METHODS: &[&str] = &[
     "drain",
@@ -117,10 +134,16 @@ fn path_finding(path: &str, named: &NamedPath) -> Option<Finding> {
         || named.starts_with(&["mio"])
     {
         "leave waiting to a driver behind the seam"
-    } else if named.starts_with(&["rand"])
+    } else if named.starts_with(&["futures"]) && last == "select"
+        || named.starts_with(&["futures_util"]) && last == "select"
+    {
+        "poll in an order of your own: this macro shuffles with what no seed decides"
+    } else if FOREIGN_RANDOMNESS.iter().any(|package| named.starts_with(&[package]))
         && (named.segments.len() > 1 || named.kind != Kind::Plain)
     {
         "draw from a named twinspan_core::random::Stream"
+    } else if INSTRUCTIONS.contains(&last) {
+        "take the time as an argument, and draw from a named twinspan_core::random::Stream"
     } else if has("RandomState") {
         "use an ordered collection, or a hash with a fixed key"
     } else if matches!(named.segments.as_slice(), [.., float, _] if float == "f32" || float == "f64")

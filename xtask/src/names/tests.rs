@@ -61,6 +61,11 @@ fn runtimes_files_and_foreign_randomness_are_caught() {
         "use std::fs;",
         "fn f() { std::env::var(a); }",
         "use std::hash::RandomState;",
+        "fn f(out: &mut [u8]) { getrandom::fill(out); }",
+        "use ahash::AHashMap;",
+        "use hashbrown::HashSet as Set;",
+        "fn f() { core::arch::x86_64::_rdtsc(); }",
+        "use futures_util::select;",
     ]);
     none_caught(&["fn f(rand: u8) { g(rand); }", "use crate::rand_like::a;"]);
 }
