@@ -13,9 +13,13 @@
 //! # Ok::<(), twinspan_core::wheel::Full<&str>>(())
 //! ```
 
+mod heap;
+
 use core::cmp::Reverse;
 use core::fmt;
 use std::collections::BinaryHeap;
+
+pub use heap::TimerHeap;
 
 use crate::time::Timestamp;
 
@@ -31,6 +35,50 @@ const _: () = assert!(SLOT_BITS + LEVELS as u32 * LEVEL_BITS >= u64::BITS);
 const NONE: u32 = u32::MAX;
 /// Cancelled references that may lie about before they are swept.
 const STALE_MIN: usize = 64;
+
+/// A queue of values by (time, order of insertion), which may be cancelled.
+///
+/// Two that keep this order are the [`TimerWheel`], for use, and the [`TimerHeap`], which is slower and
+/// plain enough to check the other by.
+pub trait TimerQueue<T> {
+    /// Adds a value that is due at `at`, which may lie in the past.
+    ///
+    /// # Errors
+    /// [`Full`] gives the value back when the limit is reached.
+    fn insert(&mut self, at: Timestamp, value: T) -> Result<TimerHandle, Full<T>>;
+
+    /// Takes a value out before its time; `None` when it has left already.
+    fn cancel(&mut self, handle: TimerHandle) -> Option<T>;
+
+    /// Takes the first value that is due at or before `now`.
+    fn pop_before(&mut self, now: Timestamp) -> Option<(Timestamp, T)>;
+
+    /// Values in the queue.
+    fn len(&self) -> usize;
+
+    /// Whether the queue is empty.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> TimerQueue<T> for TimerWheel<T> {
+    fn insert(&mut self, at: Timestamp, value: T) -> Result<TimerHandle, Full<T>> {
+        Self::insert(self, at, value)
+    }
+
+    fn cancel(&mut self, handle: TimerHandle) -> Option<T> {
+        Self::cancel(self, handle)
+    }
+
+    fn pop_before(&mut self, now: Timestamp) -> Option<(Timestamp, T)> {
+        Self::pop_before(self, now)
+    }
+
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+}
 
 /// A queue of values by (time, order of insertion).
 ///

@@ -155,3 +155,45 @@ fn the_last_moment_of_all_is_reached() {
     assert_eq!(wheel.pop_before(Timestamp::NEVER), Some((at(1), 'a')));
     assert_eq!(wheel.pop_before(Timestamp::NEVER), Some((Timestamp::NEVER, 'z')));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_heap_and_the_wheel_agree(steps in prop::collection::vec(step(), 1..400)) {
+        let mut queues: [Box<dyn TimerQueue<usize>>; 2] =
+            [Box::new(TimerWheel::new(100)), Box::new(TimerHeap::new(100))];
+        let mut handles: [Vec<TimerHandle>; 2] = [Vec::new(), Vec::new()];
+        let mut now = 0_u64;
+        for (number, step) in steps.into_iter().enumerate() {
+            if let Step::Advance(by) = step {
+                now += by;
+            }
+            let did = [0, 1].map(|which| {
+                let (queue, handles) = (&mut queues[which], &mut handles[which]);
+                let mut left = Vec::new();
+                match step {
+                    Step::Insert(_) | Step::InsertFar(_) => {
+                        let due = match step {
+                            Step::Insert(offset) => now.saturating_add_signed(offset),
+                            Step::InsertFar(due) => due,
+                            _ => unreachable!(),
+                        };
+                        handles.extend(queue.insert(at(due), number));
+                    }
+                    Step::Cancel(nth) => {
+                        left.extend(handles.get(nth).map(|handle| (at(0), queue.cancel(*handle))));
+                    }
+                    Step::Advance(_) => {
+                        while let Some((due, value)) = queue.pop_before(at(now)) {
+                            left.push((due, Some(value)));
+                        }
+                    }
+                    Step::Peek => {}
+                }
+                (left, queue.len(), queue.is_empty(), handles.len())
+            });
+            prop_assert_eq!(&did[0], &did[1]);
+        }
+    }
+}
