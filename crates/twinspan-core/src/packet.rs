@@ -202,7 +202,13 @@ impl DatagramBatch {
 
     /// Takes the first datagram.
     pub fn pop(&mut self) -> Option<Datagram> {
-        self.items.pop_front()
+        let first = self.items.pop_front();
+        if self.items.is_empty() {
+            // Begins at its first place again: a batch that mostly has a few touches the memory of a
+            // few, not of all that it could have.
+            self.items.clear();
+        }
+        first
     }
 
     /// Datagrams in the batch.
