@@ -11,7 +11,6 @@ use twinspan_provider::{
     BindError, ConnectError, NetworkProvider, OffloadError, RandomProvider, ResolveError, Resolved,
     TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime,
 };
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::executor::SimTask;
 use crate::names;
@@ -66,8 +65,9 @@ impl SimEnv {
     /// Adds an event of the host's own to the trace.
     pub fn note(&self, kind: &str, values: &[u64]) {
         let now = self.world.now.get();
-        let what = (xxh3_64(kind.as_bytes()), Origin::Host(self.host));
-        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, what, values);
+        let trace = &mut self.world.state.borrow_mut().trace;
+        let what = (trace.words.hash(kind), Origin::Host(self.host));
+        trace.record_all(now, TraceKind::Note, what, values);
     }
 }
 
@@ -131,7 +131,7 @@ impl TaskProvider for SimEnv {
             if state.hosts.running(self.host, self.incarnation).is_none() {
                 return Err(OffloadError::HostStopped);
             }
-            let ids = [u64::from(self.host.0), xxh3_64(name.as_bytes()), 0, 0];
+            let ids = [u64::from(self.host.0), state.trace.words.hash(name), 0, 0];
             state.trace.record(self.world.now.get(), TraceKind::Offload, ids);
         }
         catch_unwind(AssertUnwindSafe(work)).map_err(|_| OffloadError::Panicked)

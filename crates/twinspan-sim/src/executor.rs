@@ -15,7 +15,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use twinspan_core::link::FaultKind;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::chaos::Chaos;
 use crate::config::{OnPanic, TASKS_MAX};
@@ -175,7 +174,7 @@ impl World {
             return SimTask { world: Rc::clone(self), key: Key::NOWHERE, finished };
         };
         owner.spawned += 1;
-        let coordinates = [xxh3_64(name.as_bytes()), owner.spawned];
+        let coordinates = [state.trace.words.hash(name), owner.spawned];
         let task_key = draw(owner.seed, &coordinates);
         let told = Rc::clone(&finished);
         let key = state.executor.tasks.insert_with(|key| {

@@ -123,6 +123,7 @@ mod names;
 mod network;
 pub mod plan;
 pub mod proxy;
+mod queue;
 mod run;
 pub mod scenario;
 pub mod script;
@@ -153,6 +154,7 @@ pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
 pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOWS_MAX, SentDatagram};
 pub use plan::{Fault, FaultPlan, Place, Rates};
+pub use queue::QueueKind;
 pub use run::{RUN_IP, RUN_LIMIT, RunError, run};
 pub use segment::{TcpMode, TcpReport};
 pub use sim::Sim;
@@ -160,5 +162,9 @@ pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;
 pub use tcp::{SimListener, SimTcp};
 pub use timer::SimTimer;
+pub use trace::{
+    CHECKPOINT_EVENTS, CHECKPOINTS_MAX, Divergence, EVENTS_AFTER, EVENTS_BEFORE, EventKind,
+    TraceCheckpoints, TraceEvent, TraceLegend, WORDS_MAX, first_difference,
+};
 pub use twinspan_core::{always, buggify, reachable, sometimes};
 pub use udp::SimUdp;

@@ -27,7 +27,6 @@ const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 /// The largest.
 const RECEIVE_BUFFER_BYTES_MAX: usize = 64 << 20;
 
-/// Changes a datagram's bytes and lets it arrive later: a hook for tests of the trace.
 /// A datagram as it leaves, whatever becomes of it on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentDatagram<'a> {
@@ -44,6 +43,7 @@ pub struct SentDatagram<'a> {
 /// What every datagram is shown to.
 pub(crate) type Tape = Box<dyn FnMut(&SentDatagram<'_>)>;
 
+/// Changes a datagram's bytes and lets it arrive later: a hook for tests of the trace.
 pub(crate) type Tamper = Box<dyn FnOnce(&mut [u8], &mut Duration)>;
 
 pub(crate) struct Network {
@@ -201,6 +201,11 @@ impl Network {
     /// Whether anything was ever sent.
     pub(crate) fn has_flows(&self) -> bool {
         !self.flows.is_empty()
+    }
+
+    /// From whom to whom each flow goes, by its key.
+    pub(crate) fn flow_ends(&self) -> BTreeMap<u64, (SocketAddr, SocketAddr)> {
+        self.flows.iter().map(|flow| (flow.key, (flow.from, flow.to))).collect()
     }
 
     /// What all links between two hosts are like from now on.

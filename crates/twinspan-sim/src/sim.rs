@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use twinspan_core::link::{Conditions, FaultCounters, FaultKind};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::TaskProvider;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::chaos::{HostPanic, Mark, MarkCount, Start};
 use crate::config::SimConfig;
@@ -20,9 +20,10 @@ use crate::executor::SimTask;
 use crate::names::{Answer, NameFailure};
 use crate::network::SentDatagram;
 use crate::plan::{Fault, FaultPlan};
+use crate::queue::{Queue, QueueKind};
 use crate::segment::{TcpMode, TcpReport};
-use crate::trace::{Origin, TraceKind};
-use crate::world::{World, ip_words};
+use crate::trace::{Origin, TraceCheckpoints, TraceEvent, TraceKind, TraceLegend};
+use crate::world::{World, events_max, ip_words};
 
 /// A simulated network with everything on it. Dropping it stops all tasks.
 pub struct Sim {
@@ -273,11 +274,55 @@ impl Sim {
     /// Adds an event of the caller's own to the trace.
     pub fn note(&mut self, kind: &str, values: &[u64]) {
         let now = self.now();
-        let what = (xxh3_64(kind.as_bytes()), Origin::Outside);
-        self.world.state.borrow_mut().trace.record_all(now, TraceKind::Note, what, values);
+        let trace = &mut self.world.state.borrow_mut().trace;
+        let what = (trace.words.hash(kind), Origin::Outside);
+        trace.record_all(now, TraceKind::Note, what, values);
     }
 
-    /// A hash over every event so far: time, kind, who and payload.
+    /// Keeps events in another queue from now on, which changes nothing but speed.
+    ///
+    /// # Panics
+    /// When anything is under way already.
+    pub fn set_queue(&mut self, kind: QueueKind) {
+        let state = &mut *self.world.state.borrow_mut();
+        assert!(state.wheel.is_empty(), "choose the queue before anything is under way");
+        state.wheel = Queue::new(kind, events_max(&self.world.config));
+    }
+
+    /// Shows `show` the events with these numbers, counted from 0 over the whole run. It changes
+    /// nothing; it must not use the simulation. One watches at a time.
+    pub fn watch_trace(
+        &mut self,
+        numbers: Range<u64>,
+        show: impl FnMut(&TraceEvent<'_>) + 'static,
+    ) {
+        self.world.state.borrow_mut().trace.watch(numbers, Box::new(show));
+    }
+
+    /// The trace hash at regular numbers of events, to find where two runs part.
+    pub fn trace_checkpoints(&self) -> TraceCheckpoints {
+        self.world.state.borrow().trace.checkpoints().clone()
+    }
+
+    /// What the numbers in the events so far stand for.
+    pub fn trace_legend(&self) -> TraceLegend {
+        let state = self.world.state.borrow();
+        TraceLegend {
+            words: state.trace.words.clone(),
+            hosts: state.hosts.named(),
+            flows: state.network.flow_ends(),
+        }
+    }
+
+    /// A hash over every event so far: time, kind, who and payload. Two runs have one hash only when
+    /// every event was the same.
+    ///
+    /// Part of it is, with the time in nanoseconds: each start and end of a host, a task, a socket, a
+    /// listener and a connection; each poll of a task and each timer that fired; each datagram and
+    /// each piece of a stream with its flow, its number, its length and a hash of its bytes, where it
+    /// was sent, delivered or lost and why; what streams read and wrote; lookups; what was done to
+    /// the network by hand; and notes. Which events wait in the queue and where things lie in memory
+    /// is not.
     pub fn trace_hash(&self) -> u64 {
         self.world.state.borrow().trace.hash()
     }

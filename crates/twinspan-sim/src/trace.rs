@@ -1,9 +1,23 @@
-//! The trace hash: one number that two runs share only when every event was the same.
+//! The trace hash: one number that two runs share only when every event was the same; its
+//! checkpoints, and events that somebody watches.
+
+mod checkpoints;
+mod divergence;
+mod event;
+mod legend;
+
+use std::ops::Range;
 
 use twinspan_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::world::HostId;
+
+pub use checkpoints::{CHECKPOINT_EVENTS, CHECKPOINTS_MAX, TraceCheckpoints};
+pub use divergence::{Divergence, EVENTS_AFTER, EVENTS_BEFORE, first_difference};
+pub use event::{EventKind, TraceEvent};
+pub(crate) use legend::Words;
+pub use legend::{TraceLegend, WORDS_MAX};
 
 /// What happened. Recorded hashes depend on the numbers, so new kinds go last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +84,30 @@ pub(crate) enum Origin {
     Host(HostId),
 }
 
+/// What each event is shown to.
+type Show = Box<dyn FnMut(&TraceEvent<'_>)>;
+
 /// A rolling hash over all events so far.
 pub(crate) struct Trace {
     hash: u64,
     events: u64,
+    /// With this many events there is more to do than to hash: a checkpoint, or somebody watches.
+    attention_at: u64,
+    checkpoints: TraceCheckpoints,
+    watch: Option<(Range<u64>, Show)>,
+    pub(crate) words: Words,
 }
 
 impl Trace {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { hash: seed, events: 0 }
+        Self {
+            hash: seed,
+            events: 0,
+            attention_at: CHECKPOINT_EVENTS,
+            checkpoints: TraceCheckpoints::default(),
+            watch: None,
+            words: Words::default(),
+        }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -89,11 +118,22 @@ impl Trace {
         self.events
     }
 
+    pub(crate) fn checkpoints(&self) -> &TraceCheckpoints {
+        &self.checkpoints
+    }
+
+    /// Shows `show` the events with these numbers, counted from 0.
+    pub(crate) fn watch(&mut self, numbers: Range<u64>, show: Show) {
+        self.watch = Some((numbers, show));
+        self.pay_attention();
+    }
+
     /// Adds one event.
     pub(crate) fn record(&mut self, at: Timestamp, kind: TraceKind, ids: [u64; 4]) {
-        let [a, b, c, d] = ids;
-        self.events += 1;
-        self.fold([at.as_nanos(), kind as u64, a, b, c, d]);
+        self.record_head(at, kind, ids);
+        if self.events >= self.attention_at {
+            self.attend(at, kind, ids, &[]);
+        }
     }
 
     /// Adds an event with any number of values; `id` says of what, `who` by whom.
@@ -108,12 +148,22 @@ impl Trace {
             Origin::Outside => 0,
             Origin::Host(HostId(host)) => u64::from(host) + 1,
         };
-        self.record(at, kind, [id, values.len() as u64, who, 0]);
+        let ids = [id, values.len() as u64, who, 0];
+        self.record_head(at, kind, ids);
         for chunk in values.chunks(6) {
             let mut words = [0; 6];
             words.iter_mut().zip(chunk).for_each(|(word, value)| *word = *value);
             self.fold(words);
         }
+        if self.events >= self.attention_at {
+            self.attend(at, kind, ids, values);
+        }
+    }
+
+    fn record_head(&mut self, at: Timestamp, kind: TraceKind, ids: [u64; 4]) {
+        let [a, b, c, d] = ids;
+        self.events += 1;
+        self.fold([at.as_nanos(), kind as u64, a, b, c, d]);
     }
 
     fn fold(&mut self, words: [u64; 6]) {
@@ -123,4 +173,28 @@ impl Trace {
         }
         self.hash = xxh3_64_with_seed(&bytes, self.hash);
     }
+
+    /// Takes a checkpoint, shows the event that was just added, or both.
+    #[cold]
+    fn attend(&mut self, at: Timestamp, kind: TraceKind, ids: [u64; 4], values: &[u64]) {
+        self.checkpoints.take(self.events, self.hash);
+        let number = self.events - 1;
+        if let Some((numbers, show)) = &mut self.watch
+            && numbers.contains(&number)
+        {
+            let kind = EventKind(kind);
+            show(&TraceEvent { number, at, kind, ids, values, hash: self.hash });
+        }
+        self.pay_attention();
+    }
+
+    fn pay_attention(&mut self) {
+        // The next event is the one that is counted next.
+        let watched = self.watch.as_ref().filter(|(numbers, _)| self.events < numbers.end);
+        let watched = watched.map_or(u64::MAX, |(numbers, _)| numbers.start.max(self.events) + 1);
+        self.attention_at = self.checkpoints.next().min(watched);
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,14 +10,13 @@ use std::time::Duration;
 use twinspan_core::link::{FaultCounters, FaultKind};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
-use twinspan_core::wheel::TimerWheel;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::chaos::{Chaos, Garbage};
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::executor::{Executor, WakeQueue};
 use crate::names::Names;
 use crate::network::{Flight, Network};
+use crate::queue::{Queue, QueueKind};
 use crate::segment::{Conn, Segments, TcpMode};
 use crate::slab::{Key, Slab};
 use crate::streams::{End, Listener, STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
@@ -41,7 +40,7 @@ pub(crate) struct World {
 pub(crate) type Dead = (Vec<End>, Vec<Listener>, Vec<Conn>);
 
 pub(crate) struct State {
-    pub(crate) wheel: TimerWheel<Event>,
+    pub(crate) wheel: Queue<Event>,
     pub(crate) trace: Trace,
     pub(crate) faults: FaultCounters,
     pub(crate) hosts: Hosts,
@@ -92,6 +91,8 @@ pub(crate) struct Hosts {
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) ip: IpAddr,
+    /// The hash of its name.
+    pub(crate) name_hash: u64,
     /// What the host's streams and its tasks' order are drawn from.
     pub(crate) seed: u64,
     /// Counts its starts; what belongs to an earlier one is dead.
@@ -117,6 +118,11 @@ pub(crate) const EPHEMERAL_PORT_FIRST: u16 = 49_152;
 impl Hosts {
     fn new() -> Self {
         Self { all: Vec::new(), by_ip: BTreeMap::new() }
+    }
+
+    /// Address and hash of the name of each, by number.
+    pub(crate) fn named(&self) -> Vec<(IpAddr, u64)> {
+        self.all.iter().map(|host| (host.ip, host.name_hash)).collect()
     }
 
     pub(crate) fn at(&self, ip: IpAddr) -> Option<HostId> {
@@ -145,17 +151,12 @@ impl Hosts {
 
 impl World {
     pub(crate) fn new(config: SimConfig) -> Rc<Self> {
-        // Every timer may be armed once, every socket wait for two things, every end for one.
-        let streams_max = 2 * (STREAM_PIECES_MAX + STREAM_ENDS_MAX);
-        let topology_max = PACKETS_MAX + LINKS_MAX;
-        let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max + topology_max;
-        let events_max = config.in_flight_max.saturating_add(sockets_max);
         Rc::new(Self {
             config,
             now: Cell::new(Timestamp::START),
             wake_queue: Arc::new(WakeQueue::default()),
             state: RefCell::new(State {
-                wheel: TimerWheel::new(events_max),
+                wheel: Queue::new(QueueKind::default(), events_max(&config)),
                 trace: Trace::new(config.seed),
                 faults: FaultCounters::default(),
                 hosts: Hosts::new(),
@@ -187,6 +188,7 @@ impl World {
             hosts.all.push(Host {
                 name: name.to_owned(),
                 ip,
+                name_hash: 0,
                 seed: draw(self.config.seed, &[high, low]),
                 incarnation: 0,
                 is_running: false,
@@ -205,7 +207,8 @@ impl World {
             host.is_running = true;
             host.incarnation = host.incarnation.wrapping_add(1);
             let [high, low] = ip_words(ip);
-            let ids = [u64::from(id.0), high, low, xxh3_64(name.as_bytes())];
+            host.name_hash = state.trace.words.hash(name);
+            let ids = [u64::from(id.0), high, low, host.name_hash];
             state.trace.record(self.now.get(), TraceKind::HostStart, ids);
         }
         (id, host.incarnation, host.seed)
@@ -325,6 +328,14 @@ impl State {
         let (ends, listeners) = self.streams.take_dead();
         (ends, listeners, self.segments.take_dead())
     }
+}
+
+/// Every timer may be armed once, every socket wait for two things, every end for one.
+pub(crate) fn events_max(config: &SimConfig) -> usize {
+    let streams_max = 2 * (STREAM_PIECES_MAX + STREAM_ENDS_MAX);
+    let topology_max = PACKETS_MAX + LINKS_MAX;
+    let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max + topology_max;
+    config.in_flight_max.saturating_add(sockets_max)
 }
 
 /// How long a socket that took nothing takes nothing.

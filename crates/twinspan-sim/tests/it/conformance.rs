@@ -7,7 +7,12 @@ use twinspan_core::link::Conditions;
 use twinspan_provider::conformance;
 use twinspan_sim::{Sim, SimConfig, TcpMode};
 
+/// Behind the fence: neither the suite nor the simulator calls out.
 fn run(config: SimConfig, ip: &str) {
+    twinspan_fence::guard(|| run_in_the_open(config, ip)).unwrap();
+}
+
+fn run_in_the_open(config: SimConfig, ip: &str) {
     let mut sim = Sim::new(config);
     let host: IpAddr = "10.0.0.1".parse().unwrap();
     let env = sim.host("node", host);

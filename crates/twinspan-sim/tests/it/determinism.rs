@@ -13,16 +13,19 @@ use twinspan_sim::{Sim, SimConfig};
 use crate::echo::{MS, World, ip, rough};
 
 /// Four clients on a rough network, with a partition in the middle.
-fn rough_run(seed: u64, change: impl FnOnce(&mut Sim)) -> (u64, u64) {
+fn rough_run(seed: u64, change: impl FnOnce(&mut Sim) + Send) -> (u64, u64) {
     let config = SimConfig { seed, conditions: rough(), send_stall: 0.01, ..SimConfig::default() };
-    let mut world = World::new(config, 4, 100);
-    change(&mut world.sim);
-    world.sim.run_for(400 * MS);
-    world.sim.partition(ip(1), ip(2));
-    world.sim.run_for(200 * MS);
-    world.sim.heal_all();
-    world.sim.run_for(Duration::from_secs(2));
-    (world.sim.trace_hash(), world.sim.events())
+    let outcome = twinspan_fence::guard(|| {
+        let mut world = World::new(config, 4, 100);
+        change(&mut world.sim);
+        world.sim.run_for(400 * MS);
+        world.sim.partition(ip(1), ip(2));
+        world.sim.run_for(200 * MS);
+        world.sim.heal_all();
+        world.sim.run_for(Duration::from_secs(2));
+        (world.sim.trace_hash(), world.sim.events())
+    });
+    outcome.unwrap()
 }
 
 #[test]
@@ -47,13 +50,16 @@ fn a_tamper_that_changes_nothing_changes_no_hash() {
 }
 
 /// A clean network, where the fate of no datagram hangs on the change.
-fn clean_run(change: impl FnOnce(&mut Sim)) -> (u64, u64) {
+fn clean_run(change: impl FnOnce(&mut Sim) + Send) -> (u64, u64) {
     let conditions = Conditions { delay: 5 * MS, ..Conditions::CLEAN };
     let config = SimConfig { seed: 1, conditions, ..SimConfig::default() };
-    let mut world = World::new(config, 1, 20);
-    change(&mut world.sim);
-    world.sim.run_for(Duration::from_secs(1));
-    (world.sim.trace_hash(), world.sim.events())
+    let outcome = twinspan_fence::guard(|| {
+        let mut world = World::new(config, 1, 20);
+        change(&mut world.sim);
+        world.sim.run_for(Duration::from_secs(1));
+        (world.sim.trace_hash(), world.sim.events())
+    });
+    outcome.unwrap()
 }
 
 #[test]

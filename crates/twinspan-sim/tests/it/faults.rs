@@ -13,9 +13,12 @@ fn config(conditions: Conditions) -> SimConfig {
 }
 
 fn run(config: SimConfig) -> FaultCounters {
-    let mut world = World::new(config, 4, 200);
-    world.sim.run_for(Duration::from_secs(4));
-    world.sim.faults()
+    let faults = twinspan_fence::guard(|| {
+        let mut world = World::new(config, 4, 200);
+        world.sim.run_for(Duration::from_secs(4));
+        world.sim.faults()
+    });
+    faults.unwrap()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The simulator from outside: determinism, faults, sockets, tasks and timers.
 
 #[cfg(test)]
+mod compare;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod determinism;
