@@ -22,7 +22,7 @@ use twinspan_provider::{
 };
 use twinspan_reliable::Knobs;
 use twinspan_session::{CloseReason, CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
-use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask};
+use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask, TraceCheckpoints, TraceLegend};
 use twinspan_world::tick_duration;
 
 use crate::bot::{Bot, BotConfig};
@@ -126,6 +126,10 @@ pub struct WorldReport {
     pub trace_hash: u64,
     /// Events in the trace.
     pub events: u64,
+    /// The hash on the way, to find where two runs part.
+    pub checkpoints: TraceCheckpoints,
+    /// What the numbers in the trace stand for.
+    pub legend: TraceLegend,
     /// Virtual time that passed, healing and drain included.
     pub virtual_time: Duration,
     /// Honest clients that came to stand in the world.
@@ -163,7 +167,20 @@ impl WorldScenario {
         &self,
         tamper: impl FnOnce(&mut Sim),
     ) -> Result<WorldReport, ScenarioError> {
+        self.run_watched(tamper, None)
+    }
+
+    /// The same, and `look` is shown what the machines are like after each tick of the world.
+    ///
+    /// # Errors
+    /// [`ScenarioError`] when the settings cannot be.
+    pub fn run_watched(
+        &self,
+        tamper: impl FnOnce(&mut Sim),
+        look: Option<Look>,
+    ) -> Result<WorldReport, ScenarioError> {
         let mut run = Run::new(self)?;
+        run.look = look;
         tamper(&mut run.sim);
         run.play_out(self.duration);
         Ok(run.report())
@@ -186,6 +203,9 @@ impl WorldScenario {
     }
 }
 
+/// Is shown what the machine of each host is like, in words.
+pub type Look = Box<dyn FnMut(&mut dyn Iterator<Item = (IpAddr, String)>)>;
+
 type Shared<M> = Rc<RefCell<M>>;
 
 /// A run in progress.
@@ -204,6 +224,7 @@ struct Run {
     settled_after: Duration,
     reliable_sent: u64,
     reliable_delivered: u64,
+    look: Option<Look>,
 }
 
 /// Promises that were not kept.
@@ -302,6 +323,7 @@ impl Run {
             settled_after: Duration::ZERO,
             reliable_sent: 0,
             reliable_delivered: 0,
+            look: None,
         })
     }
 
@@ -324,7 +346,24 @@ impl Run {
                     self.broken.add(|| line);
                 }
             }
+            self.look();
         }
+    }
+
+    /// Shows what the machines are like, to whom wants to see it.
+    fn look(&mut self) {
+        let Some(look) = &mut self.look else { return };
+        let server = self.server.borrow();
+        let sessions: usize = server.sessions_by_shard().iter().sum();
+        let (open, endpoint) = (server.unacknowledged(), server.endpoint_stats());
+        let text = format!(
+            "{sessions} sessions, {} packets in, {} out, {open} reliable messages not acknowledged",
+            endpoint.packets_in, endpoint.packets_out,
+        );
+        let clients = self.bots.iter().chain([&self.cheat]).zip(0_u32..);
+        let clients =
+            clients.map(|(bot, number)| (client_address(number).ip(), client_state(&bot.borrow())));
+        look(&mut std::iter::once((SERVER.ip(), text)).chain(clients));
     }
 
     /// The faults are there from the first datagram on; their time counts from when all have
@@ -500,6 +539,8 @@ impl Run {
         });
         WorldReport {
             trace_hash: self.sim.trace_hash(),
+            checkpoints: self.sim.trace_checkpoints(),
+            legend: self.sim.trace_legend(),
             events: self.sim.events(),
             virtual_time: self.sim.now().since(Timestamp::START),
             connected: u32::try_from(self.connected()).unwrap_or(u32::MAX),
@@ -512,6 +553,27 @@ impl Run {
             broken: self.broken.told,
         }
     }
+}
+
+/// What a client is like, in words.
+fn client_state(bot: &Bot) -> String {
+    let client = bot.client();
+    let (stats, replica) = (client.stats(), client.replica());
+    let place = replica.own().map_or_else(
+        || "not in the world".to_owned(),
+        |own| format!("at {:.1}, {:.1}", own.position.x, own.position.z),
+    );
+    let closed = client.closed().map_or(String::new(), |reason| format!(", closed: {reason:?}"));
+    format!(
+        "{:?}, {place}, {} entities in its replica, {} states applied, {} inputs sent, {} reliable \
+         messages sent, {} received{closed}",
+        client.session().state(),
+        replica.len(),
+        stats.states_applied,
+        stats.inputs_sent,
+        stats.reliable_sent,
+        stats.reliable_received,
+    )
 }
 
 /// The address of client `number`: 10.1.0.0 and on.

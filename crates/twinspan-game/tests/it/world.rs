@@ -16,8 +16,10 @@ fn replay(seed: u64) -> String {
     format!("twinspan sim run --scenario world --clients 20 --seconds 10 --seed {seed}")
 }
 
+/// Behind the fence: neither the world nor the simulator calls out.
 fn run(scenario: &WorldScenario) -> WorldReport {
-    scenario.run().expect("the scenario's settings are legal")
+    let report = twinspan_fence::guard(|| scenario.run());
+    report.expect("it calls nobody").expect("the scenario's settings are legal")
 }
 
 #[test]
