@@ -27,6 +27,8 @@ pub mod plan;
 pub mod process;
 #[cfg(target_os = "linux")]
 pub mod server;
+#[cfg(target_os = "linux")]
+pub mod sim;
 pub mod stolen;
 #[cfg(target_os = "linux")]
 pub mod summary;

@@ -6,10 +6,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use twinspan_core::aead::Cipher;
 
+mod determinism;
 mod lludp;
 mod service;
 mod sim;
 
+pub use determinism::{
+    BenchSimArgs, ProxyArgs, QueueName, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs,
+};
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
 pub use sim::{
@@ -48,6 +52,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Run the same server and clients in the deterministic simulator
     Sim(SimArgs),
+    /// Stand between real programs with the simulator's network conditions
+    Proxy(ProxyArgs),
     /// Tell what captured packets say
     Decode(DecodeArgs),
     /// Measure
@@ -125,6 +131,11 @@ pub enum BenchCommand {
     Relay(BenchRelayArgs),
     /// The codec of Second Life UDP, on one core
     Lludp(BenchLludpArgs),
+    /// The simulator: events for each second of processor time, and a world against real time
+    Sim(BenchSimArgs),
+    /// One part of `sim` in a process of its own; its parent speaks to it
+    #[command(hide = true)]
+    SimPart,
     /// The server's process; its parent speaks to it
     #[command(hide = true)]
     WorldServer,

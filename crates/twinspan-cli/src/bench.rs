@@ -3,6 +3,8 @@
 mod lludp;
 mod relay;
 #[cfg(target_os = "linux")]
+mod sim;
+#[cfg(target_os = "linux")]
 mod world;
 
 use crate::args::BenchCommand;
@@ -20,6 +22,8 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::World(args) => world::run(args),
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::Lludp(args) => lludp::run(args),
+        BenchCommand::Sim(args) => sim::run(args),
+        BenchCommand::SimPart => Ok(twinspan_bench::sim::run_part().map(|()| 0)?),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),
         BenchCommand::WorldFloor => Ok(floor::run().map(|()| 0)?),

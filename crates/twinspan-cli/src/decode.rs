@@ -14,6 +14,8 @@ use crate::error::CommandError;
 mod capture;
 mod json;
 
+#[cfg(test)]
+pub(crate) use capture::datagrams_of;
 use capture::{Datagram, Skipped};
 
 /// Why a capture cannot be decoded.

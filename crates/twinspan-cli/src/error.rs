@@ -86,6 +86,18 @@ pub enum CommandError {
     /// A run cannot be shrunk.
     #[error("{0}{advice}", advice = crate::sim::shrink_advice(.0))]
     Shrink(twinspan_sim::shrink::ShrinkError),
+    /// A proxy cannot run.
+    #[error(transparent)]
+    Proxy(#[from] crate::proxy::ProxyError),
+    /// A run cannot be shown.
+    #[error(transparent)]
+    Trace(#[from] crate::sim::TraceError),
+    /// Seeds cannot be verified.
+    #[error(transparent)]
+    Verify(#[from] crate::sim::VerifyError),
+    /// A run called out of its fence.
+    #[error("{0}; with the same seed it may run otherwise")]
+    Fence(#[from] twinspan_fence::FenceError),
     /// A measurement cannot be made.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -169,7 +181,11 @@ impl CommandError {
             | Self::Signals(_)
             | Self::Bench(_)
             | Self::BenchRelay(_)
-            | Self::BenchLludp(_) => 1,
+            | Self::BenchLludp(_)
+            | Self::Fence(_) => 1,
+            Self::Verify(error) => error.status(),
+            Self::Proxy(crate::proxy::ProxyError::Runtime(_)) => 1,
+            Self::Trace(_) | Self::Proxy(_) => 2,
             Self::Decode(_) | Self::ScenarioFile(_) | Self::Options(_) | Self::Shrink(_) => 2,
         }
     }

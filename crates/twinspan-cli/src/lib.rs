@@ -10,6 +10,7 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod plan;
+pub mod proxy;
 pub mod relay;
 pub mod serve;
 mod signals;

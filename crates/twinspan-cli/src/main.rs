@@ -7,13 +7,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use twinspan_cli::args::{Command, SimCommand, parse};
-use twinspan_cli::{bench, bots, decode, demo, keys, relay, serve, sim};
+use twinspan_cli::{bench, bots, decode, demo, keys, proxy, relay, serve, sim};
 
 fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(refusal) => return say(&refusal.text, refusal.status),
     };
+    if matches!(cli.command, Command::Sim(_)) {
+        allocator::keep_memory();
+    }
     let ended = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
         Command::Token(args) => keys::token(args),
         Command::Keys(args) => keys::run(args),
         Command::Relay(args) => relay::run(args),
+        Command::Proxy(args) => proxy::run(args),
         Command::Decode(args) => decode::run(&args.command),
         Command::Bench(args) => bench::run(&args.command),
         Command::Sim(args) => match &args.command {
@@ -29,6 +33,9 @@ fn main() -> ExitCode {
             SimCommand::Sweep(args) => sim::run_sweep(args),
             SimCommand::Shrink(args) => sim::run_shrink(args),
             SimCommand::Faults(args) => sim::run_faults(args),
+            SimCommand::Trace(args) => sim::trace(args),
+            SimCommand::Verify(args) => sim::verify(args),
+            SimCommand::VerifyWorker(args) => sim::verify_worker(args),
         },
     };
     match ended {

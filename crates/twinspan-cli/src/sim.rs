@@ -2,8 +2,12 @@
 
 mod file;
 mod hostile;
+mod pcapng;
 mod planned;
 mod tape;
+mod trace;
+mod verify;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,6 +24,9 @@ pub use file::FileError;
 pub(crate) use planned::shrink_advice;
 pub use planned::{run_faults, run_shrink, run_sweep};
 pub use tape::TapeError;
+pub use trace::{TraceError, trace};
+pub use verify::{VerifyError, verify};
+pub use worker::verify_worker;
 
 /// Virtual seconds under faults when nobody says otherwise.
 const SECONDS: u64 = 10;
@@ -99,7 +106,7 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
         Some(file) => {
             tape::record(file, (args.clients, args.seconds.unwrap_or(SECONDS), args.seed))?
         }
-        None => scenario.run()?,
+        None => twinspan_fence::guard(|| scenario.run())??,
     };
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());

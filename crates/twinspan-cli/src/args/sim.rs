@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{BOTS_MAX, CORES_MAX};
+use super::{BOTS_MAX, CORES_MAX, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs};
 
 /// `twinspan sim`.
 #[derive(Clone, Debug, Args)]
@@ -21,6 +21,13 @@ pub enum SimCommand {
     Run(SimRunArgs),
     /// Run a recorded scenario again and compare every datagram
     Replay(SimReplayArgs),
+    /// Write a page that steps through a run forward and back, or a capture of its datagrams
+    Trace(SimTraceArgs),
+    /// Check that runs are functions of their seeds: over processes, builds and queues of events
+    Verify(SimVerifyArgs),
+    /// The process that runs seeds for `verify`; its parent speaks to it
+    #[command(hide = true)]
+    VerifyWorker(SimVerifyWorkerArgs),
     /// Run a scenario with many seeds, each with other faults and sizes
     Sweep(SimSweepArgs),
     /// Find the few faults that a failing seed needs

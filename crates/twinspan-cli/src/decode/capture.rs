@@ -60,6 +60,19 @@ pub(super) fn read(
     })
 }
 
+/// All datagrams of a capture: time, from, to, payload.
+#[cfg(test)]
+pub(crate) fn datagrams_of(bytes: Vec<u8>) -> Vec<(f64, String, String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let walked = walk(io::Cursor::new(bytes), &mut |datagram| {
+        let Datagram { time, from, to, payload, .. } = datagram;
+        found.push((time, from, to, payload.to_vec()));
+        Ok(())
+    });
+    assert!(walked.is_ok(), "the capture is read to its end");
+    found
+}
+
 enum WalkError {
     Format(&'static str),
     Read,

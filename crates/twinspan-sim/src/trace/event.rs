@@ -63,6 +63,15 @@ impl EventKind {
             TraceKind::Resolve => ["name", "host", "lookup", ""],
             TraceKind::Offload => ["host", "name", "", ""],
             TraceKind::WallStep => ["host", "by_ns", "", ""],
+            TraceKind::Hop => ["node", "flow", "number", ""],
+            TraceKind::HopSend => ["link", "flow", "number", "bytes"],
+            TraceKind::HopDrop => ["link_and_cause", "flow", "number", ""],
+            TraceKind::Topology => ["change", "name", "", ""],
+            TraceKind::Segment => ["stream", "number", "bytes", "payload"],
+            TraceKind::SegmentArrived => ["stream", "number", "payload", "marked"],
+            TraceKind::SegmentLost => ["stream", "number", "cause", ""],
+            TraceKind::SegmentTimer => ["stream", "state", "", ""],
+            TraceKind::TcpMode => ["ends", "mode", "", ""],
             #[allow(unreachable_patterns, reason = "kinds that are added later")]
             _ => ["a", "b", "c", "d"],
         }

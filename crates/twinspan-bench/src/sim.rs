@@ -1,0 +1,216 @@
+//! The simulator's ruler: events for each second of processor time, and a world of many clients
+//! against real time.
+//!
+//! Each part runs in a process of its own, one after the other, so that its memory is its own.
+
+mod echo;
+mod streams;
+mod world;
+
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use twinspan_core::link::Conditions;
+
+use crate::child::Child;
+use crate::error::BenchError;
+use crate::lines::{Parent, write_line};
+use crate::process;
+
+/// Clients of the two echoes.
+pub const ECHO_CLIENTS: u8 = 100;
+/// Clients of the world at most.
+pub const WORLD_CLIENTS_MAX: u32 = 20_000;
+/// The seed of every part.
+const SEED: u64 = 1;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct SimOptions {
+    /// Clients of the world.
+    pub world_clients: u32,
+    /// Virtual seconds of the world that are measured, after all have come in.
+    pub world_seconds: u64,
+    /// Virtual seconds of each echo that are measured.
+    pub echo_seconds: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SimSummary {
+    /// Trace events of machines under the drive loop: 100 clients send 100 bytes at 60 Hz over a
+    /// rough network, one host sends them back.
+    pub machine_events_per_cpu_second: f64,
+    /// Trace events of async functions on streams: 100 clients write a KiB, one host reads it and
+    /// writes it back, over 1 to 10 ms each way.
+    pub async_events_per_cpu_second: f64,
+    /// Messages of that, there and back.
+    pub async_messages_per_cpu_second: f64,
+    /// Clients of the world, each on a host of its own with a session and a replica.
+    pub world_clients: u32,
+    /// Those that stood in the world when the measurement began.
+    pub world_connected: u32,
+    /// Virtual time to processor time, packets protected by the simulator's tag.
+    pub world_times_real_time: f64,
+    /// The same with the real ciphers.
+    pub world_times_real_time_aead: f64,
+    /// Trace events of the world for each second of processor time, with the tag.
+    pub world_events_per_cpu_second: f64,
+    /// Most memory of the process of the world with the tag, in MiB.
+    pub world_rss_mb: f64,
+    /// The cipher of the world with real ones.
+    pub world_cipher: String,
+}
+
+/// What a process is told to measure.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Part {
+    Echo { seconds: u64 },
+    Streams { seconds: u64 },
+    World { clients: u32, seconds: u64, real_ciphers: bool },
+}
+
+/// What it says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Measured {
+    /// Trace events while it was measured.
+    events: u64,
+    /// Virtual nanoseconds.
+    virtual_nanos: u64,
+    /// Nanoseconds of processor time.
+    cpu_nanos: u64,
+    /// What the part counts besides: messages, or clients that came in.
+    count: u64,
+    /// Most memory of the process, in bytes.
+    resident_bytes: u64,
+    cipher: String,
+}
+
+impl Measured {
+    fn per_cpu_second(&self, count: u64) -> f64 {
+        count as f64 * 1e9 / self.cpu_nanos.max(1) as f64
+    }
+
+    fn times_real_time(&self) -> f64 {
+        self.virtual_nanos as f64 / self.cpu_nanos.max(1) as f64
+    }
+}
+
+/// Measures each part in a process of its own.
+///
+/// # Errors
+/// [`BenchError`] when a process cannot be run or a machine cannot be set up.
+pub fn run(options: SimOptions) -> Result<SimSummary, BenchError> {
+    let SimOptions { world_clients: clients, world_seconds: seconds, echo_seconds } = options;
+    if !(1..=WORLD_CLIENTS_MAX).contains(&clients) {
+        return Err(BenchError::Clients { players: clients, max: WORLD_CLIENTS_MAX });
+    }
+    let echo = measure(Part::Echo { seconds: echo_seconds })?;
+    let streams = measure(Part::Streams { seconds: echo_seconds })?;
+    let world = measure(Part::World { clients, seconds, real_ciphers: false })?;
+    let sealed = measure(Part::World { clients, seconds, real_ciphers: true })?;
+    Ok(SimSummary {
+        machine_events_per_cpu_second: echo.per_cpu_second(echo.events),
+        async_events_per_cpu_second: streams.per_cpu_second(streams.events),
+        async_messages_per_cpu_second: streams.per_cpu_second(streams.count),
+        world_clients: clients,
+        world_connected: u32::try_from(world.count).unwrap_or(u32::MAX),
+        world_times_real_time: world.times_real_time(),
+        world_times_real_time_aead: sealed.times_real_time(),
+        world_events_per_cpu_second: world.per_cpu_second(world.events),
+        world_rss_mb: world.resident_bytes as f64 / f64::from(1 << 20),
+        world_cipher: sealed.cipher,
+    })
+}
+
+fn measure(part: Part) -> Result<Measured, BenchError> {
+    let mut child = Child::start("sim-part")?;
+    child.tell(&part)?;
+    child.hear()
+}
+
+/// One part, as the parent says.
+///
+/// # Errors
+/// [`BenchError`] when it cannot be measured or the parent is not to be understood.
+pub fn run_part() -> Result<(), BenchError> {
+    let mut measured = match Parent::default().hear()? {
+        Part::Echo { seconds } => echo::run(Duration::from_secs(seconds)),
+        Part::Streams { seconds } => streams::run(Duration::from_secs(seconds)),
+        Part::World { clients, seconds, real_ciphers } => {
+            world::run(clients, Duration::from_secs(seconds), real_ciphers)?
+        }
+    };
+    measured.resident_bytes = process::resident_bytes_max().unwrap_or(0);
+    Ok(write_line(&mut io::stdout().lock(), &measured)?)
+}
+
+/// The network of the echo of machines and of the world: 1 % lost, 0.1 % twice, 5 to 45 ms.
+const ROUGH: Conditions = Conditions {
+    loss: 0.01,
+    delay: Duration::from_millis(5),
+    jitter: Duration::from_millis(40),
+    duplicate: 0.001,
+    ..Conditions::CLEAN
+};
+
+/// Lets the simulation run for `time` and says what that cost.
+fn meter(sim: &mut twinspan_sim::Sim, time: Duration) -> Measured {
+    let (events, began) = (sim.events(), process::cpu_time());
+    sim.run_for(time);
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Measured {
+        events: sim.events() - events,
+        virtual_nanos: nanos(time),
+        cpu_nanos: nanos(process::cpu_time().saturating_sub(began)),
+        ..Measured::default()
+    }
+}
+
+impl SimSummary {
+    /// The summary as a table for people.
+    pub fn text(&self) -> String {
+        format!(
+            "machines   {:.2} million events a second of processor time\n\
+             async      {:.2} million events, {:.2} million messages a second of processor time\n\
+             world      {} of {} clients in; {:.2} times real time with the simulator's tag, \
+             {:.2} with {}\n\
+             \u{20}          {:.2} million events a second of processor time, {:.0} MiB at most\n",
+            self.machine_events_per_cpu_second / 1e6,
+            self.async_events_per_cpu_second / 1e6,
+            self.async_messages_per_cpu_second / 1e6,
+            self.world_connected,
+            self.world_clients,
+            self.world_times_real_time,
+            self.world_times_real_time_aead,
+            self.world_cipher,
+            self.world_events_per_cpu_second / 1e6,
+            self.world_rss_mb,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_functions_of_their_arguments() {
+        for run in [echo::run, streams::run] {
+            let (first, again) = (run(Duration::from_secs(1)), run(Duration::from_secs(1)));
+            assert!(first.events > 1_000, "{first:?}");
+            assert_eq!((first.events, first.count), (again.events, again.count));
+        }
+        let small = || world::run(5, Duration::from_secs(1), false).unwrap();
+        let (first, again) = (small(), small());
+        assert_eq!((first.events, first.count), (again.events, 5));
+    }
+
+    #[test]
+    fn shares_are_of_processor_time() {
+        let measured = Measured { virtual_nanos: 3_000, cpu_nanos: 1_500, ..Measured::default() };
+        assert!((measured.times_real_time() - 2.0).abs() < 1e-9);
+        assert!((measured.per_cpu_second(3) - 2e6).abs() < 1e-3);
+    }
+}

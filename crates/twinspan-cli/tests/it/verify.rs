@@ -1,0 +1,139 @@
+//! `twinspan sim verify`, `sim trace` and `bench sim` as people and scripts run them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::command::run;
+
+#[test]
+fn seeds_come_to_the_same_in_every_variant() {
+    // The same program stands for the other build; `.ci/run` has a real one.
+    let other = env!("CARGO_BIN_EXE_twinspan");
+    let arguments = ["sim", "verify", "--seeds", "4", "--clients", "2", "--other", other, "--json"];
+    let ended = run(&arguments);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let verified = ended.json();
+    assert_eq!((&verified["seeds"], &verified["differing"]), (&4.into(), &0.into()), "{verified}");
+    assert!(verified["events"].as_u64().unwrap() > 4 * 1_000, "{verified}");
+    let variants = verified["variants"].as_array().unwrap();
+    let names: Vec<_> = variants.iter().map(|variant| variant["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["first", "elsewhere", "heap", "build"]);
+    let fence =
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) { "kernel" } else { "lints" };
+    assert_eq!(verified["fence"], fence);
+}
+
+#[test]
+fn a_planted_difference_is_found_to_the_event() {
+    let arguments = ["sim", "verify", "--seeds", "3", "--first-seed", "5", "--clients", "2"];
+    let ended = run(&[&arguments[..], &["--plant", "6", "--json"]].concat());
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    let verified = ended.json();
+    assert_eq!(verified["differing"], 1, "{verified}");
+    let difference = &verified["differences"][0];
+    assert_eq!((&difference["seed"], &difference["variant"]), (&6.into(), &"elsewhere".into()));
+    assert!(difference["first_event"].as_u64().is_some(), "{difference}");
+    let line = |side: &str| difference[side][0].as_str().unwrap().to_owned();
+    for side in ["first", "other"] {
+        // The datagram that was changed, by the addresses of its ends.
+        assert!(line(side).contains(" send flow=10.1.0.1:"), "{difference}");
+    }
+    assert_ne!(line("first"), line("other"));
+    assert!(difference["before"].as_array().unwrap().len() > 3, "{difference}");
+    let told = run(&[&arguments[..], &["--plant", "6"]].concat()).stdout;
+    assert!(told.contains("is the first to differ"), "{told}");
+    assert!(told.lines().any(|line| line.starts_with("- ")), "{told}");
+}
+
+#[test]
+fn another_build_that_is_not_there_is_refused() {
+    let ended = run(&["sim", "verify", "--seeds", "1", "--other", "no/such/build"]);
+    ended.assert_refusal(&["no/such/build", "--other"]);
+}
+
+/// A file of this test that is removed when it ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("twinspan-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_run_becomes_a_page_and_a_capture() {
+    let (page, capture) = (Scratch::new("trace.html"), Scratch::new("trace.pcapng"));
+    let arguments =
+        ["sim", "trace", "--seed", "3", "--clients", "2", "--seconds", "1", "--events", "4000"];
+    let files = ["--html", page.path(), "--pcap", capture.path()];
+    let ended = run(&[&arguments[..], &files].concat());
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("4000 of them shown"), "{ended:?}");
+    let text = fs::read_to_string(&page.0).unwrap();
+    for foreign in ["src=", "href=\"http", "url(", "@import", "fetch(", "XMLHttpRequest"] {
+        assert!(!text.contains(foreign), "{foreign} in the page");
+    }
+    let data = text.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["events"].as_array().unwrap().len(), 4_000);
+    assert_eq!(data["hosts"].as_array().unwrap().len(), 4, "the server, two clients, the cheat");
+    assert!(data["states"].as_array().unwrap().len() > 10);
+    let sent = data["sent"].as_array().unwrap().len();
+    // The run is the one that `sim run` and `sim verify` know by this hash.
+    let arguments = ["sim", "run", "--seed", "3", "--clients", "2", "--seconds", "1", "--json"];
+    assert_eq!(run(&arguments).json()["trace_hash"], data["hash"]);
+    // A capture of as many packets: each block begins with its type and its length.
+    let bytes = fs::read(&capture.0).unwrap();
+    let (mut at, mut packets, mut lost) = (0, 0, 0);
+    while at < bytes.len() {
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let length = word(at + 4) as usize;
+        assert_eq!(word(at + length - 4) as usize, length, "at {at}");
+        packets += usize::from(word(at) == 6);
+        let block = &bytes[at..at + length];
+        lost += usize::from(word(at) == 6 && block.windows(4).any(|bytes| bytes == b"loss"));
+        at += length;
+    }
+    assert_eq!(packets, sent);
+    assert!(lost > 10 && lost < packets, "{lost} of {packets} are marked as lost");
+}
+
+#[test]
+fn events_beyond_the_end_are_refused() {
+    let page = Scratch::new("none.html");
+    let arguments = ["sim", "trace", "--clients", "1", "--seconds", "1", "--from", "90000000"];
+    run(&[&arguments[..], &["--html", page.path()]].concat()).assert_refusal(&["--from", "events"]);
+    run(&["sim", "trace"]).assert_refusal(&["--html"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_simulator_s_ruler_tells_what_it_promises() {
+    let arguments = ["bench", "sim", "--clients", "20", "--seconds", "1", "--echo-seconds", "1"];
+    let ended = run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let summary = ended.json();
+    for key in [
+        "machine_events_per_cpu_second",
+        "async_events_per_cpu_second",
+        "async_messages_per_cpu_second",
+        "world_times_real_time",
+        "world_times_real_time_aead",
+        "world_events_per_cpu_second",
+        "world_rss_mb",
+    ] {
+        assert!(summary[key].as_f64().unwrap() > 0.0, "{key} in {summary}");
+    }
+    assert_eq!((&summary["world_clients"], &summary["world_connected"]), (&20.into(), &20.into()));
+    assert!(run(&arguments).stdout.contains("20 of 20 clients in"));
+}
