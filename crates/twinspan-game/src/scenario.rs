@@ -159,7 +159,8 @@ impl WorldScenario {
         self.run_tampered(|_| {})
     }
 
-    /// The same after `tamper` changed something of the simulation, for tests of the trace.
+    /// The same after `tamper` changed something of the simulation before anything happened in it, for
+    /// tests of the trace.
     ///
     /// # Errors
     /// [`ScenarioError`] when the settings cannot be.
@@ -167,21 +168,20 @@ impl WorldScenario {
         &self,
         tamper: impl FnOnce(&mut Sim),
     ) -> Result<WorldReport, ScenarioError> {
-        self.run_watched(tamper, None)
+        self.run_shown(tamper, None)
     }
 
     /// The same, and `look` is shown what the machines are like after each tick of the world.
     ///
     /// # Errors
     /// [`ScenarioError`] when the settings cannot be.
-    pub fn run_watched(
+    pub fn run_shown(
         &self,
         tamper: impl FnOnce(&mut Sim),
         look: Option<Look>,
     ) -> Result<WorldReport, ScenarioError> {
-        let mut run = Run::new(self)?;
+        let mut run = Run::new(self, tamper)?;
         run.look = look;
-        tamper(&mut run.sim);
         run.play_out(self.duration);
         Ok(run.report())
     }
@@ -194,7 +194,7 @@ impl WorldScenario {
         plan: impl FnOnce(&mut Sim),
         watch: impl FnOnce(&Sim, Duration, Vec<String>),
     ) -> Result<(), ScenarioError> {
-        let mut run = Run::new(self)?;
+        let mut run = Run::new(self, |_| {})?;
         run.faults_expected = false;
         plan(&mut run.sim);
         run.play_out(self.duration);
@@ -251,12 +251,17 @@ impl Broken {
 }
 
 impl Run {
-    fn new(scenario: &WorldScenario) -> Result<Self, ScenarioError> {
+    /// `prepare` is given the simulation before anything has happened in it.
+    fn new(
+        scenario: &WorldScenario,
+        prepare: impl FnOnce(&mut Sim),
+    ) -> Result<Self, ScenarioError> {
         let mut sim = Sim::new(SimConfig {
             seed: scenario.seed,
             conditions: scenario.conditions,
             ..SimConfig::default()
         });
+        prepare(&mut sim);
         let suites: Arc<dyn AeadSuite> = match scenario.protection {
             // A fixed order: the run must not depend on the processor.
             Protection::Real => Arc::new(CryptoSuite::CHACHA_FIRST),

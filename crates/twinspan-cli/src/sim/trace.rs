@@ -140,7 +140,7 @@ fn run(args: &SimTraceArgs) -> Result<Run, ScenarioError> {
     let collected = Rc::new(RefCell::new(Collected::default()));
     let (from, until) = (args.from, args.from.saturating_add(args.events));
     let [watcher, tape, looker] = [(); 3].map(|()| Rc::clone(&collected));
-    let report = scenario.run_watched(
+    let report = scenario.run_shown(
         |sim| {
             sim.watch_trace(0..until, move |event| watcher.borrow_mut().event(event, from));
             sim.set_tape(move |datagram| {
