@@ -134,8 +134,8 @@ fn path_finding(path: &str, named: &NamedPath) -> Option<Finding> {
         || named.starts_with(&["mio"])
     {
         "leave waiting to a driver behind the seam"
-    } else if named.starts_with(&["futures"]) && last == "select"
-        || named.starts_with(&["futures_util"]) && last == "select"
+    } else if last == "select"
+        && (named.starts_with(&["futures"]) || named.starts_with(&["futures_util"]))
     {
         "poll in an order of your own: this macro shuffles with what no seed decides"
     } else if FOREIGN_RANDOMNESS.iter().any(|package| named.starts_with(&[package]))

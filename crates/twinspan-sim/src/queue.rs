@@ -16,14 +16,15 @@ pub enum QueueKind {
 
 /// One of the two.
 pub(crate) enum Queue<T> {
-    Wheel(TimerWheel<T>),
+    /// Apart, as it is large.
+    Wheel(Box<TimerWheel<T>>),
     Heap(TimerHeap<T>),
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new(kind: QueueKind, limit: usize) -> Self {
         match kind {
-            QueueKind::Wheel => Self::Wheel(TimerWheel::new(limit)),
+            QueueKind::Wheel => Self::Wheel(Box::new(TimerWheel::new(limit))),
             QueueKind::Heap => Self::Heap(TimerHeap::new(limit)),
         }
     }

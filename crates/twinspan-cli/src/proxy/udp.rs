@@ -43,6 +43,7 @@ struct Client {
 }
 
 /// Where a delayed datagram goes.
+#[derive(Clone, Copy)]
 enum Leg {
     Up,
     Down,
@@ -147,10 +148,6 @@ async fn serve(
                 Leg::Down => down,
             };
             for arrival in link.admit(now, flow, datagram.len()) {
-                let leg = match leg {
-                    Leg::Up => Leg::Up,
-                    Leg::Down => Leg::Down,
-                };
                 if !waiting.push(arrival.at, (leg, arrival, datagram.clone())) {
                     counters.overflow();
                 }

@@ -125,7 +125,8 @@ function drawList() {
 }
 function what(event) {
   const host = event[HOST] === null || event[FLOW] ? '' : `${hostName(event[HOST])}  `;
-  return host + event[DETAILS].replace(/ payload=[0-9a-f]+/, '').replace(/^flow=/, '').replace(/ > /, ' → ');
+  const plain = event[DETAILS].replace(/ ?host=.*?\([^)]*\)/, '').replace(/ payload=[0-9a-f]+/, '');
+  return host + plain.replace(/^flow=/, '').replace(/ > /, ' → ');
 }
 function drawEvent() {
   const event = events[now];
@@ -212,6 +213,10 @@ function drawLanes() {
     context.stroke();
   });
   const chosen = packetAt.get(now);
+  context.save();
+  context.beginPath();
+  context.rect(0, top, width, height - top);
+  context.clip();
   for (const packet of packets) {
     const begun = events[packet.sent][TIME];
     if (begun > start + WINDOW_NS || packet.from === null || packet.to === null) continue;
@@ -222,7 +227,7 @@ function drawLanes() {
       const isLost = end === null && packet.lost !== null;
       const share = end === null ? .3 : 1;
       const [x0, x1] = [lane(packet.from), lane(packet.from) + (lane(packet.to) - lane(packet.from)) * share];
-      context.strokeStyle = colour(isLost ? '--bad' : packet === chosen ? '--accent' : '--strong');
+      context.strokeStyle = colour(isLost ? '--bad' : packet === chosen ? '--accent' : '--wire');
       context.lineWidth = packet === chosen ? 2.5 : 1;
       context.globalAlpha = begun > present ? .25 : 1;
       context.beginPath();
@@ -242,6 +247,7 @@ function drawLanes() {
       }
     }
   }
+  context.restore();
   context.globalAlpha = 1;
   context.lineWidth = 1.5;
   context.strokeStyle = colour('--accent');
