@@ -56,6 +56,14 @@ pub(crate) fn filter() -> Result<BpfProgram, seccompiler::Error> {
     let waits_for_ever = SeccompCondition::new(3, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
     let futex = vec![SeccompRule::new(vec![wakes])?, SeccompRule::new(vec![waits_for_ever])?];
     rules.insert(libc::SYS_futex, futex);
+    // Allocators give names to what they map, which tells them nothing.
+    let names_memory = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        u64::from(libc::PR_SET_VMA.unsigned_abs()),
+    )?;
+    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![names_memory])?]);
     let (refused, passes) = (SeccompAction::Trap, SeccompAction::Allow);
     let filter = SeccompFilter::new(rules, refused, passes, TargetArch::x86_64)?;
     Ok(BpfProgram::try_from(filter)?)
