@@ -135,10 +135,12 @@ pub struct TerseUpdate<'a> {
     pub motion: Motion,
     /// A texture entry, if it changed; else no bytes.
     pub texture_entry: &'a [u8],
+    /// Bytes behind all that, from senders that know more.
+    pub tail: &'a [u8],
 }
 
 impl<'a> TerseUpdate<'a> {
-    /// Bytes of the field `Data` at most.
+    /// Bytes of the field `Data` at most, without a tail.
     pub const BYTES_MAX: usize = 60;
 
     /// Reads a block.
@@ -156,10 +158,7 @@ impl<'a> TerseUpdate<'a> {
     pub fn read_parts(data: &'a [u8], texture_entry: &'a [u8]) -> Result<Self, ContentError> {
         let mut reader = Reader::new(data);
         let mut update = read_terse(&mut reader).map_err(within("a terse update"))?;
-        if !reader.rest().is_empty() {
-            let have = reader.rest().len();
-            return Err(ContentError::Trailing { what: "a terse update", have });
-        }
+        update.tail = reader.rest();
         if !texture_entry.is_empty() {
             // A length of four bytes stands before it, which says nothing that is not known.
             let mut reader = Reader::new(texture_entry);
@@ -170,7 +169,7 @@ impl<'a> TerseUpdate<'a> {
         Ok(update)
     }
 
-    /// Writes the field `Data`: 44 bytes, or 60 with a collision plane.
+    /// Writes the field `Data`: 44 bytes, or 60 with a collision plane, and the tail.
     ///
     /// # Errors
     /// [`EncodeError::NoRoom`]
@@ -185,19 +184,19 @@ impl<'a> TerseUpdate<'a> {
         writer.array(&vector_to_u16(self.motion.velocity, -128.0, 128.0))?;
         writer.array(&vector_to_u16(self.motion.acceleration, -64.0, 64.0))?;
         writer.array(&rotation_to_u16(self.motion.rotation))?;
-        writer.array(&vector_to_u16(self.motion.angular_velocity, -64.0, 64.0))
+        writer.array(&vector_to_u16(self.motion.angular_velocity, -64.0, 64.0))?;
+        writer.put(self.tail)
     }
 
     /// A block of the message.
     ///
     /// # Errors
-    /// [`TooLong`] when the texture entry does not fit its field.
+    /// [`TooLong`] when the texture entry or the tail does not fit its field.
     pub fn to_block(&self) -> Result<ImprovedTerseObjectUpdateObjectData, TooLong> {
-        let mut space = [0; Self::BYTES_MAX];
+        let mut space = [0; Var1::BYTES_MAX];
         let mut writer = Writer::new(&mut space);
-        // The space is what the layout needs.
-        let written = self.write(&mut writer);
-        debug_assert_eq!(written, Ok(()));
+        let count = Self::BYTES_MAX + self.tail.len();
+        self.write(&mut writer).map_err(|_| TooLong { count, max: Var1::BYTES_MAX })?;
         let len = writer.len();
         let texture_entry = match self.texture_entry {
             [] => Vec::new(),
@@ -222,5 +221,57 @@ fn read_terse<'a>(reader: &mut Reader<'a>) -> Result<TerseUpdate<'a>, Short> {
         rotation: rotation_u16(reader.array()?),
         angular_velocity: vector_u16(reader.array()?, -64.0, 64.0),
     };
-    Ok(TerseUpdate { local_id, state, motion, texture_entry: &[] })
+    Ok(TerseUpdate { local_id, state, motion, texture_entry: &[], tail: &[] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terse_update_has_its_golden_bytes() {
+        let motion = Motion {
+            collision_plane: Some(Vector4::new(0.0, 0.0, 1.0, 0.0)),
+            position: Vector3::new(1.0, 0.0, 0.0),
+            velocity: Vector3::new(128.0, -128.0, 0.0),
+            ..Motion::default()
+        };
+        let update = TerseUpdate { local_id: 7, state: 1, motion, texture_entry: &[5], tail: &[9] };
+        let block = update.to_block().unwrap();
+        let mut golden = vec![7, 0, 0, 0, 1, 1];
+        golden.extend([&[0; 8][..], &[0, 0, 0x80, 0x3F], &[0; 4]].concat());
+        golden.extend([&[0, 0, 0x80, 0x3F], &[0; 8][..]].concat());
+        golden.extend([0xFF, 0xFF, 0, 0, 0, 0x80]);
+        golden.extend([0, 0x80].repeat(3));
+        golden.extend([0, 0x80, 0, 0x80, 0, 0x80, 0xFF, 0xFF]);
+        golden.extend([0, 0x80].repeat(3));
+        golden.push(9);
+        assert_eq!(block.data.bytes(), golden);
+        assert_eq!(block.texture_entry.bytes(), [1, 0, 0, 0, 5]);
+        let read = TerseUpdate::read_parts(&golden, block.texture_entry.bytes());
+        assert_eq!(read, Ok(update));
+        for cut in 0..golden.len() - 1 {
+            assert!(TerseUpdate::read_parts(&golden[..cut], &[]).is_err(), "{cut}");
+        }
+        assert!(TerseUpdate::read_parts(&golden, &[2, 0, 0, 0, 5]).is_err());
+        let long = TerseUpdate { tail: &[0; 200], ..update };
+        assert!(long.to_block().is_err());
+    }
+
+    #[test]
+    fn every_layout_of_a_full_update_is_read() {
+        let words = [&[0xFF; 6][..], &[0; 12], &[0, 0x80, 0, 0x80, 0, 0x80, 0xFF, 0xFF], &[0; 6]];
+        let motion = Motion::read_full(&words.concat()).unwrap();
+        assert_eq!(motion.position, Vector3::new(384.0, 384.0, 4_096.0));
+        assert_eq!(motion.velocity, Vector3::new(-256.0, -256.0, -256.0));
+        assert!((motion.rotation.w() - 1.0).abs() < 1e-6);
+        let small = Motion::read_full(&[0xFF; 16]).unwrap();
+        assert_eq!(small.position, Vector3::new(384.0, 384.0, 4_096.0));
+        let with_plane = [&[0; 12][..], &[0, 0, 0x80, 0x3F], &words.concat()].concat();
+        let with_plane = Motion::read_full(&with_plane).unwrap();
+        assert_eq!(with_plane.collision_plane, Some(Vector4::new(0.0, 0.0, 0.0, 1.0)));
+        assert_eq!(Motion::read_full(&[]), Ok(Motion::default()));
+        let wrong = ContentError::Length { what: "a motion", have: 61 };
+        assert_eq!(Motion::read_full(&[0; 61]), Err(wrong));
+    }
 }

@@ -100,6 +100,8 @@ impl CompressedFlags {
     pub const MEDIA_URL: Self = Self(0x200);
     /// Particles in the layout that can grow.
     pub const PARTICLES_NEW: Self = Self(0x400);
+    /// All of these.
+    pub const KNOWN: Self = Self(0x7FF);
 
     /// Whether it has all of these.
     pub const fn has(self, other: Self) -> bool {
@@ -196,6 +198,10 @@ pub struct ObjectView<'a> {
     pub owner_id: Uuid,
     /// Old hinges.
     pub joint: Joint,
+    /// Flags of a compressed update that are not known; full updates cannot tell them.
+    pub unknown_flags: u32,
+    /// Bytes behind a compressed update, from senders that know more; full updates cannot tell them.
+    pub tail: &'a [u8],
 }
 
 /// Why an object cannot be written in a form.
@@ -265,6 +271,8 @@ impl<'a> ObjectView<'a> {
                 pivot: block.joint_pivot,
                 axis_or_anchor: block.joint_axis_or_anchor,
             },
+            unknown_flags: 0,
+            tail: &[],
         })
     }
 
@@ -295,12 +303,11 @@ impl<'a> ObjectView<'a> {
         object.extra_params = take_extra_params(&mut reader).map_err(within(what))?;
         object.read_tail(&mut reader, flags).map_err(within("the tail of an object"))?;
         if flags.has(CompressedFlags::PARTICLES_NEW) {
-            // They reach to the end.
-            object.particles = reader.rest();
-        } else if !reader.rest().is_empty() {
-            let have = reader.rest().len();
-            return Err(ContentError::Trailing { what: "a compressed object", have });
+            let what = "the particles of an object";
+            object.particles = take_particles(&mut reader).map_err(within(what))?;
         }
+        object.unknown_flags = flags.0 & !CompressedFlags::KNOWN.0;
+        object.tail = reader.rest();
         Ok(object)
     }
 
@@ -364,7 +371,7 @@ impl<'a> ObjectView<'a> {
 
     /// The flags that a compressed update of it has.
     pub fn compressed_flags(&self) -> CompressedFlags {
-        let mut flags = CompressedFlags::default();
+        let mut flags = CompressedFlags(self.unknown_flags & !CompressedFlags::KNOWN.0);
         let has_particles = !self.particles.is_empty();
         for (part, is_there) in [
             (CompressedFlags::TREE, self.is_tree()),
@@ -392,6 +399,13 @@ impl<'a> ObjectView<'a> {
         is_plant && self.data.len() == 1
     }
 
+    /// Whether a reader of a compressed update finds the end of its particles.
+    fn has_known_particles(&self) -> bool {
+        let mut reader = Reader::new(self.particles);
+        let mut is_whole = || take_particles(&mut reader).is_ok() && reader.rest().is_empty();
+        matches!(self.particles.len(), 0 | LEGACY_BYTES) || is_whole()
+    }
+
     /// Whether a compressed update can tell all of it.
     ///
     /// # Errors
@@ -404,6 +418,7 @@ impl<'a> ObjectView<'a> {
             ("a collision plane", motion.collision_plane.is_some()),
             ("a joint", self.joint != Joint::default()),
             ("a sound without an asset", self.sound.id.is_nil() && self.sound != Sound::default()),
+            ("particles of an unknown layout", !self.has_known_particles()),
             ("a colour of no text", self.text.is_empty() && self.text_color != [0; 4]),
         ] {
             if is_there {
@@ -458,6 +473,7 @@ impl<'a> ObjectView<'a> {
         if flags.has(CompressedFlags::PARTICLES_NEW) {
             writer.put(self.particles)?;
         }
+        writer.put(self.tail)?;
         Ok(())
     }
 
@@ -508,7 +524,8 @@ impl<'a> ObjectView<'a> {
         Ok(ObjectUpdateCompressedObjectData { update_flags: self.update_flags, data })
     }
 
-    /// A block of an `ObjectUpdate`. Nothing of it is quantised.
+    /// A block of an `ObjectUpdate`. Nothing of it is quantised; what only compressed updates have,
+    /// unknown flags and what is behind them, is left out.
     ///
     /// # Errors
     /// [`ObjectWriteError::TooLong`] names the part that does not fit its field.
@@ -627,6 +644,14 @@ fn take_text<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Short> {
 fn take_counted<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Short> {
     let len = u32::read_ref(reader)?;
     reader.take(usize::try_from(len).map_err(|_| Short)?)
+}
+
+/// Particles in the layout that can grow: two parts, each behind its length.
+fn take_particles<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Short> {
+    let from = reader.rest();
+    take_counted(reader)?;
+    take_counted(reader)?;
+    Ok(from.get(..from.len() - reader.rest().len()).unwrap_or_default())
 }
 
 /// The list of extra parameters as it stands; an empty one is no bytes.

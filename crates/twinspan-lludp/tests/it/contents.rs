@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 use twinspan_core::random::Stream;
 use twinspan_lludp::content::{
     ExtraParam, Face, Flexible, LayerKind, LayerReader, LayerWriter, Light, Motion, NameValues,
-    ObjectView, ParticleGlow, ParticleSystem, PatchSize, Sculpt, Shape, Sound, TerseUpdate,
-    TextureAnimation, TextureEntry, UpdateKind, object_updates, write_extra_params,
+    ObjectView, ObjectWriteError, ParticleGlow, ParticleSystem, PatchSize, Sculpt, Shape, Sound,
+    TerseUpdate, TextureAnimation, TextureEntry, UpdateKind, object_updates, write_extra_params,
 };
 use twinspan_lludp::messages::{LayerData, LayerDataRef, ObjectUpdateCompressedRef};
 use twinspan_lludp::{
@@ -182,6 +182,27 @@ fn floats(vector: Vector3) -> Json {
 }
 
 #[test]
+fn what_newer_senders_add_to_an_object_is_kept() {
+    let object = ObjectView {
+        p_code: 9,
+        shape: Shape::BOX,
+        particles: &[1, 0, 0, 0, 7, 2, 0, 0, 0, 8, 9],
+        unknown_flags: 0x1000,
+        tail: &[1, 2, 3],
+        ..Default::default()
+    };
+    let block = object.to_compressed().unwrap();
+    let read = ObjectView::read_compressed_parts(block.update_flags, block.data.bytes());
+    assert_eq!(read, Ok(object));
+    // Where the particles end must be found.
+    let cut = ObjectView { particles: &[1, 0, 0, 0, 7], ..object };
+    assert_eq!(
+        cut.to_compressed(),
+        Err(ObjectWriteError::NotCompressible { part: "particles of an unknown layout" })
+    );
+}
+
+#[test]
 fn another_implementation_reads_and_writes_the_same_objects() {
     let Some(mut peer) = Peer::open("contents.py") else { return };
     let mut random = Stream::new(5, "objects", 0);
@@ -283,7 +304,7 @@ fn another_implementation_reads_and_writes_the_same_parts() {
             rotation: Quaternion::from_parts(0.1, 0.7, -0.1, 0.7),
             ..Default::default()
         };
-        let update = TerseUpdate { local_id: 7, state: 4, motion, texture_entry: &[] };
+        let update = TerseUpdate { local_id: 7, state: 4, motion, ..Default::default() };
         let data = update.to_block().unwrap().data;
         let answer = peer.ask(&format!("terse {}", hex(data.bytes())));
         assert_eq!(answer["told"]["Position"], floats(motion.position));
