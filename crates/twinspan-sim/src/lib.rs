@@ -113,6 +113,41 @@
 //! What may go wrong is in [`SimConfig`] (by share, keyed by the seed) and on [`Sim`] (by hand):
 //! partitions, stopped hosts, failing names, wall clocks that step. [`script`] has peers that follow
 //! a script, for unit tests.
+//!
+//! Much more goes wrong by a [`FaultPlan`]: every kind of fault that
+//! [`is_planned`], by how likely each is or one by one. Hosts that [`Sim::boot`] starts come back
+//! after a crash:
+//!
+//! ```
+//! use std::time::Duration;
+//! use twinspan_core::link::FaultKind;
+//! use twinspan_provider::TaskProvider;
+//! use twinspan_sim::{FaultPlan, Rates, Sim, SimConfig};
+//!
+//! /// Nodes that only wait, for ten seconds; the faults that struck, and the trace hash.
+//! fn simulate(plan: FaultPlan) -> (Vec<twinspan_sim::Fault>, u64) {
+//!     let mut sim = Sim::new(SimConfig { seed: 7, ..SimConfig::default() });
+//!     sim.plan_faults(plan);
+//!     for last in 1..4 {
+//!         sim.boot("node", [10, 0, 0, last].into(), |env, _start| {
+//!             vec![env.clone().spawn("wait", async move { env.asked_to_stop().await })]
+//!         });
+//!     }
+//!     sim.run_for(Duration::from_secs(10));
+//!     sim.heal_faults();
+//!     (sim.struck(), sim.trace_hash())
+//! }
+//!
+//! let rates = Rates::new().with(FaultKind::Crash, 0.01).with(FaultKind::GracefulStop, 0.02);
+//! let (struck, hash) = simulate(FaultPlan::Drawn(rates));
+//! assert!(!struck.is_empty());
+//! // Given its own faults, it is the same run.
+//! assert_eq!(simulate(FaultPlan::Listed(struck.clone())), (struck, hash));
+//! ```
+//!
+//! Write a system as a [`scenario::Hosted`], and [`sweep`] runs it with seeds that each have other
+//! faults and sizes, [`shrink`] finds the faults that a failing seed needs, and [`victims`] shows what
+//! each kind does.
 #![forbid(unsafe_code)]
 
 mod chaos;

@@ -17,5 +17,6 @@ mod real_page;
 mod relay;
 mod serve;
 mod sim;
+mod sim_planned;
 mod verify;
 mod webdriver;

@@ -1,11 +1,20 @@
 //! Planned faults: each has an effect on its victim, their list gives the run again, sweeps find what
 //! breaks and shrinking leaves what matters.
 
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
 use twinspan_core::link::FaultKind;
-use twinspan_sim::scenario::{Case, Echo, Partition, Planted, Scenario};
+use twinspan_core::time::Timestamp;
+use twinspan_provider::{TaskProvider, TimeProvider, Timer};
+use twinspan_sim::scenario::{Case, Echo, Hosted, Partition, Planted, Scenario, planned_kinds};
 use twinspan_sim::shrink::shrink;
+use twinspan_sim::swarm::Options;
 use twinspan_sim::sweep::sweep;
 use twinspan_sim::victims::prove;
+use twinspan_sim::{FaultPlan, OnPanic, Rates, Sim, SimConfig, Start};
 
 #[test]
 fn each_fault_alone_changes_its_victim_and_has_an_effect_and_none_when_it_is_absent() {
@@ -75,4 +84,102 @@ fn a_defect_that_needs_two_of_a_thousand_faults_is_shrunk_to_them() {
     let test = shrunk.regression_test("twinspan_sim::scenario::Planted");
     assert!(test.starts_with("#[test]\nfn planted_seed_"), "{test}");
     assert!(lines.iter().all(|line| test.contains(line)));
+}
+
+/// A host whose task panics when it has run for so long, and how often it was started.
+fn fragile(on_panic: OnPanic) -> (Sim, Rc<Cell<u32>>) {
+    let mut sim = Sim::new(SimConfig { seed: 9, on_panic, ..SimConfig::default() });
+    let starts = Rc::new(Cell::new(0));
+    let told = Rc::clone(&starts);
+    sim.boot("fragile", IpAddr::from([10, 0, 0, 1]), move |env, _| {
+        told.set(told.get() + 1);
+        let first = told.get() == 1;
+        let inner = env.clone();
+        vec![env.spawn("worker", async move {
+            let mut timer = inner.timer();
+            timer.set(Some(inner.now().after(Duration::from_millis(3))));
+            std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
+            assert!(!first, "the first start is bad");
+        })]
+    });
+    (sim, starts)
+}
+
+#[test]
+fn a_panic_is_the_crash_of_its_host_and_says_how_to_see_it_again() {
+    let (mut sim, starts) = fragile(OnPanic::CrashHost);
+    sim.run_for(Duration::from_secs(2));
+    let panics = sim.panics();
+    let [panic] = panics.as_slice() else { panic!("{panics:?}") };
+    assert_eq!((panic.task, panic.host.as_str(), panic.seed), ("worker", "fragile", 9));
+    assert_eq!(panic.at, Timestamp::from_nanos(3_000_000));
+    let text = panic.to_string();
+    let start = "task \"worker\" of host \"fragile\" (10.0.0.1) panicked at 0.003000000s: \
+                 the first start is bad (seed 9, ";
+    assert!(text.starts_with(start), "{text}");
+    // It started again, and the simulation went on.
+    assert_eq!(starts.get(), 2);
+    assert_eq!(sim.now(), Timestamp::from_nanos(2_000_000_000));
+}
+
+#[test]
+#[should_panic(
+    expected = "task \"worker\" of host \"fragile\" (10.0.0.1) panicked at 0.003000000s"
+)]
+fn a_panic_that_is_raised_names_its_task_and_host() {
+    fragile(OnPanic::Raise).0.run_for(Duration::from_secs(2));
+}
+
+#[test]
+fn a_host_that_was_stopped_starts_again_with_what_it_is_given() {
+    let mut sim = Sim::new(SimConfig::default());
+    let ip = IpAddr::from([10, 0, 0, 1]);
+    let starts = Rc::new(RefCell::new(Vec::new()));
+    let told = Rc::clone(&starts);
+    sim.boot("node", ip, move |_, start| {
+        told.borrow_mut().push(start);
+        Vec::new()
+    });
+    assert!(!sim.start_again(ip, Start::Kept), "it runs");
+    assert!(sim.stop_host(ip));
+    assert!(sim.start_again(ip, Start::Old));
+    assert!(!sim.start_again(IpAddr::from([10, 0, 0, 2]), Start::Kept), "nobody is there");
+    assert_eq!(*starts.borrow(), [Start::First, Start::Old]);
+}
+
+#[test]
+fn an_always_that_does_not_hold_is_told_with_its_host() {
+    let mut sim = Sim::new(SimConfig::default());
+    let env = sim.host("node", IpAddr::from([10, 0, 0, 1]));
+    let task = env.spawn("checks", async {
+        for number in 0..3 {
+            twinspan_sim::always!(number < 2, "numbers are small");
+            twinspan_sim::sometimes!(number == 1, "one comes by");
+        }
+        assert!(!twinspan_sim::buggify!("nothing"), "no plan asks for it");
+    });
+    sim.run_for(Duration::from_millis(1));
+    drop(task);
+    let broken = sim.broken_marks();
+    let [mark] = broken.as_slice() else { panic!("{broken:?}") };
+    assert_eq!((mark.site.name, mark.host.as_str()), ("numbers are small", "node"));
+    let counts: Vec<_> =
+        sim.marks().iter().map(|mark| (mark.site.name, mark.met, mark.held)).collect();
+    assert_eq!(counts, [("nothing", 1, 0), ("numbers are small", 3, 2), ("one comes by", 3, 1)]);
+}
+
+#[test]
+fn a_healed_simulation_has_no_further_faults() {
+    let mut sim = Sim::new(Options::plain(3).config());
+    let rates =
+        planned_kinds(&[]).into_iter().fold(Rates::new(), |rates, kind| rates.with(kind, 0.05));
+    sim.plan_faults(FaultPlan::Drawn(rates));
+    let running = Echo.start(&mut sim, &Options::plain(3));
+    sim.run_for(Duration::from_millis(1_500));
+    sim.heal_faults();
+    let struck = sim.struck();
+    assert!(struck.len() > 50, "{}", struck.len());
+    sim.run_for(Duration::from_secs(30));
+    assert_eq!(sim.struck(), struck);
+    assert!(running.is_settled(), "{}", running.unsettled());
 }

@@ -171,7 +171,7 @@ fn a_task_that_wakes_itself_many_times_lets_others_run() {
 }
 
 #[test]
-#[should_panic(expected = "time cannot move on")]
+#[should_panic(expected = "time cannot move on; the last was \"busy\" of host \"node\" (seed 0)")]
 fn tasks_that_wake_themselves_for_ever_are_named() {
     let mut sim = Sim::new(SimConfig::default());
     let env = sim.host("node", ip(1));
