@@ -8,6 +8,7 @@
     reason = "these are tests, only compiled for the test builds of the sides"
 )]
 
+pub mod disk;
 pub mod streams;
 
 use std::cell::{Cell, RefCell};

@@ -77,6 +77,7 @@
 mod conditioned;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod disk;
 mod drive;
 mod error;
 mod names;
@@ -94,6 +95,10 @@ use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 
 pub use conditioned::{Conditioned, ConditionedEnv, LinkControl};
+pub use disk::{
+    DISK_CALL_BYTES_MAX, Disk, DiskError, DiskFile, FILE_BYTES_MAX, FILE_NAME_BYTES_MAX,
+    FolderDisk, FolderFile, OpenMode, check_disk_call, check_file_name,
+};
 pub use drive::{Machine, drive};
 pub use error::{AcceptError, BindError, ConnectError, OffloadError, ResolveError, UdpError};
 pub use names::{

@@ -62,6 +62,11 @@ impl SimEnv {
         std::future::poll_fn(asked).await;
     }
 
+    /// The world, which host of it this is, and which of its starts.
+    pub(crate) fn parts(&self) -> (&Rc<World>, HostId, u32) {
+        (&self.world, self.host, self.incarnation)
+    }
+
     /// Adds an event of the host's own to the trace.
     pub fn note(&self, kind: &str, values: &[u64]) {
         let now = self.world.now.get();

@@ -152,6 +152,7 @@
 
 mod chaos;
 mod config;
+mod disk;
 mod env;
 mod executor;
 mod names;
@@ -183,6 +184,9 @@ pub use chaos::{HostPanic, Mark, MarkCount, SLOT, Start, TROUBLES_MAX, is_planne
 pub use config::{
     FullBacklog, HOSTS_MAX, LOOPBACK_DELAY, OnPanic, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX,
     WIRE_DELAY_MIN,
+};
+pub use disk::{
+    DISK_BYTES_MAX, DiskConditions, DiskReport, FILES_MAX, SECTOR_BYTES, SimDisk, SimFile,
 };
 pub use env::SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};

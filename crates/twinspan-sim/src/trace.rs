@@ -74,6 +74,7 @@ pub(crate) enum TraceKind {
     PutOff = 47,
     /// A task panicked, and its host crashes.
     Panic = 48,
+    Disk = 49,
 }
 
 /// By whom an event was caused.

@@ -13,6 +13,7 @@ use twinspan_core::time::Timestamp;
 
 use crate::chaos::{Chaos, Garbage};
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
+use crate::disk::HostDisk;
 use crate::executor::{Executor, WakeQueue};
 use crate::names::Names;
 use crate::network::{Flight, Network};
@@ -52,6 +53,7 @@ pub(crate) struct State {
     /// How streams travel between pairs of hosts, the smaller address first, unless as all do.
     pub(crate) tcp_modes: BTreeMap<(IpAddr, IpAddr), TcpMode>,
     pub(crate) names: Names,
+    pub(crate) disks: BTreeMap<HostId, HostDisk>,
     /// The topology, where there is one.
     pub(crate) fabric: Option<Box<Fabric>>,
     pub(crate) config: SimConfig,
@@ -167,6 +169,7 @@ impl World {
                 segments: Segments::new(),
                 tcp_modes: BTreeMap::new(),
                 names: Names::default(),
+                disks: BTreeMap::new(),
                 fabric: None,
                 config,
                 chaos: Chaos::new(config.seed),

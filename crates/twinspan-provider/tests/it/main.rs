@@ -4,12 +4,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
-use twinspan_provider::{ConditionedEnv, LinkControl, TokioEnv, conformance};
+use twinspan_provider::{ConditionedEnv, FolderDisk, LinkControl, TokioEnv, conformance};
 
 #[test]
 fn tokio_conforms_over_ipv4() {
     let env = TokioEnv::new(Some(1)).unwrap();
     env.block_on(conformance::all(&env, IpAddr::V4(Ipv4Addr::LOCALHOST)));
+}
+
+#[test]
+fn a_folder_conforms_as_a_disk() {
+    let folder = std::env::temp_dir().join(format!("twinspan-it-disk-{}", std::process::id()));
+    let env = TokioEnv::new(Some(1)).unwrap();
+    env.block_on(async {
+        let disk = FolderDisk::new(&env, &folder).await.unwrap();
+        conformance::disk::all(&disk).await;
+    });
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

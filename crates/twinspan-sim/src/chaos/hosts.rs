@@ -165,6 +165,7 @@ impl State {
         let host = self.hosts.get_mut(id).filter(|host| host.is_running)?;
         host.is_running = false;
         self.trace.record(now, TraceKind::HostStop, [u64::from(id.0), 0, 0, 0]);
+        self.crash_disk(id);
         let tasks = self.executor.take_tasks(|task| task.host == id);
         let sockets = self.network.unbind_all(|host| host == id);
         let streams = self.streams.stop(|host| host == id);

@@ -63,7 +63,7 @@ impl EventKind {
             TraceKind::Resolve => ["name", "host", "lookup", ""],
             TraceKind::Offload => ["host", "name", "", ""],
             TraceKind::WallStep => ["host", "by_ns", "", ""],
-            TraceKind::Hop => ["node", "flow", "number", ""],
+            TraceKind::Hop => ["link_name", "flow", "number", ""],
             TraceKind::HopSend => ["link", "flow", "number", "bytes"],
             TraceKind::HopDrop => ["link_and_cause", "flow", "number", ""],
             TraceKind::Topology => ["change", "name", "", ""],
@@ -72,6 +72,7 @@ impl EventKind {
             TraceKind::SegmentLost => ["stream", "number", "cause", ""],
             TraceKind::SegmentTimer => ["stream", "state", "", ""],
             TraceKind::TcpMode => ["ends", "mode", "", ""],
+            TraceKind::Disk => ["host", "file", "call_and_failed", "what"],
             #[allow(unreachable_patterns, reason = "kinds that are added later")]
             _ => ["a", "b", "c", "d"],
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twinspan_core::link::Conditions;
 use twinspan_provider::conformance;
-use twinspan_sim::{Sim, SimConfig, TcpMode};
+use twinspan_sim::{DiskConditions, Sim, SimConfig, TcpMode};
 
 /// Behind the fence: neither the suite nor the simulator calls out.
 fn run(config: SimConfig, ip: &str) {
@@ -40,6 +40,20 @@ fn the_simulated_side_conforms_when_sockets_often_take_little_or_nothing() {
     for seed in 0..50 {
         let config = SimConfig { seed, short_send: 0.8, send_stall: 0.5, ..SimConfig::default() };
         run(config, "10.0.0.1");
+    }
+}
+
+#[test]
+fn the_simulated_disk_conforms() {
+    for delay in [Duration::ZERO, Duration::from_millis(3)] {
+        let mut sim = Sim::new(SimConfig::default());
+        let ip: IpAddr = "10.0.0.1".parse().unwrap();
+        let env = sim.host("node", ip);
+        assert!(sim.set_disk(ip, DiskConditions { delay, ..DiskConditions::default() }));
+        let disk = env.disk();
+        let limit = Duration::from_secs(60);
+        let ended = sim.block_on(&env, limit, async move { conformance::disk::all(&disk).await });
+        assert_eq!(ended, Some(()));
     }
 }
 

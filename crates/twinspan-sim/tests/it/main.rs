@@ -7,6 +7,8 @@ mod conformance;
 #[cfg(test)]
 mod determinism;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod echo;
 #[cfg(test)]
 mod faults;
