@@ -40,6 +40,9 @@ pub enum CommandError {
     /// A server's configuration cannot be used.
     #[error(transparent)]
     Configuration(#[from] crate::serve::ConfigError),
+    /// The scenario's grid cannot be set up.
+    #[error(transparent)]
+    Grid(#[from] twinspan_grid::GridError),
     /// Bans cannot be kept.
     #[error(transparent)]
     Bans(#[from] crate::serve::BansError),
@@ -164,6 +167,7 @@ impl CommandError {
             | Self::Http(_)
             | Self::Plan(_)
             | Self::Scenario(_)
+            | Self::Grid(_)
             | Self::Tape(_) => 2,
             Self::Keys(_) | Self::Configuration(_) | Self::Metrics(_) | Self::Tokens { .. } => 2,
             Self::Bans(_) | Self::Unused { .. } => 2,

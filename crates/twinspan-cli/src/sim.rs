@@ -1,5 +1,6 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
+mod circuit;
 mod file;
 mod hostile;
 mod pcapng;
@@ -67,18 +68,20 @@ pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     let is_planned = planned.is_some() || args.file.is_some();
     let world = args.scenario == ScenarioName::World && !is_planned;
     let hostile = args.scenario == ScenarioName::Hostile;
+    let circuit = args.scenario == ScenarioName::Circuit;
     let with = match (is_planned, world) {
         (true, _) => "where faults are planned",
         (false, true) => "with --scenario world",
+        (false, false) if circuit => "with --scenario circuit",
         (false, false) => "with --scenario hostile",
     };
     let unused = [
         (!hostile && args.datagrams.is_some(), "--datagrams", with),
         (!hostile && args.real_ciphers, "--real-ciphers", with),
-        (!world && args.seconds.is_some(), "--seconds", with),
+        (!world && !circuit && args.seconds.is_some(), "--seconds", with),
         (!world && args.cores.is_some(), "--cores", with),
-        (is_planned && args.record.is_some(), "--record", with),
-        (hostile && args.options.is_some(), "--options", with),
+        ((is_planned || circuit) && args.record.is_some(), "--record", with),
+        ((hostile || circuit) && args.options.is_some(), "--options", with),
     ];
     if let Some((_, flag, with)) = unused.into_iter().find(|(is_unused, ..)| *is_unused) {
         return Err(CommandError::Unused { flag, with });
@@ -89,6 +92,7 @@ pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     match planned {
         Some(name) => planned::run(name, args),
         None if hostile => hostile::run(args),
+        None if circuit => circuit::run(args),
         None => run_world(args),
     }
 }

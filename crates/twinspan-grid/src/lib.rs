@@ -19,3 +19,5 @@ pub use grid::{
     REGIONS_MAX, RegionConfig, RegionId, SESSIONS_MAX,
 };
 pub use machine::RegionMachine;
+/// What circuits count.
+pub use twinspan_circuit::CircuitStats;

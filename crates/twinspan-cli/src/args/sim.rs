@@ -42,7 +42,7 @@ pub struct SimRunArgs {
     /// Which scenario
     #[arg(long, value_enum, default_value_t = ScenarioName::World)]
     pub scenario: ScenarioName,
-    /// Scenarios world and hostile: clients, 20 unless given
+    /// Scenarios world, hostile and circuit: clients, 20 unless given
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(BOTS_MAX)))]
     pub clients: u32,
     /// Scenario hostile: datagrams that the server is sent; a million unless given
@@ -51,8 +51,8 @@ pub struct SimRunArgs {
     /// Scenario hostile: protect packets by the real ciphers, not by the simulator's tag
     #[arg(long)]
     pub real_ciphers: bool,
-    /// Scenario world: virtual seconds under faults, 10 unless given; the healing and the drain that
-    /// follow are not counted
+    /// Scenarios world and circuit: virtual seconds under faults, 10 unless given, 30 for circuit; the
+    /// healing and the drain that follow are not counted
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub seconds: Option<u64>,
     /// Scenario world: cores of the simulated server, 1 unless given; every seventh datagram comes to
@@ -93,6 +93,8 @@ pub enum ScenarioName {
     World,
     /// The world server under mutated datagrams of strangers and traitors, while players play
     Hostile,
+    /// Second Life circuits: agents talk, travel and are cut off on a small grid
+    Circuit,
     /// Clients of an echo server over datagrams and streams, under the faults that the seed draws
     Echo,
     /// Nodes that tell one another what they know, cut off from one another

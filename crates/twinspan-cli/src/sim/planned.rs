@@ -40,7 +40,7 @@ pub(super) fn planned(args: &SimRunArgs) -> Option<PlannedName> {
         ScenarioName::Partition => PlannedName::Partition,
         ScenarioName::Planted => PlannedName::Planted,
         ScenarioName::World if args.options.is_some() => PlannedName::World,
-        ScenarioName::World | ScenarioName::Hostile => return None,
+        ScenarioName::World | ScenarioName::Hostile | ScenarioName::Circuit => return None,
     })
 }
 

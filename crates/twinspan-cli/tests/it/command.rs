@@ -196,6 +196,8 @@ fn a_flag_that_would_change_nothing_is_refused() {
     for (args, flag) in [
         (&["sim", "run", "--scenario", "hostile", "--cores", "2"][..], "--cores"),
         (&["sim", "run", "--scenario", "hostile", "--seconds", "1"], "--seconds"),
+        (&["sim", "run", "--scenario", "circuit", "--record", "file"], "--record"),
+        (&["sim", "run", "--scenario", "circuit", "--cores", "2"], "--cores"),
         (&["sim", "run", "--datagrams", "1000"], "--datagrams"),
         (&["sim", "run", "--real-ciphers"], "--real-ciphers"),
         (&["bench", "world", "--scenario", "loss", "--relay"], "--relay"),
