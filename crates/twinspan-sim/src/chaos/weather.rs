@@ -17,6 +17,9 @@ use crate::world::State;
 
 /// Datagrams lost in a burst at most.
 const BURST_MAX: u64 = 16;
+/// How long a burst lasts at most. Without this bound one would take all retries of whoever sends twice
+/// a second, which is a cut link and no burst.
+const BURST_TIME_MAX: Duration = Duration::from_millis(300);
 /// How far a reordered datagram lags, and a second copy.
 const LAG: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(200));
 /// How far a late second copy lags.
@@ -103,8 +106,9 @@ impl Weather {
 #[derive(Default)]
 pub(super) struct FlowMemory {
     key: u64,
-    /// Numbers below this are lost with a burst.
+    /// Numbers below this are lost with a burst, until then.
     burst_end: u64,
+    burst_until: Timestamp,
     /// Until when a spike holds it.
     held_until: Timestamp,
     /// One more than the highest number that came.
@@ -200,7 +204,7 @@ impl State {
         if self.chaos.can(FaultKind::Replay) {
             self.chaos.memory(leaving.flow, (leaving.from, leaving.to)).keep(packet);
         }
-        self.lose(leaving, &mut weather);
+        self.lose(now, leaving, &mut weather);
         match self.chaos.troubles.narrow(now, leaving.way, packet.len(), Carried::Datagram) {
             Some((kind, None)) => weather.lost = weather.lost.or(Some(kind)),
             Some((kind, Some(later))) => {
@@ -232,7 +236,7 @@ impl State {
         self.strike((kind, key, leaving.number), || Place::Flow(ends.0, ends.1))
     }
 
-    fn lose(&mut self, leaving: &Leaving, weather: &mut Weather) {
+    fn lose(&mut self, now: Timestamp, leaving: &Leaving, weather: &mut Weather) {
         let ends = (leaving.from, leaving.to);
         if self.strike_flow(FaultKind::Loss, leaving).is_some() {
             weather.lost = weather.lost.or(Some(FaultKind::Loss));
@@ -241,9 +245,12 @@ impl State {
             let end = leaving.number.saturating_add(2 + strike.below(0, BURST_MAX - 1));
             let memory = self.chaos.memory(leaving.flow, ends);
             memory.burst_end = memory.burst_end.max(end);
+            memory.burst_until = now.after(BURST_TIME_MAX);
         }
         let memory = self.chaos.flows.get(leaving.flow as usize);
-        if memory.is_some_and(|memory| leaving.number < memory.burst_end) {
+        let in_burst =
+            |memory: &FlowMemory| leaving.number < memory.burst_end && now < memory.burst_until;
+        if memory.is_some_and(in_burst) {
             weather.lost = weather.lost.or(Some(FaultKind::LossBurst));
         }
         if self.strike_flow(FaultKind::Unreachable, leaving).is_some() {
