@@ -379,6 +379,10 @@ impl Run {
             self.run_for(Duration::from_millis(100));
         }
         self.run_for(duration);
+        // Whoever shall be caught has to get in first.
+        while self.sim.now() < deadline && !self.is_cheat_judged() {
+            self.run_for(Duration::from_millis(100));
+        }
         let connected = self.connected();
         self.broken.unless(connected == self.bots.len(), || {
             format!("{connected} of {} clients connected under faults", self.bots.len())
@@ -387,6 +391,11 @@ impl Run {
 
     fn connected(&self) -> usize {
         self.bots.iter().filter(|bot| bot.borrow().connected_at().is_some()).count()
+    }
+
+    fn is_cheat_judged(&self) -> bool {
+        let caught = self.server.borrow().endpoint_stats().ack_of_unsent;
+        caught > 0 || self.cheat.borrow().client().closed().is_some()
     }
 
     /// Heals the network; everything under way must arrive within a stated time.
@@ -411,8 +420,16 @@ impl Run {
                 LIVENESS_TIME_MAX,
             )
         });
-        // Long enough for the leave margin's dwell time and for the newest state of every cell.
+        // Long enough for the leave margin's dwell time and for the newest state of every cell, unless a
+        // path has been so slow that its states are still short.
         self.run_for(Duration::from_secs(1));
+        while self.sim.now() < deadline && !self.are_complete() {
+            self.run_for(Duration::from_millis(100));
+        }
+    }
+
+    fn are_complete(&self) -> bool {
+        self.bots.iter().all(|bot| bot.borrow().client().replica().is_complete())
     }
 
     fn is_settled(&self) -> bool {

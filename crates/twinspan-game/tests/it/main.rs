@@ -43,6 +43,8 @@ mod rig;
 #[cfg(test)]
 mod rogue;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod trace;
 #[cfg(test)]
 mod wire;
