@@ -14,7 +14,7 @@ use crate::args::RelayArgs;
 use crate::error::CommandError;
 use crate::keys::{read_trunk_keys, reread_trunk_keys};
 use crate::serve::path_text;
-use crate::signals::{Request, Signals};
+use crate::signals::{Request, Signals, when_taken};
 
 /// How often signals and events are looked at.
 const TURN: Duration = Duration::from_millis(50);
@@ -95,7 +95,8 @@ fn reload_keys(
         Ok(Some(keys)) => {
             *in_use = keys.clone();
             relay.replace_keys(keys);
-            say(args, &format!("the trunk key of {} is in use", args.key_file.display()))
+            let state = when_taken(|| relay.has_taken_keys());
+            say(args, &format!("the trunk key of {} is {state}", args.key_file.display()))
         }
         Err(error) => {
             // With standard error closed nobody is left to tell.

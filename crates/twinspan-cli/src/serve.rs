@@ -18,7 +18,7 @@ use crate::args::ServeArgs;
 use crate::error::CommandError;
 use crate::http::HttpServer;
 use crate::keys::{KeyFile, reread_trunk_keys};
-use crate::signals::{Request, Signals};
+use crate::signals::{Request, Signals, when_taken};
 use bans::BanFile;
 use metrics::{ProcessFigures, SocketFacts};
 use twinspan_bench::process;
@@ -260,7 +260,8 @@ impl Service<'_> {
             Ok((names, keys)) => {
                 self.server.rotate_keys(&keys);
                 self.keys.clone_from(&names);
-                say(&format!("keys of {} are in use: {names}", path.display()))
+                let state = when_taken(|| self.server.has_taken_changes());
+                say(&format!("keys of {} are {state}: {names}", path.display()))
             }
             Err(error) => {
                 self.refused(&format!("the keys in use stay: {error}"));
@@ -277,7 +278,8 @@ impl Service<'_> {
             Ok(Some(keys)) => {
                 self.server.replace_trunk_keys(&keys);
                 self.trunk = Some(keys);
-                say(&format!("the trunk key of {} is in use", table.key.display()))
+                let state = when_taken(|| self.server.has_taken_changes());
+                say(&format!("the trunk key of {} is {state}", table.key.display()))
             }
             Err(error) => {
                 self.refused(&format!("the trunk key in use stays: {error}"));

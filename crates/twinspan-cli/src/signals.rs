@@ -2,11 +2,31 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::error::CommandError;
+
+/// How long what was read again may take to be in use before that is said.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Waits until something new is in use, and says in how far: who reads the line goes on with the next
+/// step, so it must not come first.
+pub(crate) fn when_taken(is_taken: impl Fn() -> bool) -> &'static str {
+    let until = Instant::now() + TAKEN_WITHIN;
+    while !is_taken() {
+        if Instant::now() > until {
+            return "read, and in use once a busy thread takes it";
+        }
+        thread::sleep(LOOK);
+    }
+    "in use"
+}
 
 /// Interrupts: the first one asks for a drain, a second one ends the program at once.
 pub(crate) struct Signals {

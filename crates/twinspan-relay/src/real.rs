@@ -251,6 +251,12 @@ impl RelayHandle {
         self.shared.has_keys.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the keys that were given last are in use.
+    pub fn has_taken_keys(&self) -> bool {
+        // Its thread holds the lock until it uses them.
+        lock(&self.shared.keys).is_none()
+    }
+
     /// What it did, at most a tenth of a second ago; the sockets' part is told at the end alone.
     pub fn report(&self) -> RelayReport {
         *lock(&self.shared.report)

@@ -25,7 +25,10 @@ fn seeds_come_to_the_same_in_every_variant() {
 
 #[test]
 fn a_planted_difference_is_found_to_the_event() {
-    let arguments = ["sim", "verify", "--seeds", "3", "--first-seed", "5", "--clients", "2"];
+    // A build that happens to lie beside this one may be of another version.
+    let other = env!("CARGO_BIN_EXE_twinspan");
+    let seeds = ["--seeds", "3", "--first-seed", "5", "--clients", "2"];
+    let arguments = [&["sim", "verify", "--other", other][..], &seeds].concat();
     let ended = run(&[&arguments[..], &["--plant", "6", "--json"]].concat());
     assert_eq!(ended.code(), Some(1), "{ended:?}");
     let verified = ended.json();

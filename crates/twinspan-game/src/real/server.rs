@@ -508,6 +508,12 @@ impl ServerHandle {
         self.change(|changes| changes.trunk = Some(keys.clone()));
     }
 
+    /// Whether all rules and keys that were given are in use on each of its threads.
+    pub fn has_taken_changes(&self) -> bool {
+        // A thread holds the lock until it uses them.
+        self.figures.shared.iter().all(|shared| lock(&shared.changes).is_empty())
+    }
+
     fn change(&self, make: impl Fn(&mut Changes)) {
         for shared in &*self.figures.shared {
             make(&mut lock(&shared.changes));

@@ -48,6 +48,14 @@ pub(super) struct Changes {
     pub(super) trunk: Option<TrunkKeys>,
 }
 
+impl Changes {
+    /// Whether there are none.
+    pub(super) const fn is_empty(&self) -> bool {
+        let Self { rules, keys, retire, trunk } = self;
+        rules.is_none() && keys.is_none() && !*retire && trunk.is_none()
+    }
+}
+
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Changes")
