@@ -565,11 +565,14 @@ const ID: u32 = 1;
 const MOMENT: u32 = 2;
 const ADDRESS: u32 = 3;
 
-impl<'de, S: Source<'de>> de::EnumAccess<'de> for Typed<'_, '_, 'de, S> {
+impl<'e, 's, 'de, S: Source<'de>> de::EnumAccess<'de> for Typed<'e, 's, 'de, S> {
     type Error = FromError;
-    type Variant = Self;
+    type Variant = Variant<'e, 's, 'de, S>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), FromError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self::Variant), FromError> {
         let kind = match self.0.peek()? {
             Token::Uuid(_) => ID,
             Token::Date(_) => MOMENT,
@@ -577,35 +580,7 @@ impl<'de, S: Source<'de>> de::EnumAccess<'de> for Typed<'_, '_, 'de, S> {
             _ => PLAIN,
         };
         let kind: de::value::U32Deserializer<FromError> = kind.into_deserializer();
-        Ok((seed.deserialize(kind)?, self))
-    }
-}
-
-impl<'de, S: Source<'de>> de::VariantAccess<'de> for Typed<'_, '_, 'de, S> {
-    type Error = FromError;
-
-    fn unit_variant(self) -> Result<(), FromError> {
-        Deserialize::deserialize(self.0)
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, FromError> {
-        seed.deserialize(self.0)
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value, FromError> {
-        de::Deserializer::deserialize_seq(self.0, visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, FromError> {
-        de::Deserializer::deserialize_map(self.0, visitor)
+        Ok((seed.deserialize(kind)?, Variant(self.0)))
     }
 }
 
