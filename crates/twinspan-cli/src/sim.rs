@@ -115,7 +115,7 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());
     let outcome = outcome(args, report, cpu);
-    print(&outcome, args.json).map_err(CommandError::Output)?;
+    print(&outcome, args.json, text)?;
     Ok(status)
 }
 
@@ -151,7 +151,6 @@ fn print_replay(found: &tape::Replay, as_json: bool) -> io::Result<()> {
 }
 
 fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
-    let faults = report.faults.iter();
     Outcome {
         scenario: "world",
         seconds: args.seconds.unwrap_or(SECONDS),
@@ -166,20 +165,40 @@ fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
         reliable_sent: report.reliable_sent,
         reliable_delivered: report.reliable_delivered,
         states_checked: report.states_checked,
-        faults: faults
-            .map(|(name, injected, effect)| (*name, Fault { injected: *injected, effect: *effect }))
-            .collect(),
+        faults: faults_of(&report.faults),
         broken: report.broken,
     }
 }
 
-fn print(outcome: &Outcome, as_json: bool) -> io::Result<()> {
+/// Prints what was found as one JSON object, or as text for people.
+fn print<T: Serialize>(
+    found: &T,
+    as_json: bool,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, outcome)?;
-        return writeln!(out);
-    }
-    out.write_all(text(outcome).as_bytes())
+    let written = if as_json {
+        serde_json::to_writer(&mut out, found).map_err(io::Error::from).and_then(|()| writeln!(out))
+    } else {
+        out.write_all(text(found).as_bytes())
+    };
+    written.map_err(CommandError::Output)
+}
+
+/// What a report says of faults, by their names.
+fn faults_of(counts: &[(&'static str, u64, u64)]) -> BTreeMap<&'static str, Fault> {
+    let fault = |(name, injected, effect): &(_, _, _)| {
+        (*name, Fault { injected: *injected, effect: *effect })
+    };
+    counts.iter().map(fault).collect()
+}
+
+/// A line for each fault that there was.
+fn fault_lines(faults: &BTreeMap<&'static str, Fault>) -> String {
+    let there = faults.iter().filter(|(_, fault)| fault.injected > 0);
+    there
+        .map(|(name, Fault { injected, effect })| format!("{injected:>19}{effect:>11}  {name}\n"))
+        .collect()
 }
 
 /// The outcome for people.
@@ -199,11 +218,7 @@ fn text(outcome: &Outcome) -> String {
         outcome.reliable_sent,
         outcome.reliable_delivered,
     );
-    for (name, Fault { injected, effect }) in &outcome.faults {
-        if *injected > 0 {
-            text += &format!("{injected:>19}{effect:>11}  {name}\n");
-        }
-    }
+    text += &fault_lines(&outcome.faults);
     if outcome.broken.is_empty() {
         text += "promises   all kept\n";
         return text;

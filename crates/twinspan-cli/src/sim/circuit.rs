@@ -1,14 +1,13 @@
 //! `twinspan sim run --scenario circuit`: agents on a small grid over a bad network.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
 use twinspan_bench::process;
 use twinspan_grid::scenario::{CircuitReport, CircuitScenario};
 
-use super::Fault;
+use super::{Fault, fault_lines, faults_of, print};
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 
@@ -65,10 +64,10 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
         seed: args.seed,
         ..CircuitScenario::default()
     };
-    let report = scenario.run()?;
+    let report = twinspan_fence::guard(|| scenario.run())??;
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());
-    print(&outcome(args, seconds, report, cpu), args.json).map_err(CommandError::Output)?;
+    print(&outcome(args, seconds, report, cpu), args.json, text)?;
     Ok(status)
 }
 
@@ -85,7 +84,6 @@ fn outcome(args: &SimRunArgs, seconds: u64, report: CircuitReport, cpu: Duration
         acks_piggybacked: stats.acks_piggybacked,
     };
     let slow = report.first_object.get(report.first_object.len() * 95 / 100);
-    let faults = report.faults.iter();
     Outcome {
         scenario: "circuit",
         seconds,
@@ -106,20 +104,9 @@ fn outcome(args: &SimRunArgs, seconds: u64, report: CircuitReport, cpu: Duration
         first_object_p95_ms: slow.map(|time| time.as_secs_f64() * 1e3),
         viewers: side(&report.viewers),
         regions: side(&report.regions),
-        faults: faults
-            .map(|(name, injected, effect)| (*name, Fault { injected: *injected, effect: *effect }))
-            .collect(),
+        faults: faults_of(&report.faults),
         broken: report.broken,
     }
-}
-
-fn print(outcome: &Outcome, as_json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, outcome)?;
-        return writeln!(out);
-    }
-    out.write_all(text(outcome).as_bytes())
 }
 
 /// The outcome for people.
@@ -147,11 +134,7 @@ fn text(outcome: &Outcome) -> String {
         outcome.viewers.resends_out,
         outcome.regions.resends_out,
     );
-    for (name, Fault { injected, effect }) in &outcome.faults {
-        if *injected > 0 {
-            text += &format!("{injected:>19}{effect:>11}  {name}\n");
-        }
-    }
+    text += &fault_lines(&outcome.faults);
     if outcome.broken.is_empty() {
         text += "promises   all kept\n";
         return text;

@@ -1,13 +1,13 @@
 //! `twinspan sim run --scenario hostile`: a live server under mutated datagrams.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use serde::Serialize;
 use twinspan_bench::process;
 use twinspan_game::scenario::Protection;
 use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAMES};
 
+use super::print;
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 
@@ -75,7 +75,7 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     let cpu_seconds = process::cpu_time().saturating_sub(before).as_secs_f64();
     let status = u8::from(!report.broken.is_empty());
     let outcome = outcome(args, report, cpu_seconds, at_a_tenth);
-    print(&outcome, args.json).map_err(CommandError::Output)?;
+    print(&outcome, args.json, text)?;
     Ok(status)
 }
 
@@ -111,15 +111,6 @@ fn outcome(
         states_checked: report.states_checked,
         broken: report.broken,
     }
-}
-
-fn print(outcome: &Outcome, as_json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, outcome)?;
-        return writeln!(out);
-    }
-    out.write_all(text(outcome).as_bytes())
 }
 
 /// The outcome for people.

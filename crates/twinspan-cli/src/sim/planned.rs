@@ -1,7 +1,6 @@
 //! `twinspan sim run`, `sweep`, `shrink` and `faults` for scenarios whose faults are planned.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,8 +12,7 @@ use twinspan_sim::shrink::{ShrinkError, Shrunk, shrink};
 use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
 use twinspan_sim::{is_planned, victims};
 
-use super::Fault;
-use super::file;
+use super::{Fault, file, print};
 use crate::args::{
     PlannedName, ScenarioName, SimFaultsArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
@@ -95,7 +93,7 @@ fn run_case(scenario: &dyn Scenario, case: &Case, as_json: bool) -> Result<u8, C
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!verdict.is_kept());
     let outcome = outcome(scenario.name(), verdict, cpu);
-    print(&outcome, as_json, text).map_err(CommandError::Output)?;
+    print(&outcome, as_json, text)?;
     Ok(status)
 }
 
@@ -146,19 +144,6 @@ fn text(outcome: &Outcome) -> String {
     }
     text += &format!("replay     {}\n", outcome.replay);
     text
-}
-
-fn print<T: Serialize>(
-    outcome: &T,
-    as_json: bool,
-    text: impl FnOnce(&T) -> String,
-) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, outcome)?;
-        return writeln!(out);
-    }
-    out.write_all(text(outcome).as_bytes())
 }
 
 /// How a kind of fault showed.
@@ -230,7 +215,7 @@ pub fn run_sweep(args: &SimSweepArgs) -> Result<u8, CommandError> {
     });
     let cpu = process::cpu_time().saturating_sub(before).as_secs_f64();
     let status = u8::from(!report.is_good());
-    print(&swept(args.first, report, cpu), args.json, sweep_text).map_err(CommandError::Output)?;
+    print(&swept(args.first, report, cpu), args.json, sweep_text)?;
     Ok(status)
 }
 
@@ -357,7 +342,7 @@ pub fn run_shrink(args: &SimShrinkArgs) -> Result<u8, CommandError> {
     let before = process::cpu_time();
     let shrunk = shrink(scenario, &case).map_err(CommandError::Shrink)?;
     let cpu = process::cpu_time().saturating_sub(before);
-    print(&least(shrunk, path, cpu), args.json, least_text).map_err(CommandError::Output)?;
+    print(&least(shrunk, path, cpu), args.json, least_text)?;
     Ok(1)
 }
 
@@ -445,7 +430,7 @@ pub fn run_faults(args: &SimFaultsArgs) -> Result<u8, CommandError> {
         })
         .collect();
     let catalogue = Catalogue { count: faults.len(), faults };
-    print(&catalogue, args.json, catalogue_text).map_err(CommandError::Output)?;
+    print(&catalogue, args.json, catalogue_text)?;
     Ok(status)
 }
 

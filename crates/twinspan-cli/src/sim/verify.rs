@@ -2,7 +2,7 @@
 //! to the same; where they do not, the first event that differs is found.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use twinspan_fence::ENFORCEMENT;
 use twinspan_sim::{Divergence, first_difference};
 
+use super::print;
 use super::worker::{LEGEND, SeedLine};
 use crate::args::{QueueName, SimVerifyArgs};
 use crate::error::CommandError;
@@ -122,7 +123,7 @@ pub fn verify(args: &SimVerifyArgs) -> Result<u8, CommandError> {
         joined.collect::<Result<Vec<_>, _>>()
     })?;
     let verified = compare(args, &variants, &outcomes)?;
-    print(&verified, args.json).map_err(CommandError::Output)?;
+    print(&verified, args.json, text)?;
     Ok(u8::from(verified.differing > 0))
 }
 
@@ -340,15 +341,6 @@ impl Drop for Events {
 fn explain(line: &str, legend: &BTreeMap<String, String>) -> String {
     let words = line.split(' ').map(|word| legend.get(word).map_or(word, String::as_str));
     words.collect::<Vec<_>>().join(" ")
-}
-
-fn print(verified: &Verified, as_json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if as_json {
-        serde_json::to_writer(&mut out, verified)?;
-        return writeln!(out);
-    }
-    out.write_all(text(verified).as_bytes())
 }
 
 /// What was found, for people.
