@@ -350,8 +350,7 @@ impl Agent {
             return;
         }
         self.stage = Stage::Ended;
-        self.fail_request(TeleportError::RegionLost);
-        self.arrival = None;
+        self.fail_journeys();
         self.main = None;
         self.updates.end();
         self.adjust_at = Timestamp::NEVER;
@@ -411,7 +410,9 @@ impl Agent {
     /// Allows another sum of rates, in bits a second, and tells every region.
     pub fn allow_rate(&mut self, now: Timestamp, total: f32) {
         self.throttle.allow(total);
-        self.tell_rates(now);
+        if self.stage != Stage::Ended {
+            self.tell_rates(now);
+        }
     }
 
     /// Tells stance and camera where it is time for it.

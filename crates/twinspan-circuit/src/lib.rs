@@ -17,6 +17,8 @@ mod circuit;
 mod circuits;
 mod config;
 mod flight;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod message;
 mod order;
 mod ping;

@@ -407,6 +407,35 @@ fn a_silent_region_is_given_up_with_a_last_word() {
 }
 
 #[test]
+fn a_journey_that_the_end_cuts_short_has_its_outcome_first() {
+    let mut world = World::in_world();
+    world.ask();
+    world.queue(0, QueueEvent::TeleportFinish { addr: region(2), handle: 1_002, seed: None });
+    assert!(world.agent.is_travelling());
+    world.say(0, &KickUser::default());
+    let failed =
+        AgentEvent::TravelFailed { journey: Journey::Teleport, error: TeleportError::RegionLost };
+    assert_eq!(world.told(|event| *event == failed), 1);
+    assert!(matches!(world.ended(), Some(EndReason::Kicked { .. })));
+    world.agent.allow_rate(world.now, 500_000.0);
+    assert_eq!(world.agent.poll_event(), None, "nothing follows the end");
+}
+
+#[test]
+fn a_teleport_that_is_said_to_lead_to_where_the_agent_is_times_out() {
+    let mut world = World::in_world();
+    world.ask();
+    world.queue(0, QueueEvent::TeleportFinish { addr: region(0), handle: 1_000, seed: None });
+    assert!(world.agent.is_travelling());
+    world.run(Duration::from_secs(31));
+    let timed_out = |event: &AgentEvent| {
+        matches!(event, AgentEvent::TravelFailed { error: TeleportError::TimedOut(_), .. })
+    };
+    assert_eq!(world.told(timed_out), 1);
+    assert!(!world.agent.is_travelling());
+}
+
+#[test]
 fn kicked_is_kicked() {
     let mut world = World::in_world();
     let chat = twinspan_lludp::messages::ChatFromViewer::default();

@@ -168,9 +168,19 @@ impl Agent {
         }
     }
 
-    pub(super) fn fail(&mut self, journey: Journey, error: TeleportError) {
+    fn fail(&mut self, journey: Journey, error: TeleportError) {
         self.stats.failures += 1;
         self.tell(AgentEvent::TravelFailed { journey, error });
+    }
+
+    /// Ends every journey that is under way, for the agent's time on the grid is over.
+    pub(super) fn fail_journeys(&mut self) {
+        self.fail_request(TeleportError::RegionLost);
+        if let Some(arrival) = self.arrival.take()
+            && arrival.journey != Journey::Login
+        {
+            self.fail(arrival.journey, TeleportError::RegionLost);
+        }
     }
 
     /// The destination does not let the agent in. Without the region it came from, that is the end.
@@ -240,13 +250,13 @@ impl Agent {
         to: (SocketAddr, u64),
         seed: Option<Seed>,
     ) {
-        if self.main == Some(from) {
+        if self.travel(now, from, to, seed, Journey::Teleport) {
             // From here on it is the destination's.
             self.request = None;
         }
-        self.travel(now, from, to, seed, Journey::Teleport);
     }
 
+    /// Sets off for another region, or tells why not; false when there is no reason to.
     fn travel(
         &mut self,
         now: Timestamp,
@@ -254,17 +264,18 @@ impl Agent {
         (addr, handle): (SocketAddr, u64),
         seed: Option<Seed>,
         journey: Journey,
-    ) {
+    ) -> bool {
         let known = self.arrival.is_some_and(|arrival| arrival.to == addr);
         if self.main != Some(from) || known || self.main == Some(addr) {
             self.stats.stale += 1;
-            return;
+            return false;
         }
         if let Some(former) = self.arrival.take() {
             self.give_up(former, TeleportError::Superseded);
         }
         if let Err(error) = self.add_region(now, addr, handle) {
-            return self.fail(journey, TeleportError::NoCircuit(error));
+            self.fail(journey, TeleportError::NoCircuit(error));
+            return true;
         }
         if let Some(seed) = seed {
             self.tell_seed(addr, seed);
@@ -272,6 +283,7 @@ impl Agent {
         let until = now.after(self.config.arrival_timeout);
         self.arrival = Some(Arrival { to: addr, journey, until, asked: false });
         self.ask_to_arrive(now, addr);
+        true
     }
 
     /// A region let the agent in.

@@ -23,6 +23,7 @@ use twinspan_world::{
     Prediction, StateHeader, StatePlan, Subscriptions, World, WorldConfig,
 };
 
+mod circuit;
 mod contents;
 mod llsd;
 mod lludp;
@@ -50,6 +51,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "lludp-object" => contents::objects(),
         "lludp-content" => contents::contents(),
         "lludp-terrain" => contents::layers(),
+        "circuit-datagrams" => circuit::exchanges(),
+        "circuit-agent" => circuit::journeys(),
         "xmlrpc-document" => xmlrpc::documents(),
         "xmlrpc-login" => xmlrpc::logins(),
         "llsd-xml" => llsd::documents(twinspan_llsd::Form::Xml),
