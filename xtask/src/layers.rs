@@ -20,6 +20,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-session", 2),
     ("twinspan-provider", 2),
     ("twinspan-circuit", 3),
+    ("twinspan-http", 3),
     ("twinspan-xmlrpc", 2),
     ("twinspan-net", 3),
     ("twinspan-sim", 3),

@@ -69,16 +69,43 @@ impl Metadata {
         for package in value.get("packages").list() {
             packages.insert(need(package, "id")?.to_owned(), read_package(package, root)?);
         }
+        let manifests: BTreeMap<&str, &Value> = value
+            .get("packages")
+            .list()
+            .iter()
+            .filter_map(|package| Some((package.get("id").text()?, package)))
+            .collect();
+        let mut used_by: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for node in value.get("resolve").get("nodes").list() {
-            let built_from = node.get("deps").list().iter().filter(|dep| is_built_from(dep));
-            let ids = built_from.map(|dep| need(dep, "pkg").map(str::to_owned));
-            let ids: Result<Vec<String>, String> = ids.collect();
-            if let Some(package) = packages.get_mut(need(node, "id")?) {
-                package.built_from = ids?;
+            let id = need(node, "id")?;
+            let mut built_from = Vec::new();
+            for dep in node.get("deps").list() {
+                let to = need(dep, "pkg")?;
+                let name = manifests.get(to).map_or(&Value::Null, |package| package.get("name"));
+                let manifest = manifests.get(id).copied().unwrap_or(&Value::Null);
+                if !is_asked_for(manifest, node, name.text().unwrap_or_default()) {
+                    continue;
+                }
+                used_by.entry(id).or_default().push(to);
+                if is_built_from(dep) {
+                    built_from.push(to.to_owned());
+                }
+            }
+            if let Some(package) = packages.get_mut(id) {
+                package.built_from = built_from;
             }
         }
         let members = value.get("workspace_members").list().iter();
-        let members = members.filter_map(Value::text).map(str::to_owned).collect();
+        let members: BTreeSet<String> =
+            members.filter_map(Value::text).map(str::to_owned).collect();
+        let mut left: Vec<&str> = members.iter().map(String::as_str).collect();
+        let mut reached = BTreeSet::new();
+        while let Some(id) = left.pop() {
+            if reached.insert(id) {
+                left.extend(used_by.get(id).into_iter().flatten());
+            }
+        }
+        packages.retain(|id, _| reached.contains(id.as_str()));
         Ok(Self { packages, members })
     }
 
@@ -137,6 +164,34 @@ fn read_package(package: &Value, root: &str) -> Result<Package, String> {
         manifest: inside.unwrap_or(manifest).to_owned(),
         declared: declared.collect::<Result<_, String>>()?,
         built_from: Vec::new(),
+    })
+}
+
+/// Whether a package really uses the one named `name`.
+///
+/// The lock file, and with it cargo's answer, also names what a weak feature (`name?/feature`) would
+/// use if anybody asked for it; that is neither fetched for a build nor built.
+fn is_asked_for(manifest: &Value, node: &Value, name: &str) -> bool {
+    let is_member = manifest.get("source").text().is_none();
+    let mut lines = manifest.get("dependencies").list().iter().filter(|line| {
+        line.get("name").text() == Some(name)
+            && (is_member || line.get("kind").text() != Some("dev"))
+    });
+    let optional = |line: &Value| matches!(line.get("optional"), Value::Bool(true));
+    let keys: Vec<&str> =
+        lines.clone().map(|line| line.get("rename").text().unwrap_or(name)).collect();
+    if keys.is_empty() || lines.any(|line| !optional(line)) {
+        return true;
+    }
+    let asks = |word: &str| {
+        let asked = word.strip_prefix("dep:").unwrap_or(word);
+        let asked = asked.split('/').next().unwrap_or_default();
+        keys.contains(&asked)
+    };
+    let enabled = node.get("features").list().iter().filter_map(Value::text);
+    enabled.into_iter().any(|feature| {
+        let words = manifest.get("features").get(feature).list();
+        asks(feature) || words.iter().filter_map(Value::text).any(asks)
     })
 }
 
@@ -205,6 +260,34 @@ pub(crate) mod tests {
         assert_eq!(a.built_from, ["b-id"]);
         assert_eq!(a.declared.iter().map(|d| d.dev).collect::<Vec<_>>(), [false, true]);
         assert_eq!(metadata.packages["b-id"].license, None);
+    }
+
+    /// `b` can use `w` by a feature of its own, and only touches it weakly by another.
+    fn weak(enabled: &str) -> Metadata {
+        let text = r#"{"packages": [
+            {"id": "a", "name": "a", "version": "0.1.0", "license": "MIT", "source": null,
+             "manifest_path": "/x/crates/a/Cargo.toml", "dependencies": [{"name": "b"}]},
+            {"id": "b", "name": "b", "version": "1.0.0", "license": "MIT", "source": "r",
+             "manifest_path": "/y/b/Cargo.toml", "dependencies": [
+                {"name": "w", "kind": null, "optional": true}, {"name": "w", "kind": "dev"}],
+             "features": {"alloc": ["w?/alloc"], "with": ["dep:w"], "deep": ["w/deep"]}},
+            {"id": "w", "name": "w", "version": "1.0.0", "license": "MIT", "source": "r",
+             "manifest_path": "/y/w/Cargo.toml", "dependencies": []}],
+            "workspace_members": ["a"], "workspace_root": "/x",
+            "resolve": {"nodes": [
+                {"id": "a", "deps": [{"pkg": "b", "dep_kinds": [{"kind": null}]}]},
+                {"id": "b", "features": ["FEATURE"],
+                 "deps": [{"pkg": "w", "dep_kinds": [{"kind": null}]}]}]}}"#;
+        Metadata::parse(&text.replace("FEATURE", enabled)).unwrap()
+    }
+
+    #[test]
+    fn what_only_a_weak_feature_names_is_not_in_the_tree() {
+        for (feature, is_there) in [("alloc", false), ("with", true), ("deep", true), ("w", true)] {
+            let metadata = weak(feature);
+            assert_eq!(metadata.packages.contains_key("w"), is_there, "{feature}");
+            assert_eq!(metadata.chain("a", |p| p.name == "w").is_some(), is_there, "{feature}");
+        }
     }
 
     #[test]

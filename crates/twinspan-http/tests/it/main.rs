@@ -1,0 +1,19 @@
+//! The client, the server and the proxies from outside: in the simulator, on sockets, with peers.
+
+#[cfg(test)]
+mod datagrams;
+#[cfg(test)]
+mod exchange;
+#[cfg(test)]
+#[cfg(unix)]
+mod peers;
+#[cfg(test)]
+mod proxies;
+#[cfg(test)]
+mod rough;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tools;
