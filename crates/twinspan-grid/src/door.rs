@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 use twinspan_circuit::{Admission, Rates, Received, Sink, Taken};
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{
-    AgentPause, AgentResume, AgentThrottle, ChatFromViewer, CompleteAgentMovement, LogoutRequest,
-    TeleportCancel, TeleportLocationRequest, UseCircuitCode,
+    AgentDataUpdateRequest, AgentPause, AgentRequestSit, AgentResume, AgentSit, AgentThrottle,
+    AgentUpdate, ChatFromViewer, CompleteAgentMovement, ImprovedInstantMessage, LogoutRequest,
+    MapBlockRequest, MapNameRequest, RegionHandleRequest, RegionHandshakeReply,
+    RequestMultipleObjects, SetAlwaysRun, TeleportCancel, TeleportLocationRequest, UUIDNameRequest,
+    UseCircuitCode,
 };
-use twinspan_lludp::{Message, Uuid, Vector3};
+use twinspan_lludp::{Message, Quaternion, Uuid, Vector3};
 
-use crate::grid::{RegionId, Sessions};
+use crate::config::RegionId;
+use crate::grid::Sessions;
 
 /// Longest text of a chat that is passed on.
 const CHAT_CHARS_MAX: usize = 1_023;
@@ -19,13 +23,45 @@ const CHAT_CHARS_MAX: usize = 1_023;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Word {
     Hello,
-    Arrive { code: u32 },
+    Arrive {
+        code: u32,
+    },
     Throttle(Rates),
-    Chat { text: String, kind: u8, channel: i32 },
-    Teleport { handle: u64, position: Vector3, look_at: Vector3 },
+    Chat {
+        text: String,
+        kind: u8,
+        channel: i32,
+    },
+    Teleport {
+        handle: u64,
+        position: Vector3,
+        look_at: Vector3,
+    },
     Cancel,
     Logout,
     Pause(bool),
+    /// He is ready for what the region shows.
+    Ready,
+    Stance {
+        rotation: Quaternion,
+        flags: u32,
+    },
+    Run(bool),
+    AskSeat(Uuid),
+    Sit,
+    Message(Box<ImprovedInstantMessage>),
+    MapName {
+        name: String,
+        flags: u32,
+    },
+    MapBlock {
+        area: [u16; 4],
+        flags: u32,
+    },
+    Names(Vec<Uuid>),
+    Objects(Vec<u32>),
+    Region(Uuid),
+    Myself,
 }
 
 impl Word {
@@ -76,6 +112,73 @@ impl Word {
             AgentResume::ID => {
                 let data = AgentResume::decode(body).ok()?.0.agent_data;
                 ((data.agent_id, data.session_id), Self::Pause(false))
+            }
+            _ => return Self::read_more(message, who),
+        };
+        (speaker == who).then_some(word)
+    }
+
+    /// Words about bodies, things and the map.
+    fn read_more(message: &Received<'_>, who: (Uuid, Uuid)) -> Option<Self> {
+        let body = message.body;
+        let (speaker, word) = match message.id {
+            AgentUpdate::ID => {
+                let data = AgentUpdate::decode(body).ok()?.0.agent_data;
+                let (rotation, flags) = (data.body_rotation, data.control_flags);
+                ((data.agent_id, data.session_id), Self::Stance { rotation, flags })
+            }
+            RegionHandshakeReply::ID => {
+                let data = RegionHandshakeReply::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Ready)
+            }
+            SetAlwaysRun::ID => {
+                let data = SetAlwaysRun::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Run(data.always_run))
+            }
+            AgentRequestSit::ID => {
+                let (read, _) = AgentRequestSit::decode(body).ok()?;
+                let data = read.agent_data;
+                let word = Self::AskSeat(read.target_object.target_id);
+                ((data.agent_id, data.session_id), word)
+            }
+            AgentSit::ID => {
+                let data = AgentSit::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Sit)
+            }
+            ImprovedInstantMessage::ID => {
+                let (read, _) = ImprovedInstantMessage::decode(body).ok()?;
+                let data = read.agent_data;
+                ((data.agent_id, data.session_id), Self::Message(Box::new(read)))
+            }
+            AgentDataUpdateRequest::ID => {
+                let data = AgentDataUpdateRequest::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Myself)
+            }
+            RequestMultipleObjects::ID => {
+                let (read, _) = RequestMultipleObjects::decode(body).ok()?;
+                let ids = read.object_data.iter().map(|object| object.id).collect();
+                let data = read.agent_data;
+                ((data.agent_id, data.session_id), Self::Objects(ids))
+            }
+            MapNameRequest::ID => {
+                let (read, _) = MapNameRequest::decode(body).ok()?;
+                let (data, name) = (read.agent_data, read.name_data.name.to_text());
+                ((data.agent_id, data.session_id), Self::MapName { name, flags: data.flags })
+            }
+            MapBlockRequest::ID => {
+                let (read, _) = MapBlockRequest::decode(body).ok()?;
+                let (data, at) = (read.agent_data, read.position_data);
+                let area = [at.min_x, at.max_x, at.min_y, at.max_y];
+                ((data.agent_id, data.session_id), Self::MapBlock { area, flags: data.flags })
+            }
+            // These name no speaker: they are his whose circuit it is.
+            UUIDNameRequest::ID => {
+                let (read, _) = UUIDNameRequest::decode(body).ok()?;
+                (who, Self::Names(read.uuid_name_block.iter().map(|block| block.id).collect()))
+            }
+            RegionHandleRequest::ID => {
+                let (read, _) = RegionHandleRequest::decode(body).ok()?;
+                (who, Self::Region(read.request_block.region_id))
             }
             _ => return None,
         };

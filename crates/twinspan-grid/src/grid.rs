@@ -5,207 +5,32 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_circuit::{
-    AgentIds, CircuitEvent, CircuitStats, Circuits, Config, ConfigError, DeliveryId, Farewell,
-    Outcome, QueueEvent, SendError, SendOptions, StrangerStats,
+    CircuitEvent, CircuitStats, Circuits, DeliveryId, Farewell, Outcome, QueueEvent, SendError,
+    SendOptions, StrangerStats,
 };
-use twinspan_core::random::Stream;
+use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
-use twinspan_lludp::messages::DisableSimulator;
+use twinspan_lludp::messages::{DisableSimulator, LayerData};
 use twinspan_lludp::{AnyMessage, Message, Uuid, Vector3};
 
+use crate::avatar::{Activity, Avatar, News};
+use crate::config::{
+    AdmitError, GridConfig, GridError, Guest, QUEUE_EVENTS_MAX, REGIONS_MAX, RegionConfig,
+    RegionId, SESSIONS_MAX,
+};
 use crate::door::{Door, Word};
+use crate::event::{GridEvent, GridStats, Queued};
 use crate::reply;
+use crate::scene::{self, AVATAR_IDS_FROM, Thing};
+use crate::seeds::Seeds;
 use crate::travel::Coming;
 
-/// Regions of one grid.
-pub const REGIONS_MAX: usize = 256;
-/// Sessions of one grid.
-pub const SESSIONS_MAX: usize = 4_096;
-/// Events that may wait for one session's event queues.
-pub const QUEUE_EVENTS_MAX: usize = 256;
 /// Events that may wait to be taken; past it the oldest are dropped and counted.
 const EVENTS_MAX: usize = 16_384;
+/// Agents whose last places are remembered; past it one of them is forgotten.
+const LASTS_MAX: usize = 4_096;
 /// How long a circuit stays open after its last word, for that to arrive.
 const LINGER: Duration = Duration::from_secs(3);
-/// Metres along a region's side.
-const REGION_METRES: u64 = 256;
-
-/// A region of a grid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RegionId(pub(crate) usize);
-
-/// What a region is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegionConfig {
-    /// Its name.
-    pub name: String,
-    /// Its column on the grid, in regions.
-    pub x: u32,
-    /// Its row on the grid, in regions.
-    pub y: u32,
-    /// Where it hears, as viewers are told.
-    pub addr: SocketAddr,
-}
-
-impl RegionConfig {
-    /// Its place on the grid, as viewers know it: metres of its south-west corner.
-    pub const fn handle(&self) -> u64 {
-        (self.x as u64 * REGION_METRES) << 32 | (self.y as u64 * REGION_METRES)
-    }
-}
-
-/// Somebody whom login let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guest {
-    /// Who that is.
-    pub ids: AgentIds,
-    /// First name.
-    pub first_name: String,
-    /// Last name.
-    pub last_name: String,
-}
-
-impl Guest {
-    /// A guest for tests and scenarios; the number makes it unlike others.
-    pub fn example(number: u32) -> Self {
-        let ids = AgentIds {
-            agent_id: Uuid::from_u128(0xa9e0_0000 + u128::from(number)),
-            session_id: Uuid::from_u128(0x5e55_0000 + u128::from(number)),
-            circuit_code: 100_000 + number,
-        };
-        Self { ids, first_name: format!("Guest{number}"), last_name: "Resident".into() }
-    }
-}
-
-/// Times of a grid.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GridConfig {
-    /// The circuits of each region.
-    pub circuits: Config,
-    /// How long somebody may take from login, or from the word to go, to his arrival.
-    pub arrival_timeout: Duration,
-    /// Silence that is borne of who said that he pauses.
-    pub paused_silence_max: Duration,
-}
-
-impl Default for GridConfig {
-    fn default() -> Self {
-        Self {
-            circuits: Config::simulator(),
-            arrival_timeout: Duration::from_secs(25),
-            paused_silence_max: Duration::from_secs(300),
-        }
-    }
-}
-
-/// Why a grid or a region of it cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GridError {
-    /// A field of the circuits' configuration is out of range.
-    #[error("the regions' circuits cannot be: {0}")]
-    Circuits(#[from] ConfigError),
-    /// There are as many regions as a grid has.
-    #[error("a grid has {REGIONS_MAX} regions at most")]
-    TooManyRegions,
-    /// Another region is there, or hears there.
-    #[error("region {name} has the place or the address of {other}")]
-    Taken {
-        /// The one that was to be added.
-        name: String,
-        /// The one that is there.
-        other: String,
-    },
-}
-
-/// Why somebody was not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AdmitError {
-    /// The agent is on the grid.
-    #[error("the agent is on the grid already, remove it first")]
-    Present,
-    /// The circuit code is somebody else's.
-    #[error("the circuit code is taken, draw another")]
-    CodeTaken,
-    /// As many are on the grid as it takes.
-    #[error("{SESSIONS_MAX} agents are on the grid, no more fit")]
-    Full,
-    /// There is no such region.
-    #[error("there is no such region")]
-    NoRegion,
-}
-
-/// What a grid has to tell.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum GridEvent {
-    /// Somebody is in a region from now on.
-    Arrived {
-        /// Who, by circuit code.
-        code: u32,
-        /// Where.
-        region: RegionId,
-        /// From where; `None` at login.
-        from: Option<RegionId>,
-    },
-    /// Somebody said something that is for everybody or for scripts.
-    Chat {
-        /// Who, by circuit code.
-        code: u32,
-        /// Where.
-        region: RegionId,
-        /// What.
-        text: String,
-        /// The channel; 0 is heard by people.
-        channel: i32,
-    },
-    /// A journey came to nothing.
-    TravelFailed {
-        /// Whose, by circuit code.
-        code: u32,
-        /// Where to.
-        to: RegionId,
-    },
-    /// Somebody is gone.
-    Left {
-        /// Who, by circuit code.
-        code: u32,
-        /// Whether he said goodbye.
-        asked: bool,
-    },
-    /// What became of messages sent by [`Grid::send_reliable`].
-    Delivery {
-        /// Which region sent it.
-        region: RegionId,
-        /// What sending gave.
-        id: DeliveryId,
-        /// What became of them.
-        outcome: Outcome,
-    },
-}
-
-/// Something for an event queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queued {
-    /// For whom, by circuit code.
-    pub code: u32,
-    /// On the queue of which region.
-    pub region: RegionId,
-    /// What.
-    pub event: QueueEvent,
-}
-
-/// Counters of a grid.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GridStats {
-    /// Messages that no region acts on, or that speak for somebody else.
-    pub unused: u64,
-    /// Words at a wrong time or in a wrong region.
-    pub stale: u64,
-    /// What could not be sent or told, because too much waited already.
-    pub dropped: u64,
-}
 
 /// Somebody on the grid.
 #[derive(Debug)]
@@ -217,7 +42,10 @@ pub(crate) struct Session {
     pub(crate) coming: Option<Coming>,
     /// Regions that he has or may open circuits to.
     pub(crate) allowed: BTreeSet<RegionId>,
-    pub(crate) position: Vector3,
+    pub(crate) avatar: Avatar,
+    /// What he was last said to do, and how many times that changed.
+    pub(crate) animated: Activity,
+    pub(crate) animations: i32,
     /// The word that let him in, until he acknowledged it.
     pub(crate) let_in: Option<(RegionId, DeliveryId)>,
     queued: usize,
@@ -234,12 +62,24 @@ pub(crate) type Sessions = BTreeMap<u32, Session>;
 #[derive(Debug)]
 pub(crate) struct Region {
     pub(crate) config: RegionConfig,
-    id: Uuid,
+    pub(crate) id: Uuid,
     pub(crate) circuits: Circuits,
     /// Circuit codes of those with a circuit.
     pub(crate) peers: BTreeMap<SocketAddr, u32>,
+    /// Those who see what the region shows.
+    pub(crate) ready: BTreeSet<u32>,
+    pub(crate) things: Vec<Thing>,
     /// Circuits that close soon.
     lingering: VecDeque<(Timestamp, SocketAddr)>,
+}
+
+impl Region {
+    /// Those who see what the region shows, and where they hear it.
+    pub(crate) fn audience(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
+        let leaves = |addr: &SocketAddr| self.lingering.iter().any(|(_, of)| of == addr);
+        let peers = self.peers.iter().map(|(addr, code)| (*addr, *code));
+        peers.filter(move |(addr, code)| self.ready.contains(code) && !leaves(addr))
+    }
 }
 
 /// A grid with all its regions, as one machine.
@@ -254,15 +94,32 @@ pub struct Grid {
     queue: VecDeque<Queued>,
     words: Vec<(SocketAddr, Word)>,
     random: Stream,
+    pub(crate) seeds: Seeds,
+    /// Where those were last who left.
+    lasts: BTreeMap<Uuid, (RegionId, Vector3)>,
+    next_local_id: u32,
+    /// The ground of every region.
+    pub(crate) ground: Vec<LayerData>,
+    pub(crate) stepped_at: Timestamp,
+    pub(crate) step_at: Timestamp,
+    pub(crate) map_at: Timestamp,
+    /// Room that steps use again.
+    pub(crate) moved: Vec<(RegionId, u32, News)>,
+    pub(crate) hearers: Vec<(SocketAddr, u32)>,
     pub(crate) stats: GridStats,
 }
 
 impl Grid {
-    /// A grid without regions.
+    /// A grid without regions. `random` spreads timers and makes ids, `secrets` makes the paths of
+    /// capabilities.
     ///
     /// # Errors
     /// [`GridError::Circuits`]
-    pub fn new(config: GridConfig, random: Stream) -> Result<Self, GridError> {
+    pub fn new(
+        config: GridConfig,
+        random: Stream,
+        secrets: Box<dyn SecretSource>,
+    ) -> Result<Self, GridError> {
         config.circuits.check()?;
         Ok(Self {
             config,
@@ -272,6 +129,15 @@ impl Grid {
             queue: VecDeque::new(),
             words: Vec::new(),
             random,
+            seeds: Seeds::new(secrets),
+            lasts: BTreeMap::new(),
+            next_local_id: AVATAR_IDS_FROM,
+            ground: scene::ground(),
+            stepped_at: Timestamp::START,
+            step_at: Timestamp::START,
+            map_at: Timestamp::START,
+            moved: Vec::new(),
+            hearers: Vec::new(),
             stats: GridStats::default(),
         })
     }
@@ -298,6 +164,8 @@ impl Grid {
             id,
             circuits: Circuits::new(self.config.circuits.clone(), stream)?,
             peers: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            things: Thing::all(&mut self.random),
             lingering: VecDeque::new(),
         });
         Ok(RegionId(self.regions.len() - 1))
@@ -342,11 +210,15 @@ impl Grid {
             return Err(AdmitError::Full);
         }
         let until = now.after(self.config.arrival_timeout);
+        let local_id = self.next_local_id;
+        self.next_local_id = local_id.checked_add(1).unwrap_or(AVATAR_IDS_FROM);
         let session = Session {
             home: None,
             coming: Some(Coming::login(region, until, position)),
             allowed: BTreeSet::from([region]),
-            position,
+            avatar: Avatar::new(local_id, position),
+            animated: Activity::Stand,
+            animations: 0,
             let_in: None,
             queued: 0,
             guest,
@@ -367,9 +239,24 @@ impl Grid {
         self.sessions.get(&code).map(|session| &session.guest)
     }
 
+    /// Where somebody is in his region, in metres from its south-west corner.
+    pub fn position(&self, code: u32) -> Option<Vector3> {
+        self.sessions.get(&code).map(|session| session.avatar.position())
+    }
+
+    /// The region and the place that an agent left from, if that is remembered.
+    pub fn left_from(&self, agent_id: Uuid) -> Option<(RegionId, Vector3)> {
+        self.lasts.get(&agent_id).copied()
+    }
+
     /// The region that somebody is in.
     pub fn home(&self, code: u32) -> Option<RegionId> {
         self.sessions.get(&code)?.home
+    }
+
+    /// The circuit codes of all on the grid.
+    pub fn codes(&self) -> impl Iterator<Item = u32> {
+        self.sessions.keys().copied()
     }
 
     /// How many are on the grid.
@@ -402,6 +289,7 @@ impl Grid {
         self.follow(now, region);
         self.close_lingering(now, region);
         self.expire(now);
+        self.step(now);
     }
 
     fn at_door(&mut self, region: RegionId, act: impl FnOnce(&mut Circuits, &mut Door<'_>)) {
@@ -424,7 +312,7 @@ impl Grid {
                 CircuitEvent::Delivery { id, outcome, .. } => {
                     self.on_delivery(now, (region, id), outcome);
                 }
-                CircuitEvent::Closed { addr, .. } => self.on_closed(region, addr),
+                CircuitEvent::Closed { addr, .. } => self.on_closed(now, region, addr),
                 _ => {}
             }
         }
@@ -489,6 +377,33 @@ impl Grid {
                     place.circuits.set_silence_max(from, silence);
                 }
             }
+            word => self.on_word_of_world(now, region, code, word),
+        }
+    }
+
+    /// A word about bodies, things, people or the map.
+    fn on_word_of_world(&mut self, now: Timestamp, region: RegionId, code: u32, word: Word) {
+        match word {
+            Word::Ready => self.on_ready(now, region, code),
+            Word::Stance { rotation, flags } => {
+                self.on_stance(now, region, code, (rotation, flags));
+            }
+            Word::Run(runs) => {
+                if let Some(session) = self.sessions.get_mut(&code) {
+                    session.avatar.on_run(runs);
+                }
+            }
+            Word::AskSeat(thing) => self.on_sit_asked(now, region, code, thing),
+            Word::Sit => self.on_sit(now, region, code),
+            Word::Message(message) => self.on_message(now, region, code, *message),
+            Word::MapName { name, flags } => self.on_map_name(now, region, code, (&name, flags)),
+            Word::MapBlock { area, flags } => self.on_map_block(now, region, code, (area, flags)),
+            Word::Names(ids) => self.on_names(now, region, code, &ids),
+            Word::Objects(ids) => self.on_objects_asked(now, region, code, &ids),
+            Word::Region(id) => self.on_region_asked(now, region, code, id),
+            Word::Myself => self.on_self_asked(now, region, code),
+            // The others are about circuits and journeys.
+            _ => {}
         }
     }
 
@@ -496,6 +411,8 @@ impl Grid {
     fn on_hello(&mut self, now: Timestamp, region: RegionId, (from, code): (SocketAddr, u32)) {
         self.keep_circuit(region, (from, code));
         let Some(place) = self.regions.get_mut(region.0) else { return };
+        // What is shown here is shown anew once he says that he is ready.
+        place.ready.remove(&code);
         // He comes from elsewhere now: the circuit of before is of no more use.
         let before: Vec<SocketAddr> = place
             .peers
@@ -520,29 +437,8 @@ impl Grid {
         }
     }
 
-    fn on_chat(
-        &mut self,
-        now: Timestamp,
-        region: RegionId,
-        code: u32,
-        (text, kind, channel): (String, u8, i32),
-    ) {
-        // On his way somebody may still speak where he is no more: nobody there listens.
-        let is_here = self.home(code) == Some(region);
-        self.stats.stale += u64::from(!is_here);
-        if is_here && channel == 0 && !text.is_empty() {
-            let Some(session) = self.sessions.get(&code) else { return };
-            let message = reply::chat(&session.guest, session.position, (&text, kind));
-            let hearers: Vec<u32> = self.present(region);
-            for hearer in hearers {
-                self.send_to(now, region, hearer, &message, SendOptions::RELIABLE);
-            }
-        }
-        self.tell(GridEvent::Chat { code, region, text, channel });
-    }
-
     /// The circuit codes of all in a region.
-    fn present(&self, region: RegionId) -> Vec<u32> {
+    pub(crate) fn present(&self, region: RegionId) -> Vec<u32> {
         let here = self.sessions.iter().filter(|(_, session)| session.home == Some(region));
         here.map(|(code, _)| *code).collect()
     }
@@ -580,23 +476,42 @@ impl Grid {
     ) {
         let Some(session) = self.sessions.get(&code) else { return };
         let regions: Vec<RegionId> = session.allowed.iter().copied().collect();
+        if let Some(home) = session.home {
+            let (agent_id, position) = (session.guest.ids.agent_id, session.avatar.position());
+            self.hide(now, home, code);
+            if self.lasts.len() >= LASTS_MAX {
+                self.lasts.pop_first();
+            }
+            self.lasts.insert(agent_id, (home, position));
+        }
         for region in regions {
             if Some(region) != spoken {
                 self.disable(now, region, code);
             } else if let Some(addr) = self.addr_of(region, code) {
                 self.linger(now, region, addr);
             }
+            self.forbid(region, code);
         }
-        self.sessions.remove(&code);
+        let Some(session) = self.sessions.remove(&code) else { return };
         self.queue.retain(|queued| queued.code != code);
-        self.tell(GridEvent::Left { code, asked });
+        let name = format!("{} {}", session.guest.first_name, session.guest.last_name);
+        self.tell(GridEvent::Left { code, name, asked });
+    }
+
+    /// Somebody may no longer enter a region, and has no capabilities there.
+    fn forbid(&mut self, region: RegionId, code: u32) {
+        if let Some(session) = self.sessions.get_mut(&code) {
+            session.allowed.remove(&region);
+        }
+        if let Some(place) = self.regions.get_mut(region.0) {
+            place.ready.remove(&code);
+        }
+        self.seeds.end(code, region);
     }
 
     /// Sends somebody away from a region: he has no more to do there.
     pub(crate) fn disable(&mut self, now: Timestamp, region: RegionId, code: u32) {
-        if let Some(session) = self.sessions.get_mut(&code) {
-            session.allowed.remove(&region);
-        }
+        self.forbid(region, code);
         if let Some(addr) = self.addr_of(region, code) {
             let word = SendOptions::CRITICAL.within(LINGER);
             self.send_to(now, region, code, &DisableSimulator::default(), word);
@@ -618,11 +533,18 @@ impl Grid {
         }
     }
 
-    fn on_closed(&mut self, region: RegionId, addr: SocketAddr) {
+    fn on_closed(&mut self, now: Timestamp, region: RegionId, addr: SocketAddr) {
         let Some(place) = self.regions.get_mut(region.0) else { return };
         let Some(code) = place.peers.remove(&addr) else { return };
+        if place.peers.values().any(|of| *of == code) {
+            // He is here from elsewhere meanwhile.
+            return;
+        }
+        self.forbid(region, code);
+        if self.home(code) == Some(region) {
+            self.hide(now, region, code);
+        }
         let Some(session) = self.sessions.get_mut(&code) else { return };
-        session.allowed.remove(&region);
         if session.home == Some(region) {
             session.home = None;
             // Somebody on his way to another region may still arrive there.

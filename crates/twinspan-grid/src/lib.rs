@@ -1,23 +1,53 @@
-//! A small Second Life grid: regions with circuits, neighbours, chat, teleports and crossings.
+//! A small Second Life grid to try viewers on: login, capabilities, event queues, regions with
+//! avatars and things, chat, messages, teleports and crossings.
 //!
-//! [`Grid`] is one machine for all its regions. Login tells it whom to expect
-//! ([`Grid::admit`]); from then on it speaks to viewers over UDP, and gives out what belongs on
-//! their event queues ([`Grid::poll_queue`]). [`RegionMachine`] drives one region over a socket of
-//! any side of the seam.
+//! [`GridServer`] runs a whole grid on one node, on real sockets or in the simulator. What it does
+//! is in machines: [`Grid`] is one machine for all regions and speaks to viewers over UDP; login
+//! tells it whom to expect ([`Grid::admit`]), and it gives out what belongs on their event queues
+//! ([`Grid::poll_queue`]). [`RegionMachine`] drives one region over a socket of any side of the
+//! seam.
 #![forbid(unsafe_code)]
 
+mod account;
+mod assets;
+mod avatar;
+mod bodies;
+mod config;
+mod desk;
 mod door;
+mod event;
+mod front;
 mod grid;
+mod inventory;
+mod login;
 mod machine;
+mod queue;
 mod reply;
 #[cfg(feature = "scenarios")]
 pub mod scenario;
+mod scene;
+mod seeds;
+mod server;
+mod talk;
 mod travel;
 
-pub use grid::{
-    AdmitError, Grid, GridConfig, GridError, GridEvent, GridStats, Guest, QUEUE_EVENTS_MAX, Queued,
-    REGIONS_MAX, RegionConfig, RegionId, SESSIONS_MAX,
+pub use account::{
+    ACCOUNTS_MAX, Account, FAILURES_MAX, FAILURES_WINDOW, LoginScript, NAME_BYTES_MAX,
+    ScriptedAnswer,
 };
+pub use assets::{MESH, NOTECARD, TEXTURE};
+pub use config::{
+    AdmitError, GridConfig, GridError, Guest, QUEUE_EVENTS_MAX, REGIONS_MAX, RegionConfig,
+    RegionId, SESSIONS_MAX,
+};
+pub use desk::HttpStats;
+pub use event::{GridEvent, GridStats, Queued};
+pub use grid::Grid;
+pub use login::LoginStats;
 pub use machine::RegionMachine;
+pub use server::{
+    GridServer, GridServerConfig, GridServerError, REGION_NAME_BYTES_MAX, REGION_PLACE_MAX,
+    RegionPlan,
+};
 /// What circuits count.
 pub use twinspan_circuit::CircuitStats;

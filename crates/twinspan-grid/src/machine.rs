@@ -8,7 +8,8 @@ use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::Machine;
 
-use crate::grid::{Grid, RegionId};
+use crate::config::RegionId;
+use crate::grid::Grid;
 
 /// A region turns at least so often: what another region or a caller left for it waits no longer.
 const TURN: Duration = Duration::from_millis(25);

@@ -19,7 +19,9 @@ use twinspan_provider::{
 };
 use twinspan_sim::{Sim, SimConfig, SimEnv, SimTask};
 
-use crate::grid::{Grid, GridConfig, GridError, GridEvent, Guest, RegionConfig, RegionId};
+use crate::config::{GridConfig, GridError, Guest, RegionConfig, RegionId};
+use crate::event::GridEvent;
+use crate::grid::Grid;
 use crate::machine::RegionMachine;
 use crate::reply;
 use player::{Player, PlayerMachine};
@@ -162,7 +164,8 @@ impl Run {
         let seed = scenario.seed;
         let conditions = scenario.conditions.unwrap_or_else(|| drawn(seed));
         let mut sim = Sim::new(SimConfig { seed, conditions, ..SimConfig::default() });
-        let grid = Grid::new(GridConfig::default(), Stream::new(seed, "grid", 0))?;
+        let secrets = Box::new(Stream::new(seed, "secrets", 0));
+        let grid = Grid::new(GridConfig::default(), Stream::new(seed, "grid", 0), secrets)?;
         let grid = Rc::new(RefCell::new(grid));
         let mut tasks = Vec::new();
         let mut regions = Vec::new();

@@ -5,7 +5,9 @@ use twinspan_core::time::Timestamp;
 use twinspan_lludp::Vector3;
 use twinspan_lludp::messages::TeleportStart;
 
-use crate::grid::{Grid, GridEvent, RegionConfig, RegionId};
+use crate::config::{RegionConfig, RegionId};
+use crate::event::GridEvent;
+use crate::grid::Grid;
 use crate::reply;
 
 /// Somebody who is to come into a region.
@@ -67,10 +69,9 @@ impl Grid {
         let look_at = expected.map_or(Vector3::new(1.0, 0.0, 0.0), |coming| coming.look_at);
         if let Some(coming) = expected {
             session.home = Some(region);
-            session.position = coming.position;
+            session.avatar.put(coming.position);
         }
-        let (ids, position) = (session.guest.ids, session.position);
-        let avatar = reply::avatar(&session.guest, handle, position);
+        let (ids, position) = (session.guest.ids, session.avatar.position());
         let complete = reply::movement_complete(&ids, handle, (position, look_at));
         let options = SendOptions::CRITICAL.within(self.config.arrival_timeout);
         let sent = self.addr_of(region, code).and_then(|addr| {
@@ -81,7 +82,16 @@ impl Grid {
         if let Some(session) = self.sessions.get_mut(&code) {
             session.let_in = sent.map(|id| (region, id));
         }
-        self.send_to(now, region, code, &avatar, SendOptions::RELIABLE);
+        if let Some(from) = from.filter(|from| *from != region) {
+            self.hide(now, from, code);
+        }
+        if let Some(avatar) = self.avatar_update(region, code) {
+            self.send_to(now, region, code, &avatar, SendOptions::RELIABLE);
+            self.broadcast(now, region, &avatar, SendOptions::RELIABLE, Some(code));
+        }
+        if let Some(session) = self.sessions.get_mut(&code) {
+            session.avatar.on_shown();
+        }
         if expected.is_some() {
             self.tell(GridEvent::Arrived { code, region, from });
             self.tidy_circuits(now, region, code);
@@ -122,11 +132,18 @@ impl Grid {
         }
     }
 
-    /// The first capability that somebody has at a region.
-    pub fn seed(&self, region: RegionId, code: u32) -> Option<Seed> {
-        let (config, session) = (self.region(region)?, self.sessions.get(&code)?);
-        let (addr, session_id) = (config.addr, session.guest.ids.session_id);
-        Seed::new(format!("http://{}/CAPS/{session_id}/{}", addr.ip(), config.handle()))
+    /// The first capability that somebody has at a region; it is drawn when there is none yet.
+    /// `None` when he is not on the grid.
+    pub fn seed(&mut self, region: RegionId, code: u32) -> Option<Seed> {
+        let known = self.region(region).is_some() && self.sessions.contains_key(&code);
+        let path = known.then(|| self.seeds.path(code, region))?;
+        Seed::new(format!("{}{path}", self.config.caps_url))
+    }
+
+    /// Where somebody comes to, and looks at, when he is on his way.
+    pub(crate) fn destination(&self, code: u32) -> Option<(Vector3, Vector3)> {
+        let coming = self.sessions.get(&code)?.coming?;
+        Some((coming.position, coming.look_at))
     }
 
     pub(crate) fn on_teleport(
@@ -149,9 +166,11 @@ impl Grid {
         match target {
             None => self.refuse(now, region, code, "there is no such region"),
             Some(to) if to == region => {
-                session.position = position;
+                session.avatar.put(position);
+                let position = session.avatar.position();
                 let message = reply::teleport_local(&ids, (position, look_at));
                 self.send_to(now, region, code, &message, SendOptions::CRITICAL);
+                self.show(now, region, code, None);
             }
             Some(to) => {
                 self.send_to(now, region, code, &TeleportStart::default(), SendOptions::RELIABLE);

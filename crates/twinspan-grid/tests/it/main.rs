@@ -1,5 +1,13 @@
 //! The grid in the simulator.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "this file is tests, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this file is tests, its helpers too"
+)]
+
+mod served;
+mod visitor;
 
 use std::time::Duration;
 

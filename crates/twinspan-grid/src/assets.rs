@@ -1,0 +1,239 @@
+//! What the grid's library has: a texture, a mesh and a notecard, made here.
+
+use twinspan_llsd::{Form, Value};
+use twinspan_lludp::Uuid;
+
+/// The texture of all things: plain grey.
+pub const TEXTURE: Uuid = Uuid::from_u128(0x7e27_0000_0000_4000_8000_0000_0000_0001);
+/// The mesh of a small pyramid.
+pub const MESH: Uuid = Uuid::from_u128(0x3e58_0000_0000_4000_8000_0000_0000_0002);
+/// A notecard that says where one is.
+pub const NOTECARD: Uuid = Uuid::from_u128(0x207e_0000_0000_4000_8000_0000_0000_0003);
+
+/// What an asset is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AssetKind {
+    Texture,
+    Mesh,
+    Notecard,
+}
+
+impl AssetKind {
+    /// What its id is called in the query of a request for any asset.
+    pub(crate) const fn query(self) -> &'static str {
+        match self {
+            Self::Texture => "texture_id",
+            Self::Mesh => "mesh_id",
+            Self::Notecard => "notecard_id",
+        }
+    }
+
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Texture => "image/x-j2c",
+            Self::Mesh => "application/vnd.ll.mesh",
+            Self::Notecard => "application/vnd.ll.notecard",
+        }
+    }
+
+    /// Its number as an asset, and as an item of an inventory.
+    pub(crate) const fn types(self) -> (i32, i32) {
+        match self {
+            Self::Texture => (0, 0),
+            Self::Mesh => (49, 22),
+            Self::Notecard => (7, 7),
+        }
+    }
+}
+
+/// All assets.
+#[derive(Clone, Debug)]
+pub(crate) struct Library {
+    assets: [(Uuid, AssetKind, Vec<u8>); 3],
+}
+
+impl Library {
+    pub(crate) fn new() -> Self {
+        let assets = [
+            (TEXTURE, AssetKind::Texture, texture()),
+            (MESH, AssetKind::Mesh, mesh()),
+            (NOTECARD, AssetKind::Notecard, notecard()),
+        ];
+        Self { assets }
+    }
+
+    /// The bytes of an asset of this kind.
+    pub(crate) fn find(&self, kind: AssetKind, id: Uuid) -> Option<&[u8]> {
+        let found = self.assets.iter().find(|(of, is, _)| *of == id && *is == kind);
+        found.map(|(.., bytes)| bytes.as_slice())
+    }
+}
+
+/// Pixels along the texture's side, by whose logarithm it is resolved.
+const SIDE: u32 = 64;
+const LEVELS: u8 = 5;
+/// Channels: red, green, blue.
+const CHANNELS: u8 = 3;
+/// Letters of the comment, which make the texture long enough to be asked for in parts.
+const COMMENT_BYTES: usize = 3_000;
+
+/// A JPEG 2000 codestream in which no wavelet has a coefficient: every pixel is the middle grey.
+fn texture() -> Vec<u8> {
+    let mut out = vec![0xFF, 0x4F];
+    let mut segment = |marker: u8, body: &[u8]| {
+        out.extend([0xFF, marker]);
+        // Lengths count themselves; the longest segment has some 3,000 bytes.
+        out.extend((body.len() as u16 + 2).to_be_bytes());
+        out.extend(body);
+    };
+    // The image and its only tile, from the origin.
+    let mut size = vec![0, 0];
+    for value in [SIDE, SIDE, 0, 0, SIDE, SIDE, 0, 0] {
+        size.extend(value.to_be_bytes());
+    }
+    size.extend([0, CHANNELS]);
+    // Eight bits without a sign, in every pixel.
+    size.extend([7, 1, 1].repeat(CHANNELS.into()));
+    segment(0x51, &size);
+    // By layers, of which there is one; channels are mixed; blocks of 64 by 64; whole numbers.
+    segment(0x52, &[0, 0, 0, 1, 1, LEVELS, 4, 4, 0, 1]);
+    // Two guard bits, and the bits of each band: one more for a difference, two for two.
+    let mut bits = vec![2 << 5, 9 << 3];
+    for _ in 0..LEVELS {
+        bits.extend([10 << 3, 10 << 3, 11 << 3]);
+    }
+    segment(0x5C, &bits);
+    let comment = "grey ".bytes().cycle().take(COMMENT_BYTES);
+    segment(0x64, &[vec![0, 1], comment.collect()].concat());
+    // A packet for each resolution of each channel, all of them empty.
+    let packets = vec![0; (usize::from(LEVELS) + 1) * usize::from(CHANNELS)];
+    let part = (12 + 2 + packets.len()) as u32;
+    let mut tile = vec![0, 0];
+    tile.extend(part.to_be_bytes());
+    tile.extend([0, 1]);
+    segment(0x90, &tile);
+    out.extend([0xFF, 0x93]);
+    out.extend(packets);
+    out.extend([0xFF, 0xD9]);
+    out
+}
+
+/// A pyramid, the same at every distance.
+fn mesh() -> Vec<u8> {
+    const POINTS: [[u16; 3]; 4] =
+        [[0, 0, 0], [0xFFFF, 0, 0], [0x7FFF, 0xFFFF, 0], [0x7FFF, 0x7FFF, 0xFFFF]];
+    const TRIANGLES: [[u16; 3]; 4] = [[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]];
+    let words = |words: &[[u16; 3]]| -> Vec<u8> {
+        words.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()
+    };
+    let span = |axes: usize, low: f64, high: f64| {
+        let bound = |value: f64| Value::Array(vec![value.into(); axes]);
+        Value::map([("Min", bound(low)), ("Max", bound(high))])
+    };
+    let flat: Vec<u8> =
+        POINTS.iter().flat_map(|[x, y, _]| [*x, *y]).flat_map(u16::to_le_bytes).collect();
+    let face = Value::map([
+        ("Position", Value::Binary(words(&POINTS))),
+        ("PositionDomain", span(3, -0.5, 0.5)),
+        ("TexCoord0", Value::Binary(flat)),
+        ("TexCoord0Domain", span(2, 0.0, 1.0)),
+        ("TriangleList", Value::Binary(words(&TRIANGLES))),
+    ]);
+    let faces = stored(&binary(&Value::Array(vec![face])));
+    let size = i32::try_from(faces.len()).unwrap_or_default();
+    let block = Value::map([("offset", Value::Integer(0)), ("size", Value::Integer(size))]);
+    let levels = ["lowest_lod", "low_lod", "medium_lod", "high_lod"];
+    let head = Value::map(levels.map(|level| (level, block.clone())));
+    [Form::Binary.header(), &binary(&head), &faces].concat()
+}
+
+fn binary(value: &Value) -> Vec<u8> {
+    // Everything that a mesh has can be told in binary.
+    Form::Binary.write(value).unwrap_or_default()
+}
+
+/// A zlib stream of one block that is not compressed.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    // The mesh has some 300 bytes.
+    let len = bytes.len() as u16;
+    let mut out = vec![0x78, 0x01, 0x01];
+    out.extend(len.to_le_bytes());
+    out.extend((!len).to_le_bytes());
+    out.extend(bytes);
+    const MODULUS: u32 = 65_521;
+    let (low, high) = bytes.iter().fold((1, 0), |(low, high), byte| {
+        let low = (low + u32::from(*byte)) % MODULUS;
+        (low, (high + low) % MODULUS)
+    });
+    out.extend((high << 16 | low).to_be_bytes());
+    out
+}
+
+fn notecard() -> Vec<u8> {
+    let text = "This is a small grid to try viewers on.\n";
+    format!(
+        "Linden text version 2\n{{\nLLEmbeddedItems version 1\n{{\ncount 0\n}}\nText length {}\n\
+         {text}}}\n",
+        text.len()
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twinspan_llsd::{Limits, parse};
+
+    #[test]
+    fn the_texture_is_a_chain_of_segments_to_its_end() {
+        let bytes = texture();
+        let mut at = 2;
+        let mut markers = Vec::new();
+        loop {
+            assert_eq!(bytes[at], 0xFF);
+            markers.push(bytes[at + 1]);
+            if bytes[at + 1] == 0x93 {
+                break;
+            }
+            at += 2 + usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        }
+        assert_eq!(markers, [0x51, 0x52, 0x5C, 0x64, 0x90, 0x93]);
+        // The tile says how long it is, from its own marker on.
+        assert_eq!(bytes.len() - (at - 12) - 2, 12 + 2 + 18);
+        assert_eq!(bytes[bytes.len() - 2..], [0xFF, 0xD9]);
+        assert!(bytes.len() > 3_000);
+    }
+
+    #[test]
+    fn the_mesh_names_its_blocks() {
+        let bytes = mesh();
+        let header = Form::Binary.header().len();
+        let head = (1..bytes.len() - header)
+            .find_map(|len| {
+                parse(&bytes[header..header + len], Form::Binary, &Limits::DEFAULT).ok()
+            })
+            .unwrap();
+        let size = head.get("high_lod").unwrap().get("size").unwrap().to_i64().unwrap();
+        let faces = &bytes[bytes.len() - size as usize..];
+        assert_eq!(faces[..3], [0x78, 0x01, 0x01]);
+        let faces = parse(&faces[7..faces.len() - 4], Form::Binary, &Limits::DEFAULT).unwrap();
+        let triangles = faces.at(0).unwrap().get("TriangleList").unwrap().as_bytes().unwrap();
+        assert_eq!(triangles.len(), 24);
+    }
+
+    #[test]
+    fn a_stored_stream_has_its_golden_bytes() {
+        assert_eq!(
+            stored(b"abc"),
+            [0x78, 1, 1, 3, 0, 0xFC, 0xFF, b'a', b'b', b'c', 0x02, 0x4D, 0x01, 0x27]
+        );
+    }
+
+    #[test]
+    fn an_asset_is_found_as_what_it_is() {
+        let library = Library::new();
+        assert!(library.find(AssetKind::Texture, TEXTURE).is_some());
+        assert!(library.find(AssetKind::Mesh, TEXTURE).is_none());
+        assert!(library.find(AssetKind::Texture, Uuid::nil()).is_none());
+    }
+}
