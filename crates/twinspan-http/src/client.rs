@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use http_body_util::Full;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{Env, OffloadError};
@@ -306,8 +306,8 @@ impl<E: Env> Inner<E> {
             match self.over(&mut pooled.link, &route, request, phase).await {
                 Ok(response) => {
                     if pooled.link.is_usable().await {
-                        let until = self.env.now().after(self.config.idle_timeout);
-                        self.pool.put(route.key, pooled, until);
+                        let kept = kept_for(&response.headers, self.config.idle_timeout);
+                        self.pool.put(route.key, pooled, self.env.now().after(kept));
                     }
                     if is_refused_for_credentials(self.config.proxy.as_ref(), response.status)
                         && route.by_proxy
@@ -460,6 +460,18 @@ impl From<Dialed> for ProxyError {
             Dialed::Resolve(error) => Self::Resolve(error),
             Dialed::Connect(error) => Self::Connect(error),
         }
+    }
+}
+
+/// How long a connection is kept: `limit`, or less where the server says that it will close it. A
+/// second is left for what is on the way then.
+fn kept_for(headers: &HeaderMap, limit: Duration) -> Duration {
+    let text = headers.get("keep-alive").and_then(|value| value.to_str().ok());
+    let mut parts = text.unwrap_or_default().split(',').map(str::trim);
+    let seconds = parts.find_map(|part| part.strip_prefix("timeout=")?.parse::<u32>().ok());
+    match seconds {
+        Some(seconds) => limit.min(Duration::from_secs(seconds.saturating_sub(1).into())),
+        None => limit,
     }
 }
 

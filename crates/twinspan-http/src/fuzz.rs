@@ -80,7 +80,7 @@ pub fn fuzz_connect(data: &[u8]) -> u64 {
 
 /// Any bytes, and then the end, are a response within its limits or name a reason; nothing waits.
 pub fn fuzz_response(data: &[u8]) -> u64 {
-    let canned = Canned { left: Bytes::copy_from_slice(data) };
+    let canned = Canned { left: Bytes::copy_from_slice(data), is_asked: false };
     let asked = async {
         let mut link = Link::open(canned, HEAD_BYTES_MAX).await?;
         let mut request = http::Request::new(Full::new(Bytes::new()));
@@ -90,7 +90,8 @@ pub fn fuzz_response(data: &[u8]) -> u64 {
     };
     let mut asked = pin!(asked);
     let mut cx = Context::from_waker(Waker::noop());
-    // Everything there is to wait for has come, but now and then it lets others run.
+    // Everything there is to wait for has come, but it is asked again after it was written to, and
+    // now and then lets others run.
     let polled = (0..POLLS_MAX).find_map(|_| match asked.as_mut().poll(&mut cx) {
         Poll::Ready(outcome) => Some(outcome),
         Poll::Pending => None,
@@ -107,9 +108,10 @@ pub fn fuzz_response(data: &[u8]) -> u64 {
     digest(&outcome.map_err(|error| error.to_string()))
 }
 
-/// A peer that has said all it says, and takes everything.
+/// A peer that says all it says once it was asked, and takes everything.
 struct Canned {
     left: Bytes,
+    is_asked: bool,
 }
 
 impl AsyncRead for Canned {
@@ -118,6 +120,9 @@ impl AsyncRead for Canned {
         _cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.is_asked {
+            return Poll::Pending;
+        }
         let len = self.left.len().min(buffer.remaining());
         buffer.put_slice(&self.left.split_to(len));
         Poll::Ready(Ok(()))
@@ -126,10 +131,11 @@ impl AsyncRead for Canned {
 
 impl AsyncWrite for Canned {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.is_asked = true;
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -25,6 +25,7 @@ use twinspan_world::{
 
 mod circuit;
 mod contents;
+mod http;
 mod llsd;
 mod lludp;
 mod xmlrpc;
@@ -55,6 +56,10 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "circuit-agent" => circuit::journeys(),
         "xmlrpc-document" => xmlrpc::documents(),
         "xmlrpc-login" => xmlrpc::logins(),
+        "socks5-reply" => http::replies(),
+        "socks5-datagram" => http::datagrams(),
+        "http-connect" => http::connects(),
+        "http-response" => http::responses(),
         "llsd-xml" => llsd::documents(twinspan_llsd::Form::Xml),
         "llsd-binary" => llsd::documents(twinspan_llsd::Form::Binary),
         "llsd-notation" => llsd::documents(twinspan_llsd::Form::Notation),

@@ -123,26 +123,39 @@ impl<E: Env> Pool<E> {
         key: &Key,
         may_be_used: bool,
     ) -> Result<Taken<E>, HttpError> {
+        if pool.state.borrow().waiting.is_empty()
+            && let Some(taken) = Self::try_take(pool, key, may_be_used)
+        {
+            return Ok(taken);
+        }
         let ticket = pool.queue()?;
         poll_fn(|cx| {
             if !pool.is_first(&ticket, cx.waker()) {
                 return Poll::Pending;
             }
-            loop {
-                match Self::offer(pool, key, may_be_used) {
-                    Offer::Taken(taken) => return Poll::Ready(Ok(taken)),
-                    // Dropping it frees its place.
-                    Offer::Evicted(idle) => drop(idle),
-                    Offer::Nothing => return Poll::Pending,
-                }
+            match Self::try_take(pool, key, may_be_used) {
+                Some(taken) => Poll::Ready(Ok(taken)),
+                None => Poll::Pending,
             }
         })
         .await
     }
 
+    /// What there is for `key` now; closes another server's connection where that makes room.
+    fn try_take(pool: &Rc<Self>, key: &Key, may_be_used: bool) -> Option<Taken<E>> {
+        loop {
+            match Self::offer(pool, key, may_be_used) {
+                Offer::Taken(taken) => return Some(taken),
+                // Dropping it frees its place.
+                Offer::Evicted(idle) => drop(idle),
+                Offer::Nothing => return None,
+            }
+        }
+    }
+
     fn queue(self: &Rc<Self>) -> Result<Ticket<E>, HttpError> {
         let mut state = self.state.borrow_mut();
-        if state.waiting.len() > self.limits.requests_waiting_max {
+        if state.waiting.len() >= self.limits.requests_waiting_max {
             return Err(HttpError::Busy { limit: self.limits.requests_waiting_max });
         }
         let number = state.tickets;

@@ -76,3 +76,27 @@ fn only_what_may_be_done_twice_is_sent_twice() {
     let other = HttpError::Protocol(String::new());
     assert!(!may_repeat(&failed(true, false, other), &Method::GET));
 }
+
+#[test]
+fn a_connection_is_kept_as_long_as_both_ends_want() {
+    let minute = Duration::from_mins(1);
+    let kept = |text: &'static str| {
+        let value = HeaderValue::from_static(text);
+        kept_for(
+            &[(header::HeaderName::from_static("keep-alive"), value)].into_iter().collect(),
+            minute,
+        )
+    };
+    assert_eq!(kept_for(&HeaderMap::new(), minute), minute);
+    for (text, wanted) in [
+        ("timeout=5", 4),
+        ("max=100, timeout=5", 4),
+        ("timeout=0", 0),
+        ("timeout=900", 60),
+        ("timeout=99999999999", 60),
+        ("timeout=x", 60),
+        ("", 60),
+    ] {
+        assert_eq!(kept(text), Duration::from_secs(wanted), "{text}");
+    }
+}

@@ -1,6 +1,11 @@
 //! The client, the server and the proxies from outside: in the simulator, on sockets, with peers.
 
 #[cfg(test)]
+mod allocations;
+#[cfg(test)]
+#[path = "../../../twinspan-reliable/tests/it/counting.rs"]
+mod counting;
+#[cfg(test)]
 mod datagrams;
 #[cfg(test)]
 mod exchange;
