@@ -67,11 +67,12 @@ fn a_warm_association_allocates_nothing_per_datagram() {
             drop(std::iter::from_fn(|| pool.take()).collect::<Vec<_>>());
         }
         let (mut batch, mut echo) = (DatagramBatch::new(32), DatagramBatch::new(32));
-        for _ in 0..20 {
+        // The runtime too makes some room of its own when a task has been busy for the first time.
+        for _ in 0..300 {
             round(&mut socket, &mut relay, &mut batch, &mut echo).await;
         }
         let before = counting::calls();
-        for _ in 0..100 {
+        for _ in 0..300 {
             round(&mut socket, &mut relay, &mut batch, &mut echo).await;
         }
         counting::calls() - before

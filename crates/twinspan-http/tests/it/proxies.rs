@@ -44,7 +44,8 @@ async fn scripted<E: Env>(
     let (address, task) = raw(env, move |_, mut stream| {
         let notes = Rc::clone(&notes);
         async move {
-            notes.borrow_mut().push(head(&mut stream).await);
+            let asked = head(&mut stream).await;
+            notes.borrow_mut().push(asked);
             stream.write_all(answer).await.unwrap();
             let _ = stream.read(&mut [0]).await;
         }
@@ -118,7 +119,8 @@ fn a_tunnel_carries_tls_and_what_came_behind_the_answer() {
         let (address, _task) = raw(&env, move |_, mut near| {
             let (env, notes) = (inner.clone(), Rc::clone(&notes));
             async move {
-                notes.borrow_mut().push(head(&mut near).await);
+                let asked = head(&mut near).await;
+                notes.borrow_mut().push(asked);
                 let mut far = env.connect(far, &TcpOptions::default()).await.unwrap();
                 near.write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 Yes\r\n\r\n")
                     .await
