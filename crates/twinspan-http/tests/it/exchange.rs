@@ -217,7 +217,7 @@ fn time_runs_out_where_it_does() {
         .await;
         let client = client(&env);
         for wanted in [Phase::Head, Phase::Body] {
-            let request = Request::get(url("http", address, "/")).with_timeout(100 * MS);
+            let request = Request::get(url("http", address, "/")).with_timeout(400 * MS);
             let error = client.send(request).await.err().unwrap();
             let HttpError::TimedOut { phase } = error else { panic!("{error:?}") };
             assert_eq!(phase, wanted);

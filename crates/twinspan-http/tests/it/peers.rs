@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,11 +105,16 @@ impl Peer {
                 "errorlog: {log}\nlogoutput: {log}\n\
                  internal: 127.0.0.1 port = {port}\nexternal: 127.0.0.1\n\
                  clientmethod: none\nsocksmethod: {method}\n\
-                 user.privileged: root\nuser.unprivileged: nobody\n\
+                 {users}\
                  client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n\
                  socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0\n\
                  command: connect udpassociate udpreply }}\n",
-                log = folder.join("dante.log").display()
+                log = folder.join("dante.log").display(),
+                // Only root can be somebody else.
+                users = match fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+                    true => "user.privileged: root\nuser.unprivileged: nobody\n",
+                    false => "",
+                }
             )
         };
         Self::start(name, config, |folder| {
