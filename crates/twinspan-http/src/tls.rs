@@ -3,18 +3,19 @@
 mod node;
 mod provider;
 mod stream;
+mod verify;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(crate) use stream::{SecureStream, accept, connect};
+use verify::{Known, Unchecked};
 
 /// The protocol that is spoken inside.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -108,7 +109,8 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 /// Whom a client trusts.
 ///
 /// Everybody that this machine trusts, at first; certificates of one's own may be added or stand
-/// alone. They are a CA's, or that of a server that signed itself and does not claim to be a CA.
+/// alone. They are a CA's or a server's own, whoever signed that; its names and its time count even
+/// then.
 #[derive(Clone)]
 pub struct Trust {
     with_system: bool,
@@ -179,7 +181,12 @@ impl Trust {
             if roots.is_empty() {
                 return Err(TlsError::NoRoots { reason: system.reason });
             }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            let authorities =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let authorities =
+                authorities.map_err(|error| TlsError::NoRoots { reason: error.to_string() })?;
+            let verifier = Arc::new(Known { authorities, certificates: self.extra.clone() });
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         } else {
             let verifier = Arc::new(Unchecked(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
@@ -239,47 +246,6 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(wrong("there is none".to_owned()));
     }
     Ok(found)
-}
-
-/// Takes every certificate. Signatures are still checked: whoever it is has the key.
-#[derive(Debug)]
-struct Unchecked(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Who a server is: a chain of certificates and the key of the first.

@@ -50,6 +50,31 @@ fn a_trusted_server_is_spoken_to_in_secret_and_again() {
 }
 
 #[test]
+fn a_servers_own_certificate_may_be_trusted_too() {
+    async fn run<E: Env>(env: E) {
+        let server = start(&env, loopback(), secure()).await;
+        let ask = |address| Request::get(url("https", address, "/"));
+        // Signed by somebody who is not trusted.
+        let known = trusting(&env, Trust::nobody().with_certificates(CERTIFICATE).unwrap());
+        assert_eq!(known.send(ask(server.address)).await.unwrap().status, StatusCode::OK);
+        // Signed by itself, as if it were an authority.
+        let own = include_bytes!("certificates/own.pem");
+        let tls = ServerTls::from_pem(own, include_bytes!("certificates/own.key")).unwrap();
+        let config = ServerConfig { tls: Some(tls), ..ServerConfig::default() };
+        let server = start(&env, loopback(), config).await;
+        let error = known.send(ask(server.address)).await.err().unwrap();
+        assert!(matches!(error, HttpError::Tls(TlsError::Certificate { .. })), "{error:?}");
+        let known = trusting(&env, Trust::nobody().with_certificates(own).unwrap());
+        assert_eq!(known.send(ask(server.address)).await.unwrap().status, StatusCode::OK);
+        // Under a name that it does not have.
+        let named = format!("https://localhost:{}/", server.address.port()).parse().unwrap();
+        let error = known.send(Request::get(named)).await.err().unwrap();
+        assert!(matches!(error, HttpError::Tls(TlsError::Certificate { .. })), "{error:?}");
+    }
+    in_both_worlds!(run);
+}
+
+#[test]
 fn a_stranger_is_refused_unless_nobody_looks() {
     async fn run<E: Env>(env: E) {
         let server = start(&env, loopback(), secure()).await;
@@ -111,6 +136,15 @@ fn ip(last: u8) -> IpAddr {
 
 /// What a request to `name` by a client comes to, and the trace of the run.
 fn simulated(seed: u64, wall_start: WallTime, name: &str) -> (Result<StatusCode, HttpError>, u64) {
+    simulated_with(seed, wall_start, name, authority())
+}
+
+fn simulated_with(
+    seed: u64,
+    wall_start: WallTime,
+    name: &str,
+    trust: Trust,
+) -> (Result<StatusCode, HttpError>, u64) {
     let mut sim = Sim::new(SimConfig { seed, wall_start, ..SimConfig::default() });
     let env = sim.host("server", ip(2));
     let inner = env.clone();
@@ -125,7 +159,7 @@ fn simulated(seed: u64, wall_start: WallTime, name: &str) -> (Result<StatusCode,
     sim.run_for(MS);
     let (inner, url) = (env.clone(), format!("https://{name}/"));
     let outcome = sim.block_on(&env, Duration::from_secs(99), async move {
-        let client = trusting(&inner, authority());
+        let client = trusting(&inner, trust);
         client.send(Request::get(url.parse().unwrap())).await.map(|response| response.status)
     });
     (outcome.unwrap(), sim.trace_hash())
@@ -146,6 +180,9 @@ fn certificates_are_read_by_the_nodes_own_clock() {
         };
         assert_eq!(host, "server.example");
         assert!(reason.contains(wanted), "{reason}");
+        let own = Trust::nobody().with_certificates(CERTIFICATE).unwrap();
+        let error = simulated_with(1, year(year_now), "server.example", own).0.err().unwrap();
+        assert!(error.to_string().contains(wanted), "known, but {error}");
     }
 }
 
