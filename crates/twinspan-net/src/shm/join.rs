@@ -1,0 +1,344 @@
+//! Joining a topic: what is asked for, what can go wrong, and the participant that comes of it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::greet::{GreetingError, Identity, Policy};
+use super::keeper::{Keeper, KeeperParts};
+use super::layout::{BLOCKS_MAX, Geometry, SLOTS_MAX, SUBSCRIBER_WORDS, subscriber_head};
+use super::map::Segment;
+use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX};
+use super::publisher::Publisher;
+use super::shared::{Parts, Shared};
+use super::subscriber::Subscriber;
+use super::wait::{self, Wait};
+use crate::threads::lock;
+
+/// Bytes of the pool that the default number of blocks aims at.
+const POOL_BYTES: usize = 8 << 20;
+/// The fewest blocks that the default gives, and the most.
+const BLOCKS_DEFAULT: std::ops::RangeInclusive<usize> = 8..=32;
+/// The stack of a keeper's thread, which calls little.
+const KEEPER_STACK_BYTES: usize = 256 << 10;
+
+/// Which sides a participant has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roles {
+    /// It publishes and receives.
+    #[default]
+    Both,
+    /// It publishes.
+    Publisher,
+    /// It receives.
+    Subscriber,
+}
+
+/// Whether a participant hears itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Echo {
+    /// It hears others only.
+    #[default]
+    Off,
+    /// It hears itself too.
+    On,
+}
+
+/// What to do about a topic of the same name that belongs to another user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Namesakes {
+    /// Refuse to join, so that nobody waits for messages that never come.
+    #[default]
+    Refuse,
+    /// Have a topic of one's own beside it.
+    Ignore,
+}
+
+/// What is asked for of a topic.
+#[derive(Clone, Debug)]
+pub struct TopicConfig {
+    /// Its name: 1 to 80 letters, digits and `_-./:`.
+    pub topic: String,
+    /// What it carries.
+    pub identity: Identity,
+    /// The longest message that this side publishes.
+    pub message_bytes: usize,
+    /// Messages of up to so many bytes lie in their slots where longer ones than 4,096 are possible.
+    pub inline_bytes: usize,
+    /// Messages that the ring of this side's publisher holds, 2 to 65,536; rounded up to a power of two.
+    pub slots: u32,
+    /// Blocks for long messages; `None` for 8 MiB of them, 8 to 32.
+    pub blocks: Option<u32>,
+    /// Messages kept for those who join late, and wanted when joining.
+    pub history: u32,
+    /// What happens when this subscriber falls behind.
+    pub policy: Policy,
+    /// How both sides wait.
+    pub wait: Wait,
+    /// How long a publisher waits for a subscriber that blocks it.
+    pub room_wait: Duration,
+    /// How long joining waits for participants that do not answer.
+    pub join_wait: Duration,
+    /// Which sides there are.
+    pub roles: Roles,
+    /// Whether it hears itself.
+    pub echo: Echo,
+    /// Who else may take part.
+    pub access: Access,
+    /// What to do about another user's topic of this name.
+    pub namesakes: Namesakes,
+}
+
+impl TopicConfig {
+    /// The defaults for a topic whose messages have up to `message_bytes`.
+    pub fn new(topic: impl Into<String>, identity: Identity, message_bytes: usize) -> Self {
+        Self {
+            topic: topic.into(),
+            identity,
+            message_bytes,
+            inline_bytes: 240,
+            slots: 256,
+            blocks: None,
+            history: 0,
+            policy: Policy::default(),
+            wait: Wait::default(),
+            room_wait: Duration::from_secs(5),
+            join_wait: Duration::from_secs(1),
+            roles: Roles::default(),
+            echo: Echo::default(),
+            access: Access::default(),
+            namesakes: Namesakes::default(),
+        }
+    }
+
+    /// The sizes of the publisher's segment.
+    fn geometry(&self, identity: u64) -> Option<Geometry> {
+        let few = POOL_BYTES / self.message_bytes.max(1);
+        let default = few.clamp(*BLOCKS_DEFAULT.start(), *BLOCKS_DEFAULT.end()) as u32;
+        // Two more than are kept: one that is written and one that is read.
+        let blocks = self.blocks.unwrap_or(default.max(self.history.saturating_add(2)));
+        let geometry =
+            Geometry::new(self.message_bytes, self.inline_bytes, self.slots, blocks, identity)?;
+        let kept = u64::from(self.history);
+        let fits = kept < geometry.slots()
+            && (geometry.blocks() == 0 || kept + 2 <= u64::from(geometry.blocks()));
+        fits.then_some(geometry)
+    }
+}
+
+/// Why a topic cannot be joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The name is none.
+    #[error("`{0}` is no topic: use 1 to {TOPIC_BYTES_MAX} letters, digits and _-./:")]
+    Topic(String),
+    /// Sizes are outside their limits.
+    #[error(
+        "these sizes are not possible: up to 256 MiB a message, {SLOTS_MAX} messages, {BLOCKS_MAX} \
+         blocks (two more than the history) and 1 GiB together"
+    )]
+    Sizes,
+    /// The topic carries something else.
+    #[error("topic `{topic}` carries {theirs}, not {ours}: use one type, or another topic")]
+    AnotherType {
+        /// The topic.
+        topic: String,
+        /// What it carries.
+        theirs: String,
+        /// What this side means.
+        ours: String,
+    },
+    /// The topic belongs to another user.
+    #[error(
+        "topic `{topic}` belongs to user {uid}: run as that user, share a group with it on both \
+         sides, or choose another topic"
+    )]
+    AnotherUser {
+        /// The topic.
+        topic: String,
+        /// The user, by number.
+        uid: u32,
+    },
+    /// All places are taken.
+    #[error("topic `{0}` has {PARTICIPANTS_MAX} participants already, the most that it can have")]
+    Full(String),
+    /// There is no memory for the segment.
+    #[error("no memory for a segment of {bytes} bytes: {source}; choose fewer or shorter messages")]
+    Memory {
+        /// Bytes of the segment.
+        bytes: usize,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The kernel is too old, or the container forbids what is needed.
+    #[error("this system has no sealed memory files (Linux 5.1 has them): {0}")]
+    NotHere(#[source] io::Error),
+    /// The operating system refused something else.
+    #[error("cannot join: {0}")]
+    Os(#[from] io::Error),
+}
+
+/// A participant of a topic: its place, where others find it, and the thread that greets them.
+///
+/// It leaves when it is dropped.
+#[derive(Debug)]
+pub struct Member {
+    shared: SharedHandle,
+    place: u8,
+    keeper: Option<JoinHandle<()>>,
+}
+
+struct SharedHandle(Arc<Shared>);
+
+impl std::fmt::Debug for SharedHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// What joining gives.
+#[derive(Debug)]
+pub struct Joined {
+    /// The participant.
+    pub member: Member,
+    /// Its publishing side.
+    pub publisher: Option<Publisher>,
+    /// Its receiving side.
+    pub subscriber: Option<Subscriber>,
+}
+
+/// Joins a topic of this machine, and waits until those who are there know it.
+///
+/// # Errors
+/// [`JoinError`] says what is wrong and what to do.
+pub fn join(config: &TopicConfig) -> Result<Joined, JoinError> {
+    check_topic(&config.topic)?;
+    let identity = config.identity.clone().cut();
+    let geometry = config.geometry(identity.digest()).ok_or(JoinError::Sizes)?;
+    let (publishes, receives) =
+        (config.roles != Roles::Subscriber, config.roles != Roles::Publisher);
+    let outbox = publishes.then(|| outbox(&config.topic, geometry)).transpose()?;
+    let inbox = receives.then(|| inbox(&config.topic)).transpose()?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
+    let history = u64::from(config.history);
+    let parts = Parts { id, identity, policy: config.policy, history, outbox, inbox };
+    let shared = Arc::new(Shared::new(parts)?);
+    let Some((place, listener)) = meet::take_place(&config.topic)? else {
+        return Err(JoinError::Full(config.topic.clone()));
+    };
+    if config.wait == Wait::Adaptive {
+        wait::calibrate();
+    }
+    let keeper = Keeper::new(KeeperParts {
+        shared: Arc::clone(&shared),
+        listener,
+        place,
+        topic: config.topic.clone(),
+        echo: config.echo,
+        access: config.access,
+        namesakes: config.namesakes,
+    });
+    let thread = thread::Builder::new().name("hub-keeper".into()).stack_size(KEEPER_STACK_BYTES);
+    let keeper = thread.spawn(move || keeper.run())?;
+    let handle = SharedHandle(Arc::clone(&shared));
+    let member = Member { shared: handle, place, keeper: Some(keeper) };
+    member.wait_until_known(config.join_wait)?;
+    let publisher =
+        publishes.then(|| Publisher::new(Arc::clone(&shared), config.wait, config.room_wait));
+    let subscriber = receives.then(|| Subscriber::new(Arc::clone(&shared), config.wait));
+    Ok(Joined { member, publisher: publisher.flatten(), subscriber: subscriber.flatten() })
+}
+
+fn check_topic(topic: &str) -> Result<(), JoinError> {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte);
+    if (1..=TOPIC_BYTES_MAX).contains(&topic.len()) && topic.bytes().all(is_good) {
+        Ok(())
+    } else {
+        Err(JoinError::Topic(topic.escape_default().take(100).collect()))
+    }
+}
+
+fn outbox(topic: &str, geometry: Geometry) -> Result<(Arc<Segment>, Geometry), JoinError> {
+    let segment = segment(topic, geometry.bytes())?;
+    for (word, value) in segment.words(geometry.words()).iter().zip(geometry.to_words()) {
+        word.store(value, Ordering::Relaxed);
+    }
+    Ok((segment, geometry))
+}
+
+fn inbox(topic: &str) -> Result<Arc<Segment>, JoinError> {
+    let segment = segment(topic, SUBSCRIBER_WORDS * 8)?;
+    for (word, value) in segment.words(SUBSCRIBER_WORDS).iter().zip(subscriber_head()) {
+        word.store(value, Ordering::Relaxed);
+    }
+    Ok(segment)
+}
+
+fn segment(topic: &str, bytes: usize) -> Result<Arc<Segment>, JoinError> {
+    let made = Segment::create(&format!("twinspan.hub/{topic}"), bytes);
+    made.map(Arc::new).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => JoinError::NotHere(source),
+        _ => JoinError::Memory { bytes, source },
+    })
+}
+
+/// Whether anybody takes part in a topic of this machine.
+///
+/// # Errors
+/// [`JoinError`] when the topic is no name or the operating system refuses to look.
+pub fn is_topic_taken(topic: &str) -> Result<bool, JoinError> {
+    check_topic(topic)?;
+    Ok(meet::is_taken(topic)?)
+}
+
+impl Member {
+    /// Waits until everybody who was there has answered.
+    fn wait_until_known(&self, limit: Duration) -> Result<(), JoinError> {
+        let joining = lock(&self.shared.0.joining);
+        let waited = self.shared.0.joined.wait_timeout_while(joining, limit, |now| !now.is_over);
+        // Who has not answered until now is stopped or busy, and is met when it comes back.
+        let (mut joining, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        joining.error.take().map_or(Ok(()), Err)
+    }
+
+    /// The place at which others find it, from 0.
+    pub const fn place(&self) -> u8 {
+        self.place
+    }
+
+    /// Subscribers that hear this participant now.
+    pub fn subscribers(&self) -> usize {
+        self.shared.0.readers.len()
+    }
+
+    /// Publishers that this participant hears now, and those that are gone but were not heard out.
+    pub fn publishers(&self) -> usize {
+        self.shared.0.writers.len()
+    }
+
+    /// Publishers that went and were forgotten before their last messages were taken: more than
+    /// eight at a time.
+    pub fn forgotten(&self) -> u64 {
+        self.shared.0.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Greetings that could not be read so far, and what was wrong with the last of them.
+    pub fn refused(&self) -> (u64, Option<GreetingError>) {
+        *lock(&self.shared.0.refused)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.shared.0.is_over.store(true, Ordering::Release);
+        meet::ring(&self.shared.0.keeper_bell);
+        if let Some(keeper) = self.keeper.take() {
+            // A keeper that panicked has let go of its place too.
+            let _ = keeper.join();
+        }
+    }
+}

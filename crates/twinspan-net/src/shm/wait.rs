@@ -1,0 +1,263 @@
+//! How long to spin, when to sleep, and what a wake-up costs on this machine.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::{Once, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use super::meet;
+
+/// How a receiver waits for a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// It looks again and again: the least latency, and a core at full load.
+    Spin,
+    /// It looks for twice as long as a wake-up costs on this machine, then sleeps.
+    #[default]
+    Adaptive,
+    /// It sleeps at once.
+    Block,
+}
+
+/// Looks between two looks at the clock, which cost more than these do.
+const LOOKS_PER_CLOCK: u32 = 32;
+/// How long an adaptive wait spins until the wake-up cost is known.
+const SPIN_DEFAULT: Duration = Duration::from_micros(100);
+/// The least and the most that it spins when the cost is known.
+const SPIN_MIN: Duration = Duration::from_micros(10);
+const SPIN_MAX: Duration = Duration::from_micros(400);
+/// Wake-ups that the measurement makes.
+const WAKES_MEASURED: usize = 40;
+/// Idle time before each, so that the other core has gone to sleep.
+const IDLE_BEFORE_WAKE: Duration = Duration::from_micros(250);
+/// The longest sleep of a process that cannot order other processes' stores before it: it looks
+/// again by itself.
+const UNORDERED_NAP_MAX: Duration = Duration::from_millis(1);
+
+/// The cost of a wake-up in nanoseconds; 0 while it is not known.
+static WAKE_NS: AtomicU64 = AtomicU64::new(0);
+
+/// What waking a sleeping thread costs, one way; `None` until the measurement, which runs in the
+/// background from the first adaptive topic on for about 20 ms, has ended.
+pub fn wake_cost() -> Option<Duration> {
+    Some(WAKE_NS.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Duration::from_nanos)
+}
+
+/// Measures the cost of a wake-up in the background, once for each process.
+pub(super) fn calibrate() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let measure = || {
+            let cost = measure_wake().unwrap_or(SPIN_DEFAULT / 2);
+            WAKE_NS.store(u64::try_from(cost.as_nanos()).unwrap_or(1).max(1), Ordering::Relaxed);
+        };
+        // Without a thread the default stays, which is near what machines need.
+        let _ = thread::Builder::new().name("hub-wake-cost".into()).spawn(measure);
+    });
+}
+
+/// How long an adaptive wait spins: twice the cost of a wake-up, for with less one late end makes
+/// the other fall asleep too, and both pay for it in turn.
+pub(super) fn spin_limit() -> Duration {
+    if thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
+        return Duration::ZERO;
+    }
+    wake_cost().map_or(SPIN_DEFAULT, |cost| (2 * cost).clamp(SPIN_MIN, SPIN_MAX))
+}
+
+/// The median of some wake-ups of a thread that sleeps, there and back, halved.
+fn measure_wake() -> io::Result<Duration> {
+    let (there, back) = (meet::bell()?, meet::bell()?);
+    let mut costs = thread::scope(|scope| {
+        let echo = || {
+            for _ in 0..WAKES_MEASURED {
+                sleep_on(there.as_fd(), None);
+                meet::quiet(&there);
+                meet::ring(&back);
+            }
+        };
+        thread::Builder::new().name("hub-wake-echo".into()).spawn_scoped(scope, echo)?;
+        let mut costs = Vec::with_capacity(WAKES_MEASURED);
+        for _ in 0..WAKES_MEASURED {
+            thread::sleep(IDLE_BEFORE_WAKE);
+            let began = Instant::now();
+            meet::ring(&there);
+            sleep_on(back.as_fd(), None);
+            meet::quiet(&back);
+            costs.push(began.elapsed() / 2);
+        }
+        Ok::<_, io::Error>(costs)
+    })?;
+    costs.sort_unstable();
+    Ok(costs.get(costs.len() / 2).copied().unwrap_or(SPIN_DEFAULT))
+}
+
+/// Looks until something is found, the limit or the deadline passes.
+pub(super) fn spin<R>(
+    limit: Option<Duration>,
+    deadline: Option<Instant>,
+    mut look: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    let mut end: Option<Instant> = None;
+    loop {
+        for _ in 0..LOOKS_PER_CLOCK {
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            std::hint::spin_loop();
+        }
+        if limit.is_some() || deadline.is_some() {
+            let now = Instant::now();
+            let own_end = *end.get_or_insert_with(|| match limit.map(|limit| now + limit) {
+                Some(own) => deadline.map_or(own, |deadline| own.min(deadline)),
+                None => deadline.unwrap_or(now),
+            });
+            if now >= own_end {
+                return None;
+            }
+        }
+    }
+}
+
+/// Sleeps until the descriptor is readable, for at most `limit`; may end early.
+pub(super) fn sleep_on(fd: BorrowedFd<'_>, limit: Option<Duration>) {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let mut wanted = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    // A signal ends it early, as anything else that is wrong does: the caller looks again.
+    let _ = poll(&mut wanted, limit.as_ref());
+}
+
+/// Orders a store of one process before its next load, in pairs: the frequent side passes
+/// [`light`](Self::light), the rare one, which is about to sleep, [`heavy`](Self::heavy).
+///
+/// Where the kernel lets a process interrupt the others for that, the light side is free: it
+/// registered, and the heavy side's call stands in for its fence.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Barrier {
+    is_registered: bool,
+}
+
+impl Barrier {
+    pub(super) fn new() -> Self {
+        static REGISTERED: OnceLock<bool> = OnceLock::new();
+        let register = || membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+        Self { is_registered: *REGISTERED.get_or_init(register) }
+    }
+
+    #[inline]
+    pub(super) fn light(self) {
+        if self.is_registered {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn heavy(self) {
+        fence(Ordering::SeqCst);
+        // Where it fails, `nap_max` ends each sleep soon.
+        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+    }
+
+    /// The longest sleep behind [`heavy`](Self::heavy); `None` where there is no limit.
+    pub(super) fn nap_max(self) -> Option<Duration> {
+        (!self.is_registered).then_some(UNORDERED_NAP_MAX)
+    }
+}
+
+/// Keeps the cores from sleeping so deeply that a wake-up takes long.
+///
+/// While it lives the kernel's request for the latency of processors stands at 0: idle cores wait
+/// actively, which costs power on the whole machine.
+#[derive(Debug)]
+pub struct LatencyGuard {
+    _request: File,
+}
+
+/// Why the request was not granted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// This kernel, or this container, has no such request.
+    #[error(
+        "this system has no /dev/cpu_dma_latency; run without the guard, or outside a container"
+    )]
+    Missing,
+    /// The user may not make it.
+    #[error("not permitted to open /dev/cpu_dma_latency for writing; ask for the right to it")]
+    NotPermitted,
+    /// Anything else that the operating system says.
+    #[error("cannot ask for low latency: {0}")]
+    Os(#[source] io::Error),
+}
+
+impl LatencyGuard {
+    /// Makes the request, which stands until this is dropped.
+    ///
+    /// # Errors
+    /// [`GuardError`] says why it was not granted; nothing has changed then.
+    pub fn request() -> Result<Self, GuardError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => GuardError::Missing,
+            io::ErrorKind::PermissionDenied => GuardError::NotPermitted,
+            _ => GuardError::Os(error),
+        };
+        let opened = OpenOptions::new().write(true).open("/dev/cpu_dma_latency");
+        let mut request = opened.map_err(failed)?;
+        request.write_all(&0_i32.to_ne_bytes()).map_err(failed)?;
+        Ok(Self { _request: request })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spinning_ends_with_what_is_found_or_with_its_time() {
+        let mut looks = 0;
+        let found = spin(None, None, || {
+            looks += 1;
+            (looks == 1_000).then_some(7)
+        });
+        assert_eq!(found, Some(7));
+        let began = Instant::now();
+        let limit = Duration::from_millis(1);
+        assert_eq!(spin::<()>(Some(limit), None, || None), None);
+        assert!(began.elapsed() >= limit);
+        let deadline = Instant::now() + limit;
+        assert_eq!(spin::<()>(None, Some(deadline), || None), None);
+        assert!(Instant::now() >= deadline);
+    }
+
+    #[test]
+    fn a_wake_up_costs_something_and_the_spin_is_within_its_limits() {
+        assert!(measure_wake().unwrap() > Duration::ZERO);
+        let limit = spin_limit();
+        assert!(limit.is_zero() || (SPIN_MIN..=SPIN_MAX).contains(&limit), "{limit:?}");
+    }
+
+    #[test]
+    fn a_rung_bell_ends_the_sleep() {
+        let bell = meet::bell().unwrap();
+        meet::ring(&bell);
+        sleep_on(bell.as_fd(), None);
+        meet::quiet(&bell);
+        sleep_on(bell.as_fd(), Some(Duration::from_micros(10)));
+    }
+
+    #[test]
+    fn the_guard_is_granted_or_says_why_not() {
+        match LatencyGuard::request() {
+            Ok(_guard) => {}
+            Err(error) => println!("skipped: {error}"),
+        }
+    }
+}
