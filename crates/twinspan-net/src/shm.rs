@@ -48,6 +48,6 @@ pub use layout::{
 pub use map::{SEGMENT_BYTES_MAX, ViewError};
 pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX};
 pub use pool::Block;
-pub use publisher::{PublishError, Publisher};
-pub use subscriber::{Got, Held, Room, Subscriber, Taken, TooManyHeld};
-pub use wait::{GuardError, LatencyGuard, Wait, wake_cost};
+pub use publisher::{PublishError, Publisher, PublisherStats};
+pub use subscriber::{Got, Held, Room, Subscriber, SubscriberStats, Taken, TooManyHeld};
+pub use wait::{GuardError, LatencyGuard, Wait, deadline_in, wake_cost};

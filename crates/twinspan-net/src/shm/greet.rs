@@ -66,7 +66,8 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.form {
             Form::Plain => {
-                write!(f, "{} of {} bytes aligned to {}", self.name, self.bytes, self.align)?
+                let Self { name, bytes, align, .. } = self;
+                write!(f, "{name} of {bytes} bytes aligned to {align}")?;
             }
             Form::Postcard => write!(f, "{} in postcard", self.name)?,
             Form::Bytes => f.write_str("bytes")?,

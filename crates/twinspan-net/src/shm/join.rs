@@ -21,6 +21,8 @@ use crate::threads::lock;
 const POOL_BYTES: usize = 8 << 20;
 /// The fewest blocks that the default gives, and the most.
 const BLOCKS_DEFAULT: std::ops::RangeInclusive<usize> = 8..=32;
+/// How often somebody who waits for subscribers looks.
+const JOIN_LOOK: Duration = Duration::from_micros(200);
 /// The stack of a keeper's thread, which calls little.
 const KEEPER_STACK_BYTES: usize = 256 << 10;
 
@@ -313,6 +315,18 @@ impl Member {
     /// Subscribers that hear this participant now.
     pub fn subscribers(&self) -> usize {
         self.shared.0.readers.len()
+    }
+
+    /// Waits until so many subscribers hear this participant; false when there are fewer at the end.
+    pub fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> bool {
+        let deadline = wait::deadline_in(timeout);
+        while self.subscribers() < count {
+            if deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline) {
+                return false;
+            }
+            thread::sleep(JOIN_LOOK);
+        }
+        true
     }
 
     /// Publishers that this participant hears now, and those that are gone but were not heard out.

@@ -211,6 +211,7 @@ mod tests {
 }
 
 #[cfg(all(test, twinspan_loom))]
+#[expect(unsafe_code, reason = "the model checker's cells are reached by pointers")]
 mod loom_tests {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicU64 as Modelled;
@@ -277,12 +278,15 @@ mod loom_tests {
                 retire(&theirs.0[0], 1);
                 settle::<Modelled>();
                 if !is_held(&theirs.0[1], 77) {
-                    // The model checker objects when a reader is at it at the same time.
+                    // SAFETY: nobody holds the block, which is what is tested: the model checker
+                    // objects when a reader is at it at the same time.
                     theirs.1.with_mut(|block| unsafe { *block = 2 });
                 }
             });
             let (place, state) = (&shared.0[1], &shared.0[0]);
             if look(state, 1) == Slot::Ready && hold(place, 77, state, 1) {
+                // SAFETY: the hold was confirmed, which is what is tested: the model checker objects
+                // when the writer is at it at the same time.
                 shared.1.with(|block| assert_eq!(unsafe { *block }, 1));
                 release(place);
             }

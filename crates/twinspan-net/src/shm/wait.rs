@@ -66,7 +66,10 @@ pub(super) fn calibrate() {
 /// How long an adaptive wait spins: twice the cost of a wake-up, for with less one late end makes
 /// the other fall asleep too, and both pay for it in turn.
 pub(super) fn spin_limit() -> Duration {
-    if thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
+    // Asked once: the question reads files.
+    static IS_ALONE: OnceLock<bool> = OnceLock::new();
+    let ask = || thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    if *IS_ALONE.get_or_init(ask) {
         return Duration::ZERO;
     }
     wake_cost().map_or(SPIN_DEFAULT, |cost| (2 * cost).clamp(SPIN_MIN, SPIN_MAX))
@@ -97,6 +100,11 @@ fn measure_wake() -> io::Result<Duration> {
     })?;
     costs.sort_unstable();
     Ok(costs.get(costs.len() / 2).copied().unwrap_or(SPIN_DEFAULT))
+}
+
+/// The moment at which a wait of this length, begun now, ends; `None` for one that never does.
+pub fn deadline_in(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
 }
 
 /// Looks until something is found, the limit or the deadline passes.

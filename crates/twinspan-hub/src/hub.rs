@@ -1,0 +1,202 @@
+//! The handle that users hold.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use twinspan_net::lock;
+use twinspan_net::shm::{
+    Joined, LatencyGuard, Member, Publisher, PublisherStats, Subscriber, SubscriberStats,
+};
+
+use crate::builder::HubBuilder;
+use crate::error::{BuildError, PublishError};
+use crate::payload::Payload;
+use crate::report::TransportReport;
+
+/// The publishing side.
+pub(crate) struct Sending<T> {
+    pub(crate) publisher: Publisher,
+    /// Where values are encoded.
+    scratch: Vec<u8>,
+    /// A place for a loan of a value that lies in its slot.
+    pub(crate) spare: Option<Box<T>>,
+    pub(crate) spare_bytes: Vec<u8>,
+}
+
+/// The receiving side.
+pub(crate) struct Receiving<T: Payload> {
+    pub(crate) subscriber: Subscriber,
+    pub(crate) inbox: T::Inbox,
+}
+
+/// What a hub did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Messages published.
+    pub published: u64,
+    /// Messages dropped because a subscriber that drops new ones was full.
+    pub dropped: u64,
+    /// Messages taken.
+    pub received: u64,
+    /// Messages missed because they were overwritten before they were read.
+    pub lost: u64,
+    /// Messages that no good publisher writes: skipped.
+    pub corrupt: u64,
+    /// Times that this side slept while it waited for messages.
+    pub naps: u64,
+    /// Publishers that went and were forgotten before their last messages were taken.
+    pub forgotten: u64,
+}
+
+/// A handle to a topic: it publishes values of `T` and receives those of others.
+///
+/// It can be shared between threads: one publishes at a time, and one receives. It leaves the topic
+/// when it is dropped; what it published last is still delivered.
+pub struct Hub<T: Payload> {
+    topic: String,
+    // Dropped first: others learn that we are gone before the segments are.
+    member: Member,
+    sending: Option<Mutex<Sending<T>>>,
+    receiving: Option<Mutex<Receiving<T>>>,
+    bell: Option<std::os::fd::OwnedFd>,
+    report: TransportReport,
+    _guard: Option<LatencyGuard>,
+}
+
+impl<T: Payload> Hub<T> {
+    /// Joins the topic that `endpoint` names, by the fastest road there is to it.
+    ///
+    /// # Errors
+    /// [`BuildError`] says what is wrong and what to do.
+    pub fn new(endpoint: impl AsRef<str>) -> Result<Self, BuildError> {
+        Self::builder(endpoint).build()
+    }
+
+    /// Options for the topic that `endpoint` names.
+    pub fn builder(endpoint: impl AsRef<str>) -> HubBuilder<T> {
+        HubBuilder::new(endpoint.as_ref())
+    }
+
+    pub(crate) fn assemble(
+        topic: String,
+        joined: Joined,
+        report: TransportReport,
+        guard: Option<LatencyGuard>,
+    ) -> Self {
+        let Joined { member, publisher, subscriber } = joined;
+        let sending = publisher.map(|publisher| {
+            let (scratch, spare_bytes) = (Vec::new(), Vec::new());
+            Mutex::new(Sending { publisher, scratch, spare: None, spare_bytes })
+        });
+        let bell = subscriber.as_ref().and_then(|it| it.fd().try_clone_to_owned().ok());
+        let receiving =
+            subscriber.map(|subscriber| Mutex::new(Receiving { subscriber, inbox: T::inbox() }));
+        Self { topic, member, sending, receiving, bell, report, _guard: guard }
+    }
+
+    /// Publishes a value: every subscriber gets a copy. Returns its number, from 0.
+    ///
+    /// # Errors
+    /// [`PublishError`] says why nobody gets it.
+    #[inline]
+    pub fn publish(&self, value: &T) -> Result<u64, PublishError> {
+        let mut sending = lock(self.sending()?);
+        let Sending { publisher, scratch, .. } = &mut *sending;
+        let bytes = value.encode(scratch)?;
+        Ok(publisher.publish(bytes)?)
+    }
+
+    /// Publishes values one after the other, and wakes who sleeps once, at the end.
+    ///
+    /// # Errors
+    /// How many were published, and [`PublishError`] for the one after them.
+    pub fn publish_all(&self, values: &[T]) -> Result<usize, (usize, PublishError)> {
+        let mut sending = lock(self.sending().map_err(|error| (0, error))?);
+        let Sending { publisher, scratch, .. } = &mut *sending;
+        if values.iter().all(|value| value.own_bytes().is_some()) {
+            let bytes = values.iter().filter_map(T::own_bytes);
+            return match publisher.publish_all(bytes) {
+                (count, None) => Ok(count),
+                (count, Some(error)) => Err((count, error.into())),
+            };
+        }
+        for (count, value) in values.iter().enumerate() {
+            let bytes = value.encode(scratch).map_err(|error| (count, error.into()))?;
+            publisher.publish(bytes).map_err(|error| (count, error.into()))?;
+        }
+        Ok(values.len())
+    }
+
+    pub(crate) fn sending(&self) -> Result<&Mutex<Sending<T>>, PublishError> {
+        self.sending.as_ref().ok_or(PublishError::NoPublisher)
+    }
+
+    pub(crate) const fn receiving(&self) -> Option<&Mutex<Receiving<T>>> {
+        self.receiving.as_ref()
+    }
+
+    /// Which road was taken, and why.
+    pub const fn transport(&self) -> &TransportReport {
+        &self.report
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Subscribers that hear this hub now.
+    pub fn subscribers(&self) -> usize {
+        self.member.subscribers()
+    }
+
+    /// Publishers that this hub hears now, and those that are gone but not heard out.
+    pub fn publishers(&self) -> usize {
+        self.member.publishers()
+    }
+
+    /// What was done so far. Waits for a thread that is just receiving.
+    pub fn stats(&self) -> HubStats {
+        let sent = self.sending.as_ref();
+        let sent = sent.map_or_else(PublisherStats::default, |side| lock(side).publisher.stats());
+        let got = self.receiving.as_ref();
+        let got = got.map_or_else(SubscriberStats::default, |side| lock(side).subscriber.stats());
+        HubStats {
+            published: sent.published,
+            dropped: sent.dropped,
+            received: got.taken,
+            lost: got.lost,
+            corrupt: got.corrupt,
+            naps: got.naps,
+            forgotten: self.member.forgotten(),
+        }
+    }
+
+    /// Makes sure that the hub's descriptor becomes readable with the next message, for an epoll of
+    /// one's own; false when there is a message already, or nothing is received here.
+    pub fn arm(&self) -> bool {
+        self.receiving.as_ref().is_some_and(|side| lock(side).subscriber.arm())
+    }
+
+    /// What becomes readable with the next message after [`arm`](Self::arm); `None` where nothing is
+    /// received.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Waits until so many subscribers hear this hub; false when there are fewer at the end.
+    pub fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> bool {
+        self.member.wait_for_subscribers(count, timeout)
+    }
+}
+
+impl<T: Payload> fmt::Debug for Hub<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Hub");
+        shown.field("topic", &self.topic).field("transport", &self.report.transport);
+        shown.finish_non_exhaustive()
+    }
+}

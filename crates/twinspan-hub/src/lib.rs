@@ -1,0 +1,85 @@
+//! The hub: publish and receive typed messages on the fastest road there is.
+//!
+//! One process publishes, another receives:
+//!
+//! ```no_run
+//! use twinspan_hub::Hub;
+//! use twinspan_hub::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//!
+//! #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+//! #[zerocopy(crate = "twinspan_hub::zerocopy")]
+//! #[repr(C)]
+//! struct Imu {
+//!     acceleration: [f64; 3],
+//!     rotation: [f64; 3],
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::<Imu>::new("sensor/imu")?; // this machine: shared memory
+//! hub.publish(&Imu { acceleration: [0.0, 0.0, 9.8], rotation: [0.0; 3] })?;
+//! let data = hub.recv()?; // another process's; one hears oneself only when asked to
+//! println!("{:?} by {}", data.acceleration, hub.transport());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same with both ends in one process, which runs:
+//!
+//! ```
+//! use twinspan_hub::Hub;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let topic = format!("doc/hub/{}", std::process::id());
+//! let (here, there) = (Hub::<[f64; 3]>::new(&topic)?, Hub::<[f64; 3]>::new(&topic)?);
+//! here.publish(&[0.0, 0.0, 9.8])?;
+//! assert_eq!(there.recv()?, [0.0, 0.0, 9.8]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Options, and a road of one's choice. Roads over the network are not built yet: the endpoint is
+//! read, and building says so.
+//!
+//! ```
+//! use twinspan_hub::{BuildError, Compression, Hub, Transport};
+//!
+//! let built = Hub::<[f64; 3]>::builder("sensor/imu")
+//!     .transport(Transport::IoUring)
+//!     .batch_size(128)
+//!     .compression(Compression::Lz4)
+//!     .build();
+//! assert!(matches!(built, Err(BuildError::NotBuilt { .. })));
+//! let networked = Hub::<[f64; 3]>::new("udp://192.168.1.100:9000");
+//! assert!(matches!(networked, Err(BuildError::NotBuilt { .. })));
+//! ```
+//!
+//! What a message can be: plain data, any type with zerocopy's traits, which travels as it lies in
+//! memory; [`Serde`] around any type of serde's; [`Bytes`].
+//!
+//! Linux alone has this crate's one road today; elsewhere it is empty.
+#![forbid(unsafe_code)]
+#![cfg(target_os = "linux")]
+
+mod builder;
+mod endpoint;
+mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+mod hub;
+mod loan;
+mod payload;
+mod receive;
+mod report;
+
+pub use builder::HubBuilder;
+pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
+pub use error::{BuildError, PublishError, RecvError};
+pub use hub::{Hub, HubStats};
+pub use loan::{BytesLoan, BytesSample, Loan, Sample};
+pub use payload::{Bytes, DecodeError, EncodeError, Payload, Plain, Serde};
+pub use receive::{Iter, Message, Messages, Recv};
+pub use report::{Compression, Transport, TransportReport};
+pub use twinspan_net::shm::{
+    Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, Wait, wake_cost,
+};
+pub use zerocopy;

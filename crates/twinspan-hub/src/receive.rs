@@ -1,0 +1,208 @@
+//! Ways to receive: at once, waiting, for a time, as a task, one after the other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use twinspan_net::lock;
+use twinspan_net::shm::{Taken, deadline_in};
+
+use crate::error::RecvError;
+use crate::hub::{Hub, Receiving};
+use crate::payload::Payload;
+
+/// A value with what is known of its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message<T> {
+    /// The value.
+    pub value: T,
+    /// A number that stands for its publisher, drawn when that joined.
+    pub publisher: u64,
+    /// Its number among the messages of that publisher, from 0.
+    pub number: u64,
+    /// Messages of that publisher that were missed between the one before and this one.
+    pub lost: u64,
+}
+
+impl<T: Payload> Receiving<T> {
+    fn message(&mut self, taken: Taken) -> Result<Message<T>, RecvError> {
+        let value = T::decode(&mut self.inbox)?;
+        let Taken { publisher, number, lost, .. } = taken;
+        Ok(Message { value, publisher, number, lost })
+    }
+
+    #[inline]
+    fn try_message(&mut self) -> Result<Option<Message<T>>, RecvError> {
+        let taken = self.subscriber.try_take(&mut self.inbox);
+        taken.map(|taken| self.message(taken)).transpose()
+    }
+}
+
+impl<T: Payload> Hub<T> {
+    /// Receives a value of another process's, waiting for one. Values of one publisher come in order;
+    /// publishers take turns.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why there is none.
+    #[inline]
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.recv_message().map(|message| message.value)
+    }
+
+    /// The same with what is known of its way.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why there is none.
+    pub fn recv_message(&self) -> Result<Message<T>, RecvError> {
+        let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
+        loop {
+            let Receiving { subscriber, inbox } = &mut *side;
+            if let Some(taken) = subscriber.take(inbox, None) {
+                return side.message(taken);
+            }
+        }
+    }
+
+    /// Receives a value in place of another, whose memory is used again where that is possible.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why there is none.
+    pub fn recv_into(&self, value: &mut T) -> Result<(), RecvError> {
+        let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
+        let Receiving { subscriber, inbox } = &mut *side;
+        while subscriber.take(inbox, None).is_none() {}
+        Ok(T::decode_into(inbox, value)?)
+    }
+
+    /// Receives a value if there is one; `None` too while another thread is receiving.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why a value that is there cannot be had.
+    #[inline]
+    pub fn try_recv(&self) -> Result<Option<T>, RecvError> {
+        Ok(self.try_recv_message()?.map(|message| message.value))
+    }
+
+    /// The same with what is known of its way.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why a value that is there cannot be had.
+    #[inline]
+    pub fn try_recv_message(&self) -> Result<Option<Message<T>>, RecvError> {
+        let side = self.receiving().ok_or(RecvError::NoSubscriber)?;
+        // A thread that panicked while it received left nothing half done.
+        match side.try_lock() {
+            Ok(mut side) => side.try_message(),
+            Err(std::sync::TryLockError::Poisoned(side)) => side.into_inner().try_message(),
+            Err(std::sync::TryLockError::WouldBlock) => Ok(None),
+        }
+    }
+
+    /// Receives a value, waiting for one for so long; `None` when none came.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why a value that is there cannot be had.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>, RecvError> {
+        let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
+        let Receiving { subscriber, inbox } = &mut *side;
+        let taken = subscriber.take(inbox, deadline_in(timeout));
+        taken.map(|taken| side.message(taken).map(|message| message.value)).transpose()
+    }
+
+    /// Receives a value as a task, on any runtime. A thread of the hub wakes it, which costs a second
+    /// wake-up: for the least latency wait in a thread. While a thread waits in `recv` the task is
+    /// polled again and again.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has taken nothing.
+    pub const fn recv_async(&self) -> Recv<'_, T> {
+        Recv { hub: self }
+    }
+
+    /// Values one after the other, waiting for each; it does not end.
+    pub const fn iter(&self) -> Iter<'_, T> {
+        Iter { hub: self }
+    }
+
+    /// Values one after the other for a task; it does not end.
+    pub const fn stream(&self) -> Messages<'_, T> {
+        Messages { hub: self }
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+        let Some(side) = self.receiving() else {
+            return Poll::Ready(Err(RecvError::NoSubscriber));
+        };
+        let mut side = match side.try_lock() {
+            Ok(side) => side,
+            Err(std::sync::TryLockError::Poisoned(side)) => side.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
+        let mut message = side.try_message()?;
+        if message.is_none() {
+            side.subscriber.wake(cx.waker());
+            // Once more: what came before the waker was left woke nobody.
+            message = side.try_message()?;
+        }
+        message.map_or(Poll::Pending, |message| Poll::Ready(Ok(message.value)))
+    }
+}
+
+/// The future of [`Hub::recv_async`].
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct Recv<'a, T: Payload> {
+    hub: &'a Hub<T>,
+}
+
+impl<T: Payload> Future for Recv<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.hub.poll_recv(cx)
+    }
+}
+
+/// The stream of [`Hub::stream`].
+#[derive(Debug)]
+#[must_use = "a stream does nothing until it is polled"]
+pub struct Messages<'a, T: Payload> {
+    hub: &'a Hub<T>,
+}
+
+impl<T: Payload> Stream for Messages<'_, T> {
+    type Item = Result<T, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.hub.poll_recv(cx).map(Some)
+    }
+}
+
+/// The iterator of [`Hub::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T: Payload> {
+    hub: &'a Hub<T>,
+}
+
+impl<T: Payload> Iterator for Iter<'_, T> {
+    type Item = Result<T, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.hub.recv())
+    }
+}
+
+impl<'a, T: Payload> IntoIterator for &'a Hub<T> {
+    type Item = Result<T, RecvError>;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
