@@ -60,12 +60,17 @@ impl Child {
         }
         serde_json::from_str(&self.line).map_err(|error| failed(error.into()))
     }
+
+    /// Kills it, at once, and waits until it is gone. What it said before can still be heard.
+    pub fn kill(&mut self) {
+        // A process that has ended already cannot be killed, which is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A process that has ended already cannot be killed, which is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }

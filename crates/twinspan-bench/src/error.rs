@@ -69,6 +69,18 @@ pub enum BenchError {
     /// The cipher is not one of this machine's.
     #[error("this machine has no cipher {0}; choose another with --cipher")]
     Cipher(String),
+    /// A hub cannot be had.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Hub(#[from] twinspan_hub::BuildError),
+    /// A hub does not publish.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Publish(#[from] twinspan_hub::PublishError),
+    /// A hub does not receive.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Recv(#[from] twinspan_hub::RecvError),
     /// The operating system refused something else.
     #[error("cannot measure: {0}")]
     Os(#[from] io::Error),

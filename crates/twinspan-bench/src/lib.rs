@@ -18,6 +18,8 @@ pub mod flood;
 pub mod floor;
 #[cfg(target_os = "linux")]
 pub mod generator;
+#[cfg(target_os = "linux")]
+pub mod hub;
 pub mod lines;
 #[cfg(target_os = "linux")]
 pub mod loss;

@@ -7,12 +7,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use twinspan_core::aead::Cipher;
 
 mod determinism;
+mod hub;
 mod lludp;
 mod service;
 mod sim;
 
 pub use determinism::{
     BenchSimArgs, ProxyArgs, QueueName, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs,
+};
+pub use hub::{
+    BenchHubArgs, HubArgs, HubCommand, HubExplainArgs, HubMode, HubTouch, HubTransport, HubWaitName,
 };
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
@@ -56,6 +60,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// Tell what captured packets say
     Decode(DecodeArgs),
+    /// Look at topics of the hub
+    Hub(HubArgs),
     /// Measure
     Bench(BenchArgs),
 }
@@ -133,6 +139,14 @@ pub enum BenchCommand {
     Lludp(BenchLludpArgs),
     /// The simulator: events for each second of processor time, and a world against real time
     Sim(BenchSimArgs),
+    /// The hub over shared memory, beside a bare ring; or processes killed under it
+    Hub(BenchHubArgs),
+    /// The other process of `hub`; its parent speaks to it
+    #[command(hide = true)]
+    HubPeer,
+    /// A process that `hub --kill` kills; its parent speaks to it
+    #[command(hide = true)]
+    HubVictim,
     /// One part of `sim` in a process of its own; its parent speaks to it
     #[command(hide = true)]
     SimPart,
@@ -313,6 +327,8 @@ fn one_line(error: &clap::Error) -> String {
             "twinspan: no command given after `sim`; try `twinspan sim run`\n".into()
         } else if text.contains("Usage: twinspan keys") {
             "twinspan: no command given after `keys`; try `twinspan keys new`\n".into()
+        } else if text.contains("Usage: twinspan hub") {
+            "twinspan: no command given after `hub`; try `twinspan hub explain sensor/imu`\n".into()
         } else if text.contains("Usage: twinspan bench") {
             "twinspan: no command given after `bench`; try `twinspan bench world`\n".into()
         } else {
@@ -358,6 +374,9 @@ mod tests {
             &["twinspan", "bench"],
             &["twinspan", "bench", "world", "--players", "0"],
             &["twinspan", "bench", "relay", "--rounds", "0"],
+            &["twinspan", "bench", "hub", "--size", "7"],
+            &["twinspan", "bench", "hub", "--transport", "pigeon"],
+            &["twinspan", "hub"],
             &["twinspan", "bench", "world", "--cipher", "rot13"],
         ] {
             let refusal = refused(args);

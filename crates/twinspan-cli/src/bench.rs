@@ -1,5 +1,7 @@
 //! `twinspan bench`: the ruler.
 
+#[cfg(target_os = "linux")]
+mod hub;
 mod lludp;
 mod relay;
 #[cfg(target_os = "linux")]
@@ -23,6 +25,9 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::Lludp(args) => lludp::run(args),
         BenchCommand::Sim(args) => sim::run(args),
+        BenchCommand::Hub(args) => hub::run(args),
+        BenchCommand::HubPeer => Ok(twinspan_bench::hub::peer::run().map(|()| 0)?),
+        BenchCommand::HubVictim => Ok(twinspan_bench::hub::kill::run_victim().map(|()| 0)?),
         BenchCommand::SimPart => Ok(twinspan_bench::sim::run_part().map(|()| 0)?),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),

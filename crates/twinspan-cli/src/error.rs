@@ -110,6 +110,10 @@ pub enum CommandError {
     /// The codec of Second Life UDP cannot be measured.
     #[error("{0}")]
     BenchLludp(String),
+    /// An endpoint is none.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Endpoint(twinspan_hub::EndpointError),
     /// A capture cannot be decoded.
     #[error(transparent)]
     Decode(crate::decode::DecodeError),
@@ -187,6 +191,8 @@ impl CommandError {
             | Self::BenchRelay(_)
             | Self::BenchLludp(_)
             | Self::Fence(_) => 1,
+            #[cfg(target_os = "linux")]
+            Self::Endpoint(_) => 2,
             Self::Verify(error) => error.status(),
             Self::Proxy(crate::proxy::ProxyError::Runtime(_)) => 1,
             Self::Trace(_) | Self::Proxy(_) => 2,

@@ -8,6 +8,8 @@ pub mod decode;
 pub mod demo;
 pub mod error;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod hub;
 pub mod keys;
 pub mod plan;
 pub mod proxy;

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         Command::Relay(args) => relay::run(args),
         Command::Proxy(args) => proxy::run(args),
         Command::Decode(args) => decode::run(&args.command),
+        #[cfg(target_os = "linux")]
+        Command::Hub(args) => twinspan_cli::hub::run(&args.command),
+        #[cfg(not(target_os = "linux"))]
+        Command::Hub(_) => Err(twinspan_bench::BenchError::NotHere.into()),
         Command::Bench(args) => bench::run(&args.command),
         Command::Sim(args) => match &args.command {
             SimCommand::Run(args) => sim::run(args),

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use twinspan_net::shm::{
-    Access, Echo, LatencyGuard, Namesakes, Policy, Roles, TopicConfig, Wait, join,
+    Access, Echo, LatencyGuard, Namesakes, Policy, Roles, TopicConfig, Wait, is_topic_taken, join,
 };
 
 use crate::endpoint::{Endpoint, Scheme};
@@ -229,6 +229,27 @@ impl<T: Payload> HubBuilder<T> {
         let report = TransportReport { transport: Transport::SharedMemory, reason, notes };
         Ok(Hub::assemble(topic, joined, report, guard))
     }
+}
+
+/// What leads to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The road.
+    pub transport: Transport,
+    /// Why this one.
+    pub reason: String,
+    /// Whether anybody takes part in the topic now; `None` where the type's name is to be the topic.
+    pub is_taken: Option<bool>,
+}
+
+/// Tells which road leads to an endpoint, without taking it.
+///
+/// # Errors
+/// [`BuildError`] where none does.
+pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
+    let reason = choose(endpoint, None)?;
+    let is_taken = endpoint.topic.as_deref().map(is_topic_taken).transpose()?;
+    Ok(Explained { transport: Transport::SharedMemory, reason, is_taken })
 }
 
 /// Why shared memory is the road; an error where another one would have to be.

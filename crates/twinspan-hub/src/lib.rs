@@ -71,7 +71,7 @@ mod payload;
 mod receive;
 mod report;
 
-pub use builder::HubBuilder;
+pub use builder::{Explained, HubBuilder, explain};
 pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
 pub use error::{BuildError, PublishError, RecvError};
 pub use hub::{Hub, HubStats};

@@ -114,7 +114,7 @@ impl<T: Payload + Plain> Deref for Loan<'_, T> {
 
     fn deref(&self) -> &T {
         match &self.place {
-            Place::Block(block) => T::ref_from_bytes(block).ok().expect("a block holds a T"),
+            Place::Block(block) => T::ref_from_bytes(block).expect("a block holds a T"),
             Place::Own(value) => value.as_deref().expect("only publishing takes it"),
         }
     }
@@ -124,7 +124,7 @@ impl<T: Payload + Plain> Deref for Loan<'_, T> {
 impl<T: Payload + Plain> DerefMut for Loan<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         match &mut self.place {
-            Place::Block(block) => T::mut_from_bytes(block).ok().expect("a block holds a T"),
+            Place::Block(block) => T::mut_from_bytes(block).expect("a block holds a T"),
             Place::Own(value) => value.as_deref_mut().expect("only publishing takes it"),
         }
     }
@@ -163,7 +163,7 @@ impl<T: Plain> Deref for Sample<T> {
     #[expect(clippy::expect_used, reason = "it was looked at when the sample was made")]
     fn deref(&self) -> &T {
         match &self.0 {
-            Kept::Held(held) => T::ref_from_bytes(held.bytes()).ok().expect("it is one"),
+            Kept::Held(held) => T::ref_from_bytes(held.bytes()).expect("it is one"),
             Kept::Own(value) => value,
         }
     }

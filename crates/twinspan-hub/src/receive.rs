@@ -106,10 +106,18 @@ impl<T: Payload> Hub<T> {
     /// # Errors
     /// [`RecvError`] says why a value that is there cannot be had.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<T>, RecvError> {
+        Ok(self.recv_timeout_message(timeout)?.map(|message| message.value))
+    }
+
+    /// The same with what is known of its way.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why a value that is there cannot be had.
+    pub fn recv_timeout_message(&self, timeout: Duration) -> Result<Option<Message<T>>, RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
         let Receiving { subscriber, inbox } = &mut *side;
         let taken = subscriber.take(inbox, deadline_in(timeout));
-        taken.map(|taken| side.message(taken).map(|message| message.value)).transpose()
+        taken.map(|taken| side.message(taken)).transpose()
     }
 
     /// Receives a value as a task, on any runtime. A thread of the hub wakes it, which costs a second

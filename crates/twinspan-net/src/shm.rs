@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod bare;
 mod greet;
 mod join;
 mod keeper;
@@ -37,6 +38,7 @@ mod subscriber;
 mod tests;
 mod wait;
 
+pub use bare::{BareRing, End};
 pub use greet::{Form, GreetingError, Identity, NAME_BYTES_MAX, Policy, fuzz as fuzz_greeting};
 pub use join::{
     Echo, JoinError, Joined, Member, Namesakes, Roles, TopicConfig, is_topic_taken, join,

@@ -9,6 +9,8 @@
 mod bench;
 mod command;
 mod demo;
+#[cfg(target_os = "linux")]
+mod hub;
 mod input;
 mod lludp;
 mod page;

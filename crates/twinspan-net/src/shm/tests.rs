@@ -527,3 +527,28 @@ proptest! {
         prop_assert_eq!(inbox.raw_words().len(), SUBSCRIBER_WORDS);
     }
 }
+
+#[test]
+fn participants_that_join_at_once_all_find_each_other() {
+    for _ in 0..20 {
+        let config = config(&topic(), 8);
+        let all: Vec<_> = thread::scope(|scope| {
+            let joins: Vec<_> = (0..6).map(|_| scope.spawn(|| join(&config).unwrap())).collect();
+            joins.into_iter().map(|join| join.join().unwrap()).collect()
+        });
+        until(|| all.iter().all(|it| it.member.subscribers() == 5 && it.member.publishers() == 5));
+        let (mut out, mut inboxes) = (Vec::new(), Vec::new());
+        let mut members = Vec::new();
+        for joined in all {
+            out.extend(joined.publisher);
+            inboxes.extend(joined.subscriber);
+            members.push(joined.member);
+        }
+        for out in &mut out {
+            out.publish(b"once").unwrap();
+        }
+        for inbox in &mut inboxes {
+            assert_eq!(texts(inbox).len(), 5, "each is heard once");
+        }
+    }
+}

@@ -16,6 +16,8 @@ mod paths;
 #[cfg(target_os = "linux")]
 mod reactor;
 #[cfg(target_os = "linux")]
+mod shm;
+#[cfg(target_os = "linux")]
 mod udp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,0 +1,111 @@
+//! The command line of the hub.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `twinspan hub`.
+#[derive(Clone, Debug, Args)]
+pub struct HubArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: HubCommand,
+}
+
+/// What can be done with topics.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HubCommand {
+    /// Tell which road leads to an endpoint, and why
+    Explain(HubExplainArgs),
+}
+
+/// `twinspan hub explain`.
+#[derive(Clone, Debug, Args)]
+pub struct HubExplainArgs {
+    /// A topic, or shm://, udp://, tcp:// or quic:// with host, port and topic
+    #[arg(value_name = "ENDPOINT")]
+    pub endpoint: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Roads that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubTransport {
+    /// Shared memory
+    Shm,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubMode {
+    /// Half a round trip
+    Latency,
+    /// Messages a second
+    Throughput,
+}
+
+/// How both ends wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubWaitName {
+    /// Look again and again
+    Spin,
+    /// Spin for twice what a wake-up costs, then sleep
+    Adaptive,
+    /// Sleep
+    Block,
+    /// Sleep as a task
+    Async,
+}
+
+/// How much of a message is written and read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubTouch {
+    /// All of it
+    All,
+    /// The first word
+    First,
+}
+
+/// `twinspan bench hub`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchHubArgs {
+    /// The road
+    #[arg(long, value_enum, default_value_t = HubTransport::Shm)]
+    pub transport: HubTransport,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 48, value_parser = clap::value_parser!(u64).range(8..=(64 << 20)))]
+    pub size: u64,
+    /// Latency or throughput
+    #[arg(long, value_enum, default_value_t = HubMode::Latency)]
+    pub mode: HubMode,
+    /// How both ends wait
+    #[arg(long, value_enum, default_value_t = HubWaitName::Spin)]
+    pub wait: HubWaitName,
+    /// Microseconds between an answer and the next message
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub gap_us: u64,
+    /// Messages published at once, for throughput
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4_096))]
+    pub batch: u64,
+    /// Ask for the latency guard
+    #[arg(long)]
+    pub guard: bool,
+    /// Write and read messages in shared memory where they do not fit a slot
+    #[arg(long)]
+    pub loan: bool,
+    /// How much of a message is written and read
+    #[arg(long, value_enum, default_value_t = HubTouch::All)]
+    pub touch: HubTouch,
+    /// Milliseconds to measure, hub and floor together
+    #[arg(long, value_name = "MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub time_ms: u64,
+    /// Instead of a measurement, kill so many processes and check that nobody is harmed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub kill: Option<u64>,
+    /// Seed of the instants at which processes are killed; 1 unless given
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
