@@ -32,3 +32,32 @@ pub fn fuzz_segment(data: &[u8]) -> u64 {
 pub fn fuzz_greeting(data: &[u8]) -> u64 {
     digest(&shm::fuzz_greeting(data))
 }
+
+/// Good inputs of a target; none of one that is not here.
+pub fn seeds(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "hub-endpoint" => [
+            "sensor/imu",
+            "shm://robot-1/camera.front",
+            "udp://192.168.1.100:9000/a/b",
+            "tcp://[fe80::1]:65535/",
+            "quic://host.example:443/x:y",
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .into(),
+        "hub-segment" => {
+            let sizes =
+                [(48, 48, 256, 8), (4_096, 0, 16, 0), (100_000, 240, 64, 8), (1 << 20, 48, 4, 64)];
+            let heads = sizes.iter().filter_map(|&(message, inline, slots, blocks)| {
+                let geometry = shm::Geometry::new(message, inline, slots, blocks, 0x1234_5678)?;
+                let mut words = geometry.to_words().to_vec();
+                // The length that was announced, and words of content.
+                words.extend([geometry.bytes() as u64, 48, 1 << 32 | 4_000, u64::MAX]);
+                Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
+            });
+            heads.collect()
+        }
+        "hub-greeting" => shm::greeting_seeds(),
+        _ => Vec::new(),
+    }
+}

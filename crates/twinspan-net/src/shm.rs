@@ -39,7 +39,10 @@ mod tests;
 mod wait;
 
 pub use bare::{BareRing, End};
-pub use greet::{Form, GreetingError, Identity, NAME_BYTES_MAX, Policy, fuzz as fuzz_greeting};
+pub use greet::{
+    Form, GreetingError, Identity, NAME_BYTES_MAX, Policy, fuzz as fuzz_greeting,
+    seeds as greeting_seeds,
+};
 pub use join::{
     Echo, JoinError, Joined, Member, Namesakes, Roles, TopicConfig, is_topic_taken, join,
 };

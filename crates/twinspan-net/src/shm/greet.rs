@@ -230,6 +230,21 @@ impl Greeting {
     }
 }
 
+/// Good greetings of every kind, for fuzz bodies to begin with.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let seed = |(at, kind): (usize, &Kind)| {
+        let form = Form::ALL.get(at % Form::ALL.len()).copied().unwrap_or(Form::Bytes);
+        let name = "Imu".repeat(at);
+        let identity = Identity { form, bytes: 48 << at, align: 8, version: at as u32, name };
+        let mut greeting = Greeting::new(*kind, [at as u8; 16], identity);
+        greeting.policy = Policy::ALL.get(at % Policy::ALL.len()).copied().unwrap_or_default();
+        (greeting.lane, greeting.place) = (at as u8, 63 - at as u8);
+        greeting.segment_bytes = 12_288 << at;
+        greeting.to_bytes()
+    };
+    Kind::ALL.iter().enumerate().map(seed).collect()
+}
+
 /// Any bytes are a greeting or name a reason; one that was read is written the same.
 pub fn fuzz(data: &[u8]) -> String {
     let result = Greeting::parse(data);
