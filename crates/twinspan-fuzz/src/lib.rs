@@ -12,6 +12,12 @@ use twinspan_relay::{Direction, TrunkKey, TrunkTags};
 /// The key whose tags the seeds of the relay's frames have.
 pub const TRUNK_KEY: [u8; 32] = [7; 32];
 
+#[cfg(target_os = "linux")]
+const HUB: &[(&str, Body)] = twinspan_hub::fuzz::TARGETS;
+/// The hub is Linux's alone.
+#[cfg(not(target_os = "linux"))]
+const HUB: &[(&str, Body)] = &[];
+
 const RELAY: &[(&str, Body)] = &[("relay-frame", fuzz_relay_frame)];
 
 /// Every target by its name.
@@ -28,6 +34,7 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
         twinspan_http::fuzz::TARGETS,
         twinspan_admission::fuzz::TARGETS,
         twinspan_record::fuzz::TARGETS,
+        HUB,
         RELAY,
     ]
     .into_iter()

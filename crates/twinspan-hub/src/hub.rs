@@ -43,7 +43,7 @@ pub struct HubStats {
     pub received: u64,
     /// Messages missed because they were overwritten before they were read.
     pub lost: u64,
-    /// Messages that no good publisher writes: skipped.
+    /// Messages that no good publisher writes, or longer than this side takes: skipped.
     pub corrupt: u64,
     /// Times that this side slept while it waited for messages.
     pub naps: u64,

@@ -25,6 +25,12 @@ pub mod game {
     pub use twinspan_world as world;
 }
 
+/// Typed messages between processes of one machine.
+#[cfg(feature = "hub")]
+pub mod hub {
+    pub use twinspan_hub::*;
+}
+
 /// This machine's own network: [`run`](real::run) starts an application on it.
 #[cfg(feature = "real")]
 pub mod real {
@@ -49,6 +55,6 @@ pub mod messages {
 }
 
 /// Compiles and runs what the README shows.
-#[cfg(all(doctest, feature = "game"))]
+#[cfg(all(doctest, feature = "game", feature = "hub"))]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -45,6 +45,8 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "admission-rules" => rules(),
         "record-file" => records(),
         "relay-frame" => trunk(),
+        #[cfg(target_os = "linux")]
+        "hub-endpoint" | "hub-segment" | "hub-greeting" => twinspan_hub::fuzz::seeds(target),
         "lludp-frame" => lludp::packets(),
         "lludp-zero" => lludp::payloads(),
         "lludp-message" => lludp::messages(),

@@ -65,7 +65,8 @@ pub struct TopicConfig {
     pub topic: String,
     /// What it carries.
     pub identity: Identity,
-    /// The longest message that this side publishes.
+    /// The longest message that this side publishes, and takes: longer ones of others are counted as
+    /// corrupt.
     pub message_bytes: usize,
     /// Messages of up to so many bytes lie in their slots where longer ones than 4,096 are possible.
     pub inline_bytes: usize,
@@ -185,19 +186,33 @@ pub enum JoinError {
 
 /// A participant of a topic: its place, where others find it, and the thread that greets them.
 ///
-/// It leaves when it is dropped.
-#[derive(Debug)]
+/// It leaves when it and its receiving side are dropped, and the last sample that is held.
 pub struct Member {
-    shared: SharedHandle,
+    keeping: Arc<Keeping>,
     place: u8,
-    keeper: Option<JoinHandle<()>>,
 }
 
-struct SharedHandle(Arc<Shared>);
-
-impl std::fmt::Debug for SharedHandle {
+impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
+        f.debug_struct("Member").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// The keeper's thread, which ends with the last one who needs it: a sample that is held is only
+/// safe while its publisher sees that we are there.
+pub(super) struct Keeping {
+    pub(super) shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        meet::ring(&self.shared.keeper_bell);
+        if let Some(thread) = self.thread.take() {
+            // A keeper that panicked has let go of its place too.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -245,13 +260,14 @@ pub fn join(config: &TopicConfig) -> Result<Joined, JoinError> {
         namesakes: config.namesakes,
     });
     let thread = thread::Builder::new().name("hub-keeper".into()).stack_size(KEEPER_STACK_BYTES);
-    let keeper = thread.spawn(move || keeper.run())?;
-    let handle = SharedHandle(Arc::clone(&shared));
-    let member = Member { shared: handle, place, keeper: Some(keeper) };
+    let thread = Some(thread.spawn(move || keeper.run())?);
+    let keeping = Arc::new(Keeping { shared: Arc::clone(&shared), thread });
+    let member = Member { keeping: Arc::clone(&keeping), place };
     member.wait_until_known(config.join_wait)?;
     let publisher =
         publishes.then(|| Publisher::new(Arc::clone(&shared), config.wait, config.room_wait));
-    let subscriber = receives.then(|| Subscriber::new(Arc::clone(&shared), config.wait));
+    let subscriber =
+        receives.then(|| Subscriber::new(keeping, config.wait, geometry.message_bytes()));
     Ok(Joined { member, publisher: publisher.flatten(), subscriber: subscriber.flatten() })
 }
 
@@ -300,8 +316,9 @@ pub fn is_topic_taken(topic: &str) -> Result<bool, JoinError> {
 impl Member {
     /// Waits until everybody who was there has answered.
     fn wait_until_known(&self, limit: Duration) -> Result<(), JoinError> {
-        let joining = lock(&self.shared.0.joining);
-        let waited = self.shared.0.joined.wait_timeout_while(joining, limit, |now| !now.is_over);
+        let joining = lock(&self.keeping.shared.joining);
+        let waited =
+            self.keeping.shared.joined.wait_timeout_while(joining, limit, |now| !now.is_over);
         // Who has not answered until now is stopped or busy, and is met when it comes back.
         let (mut joining, _) = waited.unwrap_or_else(PoisonError::into_inner);
         joining.error.take().map_or(Ok(()), Err)
@@ -314,7 +331,7 @@ impl Member {
 
     /// Subscribers that hear this participant now.
     pub fn subscribers(&self) -> usize {
-        self.shared.0.readers.len()
+        self.keeping.shared.readers.len()
     }
 
     /// Waits until so many subscribers hear this participant; false when there are fewer at the end.
@@ -331,28 +348,17 @@ impl Member {
 
     /// Publishers that this participant hears now, and those that are gone but were not heard out.
     pub fn publishers(&self) -> usize {
-        self.shared.0.writers.len()
+        self.keeping.shared.writers.len()
     }
 
     /// Publishers that went and were forgotten before their last messages were taken: more than
     /// eight at a time.
     pub fn forgotten(&self) -> u64 {
-        self.shared.0.forgotten.load(Ordering::Relaxed)
+        self.keeping.shared.forgotten.load(Ordering::Relaxed)
     }
 
     /// Greetings that could not be read so far, and what was wrong with the last of them.
     pub fn refused(&self) -> (u64, Option<GreetingError>) {
-        *lock(&self.shared.0.refused)
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.shared.0.is_over.store(true, Ordering::Release);
-        meet::ring(&self.shared.0.keeper_bell);
-        if let Some(keeper) = self.keeper.take() {
-            // A keeper that panicked has let go of its place too.
-            let _ = keeper.join();
-        }
+        *lock(&self.keeping.shared.refused)
     }
 }

@@ -267,6 +267,13 @@ impl Content {
         }
     }
 
+    /// Bytes of the message.
+    pub(super) const fn length(self) -> usize {
+        match self {
+            Self::Inline { length } | Self::Pooled { length } => length,
+        }
+    }
+
     /// `None` for what no publisher of these sizes writes.
     pub(super) fn parse(word: u64, geometry: &Geometry) -> Option<Self> {
         let length = word as u32 as usize;

@@ -60,7 +60,10 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(fd: BorrowedFd<'_>, bytes: usize, protection: ProtFlags) -> io::Result<Self> {
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // What is ours is there already. What is another's is touched as it is read: its file may
+        // have holes, which are filled for us.
+        let own = protection.contains(ProtFlags::WRITE);
+        let flags = if own { MapFlags::SHARED | MapFlags::POPULATE } else { MapFlags::SHARED };
         // SAFETY: the address is left to the kernel, so no memory in use is touched, and no
         // reference to the new mapping exists yet.
         let at = unsafe { mmap(ptr::null_mut(), bytes, protection, flags, fd, 0) }?;

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::greet::Policy;
+use super::join::Keeping;
 use super::layout::{Content, HOLDS_AT, HOLDS_MAX, NAP_AT, SUBSCRIBER_WORDS, WAITING_AT};
 use super::line::{self, Look, Slot};
 use super::map::{Seen, Segment};
@@ -62,7 +63,7 @@ pub struct SubscriberStats {
     pub taken: u64,
     /// Messages missed because they were overwritten first, or their publisher took them back.
     pub lost: u64,
-    /// Messages that no publisher of this version writes: skipped.
+    /// Messages that no publisher of this version writes, or longer than this side takes: skipped.
     pub corrupt: u64,
     /// Times that it slept.
     pub naps: u64,
@@ -112,7 +113,7 @@ impl Holds {
 /// A long message that its publisher keeps for as long as this lives.
 pub struct Held {
     writer: Arc<WriterPeer>,
-    shared: Arc<Shared>,
+    keeping: Arc<Keeping>,
     holds: Arc<Holds>,
     place: usize,
     offset: usize,
@@ -136,7 +137,7 @@ impl Drop for Held {
         }
         self.holds.give(self.place);
         // The barrier orders the release before the look at who waits for it.
-        self.shared.barrier.light();
+        self.keeping.shared.barrier.light();
         if waiting(self.writer.words()) != 0 {
             meet::ring(&self.writer.bell);
         }
@@ -175,6 +176,8 @@ enum Outcome<T> {
 /// The receiving side of a participant.
 pub struct Subscriber {
     shared: Arc<Shared>,
+    keeping: Arc<Keeping>,
+    message_bytes_max: usize,
     segment: Arc<Segment>,
     holds: Arc<Holds>,
     wait: Wait,
@@ -189,12 +192,15 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(shared: Arc<Shared>, wait: Wait) -> Option<Self> {
+    pub(super) fn new(keeping: Arc<Keeping>, wait: Wait, message_bytes_max: usize) -> Option<Self> {
+        let shared = Arc::clone(&keeping.shared);
         let segment = shared.inbox.clone()?;
         let free = AtomicU64::new((1 << COPY_PLACE) - 1);
         let holds = Arc::new(Holds { segment: Arc::clone(&segment), free });
         Some(Self {
             shared,
+            keeping,
+            message_bytes_max,
             segment,
             holds,
             wait,
@@ -400,6 +406,8 @@ impl Subscriber {
                 Slot::Ready => {
                     let content =
                         Content::parse(what.load(Ordering::Relaxed), &lane.writer.geometry);
+                    // Another process does not decide how much memory is taken here.
+                    let content = content.filter(|it| it.length() <= self.message_bytes_max);
                     let copied = match content {
                         Some(Content::Inline { length }) => room.room(length).map(|room| {
                             line::load_bytes(payload, room);
@@ -455,9 +463,9 @@ impl Subscriber {
         let offset = writer.geometry.block(index);
         let result = match (offset, holds) {
             (Some(offset), true) => {
-                let (writer, shared) = (Arc::clone(writer), Arc::clone(&self.shared));
+                let (writer, keeping) = (Arc::clone(writer), Arc::clone(&self.keeping));
                 let holds = Arc::clone(&self.holds);
-                let held = Held { writer, shared, holds, place, offset, length };
+                let held = Held { writer, keeping, holds, place, offset, length };
                 return Some(Outcome::Some(Got::Held(self.taken(at, length), held)));
             }
             (Some(offset), false) => {

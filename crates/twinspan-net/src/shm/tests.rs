@@ -274,6 +274,36 @@ fn a_held_sample_stays_as_it_is_and_holds_are_bounded() {
 }
 
 #[test]
+fn a_sample_outlives_the_handles_that_it_came_from() {
+    let config = TopicConfig { blocks: Some(3), ..config(&topic(), 5_000) };
+    let (publishing, mut out) = publisher(&config);
+    let (member, mut inbox) = subscriber(&config);
+    out.publish(&message(0, 5_000)).unwrap();
+    let Ok(Some(Got::Held(_, sample))) = inbox.try_get(&mut Vec::new()) else { panic!("held") };
+    drop((member, inbox));
+    for number in 1..100 {
+        out.publish(&message(number, 5_000)).unwrap();
+    }
+    assert_eq!((sample.bytes(), publishing.subscribers()), (message(0, 5_000).as_slice(), 1));
+    drop(sample);
+    until(|| publishing.subscribers() == 0);
+}
+
+#[test]
+fn a_message_longer_than_one_takes_is_skipped_and_counted() {
+    for long in [300, 9_000] {
+        let config = config(&topic(), long);
+        let (_member, mut out) = publisher(&config);
+        let short = TopicConfig { message_bytes: 100, ..config };
+        let (_other, mut inbox) = subscriber(&short);
+        out.publish(&message(0, long)).unwrap();
+        out.publish(&message(1, 100)).unwrap();
+        assert_eq!(texts(&mut inbox), [message(1, 100)]);
+        assert_eq!((inbox.stats().corrupt, inbox.stats().lost), (1, 1));
+    }
+}
+
+#[test]
 fn a_pool_whose_blocks_are_all_in_use_is_an_error_until_one_comes_back() {
     let config = TopicConfig { blocks: Some(3), ..config(&topic(), 5_000) };
     let (_member, mut out) = publisher(&config);
@@ -340,7 +370,7 @@ fn who_comes_and_goes_leaves_nothing_behind() {
     until(|| texts(&mut inbox).is_empty() && left.member.publishers() == 1);
     until(|| right.member.publishers() <= 9);
     assert!(right.member.forgotten() > 100);
-    drop((left.member, right.member));
+    drop((left.member, inbox, right.member, right.subscriber));
     assert!(!is_topic_taken(&config.topic).unwrap());
 }
 
