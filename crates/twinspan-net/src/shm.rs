@@ -2,7 +2,7 @@
 //!
 //! Each publisher has a ring of messages in a memory file of its own, which it alone can write; each
 //! subscriber has its cursors in another. They meet at sockets with abstract names, so nothing is
-//! left behind by a process that was killed. [`join`] gives both sides of a participant; the typed
+//! left behind by a process that was killed. [`join()`] gives both sides of a participant; the typed
 //! handle that users hold stands above it, in `twinspan-hub`.
 //!
 //! ```

@@ -32,7 +32,7 @@ impl Plan {
 }
 
 /// What is done next.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Turn {
     Hub(Duration),
     Floor(Duration),
