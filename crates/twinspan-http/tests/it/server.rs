@@ -1,9 +1,16 @@
 //! The server against clients that are slow, wrong or many.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use twinspan_http::{ClientConfig, HttpClient, Request, ServerConfig, StatusCode};
-use twinspan_provider::{AsyncReadExt, AsyncWriteExt, Env, NetworkProvider, TcpOptions};
+use twinspan_http::{
+    ClientConfig, HttpClient, Request, ServerConfig, ServerRequest, ServerResponse, Service,
+    StatusCode, serve,
+};
+use twinspan_provider::{
+    AsyncReadExt, AsyncWriteExt, Env, NetworkProvider, TcpListener, TcpOptions,
+};
 
 use crate::tools::{MS, SECOND, client, get, in_both_worlds, loopback, pass, start, url};
 
@@ -123,6 +130,64 @@ fn dropping_the_server_closes_its_connections() {
         while client.connections() > 0 {
             pass(&env, MS).await;
         }
+    }
+    in_both_worlds!(run);
+}
+
+/// A service that takes for ever, and counts its calls that are under way.
+struct Endless(Cell<usize>);
+
+impl Service for Endless {
+    async fn call(self: Rc<Self>, _request: ServerRequest) -> ServerResponse {
+        /// Counts one while it is there.
+        struct UnderWay(Rc<Endless>);
+        impl Drop for UnderWay {
+            fn drop(&mut self) {
+                self.0.0.set(self.0.0.get() - 1);
+            }
+        }
+        self.0.set(self.0.get() + 1);
+        let _counted = UnderWay(self);
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn a_call_ends_when_its_client_has_gone() {
+    async fn run<E: Env>(env: E) {
+        let listener = env.listen(loopback(), &TcpOptions::default()).await.unwrap();
+        let address = listener.local_addr();
+        let service = Rc::new(Endless(Cell::new(0)));
+        let serving = serve(env.clone(), listener, Rc::clone(&service), ServerConfig::default());
+        let _task = env.spawn("server", async move {
+            let _ = serving.await;
+        });
+        let client = client(&env);
+        let request = Request::get(url("http", address, "/")).with_timeout(200 * MS);
+        let error = client.send(request).await.err().unwrap();
+        assert!(error.is_timeout(), "{error:?}");
+        while service.0.get() > 0 {
+            pass(&env, MS).await;
+        }
+    }
+    in_both_worlds!(run);
+}
+
+#[test]
+fn a_connection_that_ended_while_nobody_used_it_costs_no_request() {
+    async fn run<E: Env>(env: E) {
+        let config = ServerConfig { idle_timeout: 50 * MS, ..ServerConfig::default() };
+        let server = start(&env, loopback(), config).await;
+        let client = client(&env);
+        for _ in 0..3 {
+            // One that may not be sent twice.
+            let post = Request::post(url("http", server.address, "/"), "text/plain", "");
+            assert_eq!(client.send(post).await.unwrap().status, StatusCode::OK);
+            while client.connections() > 0 {
+                pass(&env, MS).await;
+            }
+        }
+        assert_eq!(server.mirror.peers().len(), 3);
     }
     in_both_worlds!(run);
 }
