@@ -9,7 +9,8 @@ use twinspan_core::time::Timestamp;
 use twinspan_http::{HeaderValue, ServerResponse, StatusCode, header};
 use twinspan_lludp::{Uuid, Vector3};
 use twinspan_xmlrpc::login::{
-    Home, LoginReply, LoginRequest, LoginSuccess, Redirect, Refusal, Secret, StartLocation,
+    AccountName, Home, LoginReply, LoginRequest, LoginSuccess, Redirect, Refusal, Secret,
+    StartLocation,
 };
 use twinspan_xmlrpc::{Fault, Limits, LoginForm};
 
@@ -167,6 +168,10 @@ impl LoginDesk {
         if let Some(verdict) = scripted(entry, attempt, request, &self.addresses.login_url) {
             return verdict;
         }
+        if entry.account.script.second_factor.is_some() && entry.mfa_hash.is_empty() {
+            entry.mfa_hash = Secret::new(secret_id(self.secrets.as_mut()).simple().to_string());
+        }
+        let (name, mfa_hash) = (entry.account.name.clone(), entry.mfa_hash.clone());
         let agent_id = entry.account.agent_id;
         if let Some(code) = grid.code_of(agent_id) {
             let is_in = grid.home(code).is_some();
@@ -176,7 +181,7 @@ impl LoginDesk {
                 return Verdict::refusal("presence", text);
             }
         }
-        self.let_in(grid, attempt, request, &key)
+        self.let_in(grid, attempt, request, (&name, mfa_hash), agent_id)
     }
 
     fn let_in(
@@ -184,42 +189,28 @@ impl LoginDesk {
         grid: &mut Grid,
         attempt: &Attempt<'_>,
         request: &LoginRequest,
-        key: &str,
+        (account, mfa_hash): (&AccountName, Secret),
+        agent_id: Uuid,
     ) -> Verdict {
-        let Some(entry) = self.accounts.get_mut(key) else {
-            return Verdict::refusal("key", "The name or the password is wrong.");
-        };
-        let account = &entry.account;
-        let agent_id = account.agent_id;
         let Some((region, position, word)) = place_of(grid, agent_id, &request.start) else {
             return Verdict::refusal("connect", "The grid has no regions.");
         };
         let mut draws = 0;
         let ids = loop {
             let ids = draw_ids(agent_id, self.secrets.as_mut());
-            let guest = Guest {
-                ids,
-                first_name: account.name.first.clone(),
-                last_name: account.name.last.clone(),
-            };
+            let (first_name, last_name) = (account.first.clone(), account.last.clone());
             draws += 1;
-            match grid.admit(attempt.now, guest, region, position) {
+            match grid.admit(attempt.now, Guest { ids, first_name, last_name }, region, position) {
                 Ok(()) => break ids,
                 Err(AdmitError::CodeTaken) if draws < DRAWS_MAX => {}
                 Err(error) => return Verdict::refusal("connect", format!("No entry: {error}.")),
             }
         };
         let secure = secret_id(self.secrets.as_mut());
-        if account.script.second_factor.is_some() {
-            entry.mfa_hash = Secret::new(secret_id(self.secrets.as_mut()).simple().to_string());
-        }
         let mut success = self.success(grid, &ids, secure, region, word);
-        let Some(entry) = self.accounts.get(key) else {
-            return Verdict::refusal("key", "The name or the password is wrong.");
-        };
-        success.first_name = entry.account.name.first.clone();
-        success.last_name = entry.account.name.last.clone();
-        success.mfa_hash = entry.mfa_hash.clone();
+        success.first_name.clone_from(&account.first);
+        success.last_name.clone_from(&account.last);
+        success.mfa_hash = mfa_hash;
         success.seconds_since_epoch = i64::try_from(attempt.wall).ok();
         Verdict::Reply(LoginReply::Success(Box::new(success)))
     }
@@ -343,8 +334,8 @@ fn place_of(
 fn draw_ids(agent_id: Uuid, secrets: &mut dyn SecretSource) -> AgentIds {
     let mut code = [0; 4];
     secrets.fill(&mut code);
-    // Zero stands for none.
-    let circuit_code = u32::from_ne_bytes(code).max(1);
+    // Zero stands for none. The reply has numbers with a sign, which not every viewer takes off.
+    let circuit_code = (u32::from_ne_bytes(code) >> 1).max(1);
     AgentIds { agent_id, session_id: secret_id(secrets), circuit_code }
 }
 

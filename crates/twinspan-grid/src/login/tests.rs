@@ -158,7 +158,8 @@ fn a_second_factor_is_asked_for_once() {
     assert_eq!(bench.refusal(&wrong), RefusalReason::MfaChallenge);
     let success = bench.success(&LoginRequest { token: Secret::new("123456"), ..request() });
     assert!(!success.mfa_hash.is_empty());
-    bench.success(&LoginRequest { mfa_hash: success.mfa_hash, ..request() });
+    let known = LoginRequest { mfa_hash: success.mfa_hash.clone(), ..request() };
+    assert_eq!(bench.success(&known).mfa_hash, success.mfa_hash);
 }
 
 #[test]
@@ -235,4 +236,12 @@ fn what_cannot_be_read_is_a_fault_and_lets_nobody_in() {
     let long = vec![b' '; LIMITS.bytes_max + 1];
     bench.post("/", LoginForm::XmlRpc, &long);
     assert_eq!((bench.desk.stats.unreadable, bench.grid.len()), (9, 0));
+}
+
+#[test]
+fn codes_are_above_zero_whatever_is_drawn() {
+    for draw in 0..1_000 {
+        let ids = draw_ids(Uuid::nil(), secrets(draw).as_mut());
+        assert!((1..=i32::MAX as u32).contains(&ids.circuit_code));
+    }
 }
