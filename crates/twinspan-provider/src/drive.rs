@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
@@ -41,6 +41,15 @@ pub trait Machine {
     /// once; one that stays in the past keeps a processor busy.
     fn poll_timeout(&self) -> Option<Timestamp>;
 
+    /// Takes what came from elsewhere than the network and the clock, a bounded share of it: what
+    /// users ask for, what other tasks found out. Ready when there was something, so that the driver
+    /// drains [`poll_transmit`](Self::poll_transmit) and reads the deadline anew; pending with the
+    /// waker registered when there was not. A machine that has only datagrams and time leaves it out.
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// Whether the machine has ended and the driver shall return.
     fn is_done(&self) -> bool {
         false
@@ -69,6 +78,10 @@ impl<M: Machine> Machine for Rc<RefCell<M>> {
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         self.borrow().poll_timeout()
+    }
+
+    fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.borrow_mut().poll_command(cx)
     }
 
     fn is_done(&self) -> bool {
@@ -104,7 +117,7 @@ pub async fn drive<E: Env, U: UdpSocket, M: Machine>(
     let mut sent = flush(env, socket, machine, &mut out).await?;
     while sent == Sent::Part || !machine.is_done() {
         timer.set(machine.poll_timeout());
-        let wake = turns.wait(socket, &mut timer, &mut received, sent).await?;
+        let wake = turns.wait(socket, machine, &mut timer, &mut received, sent).await?;
         let began = env.now();
         match wake {
             Wake::Received => {
@@ -141,10 +154,12 @@ struct Turns {
 }
 
 impl Turns {
-    /// Waits for datagrams or the deadline; with something left to send it only looks for them.
-    async fn wait<U: UdpSocket, T: Timer>(
+    /// Waits for datagrams, the deadline or commands; with something left to send it only looks for
+    /// them. Commands are taken with every turn, so that neither holds back the other.
+    async fn wait<U: UdpSocket, M: Machine, T: Timer>(
         &mut self,
         socket: &mut U,
+        machine: &mut M,
         timer: &mut T,
         received: &mut DatagramBatch,
         sent: Sent,
@@ -154,6 +169,7 @@ impl Turns {
             yield_once().await;
         }
         let wake = poll_fn(|cx| {
+            let commanded = machine.poll_command(cx).is_ready();
             let expired = timer.poll_expired(cx).is_ready();
             if expired && self.prefers == Wake::Timeout {
                 return Poll::Ready(Ok(Wake::Timeout));
@@ -161,7 +177,7 @@ impl Turns {
             match socket.poll_recv(cx, received) {
                 Poll::Ready(outcome) => Poll::Ready(outcome.map(|_| Wake::Received)),
                 Poll::Pending if expired => Poll::Ready(Ok(Wake::Timeout)),
-                Poll::Pending if sent == Sent::Part => Poll::Ready(Ok(Wake::Unsent)),
+                Poll::Pending if commanded || sent == Sent::Part => Poll::Ready(Ok(Wake::Unsent)),
                 Poll::Pending => {
                     self.in_a_row = 0;
                     Poll::Pending
