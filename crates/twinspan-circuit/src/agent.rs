@@ -554,6 +554,11 @@ impl Agent {
         self.main
     }
 
+    /// The place on the grid of a region with a circuit, once it is known.
+    pub fn region_handle(&self, addr: SocketAddr) -> Option<u64> {
+        self.regions.get(&addr).map(|region| region.handle).filter(|handle| *handle != 0)
+    }
+
     /// Whether a journey was asked for or announced and has no outcome yet.
     pub const fn is_travelling(&self) -> bool {
         self.request.is_some() || self.arrival.is_some()
