@@ -25,7 +25,17 @@ const MACHINES: &[&str] = &[
 ];
 
 /// Files and directories of those crates that drive machines: they wait, or call the system.
-const DRIVERS: &[&str] = &["crates/twinspan-game/src/real.rs", "crates/twinspan-game/src/real/"];
+const DRIVERS: &[&str] = &[
+    "crates/twinspan-game/src/real.rs",
+    "crates/twinspan-game/src/real/",
+    "crates/twinspan-viewer/src/client.rs",
+    "crates/twinspan-viewer/src/files.rs",
+    "crates/twinspan-viewer/src/handlers/pool.rs",
+];
+
+/// Crates whose handles speak to a core on another thread: `tokio::sync` has neither clock nor
+/// socket, and wakes in the order of asking.
+const CHANNELS: &[&str] = &["crates/twinspan-viewer/"];
 
 const TABLE: &str = "DRIVERS in xtask/src/names.rs";
 
@@ -129,6 +139,10 @@ fn path_finding(path: &str, named: &NamedPath) -> Option<Finding> {
         "import the address types one by one, so that sockets stay visible"
     } else if is_std("fs") || is_std("env") || is_std("process") || hides {
         "leave files, the environment and processes to a driver"
+    } else if named.starts_with(&["tokio", "sync"])
+        && CHANNELS.iter().any(|start| path.starts_with(start))
+    {
+        return None;
     } else if named.starts_with(&["tokio"])
         || named.starts_with(&["async_std"])
         || named.starts_with(&["mio"])

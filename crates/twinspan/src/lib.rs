@@ -31,6 +31,12 @@ pub mod hub {
     pub use twinspan_hub::*;
 }
 
+/// The viewer system: a client for Second Life and OpenSimulator, for viewers, bots and tools.
+#[cfg(feature = "viewer")]
+pub mod viewer {
+    pub use twinspan_viewer::*;
+}
+
 /// This machine's own network: [`run`](real::run) starts an application on it.
 #[cfg(feature = "real")]
 pub mod real {

@@ -1,0 +1,86 @@
+//! What tests stand on: a simulated network with a grid's host and a viewer's.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use twinspan_core::link::Conditions;
+use twinspan_provider::{Env, TimeProvider, Timer};
+use twinspan_sim::{Sim, SimConfig, SimEnv};
+use twinspan_viewer::{
+    ClientHandle, Grid, LoginCredentials, NetworkEvent, Subscription, ViewerConfig, ViewerCore,
+};
+
+pub(crate) const GRID_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+pub(crate) const VIEWER_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+/// Virtual time that a test may take.
+pub(crate) const LIMIT: Duration = Duration::from_secs(1_800);
+
+pub(crate) const USER: &str = "Ruth Resident";
+pub(crate) const PASSWORD: &str = "secret";
+
+/// A simulated network and its hosts.
+pub(crate) struct World {
+    pub(crate) sim: Sim,
+    pub(crate) grid: SimEnv,
+    pub(crate) viewer: SimEnv,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, conditions: Conditions) -> Self {
+        let mut sim = Sim::new(SimConfig { seed, conditions, ..SimConfig::default() });
+        let grid = sim.host("grid", GRID_IP);
+        let viewer = sim.host("viewer", VIEWER_IP);
+        Self { sim, grid, viewer }
+    }
+
+    /// Runs a test on the viewer's host.
+    pub(crate) fn run<F>(&mut self, test: F) -> F::Output
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let viewer = self.viewer.clone();
+        self.sim.block_on(&viewer, LIMIT, test).expect("the test ends within its time")
+    }
+}
+
+/// A viewer's core as a task; it ends with the handle.
+pub(crate) struct Viewer<E: Env> {
+    pub(crate) handle: ClientHandle,
+    pub(crate) events: Subscription<NetworkEvent>,
+    /// Stops the core when it is dropped.
+    _task: E::Task,
+}
+
+pub(crate) fn start_viewer<E: Env>(env: &E, config: ViewerConfig) -> Viewer<E> {
+    let (core, handle) = ViewerCore::new(env.clone(), config).expect("a legal configuration");
+    let events = handle.network_manager.subscribe();
+    let task = env.spawn("core", core.run());
+    Viewer { handle, events, _task: task }
+}
+
+pub(crate) fn credentials(user: &str, url: &str) -> LoginCredentials {
+    LoginCredentials::new(user, PASSWORD).with_grid(Grid::OpenSim(url.to_owned()))
+}
+
+/// Waits.
+pub(crate) async fn sleep<E: TimeProvider>(env: &E, duration: Duration) {
+    let mut timer = env.timer();
+    timer.set(Some(env.now().after(duration)));
+    std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
+}
+
+/// The first event that `pick` takes.
+pub(crate) async fn next<T>(
+    events: &mut Subscription<NetworkEvent>,
+    mut pick: impl FnMut(&NetworkEvent) -> Option<T>,
+) -> T {
+    loop {
+        let event = events.recv().await.expect("the client is there");
+        assert!(!matches!(event, NetworkEvent::Lagged { .. }), "the test is quick enough");
+        if let Some(picked) = pick(&event) {
+            return picked;
+        }
+    }
+}
