@@ -39,8 +39,8 @@ struct PoolShared {
 
 /// A bounded pool of packet buffers that belongs to one thread.
 ///
-/// Buffers are made on first need, up to the limit, and then reused. A [`PacketBuf`] goes back when
-/// it is dropped, so it returns exactly once whatever fails.
+/// Buffers are made on first need, or [ahead of it](PacketPool::make), up to the limit, and then
+/// reused. A [`PacketBuf`] goes back when it is dropped, so it returns exactly once whatever fails.
 #[derive(Clone)]
 pub struct PacketPool {
     shared: Rc<PoolShared>,
@@ -51,6 +51,16 @@ impl PacketPool {
     pub fn new(limit: usize) -> Self {
         let free = RefCell::new(Vec::with_capacity(limit));
         Self { shared: Rc::new(PoolShared { free, made: Cell::new(0), limit }) }
+    }
+
+    /// Makes buffers now until there are `count`, or the limit: who has to be ready for the worst
+    /// moment does not want to ask the allocator in it.
+    pub fn make(&self, count: usize) {
+        let mut free = self.shared.free.borrow_mut();
+        let made = self.shared.made.get();
+        let wanted = count.min(self.shared.limit).max(made);
+        free.extend((made..wanted).map(|_| Box::new([0; PACKET_BYTES_MAX])));
+        self.shared.made.set(wanted);
     }
 
     /// An empty buffer, or `None` when all are out.
@@ -268,6 +278,22 @@ mod tests {
         drop(second);
         assert_eq!(pool.outstanding(), 0);
         assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn buffers_that_were_made_ahead_are_the_ones_that_go_out() {
+        let pool = PacketPool::new(4);
+        let first = pool.take().unwrap();
+        pool.make(3);
+        assert_eq!((pool.outstanding(), pool.shared.made.get()), (1, 3));
+        pool.make(2);
+        assert_eq!(pool.shared.made.get(), 3, "fewer than there are");
+        pool.make(100);
+        assert_eq!(pool.shared.made.get(), 4, "no more than the limit");
+        drop(first);
+        let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!((all.len(), pool.shared.made.get()), (4, 4));
+        assert!(pool.is_sound());
     }
 
     #[test]

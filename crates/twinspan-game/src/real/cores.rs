@@ -33,8 +33,8 @@ mod linux {
     use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
     use super::super::server::{
-        GATHER, ServeError, ServeOptions, ServerHandle, Started, bans_left, ended_at_once,
-        in_order, unix_at_start_s,
+        BUFFERS_MADE, GATHER, ServeError, ServeOptions, ServerHandle, Started, bans_left,
+        ended_at_once, in_order, unix_at_start_s,
     };
     use super::super::suite_of;
     use super::super::tap::{ASK_STOP, Served, Shared, Tap};
@@ -233,6 +233,7 @@ mod linux {
         pin_to_core(core)?;
         let env = ReactorEnv::with_epoch(None, task.epoch_nanos)?;
         let socket = env.adopt(socket)?;
+        socket.pool().make(BUFFERS_MADE);
         let (secrets, jitter) = (env.secrets(), env.stream("session", u64::from(number)));
         let (place, suites) = ((steering, number), Arc::new(suites));
         let mut member = Member::new(config, place, suites, keys, secrets, jitter, task.outpost)?;

@@ -102,6 +102,9 @@ impl ServerFigures {
     }
 
     fn with_world<T>(&self, read: impl FnOnce(&WorldSnapshot) -> T) -> T {
+        for shared in &*self.shared {
+            shared.world_was_read.store(true, Ordering::Relaxed);
+        }
         if let [only] = &*self.shared {
             return read(&lock(&only.world));
         }
@@ -155,6 +158,9 @@ impl ServerFigures {
 /// How long datagrams may gather before the server takes them: a little more than the time from one
 /// slot of sends to the next, so that the thread wakes once for both.
 pub const GATHER: Duration = Duration::from_micros(1_100);
+/// Packet buffers of a server's socket that are made at its start: all that it can have out, so that
+/// the first moment in which datagrams pile up finds them made.
+pub(super) const BUFFERS_MADE: usize = 1_024;
 
 /// What the thread tells once it stands.
 pub(super) struct Started {
@@ -313,6 +319,7 @@ async fn start(
     let ServeOptions { address, mut config, keys, previous_keys, messages, bans, .. } = options;
     let udp = UdpOptions { gather: GATHER, path: options.io_path, ..UdpOptions::default() };
     let socket = ServerSocket::bind(env, address, &udp, options.relay).await?;
+    socket.pool().make(BUFFERS_MADE);
     config.unix_at_start_s = unix_at_start_s(env.now());
     let mut secrets = env.secrets();
     let keys = keys.unwrap_or_else(|| ServerKeys {
@@ -455,7 +462,8 @@ impl ServerHandle {
         issuer.1.issue(secrets.as_mut(), user, address, expires_at.as_secs())
     }
 
-    /// Runs `read` on the world as last published, at most a tenth of a second old.
+    /// Runs `read` on the world as last published: at most a tenth of a second old for whoever looks
+    /// so often, at most a second old after a while in which nobody looked.
     pub fn with_world<T>(&self, read: impl FnOnce(&WorldSnapshot) -> T) -> T {
         self.figures.with_world(read)
     }

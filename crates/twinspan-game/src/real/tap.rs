@@ -18,8 +18,11 @@ use twinspan_relay::{PortKeys, PortStats, TrunkKeys};
 use super::server::Traffic;
 use crate::server::{Front, Member, Server, ServerKeys, StatsSnapshot, WorldSnapshot};
 
-/// Time between two publications of the world.
+/// Time between two publications of the world while somebody looks at it.
 const WORLD_INTERVAL: Duration = Duration::from_millis(100);
+/// For so much longer a picture that nobody looked at stays: the next one takes every player's memory
+/// through the caches.
+const UNREAD_FOR: Duration = Duration::from_millis(900);
 /// Time between two publications of the counters.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -73,6 +76,9 @@ pub(super) struct Shared {
     traffic: SharedTraffic,
     /// Locked by the thread with `try_lock` alone, so that a slow reader delays no tick.
     pub(super) world: Mutex<WorldSnapshot>,
+    /// Whether somebody looked at the world since it was published last; says nothing of other
+    /// memory, so relaxed order is enough.
+    pub(super) world_was_read: AtomicBool,
     pub(super) stats: Mutex<StatsSnapshot>,
 }
 
@@ -269,10 +275,13 @@ impl<S: Served> Tap<S> {
 
     fn publish(&mut self, now: Timestamp) {
         let ended = self.server.is_done();
-        if (now >= self.world_at || ended)
+        let was_read = self.shared.world_was_read.load(Ordering::Relaxed);
+        let wait = if was_read { Duration::ZERO } else { UNREAD_FOR };
+        if (now >= self.world_at.after(wait) || ended)
             && let Ok(mut world) = self.shared.world.try_lock()
         {
             self.server.snapshot_world(&mut world);
+            self.shared.world_was_read.store(false, Ordering::Relaxed);
             self.world_at = now.after(WORLD_INTERVAL);
         }
         if ended {
