@@ -19,7 +19,7 @@ pub struct InterestConfig {
     pub enter: f64,
     /// A cell whose nearest point is farther than this is dropped, in metres; at least `enter`.
     pub leave: f64,
-    /// A cell is kept for at least so many ticks.
+    /// A cell is kept for at least so many ticks, at most [`DWELL_TICKS_MAX`].
     pub dwell_ticks: u32,
     /// How many states pass from one word about a cell to the next, by its distance from the
     /// player's cell in cells, 0 to 3; at least 1 and at most [`RATE_STATES_MAX`].
@@ -28,6 +28,9 @@ pub struct InterestConfig {
     /// how many are there and where on the whole; 0 for none, [`FAR_REACH_MAX`] at most.
     pub far_reach: u8,
 }
+
+/// The most that [`InterestConfig::dwell_ticks`] can be: nine minutes.
+pub const DWELL_TICKS_MAX: u32 = 32_767;
 
 /// The most that [`InterestConfig::rates`] can be.
 pub const RATE_STATES_MAX: u8 = 20;
@@ -65,9 +68,36 @@ impl InterestConfig {
         if self.far_reach > FAR_REACH_MAX {
             return Err(InterestError::FarReach { far_reach: self.far_reach });
         }
+        if self.dwell_ticks > DWELL_TICKS_MAX {
+            return Err(InterestError::Dwell { dwell_ticks: self.dwell_ticks });
+        }
         Ok(())
     }
+
+    /// How many cells of `cell` metres a player who walks sees at most, wherever it is.
+    pub fn cells_seen(&self, cell: f64) -> usize {
+        let leave = self.leave * self.leave;
+        let away = |at: u32, offset: i32| {
+            let low = f64::from(offset) * cell;
+            let at = f64::from(at) / f64::from(PLACES) * cell;
+            let away = (low - at).max(at - (low + cell)).max(0.0);
+            away * away
+        };
+        let seen = |x: u32, z: u32| {
+            let offsets = -WINDOW_HALF..=WINDOW_HALF;
+            let rows = offsets.clone().map(|row| {
+                let near = |column: &i32| away(x, *column) + away(z, row) <= leave;
+                offsets.clone().filter(near).count()
+            });
+            rows.sum()
+        };
+        let places = (0..PLACES).flat_map(|x| (0..PLACES).map(move |z| (x, z)));
+        places.map(|(x, z)| seen(x, z)).max().unwrap_or(0)
+    }
 }
+
+/// Places along each side of a cell from which it is counted what can be seen.
+const PLACES: u32 = 16;
 
 /// Why cells cannot be chosen by these radii.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -93,6 +123,12 @@ pub enum InterestError {
         /// What was asked for.
         far_reach: u8,
     },
+    /// Cells would be kept for longer than is remembered.
+    #[error("cells kept for {dwell_ticks} ticks: choose at most {DWELL_TICKS_MAX}")]
+    Dwell {
+        /// What was asked for.
+        dwell_ticks: u32,
+    },
     /// The window of cells is smaller than the radius.
     #[error("leave radius {leave} m: choose at most {reach} m, or larger cells")]
     Reach {
@@ -111,8 +147,10 @@ pub struct Subscriptions {
     config: InterestConfig,
     base: CellId,
     mask: u64,
-    /// The tick at which each subscribed cell was entered.
-    since: [u32; WINDOW_CELLS],
+    /// Of these, the ones that were entered less than `dwell_ticks` ago.
+    young: u64,
+    /// The tick at which each young cell was entered, its lower half.
+    since: [u16; WINDOW_CELLS],
     entered: u64,
     left: u64,
 }
@@ -124,6 +162,7 @@ impl Subscriptions {
             config,
             base: CellId { x: 0, z: 0 },
             mask: 0,
+            young: 0,
             since: [0; WINDOW_CELLS],
             entered: 0,
             left: 0,
@@ -137,18 +176,22 @@ impl Subscriptions {
         let entering = near & !self.mask;
         for bit in bits_of(entering) {
             if let Some(since) = self.since.get_mut(bit) {
-                *since = tick;
+                *since = tick as u16;
             }
         }
-        self.entered += u64::from(entering.count_ones());
-        for bit in bits_of(self.mask & !kept) {
+        self.young |= entering;
+        let dwell = self.config.dwell_ticks.min(DWELL_TICKS_MAX);
+        for bit in bits_of(self.young) {
             let since = self.since.get(bit).copied().unwrap_or_default();
-            if tick.wrapping_sub(since) >= self.config.dwell_ticks {
-                self.mask &= !(1 << bit);
-                self.left += 1;
+            // Whoever is not updated for eighteen minutes keeps a cell a little longer.
+            if u32::from((tick as u16).wrapping_sub(since)) >= dwell {
+                self.young &= !(1 << bit);
             }
         }
-        self.mask |= entering;
+        let leaving = self.mask & !kept & !self.young;
+        self.mask = self.mask & !leaving | entering;
+        self.entered += u64::from(entering.count_ones());
+        self.left += u64::from(leaving.count_ones());
     }
 
     /// The cells of the world that are near enough to be entered, and those that are not so far
@@ -181,19 +224,20 @@ impl Subscriptions {
         if base == self.base {
             return;
         }
-        let (old_mask, old_since) = (self.mask, self.since);
+        let (old_mask, old_young, old_since) = (self.mask, self.young, self.since);
         let (dx, dz) = (self.base.x - base.x, self.base.z - base.z);
-        self.mask = 0;
-        let bits = (0..WINDOW_CELLS).zip(old_since).filter(|(index, _)| old_mask >> index & 1 != 0);
-        for (index, since) in bits {
-            let offset = cell_at(CellId { x: dx, z: dz }, index);
-            let Some(bit) = bit_at(offset) else {
+        (self.mask, self.young) = (0, 0);
+        for index in bits_of(old_mask) {
+            let Some(bit) = bit_at(cell_at(CellId { x: dx, z: dz }, index)) else {
                 self.left += 1;
                 continue;
             };
             self.mask |= 1 << bit;
-            if let Some(place) = self.since.get_mut(bit) {
-                *place = since;
+            if old_young >> index & 1 != 0 {
+                self.young |= 1 << bit;
+                if let (Some(to), Some(since)) = (self.since.get_mut(bit), old_since.get(index)) {
+                    *to = *since;
+                }
             }
         }
         self.base = base;

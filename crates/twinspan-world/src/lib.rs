@@ -103,7 +103,8 @@ pub use input::{
     InputBundle, InputError, angle_from_degrees, pitch_from_degrees,
 };
 pub use interest::{
-    InterestConfig, InterestError, RATE_STATES_MAX, Subscriptions, WINDOW_CELLS, WINDOW_SPAN,
+    DWELL_TICKS_MAX, InterestConfig, InterestError, RATE_STATES_MAX, Subscriptions, WINDOW_CELLS,
+    WINDOW_SPAN,
 };
 pub use prediction::{INPUTS_PENDING_MAX, Prediction};
 pub use replica::{Applied, EDGE_LAG_TICKS, REPLICA_ENTITIES_MAX, Replica, ReplicaError};

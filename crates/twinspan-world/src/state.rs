@@ -322,7 +322,7 @@ impl StatePlan {
                 }
                 continue;
             };
-            let held = entry.held;
+            let held = entry.held();
             let holds = held != 0 && (held == newer || held == older);
             if holds && changed <= held {
                 self.statuses.set(bit, Status::Same);

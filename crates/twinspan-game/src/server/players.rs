@@ -154,6 +154,8 @@ pub(super) struct Players {
     session_of_user: BTreeMap<UserId, SessionKey>,
     count: usize,
     interest: InterestConfig,
+    /// Cells that a player who walks sees at most.
+    cells_seen: usize,
     world_side: f64,
     world_cell: f64,
     effect_ticks: u32,
@@ -176,6 +178,7 @@ impl Players {
             session_of_user: BTreeMap::new(),
             count: 0,
             interest: config.interest,
+            cells_seen: config.interest.cells_seen(config.world.cell),
             world_side: config.world.side,
             world_cell: config.world.cell,
             effect_ticks: config.world.effect_ticks,
@@ -191,6 +194,11 @@ impl Players {
 
     pub(super) const fn len(&self) -> usize {
         self.count
+    }
+
+    /// Players who are in the world.
+    pub(super) const fn seated(&self) -> usize {
+        (self.stats.joined - self.stats.left) as usize
     }
 
     pub(super) const fn stats(&self) -> &PlayerStats {
@@ -293,9 +301,8 @@ impl Players {
             *place = u32::try_from(slot).ok();
         }
         if let Some(place) = self.outlooks.get_mut(slot) {
-            let (baselines, allowance) =
-                (Baselines::new(), Allowance::new(self.state_bytes_per_second));
-            let flow = Flow::new();
+            let allowance = Allowance::new(self.state_bytes_per_second);
+            let (flow, baselines) = (Flow::new(), Baselines::for_cells(self.cells_seen));
             *place = Some(Outlook { session, entity, allowance, flow, subscriptions, baselines });
         }
         self.stats.joined += 1;

@@ -6,8 +6,8 @@ use twinspan_world::{Baselines, EntityId, StateHeader, Subscriptions, TICK_HZ};
 use super::flow::Flow;
 use super::shard::PACKET_OVERHEAD_BYTES;
 
-/// What of an [`Outlook`] a state surely touches: all but the places of cells that few see.
-pub(super) const OUTLOOK_BYTES_USED: usize = 768;
+/// What of an [`Outlook`] a state surely touches: all of it.
+pub(super) const OUTLOOK_BYTES_USED: usize = size_of::<Outlook>();
 
 /// What is kept of one player for its states alone; what is used most comes first.
 #[repr(C)]

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use twinspan_core::random::Stream;
 
 use super::*;
 use crate::config::WorldConfig;
@@ -65,6 +66,31 @@ fn a_teleport_drops_all_at_once() {
     subscriptions.update(2, Position::ground(600.0, 600.0), &grid);
     assert!(before.iter().all(|cell| !subscriptions.contains(*cell)));
     assert_eq!(subscriptions.left(), before.len() as u64);
+}
+
+#[test]
+fn cells_that_are_seen_are_counted_from_anywhere() {
+    let config = InterestConfig::default();
+    assert_eq!([32.0, 24.0, 16.0].map(|cell| config.cells_seen(cell)), [16, 24, 45]);
+    let grid = grid();
+    let mut random = Stream::new(1, "places", 0);
+    for _ in 0..2_000 {
+        let mut subscriptions = Subscriptions::new(config);
+        let at = Position::ground(random.between(100.0, 500.0), random.between(100.0, 500.0));
+        subscriptions.update(1, at, &grid);
+        assert!(subscriptions.len() <= config.cells_seen(grid.cell_side()));
+    }
+}
+
+#[test]
+fn a_dwell_longer_than_is_remembered_is_refused() {
+    let config = InterestConfig { dwell_ticks: DWELL_TICKS_MAX, ..InterestConfig::default() };
+    assert_eq!(config.check(32.0), Ok(()));
+    let config = InterestConfig { dwell_ticks: DWELL_TICKS_MAX + 1, ..config };
+    assert_eq!(
+        config.check(32.0).unwrap_err().to_string(),
+        "cells kept for 32768 ticks: choose at most 32767"
+    );
 }
 
 proptest! {
