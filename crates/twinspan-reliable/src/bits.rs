@@ -4,34 +4,80 @@ use std::collections::VecDeque;
 
 use twinspan_core::prefetch;
 
-/// Numbers that a [`BitRings`] covers.
+/// Numbers that a [`BitRings`] covers at most.
 pub(crate) const SPAN: u64 = 1_024;
+/// Numbers that it covers until it is [widened](BitRings::widen).
+pub(crate) const SPAN_FIRST: u64 = 256;
 
 const WORDS: usize = (SPAN / 64) as usize;
+const WORDS_FIRST: usize = (SPAN_FIRST / 64) as usize;
 
-/// Sets of numbers within one moving window of [`SPAN`]; number `n` has bit `n % SPAN` of each set.
+/// Sets of numbers within one moving window; number `n` has bit `n % span` of each set.
 ///
 /// What the sets say of a number lies side by side, so that a question to all of them costs one
 /// cache line. The owner knows where the window lies and clears numbers as they enter it.
 #[derive(Clone, Debug)]
-pub(crate) struct BitRings<const SETS: usize>([[u64; SETS]; WORDS]);
+pub(crate) struct BitRings<const SETS: usize> {
+    /// A few packets in flight are all that most of ten thousand sessions have.
+    few: [[u64; SETS]; WORDS_FIRST],
+    many: Option<Box<[[u64; SETS]; WORDS]>>,
+}
 
 impl<const SETS: usize> BitRings<SETS> {
     pub(crate) const fn new() -> Self {
-        Self([[0; SETS]; WORDS])
+        Self { few: [[0; SETS]; WORDS_FIRST], many: None }
     }
 
-    const fn place(number: u64) -> (usize, u64) {
-        let bit = number % SPAN;
-        ((bit / 64) as usize, 1 << (bit % 64))
+    /// Numbers in the window.
+    pub(crate) const fn span(&self) -> u64 {
+        if self.many.is_some() { SPAN } else { SPAN_FIRST }
     }
 
-    fn word(&self, set: usize, index: usize) -> u64 {
-        self.0.get(index).and_then(|sets| sets.get(set)).copied().unwrap_or(0)
+    /// From now on the window has [`SPAN`] numbers; those of the window so far, which ends before
+    /// `end`, are kept.
+    pub(crate) fn widen(&mut self, end: u64) {
+        if self.many.is_some() {
+            return;
+        }
+        let few = self.clone();
+        self.many = Some(Box::new([[0; SETS]; WORDS]));
+        for number in end.saturating_sub(SPAN_FIRST)..end {
+            for set in (0..SETS).filter(|set| few.contains(*set, number)) {
+                self.insert(set, number);
+            }
+        }
     }
 
-    fn word_mut(&mut self, set: usize, index: usize) -> Option<&mut u64> {
-        self.0.get_mut(index)?.get_mut(set)
+    fn words(&self) -> &[[u64; SETS]] {
+        match &self.many {
+            Some(many) => many.as_slice(),
+            None => &self.few,
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [[u64; SETS]] {
+        match &mut self.many {
+            Some(many) => many.as_mut_slice(),
+            None => &mut self.few,
+        }
+    }
+
+    /// The word of a number, as it is counted without end, and its bit.
+    const fn place(number: u64) -> (u64, u64) {
+        (number / 64, 1 << (number % 64))
+    }
+
+    fn word(&self, set: usize, index: u64) -> u64 {
+        let words = self.words();
+        // How many there are is a power of two.
+        let sets = words.get(index as usize & (words.len() - 1));
+        sets.and_then(|sets| sets.get(set)).copied().unwrap_or(0)
+    }
+
+    fn word_mut(&mut self, set: usize, index: u64) -> Option<&mut u64> {
+        let words = self.words_mut();
+        let place = index as usize & (words.len() - 1);
+        words.get_mut(place)?.get_mut(set)
     }
 
     pub(crate) fn insert(&mut self, set: usize, number: u64) {
@@ -54,27 +100,33 @@ impl<const SETS: usize> BitRings<SETS> {
     }
 
     pub(crate) fn clear(&mut self, set: usize) {
-        for bits in self.0.iter_mut().filter_map(|sets| sets.get_mut(set)) {
+        for bits in self.words_mut().iter_mut().filter_map(|sets| sets.get_mut(set)) {
             *bits = 0;
         }
     }
 
     /// The 64 numbers from `low` up, `low` in bit 0.
     pub(crate) fn run(&self, set: usize, low: u64) -> u64 {
-        let bit = low % SPAN;
-        let (word, shift) = ((bit / 64) as usize, bit % 64);
+        let (word, shift) = (low / 64, low % 64);
         let first = self.word(set, word) >> shift;
         if shift == 0 {
             return first;
         }
-        first | self.word(set, (word + 1) % WORDS) << (64 - shift)
+        first | self.word(set, word.wrapping_add(1)) << (64 - shift)
     }
 
     /// Wishes for what is known of the numbers around `number`.
     pub(crate) fn prefetch(&self, number: u64) {
-        if let Some(sets) = self.0.get(Self::place(number).0) {
+        let words = self.words();
+        if let Some(sets) = words.get(Self::place(number).0 as usize & (words.len() - 1)) {
             prefetch::value(sets);
         }
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.many.as_ref().map_or(0, |many| size_of_val(&**many))
     }
 }
 
@@ -83,8 +135,12 @@ impl<const SETS: usize> BitRings<SETS> {
 pub(crate) struct DoneSet {
     /// Every number below is in the set, this one is not.
     base: u64,
-    /// Bits of the numbers from `base & !63` up.
-    words: VecDeque<u64>,
+    /// Bits of the numbers from `base & !63` up, those below the base set. Few channels ever have
+    /// more of them than fit here.
+    near: [u64; 2],
+    /// And of the numbers after those.
+    #[expect(clippy::box_collection, reason = "8 bytes of each of thousands of sessions, not 32")]
+    far: Option<Box<VecDeque<u64>>>,
 }
 
 impl DoneSet {
@@ -93,34 +149,43 @@ impl DoneSet {
         self.base
     }
 
+    /// The word with the bit of a number that is not below the base.
+    fn word(&self, number: u64) -> u64 {
+        let index = (number / 64 - self.base / 64) as usize;
+        let word = match index.checked_sub(self.near.len()) {
+            None => self.near.get(index),
+            Some(index) => self.far.as_ref().and_then(|far| far.get(index)),
+        };
+        word.copied().unwrap_or(0)
+    }
+
     /// Whether `number` is in the set.
     pub(crate) fn contains(&self, number: u64) -> bool {
-        if number < self.base {
-            return true;
-        }
-        let index = (number / 64 - self.base / 64) as usize;
-        self.words.get(index).is_some_and(|word| word >> (number % 64) & 1 == 1)
+        number < self.base || self.word(number) >> (number % 64) & 1 == 1
     }
 
     /// Whether there is nothing in it above its base.
     pub(crate) fn is_closed(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
-            || self.words.len() == 1
-                && self.words.front().is_some_and(|word| word >> (self.base % 64) == 0)
+        let [first, second] = self.near;
+        let far = self.far.iter().flat_map(|far| far.iter());
+        first >> (self.base % 64) == 0 && second == 0 && far.into_iter().all(|word| *word == 0)
     }
 
     /// Moves the base up to `number`, as if everything below were in the set.
     pub(crate) fn raise(&mut self, number: u64) {
         if number > self.base {
             self.base = number;
-            self.words.clear();
+            self.near = [(1 << (number % 64)) - 1, 0];
+            if let Some(far) = &mut self.far {
+                far.clear();
+            }
         }
     }
 
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.words.capacity() * 8
+        self.far.as_ref().map_or(0, |far| size_of_val(&**far) + far.capacity() * 8)
     }
 
     /// Adds `number`; the caller keeps it within a window above the base, so memory is bounded.
@@ -128,26 +193,33 @@ impl DoneSet {
         if number < self.base {
             return;
         }
-        if number == self.base && self.words.is_empty() {
-            self.base += 1;
-            return;
-        }
         let index = (number / 64 - self.base / 64) as usize;
-        while self.words.len() <= index {
-            // The word of the base starts with everything below the base in it.
-            let below = if self.words.is_empty() { (1 << (self.base % 64)) - 1 } else { 0 };
-            self.words.push_back(below);
+        let bit = 1 << (number % 64);
+        match index.checked_sub(self.near.len()) {
+            None => {
+                if let Some(word) = self.near.get_mut(index) {
+                    *word |= bit;
+                }
+            }
+            Some(index) => {
+                let far = self.far.get_or_insert_default();
+                if far.len() <= index {
+                    far.resize(index + 1, 0);
+                }
+                if let Some(word) = far.get_mut(index) {
+                    *word |= bit;
+                }
+            }
         }
-        if let Some(word) = self.words.get_mut(index) {
-            *word |= 1 << (number % 64);
-        }
-        while let Some(word) = self.words.front() {
-            let ones = u64::from(word.trailing_ones());
+        loop {
+            let [first, second] = self.near;
+            let ones = u64::from(first.trailing_ones());
             self.base = self.base / 64 * 64 + ones;
             if ones < 64 {
                 break;
             }
-            self.words.pop_front();
+            let next = self.far.as_mut().and_then(|far| far.pop_front());
+            self.near = [second, next.unwrap_or(0)];
         }
     }
 }
@@ -175,6 +247,42 @@ mod tests {
         }
 
         #[test]
+        fn a_window_that_widens_keeps_what_is_in_it(
+            end in 0_u64..5_000, back in prop::collection::btree_set(1_u64..=256, 0..100),
+        ) {
+            let mut rings = BitRings::<2>::new();
+            let members: BTreeSet<u64> =
+                back.iter().filter_map(|back| end.checked_sub(*back)).collect();
+            members.iter().for_each(|number| rings.insert(1, *number));
+            for span in [SPAN_FIRST, SPAN, SPAN] {
+                prop_assert_eq!(rings.span(), span);
+                // Of the wide window only what was in the narrow one is known.
+                for number in end.saturating_sub(SPAN_FIRST)..end {
+                    prop_assert_eq!(rings.contains(1, number), members.contains(&number));
+                    prop_assert!(!rings.contains(0, number));
+                }
+                for number in end..end + span - SPAN_FIRST {
+                    prop_assert!(!rings.contains(1, number));
+                }
+                rings.widen(end);
+            }
+        }
+
+        #[test]
+        fn a_done_set_takes_no_memory_for_the_64_numbers_after_its_base(
+            base in 0_u64..300, order in Just((1_u64..=64).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let mut done = DoneSet::default();
+            done.raise(base);
+            prop_assert!(done.is_closed());
+            order.iter().for_each(|offset| done.insert(base + offset));
+            prop_assert_eq!((done.base(), done.heap_bytes()), (base, 0));
+            done.insert(base);
+            prop_assert_eq!((done.base(), done.heap_bytes()), (base + 65, 0));
+            prop_assert!(done.is_closed());
+        }
+
+        #[test]
         fn a_done_set_agrees_with_a_set(offsets in prop::collection::vec(0_u64..200, 1..600)) {
             let mut done = DoneSet::default();
             let mut model = BTreeSet::new();
@@ -186,7 +294,8 @@ mod tests {
                 model.insert(number);
                 let base = (0..).find(|number| !model.contains(number)).unwrap();
                 prop_assert_eq!(done.base(), base);
-                prop_assert!(done.words.len() <= 8);
+                prop_assert_eq!(done.is_closed(), model.last().is_none_or(|last| *last < base));
+                prop_assert!(done.far.as_ref().is_none_or(|far| far.len() <= 6));
             }
         }
     }

@@ -6,11 +6,15 @@ const LEAST: usize = 64;
 /// Most idle buffers; with few of them, looking through all is quicker than keeping order.
 const IDLE_MAX: usize = 64;
 
-/// Makes room for one more item and doubles as a vector does, but begins with one: the four that a
-/// vector begins with are three too many for most of ten thousand sessions.
-pub(crate) fn make_room<T>(items: &mut Vec<T>) {
+/// Channels for which either half has room from the first one on: credit has one, and what it is for
+/// another.
+pub(crate) const CHANNELS_FIRST: usize = 2;
+
+/// Makes room for one more item and doubles as a vector does, but begins with `first`: of what most
+/// of ten thousand sessions have but one, the four that a vector begins with are three too many.
+pub(crate) fn make_room<T>(items: &mut Vec<T>, first: usize) {
     if items.len() == items.capacity() {
-        items.reserve_exact(items.len().max(1));
+        items.reserve_exact(items.len().max(first));
     }
 }
 
@@ -69,7 +73,7 @@ impl Buffers {
         {
             buffer.clear();
             self.idle_bytes = bytes as u32;
-            make_room(&mut self.idle);
+            make_room(&mut self.idle, 1);
             self.idle.push(buffer);
         }
     }

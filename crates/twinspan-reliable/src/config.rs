@@ -41,19 +41,27 @@ pub const PRIORITIES: usize = 8;
 /// Urgent ones leave first; while they keep coming, every sixteenth frame is a less urgent one's.
 /// Unless set, bulk has level 7, events 2 and the others 3.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Priorities([u8; 64]);
+// Every sender has one: a word for each bit of the levels, and in it a bit for each stream.
+pub struct Priorities([u64; 3]);
+
+// Three bits are a level, and a word has a bit for each stream.
+const _: () = assert!(PRIORITIES == 1 << 3);
 
 impl Priorities {
     /// The level of a stream.
     pub fn get(&self, stream: StreamId) -> u8 {
-        self.0.get(usize::from(stream.get())).copied().unwrap_or(0)
+        let [low, middle, high] = self.0;
+        let bit = |word: u64| (word >> (stream.get() % 64) & 1) as u8;
+        bit(low) | bit(middle) << 1 | bit(high) << 2
     }
 
     /// Sets the level of a stream; above 7 counts as 7.
     #[must_use]
     pub fn with(mut self, stream: StreamId, level: u8) -> Self {
-        if let Some(place) = self.0.get_mut(usize::from(stream.get())) {
-            *place = level.min(PRIORITIES as u8 - 1);
+        let level = level.min(PRIORITIES as u8 - 1);
+        let bit = 1 << (stream.get() % 64);
+        for (place, word) in self.0.iter_mut().enumerate() {
+            *word = if level >> place & 1 == 1 { *word | bit } else { *word & !bit };
         }
         self
     }
@@ -61,14 +69,15 @@ impl Priorities {
 
 impl Default for Priorities {
     fn default() -> Self {
-        Self([3; 64]).with(StreamId::EVENTS, 2).with(StreamId::BULK, 7)
+        // Level 3.
+        Self([u64::MAX, u64::MAX, 0]).with(StreamId::EVENTS, 2).with(StreamId::BULK, 7)
     }
 }
 
 impl fmt::Debug for Priorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let others = (0_u8..).zip(self.0).filter(|(_, level)| *level != 3);
-        f.debug_map().entries(others).finish()
+        let levels = (0_u8..64).filter_map(StreamId::new).map(|id| (id.get(), self.get(id)));
+        f.debug_map().entries(levels.filter(|(_, level)| *level != 3)).finish()
     }
 }
 
@@ -270,6 +279,25 @@ mod tests {
     #[test]
     fn the_default_is_legal() {
         assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_stream_has_the_level_that_it_was_given_and_no_other() {
+        let ids: Vec<_> = (0..64).filter_map(StreamId::new).collect();
+        assert_eq!(ids.len(), 64);
+        let mut priorities = Priorities::default();
+        for (id, level) in ids.iter().zip((0..8).cycle()) {
+            priorities = priorities.with(*id, level);
+        }
+        let levels: Vec<_> = ids.iter().map(|id| priorities.get(*id)).collect();
+        let expected: Vec<u8> = (0..8).cycle().take(64).collect();
+        assert_eq!(levels, expected);
+        let changed = priorities.clone().with(StreamId::EVENTS, 200);
+        assert_eq!(changed.get(StreamId::EVENTS), 7);
+        assert_eq!(
+            format!("{:?}", Priorities::default()),
+            format!("{{{}: 2, {}: 7}}", StreamId::EVENTS.get(), StreamId::BULK.get())
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use twinspan_core::{number::widen, prefetch, time::Timestamp};
 
 use crate::backoff::nanos;
 use crate::bits::DoneSet;
-use crate::buffers::make_room;
+use crate::buffers::{CHANNELS_FIRST, make_room};
 use crate::config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, FRAGMENTS_PER_MESSAGE_MAX,
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
@@ -181,7 +181,7 @@ impl Receiver {
             Ok(place) => place,
             Err(place) => {
                 let done = DoneSet::default();
-                make_room(&mut self.channels);
+                make_room(&mut self.channels, CHANNELS_FIRST);
                 self.channels.insert(place, RxChannel { channel, done, held: VecDeque::new() });
                 place
             }

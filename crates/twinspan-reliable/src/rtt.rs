@@ -106,6 +106,12 @@ impl RttEstimator {
         self.smoothed.saturating_add(slack).max(self.rto_min).min(self.rto_max)
     }
 
+    /// By how much packets of one path may change places: twice what the round trip varies by, and
+    /// no less than RFC 9002 waits for (section 6.1.2).
+    pub(crate) fn reordered_ns(&self) -> u64 {
+        self.variation.saturating_mul(2).max(self.smoothed / 8).max(GRANULARITY_NS)
+    }
+
     /// How long after its sending a packet overtaken by an acknowledged one counts as lost:
     /// 9/8 of the larger of the latest and the smoothed RTT (RFC 9002, section 6.1.2).
     pub(crate) fn overtaken_ns(&self) -> u64 {

@@ -159,7 +159,7 @@ struct Leaving {
     tag: u32,
     /// Its reliable frames.
     head: u32,
-    bytes: u32,
+    bytes: u16,
     eliciting: bool,
     /// Whether it carries frames that wait for room in the window.
     paced: bool,
@@ -285,7 +285,8 @@ impl Sender {
         self.is_polled = false;
         let eliciting = eliciting || head != NONE;
         let paced = core::mem::take(&mut self.is_paced);
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // No datagram is longer.
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         let leaving = Leaving { number, tag, head, bytes, eliciting, paced };
         if let (Packets::Same(same), Some(asked)) = (&mut self.packets, resend_of) {
             assert!(number == asked, "a resend leaves under its old number");
@@ -295,6 +296,16 @@ impl Sender {
         match &mut self.packets {
             Packets::Fresh(fresh) => fresh.on_sent(now, leaving, shared),
             Packets::Same(same) => same.on_sent(now, leaving, shared),
+        }
+    }
+
+    /// Whether the packet that leaves now shall ask for an ack at once: on a path that loses packets,
+    /// once for each packet with reliable frames that left a while ago, so that its loss is known a
+    /// round trip after this and not when the peer has something to say. Whoever is told so asks.
+    pub fn take_ask(&mut self, now: Timestamp) -> bool {
+        match &mut self.packets {
+            Packets::Fresh(fresh) => fresh.take_ask(now, &self.shared),
+            Packets::Same(_) => false,
         }
     }
 
@@ -587,7 +598,9 @@ impl Sender {
             Packets::Fresh(fresh) => fresh.heap_bytes(),
             Packets::Same(same) => same.heap_bytes(),
         };
-        self.shared.outbox.heap_bytes() + self.shared.frames.heap_bytes() + packets
+        let shared = &self.shared;
+        let numbers = shared.numbers.heap_bytes();
+        shared.outbox.heap_bytes() + shared.frames.heap_bytes() + numbers + packets
     }
 }
 

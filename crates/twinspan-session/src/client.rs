@@ -622,6 +622,7 @@ impl ClientSession {
             stats.path = connected.connection.path();
             stats.unacknowledged = connected.connection.unacknowledged();
             stats.packets_lost = connected.connection.packets_lost();
+            stats.packets_late = connected.connection.packets_late();
             stats.loss_in = connected.connection.loss_in();
         }
         stats

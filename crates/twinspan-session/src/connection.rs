@@ -588,6 +588,11 @@ impl Connection {
         self.desk.packets_lost()
     }
 
+    /// Those of them that were acknowledged after all.
+    pub(crate) fn packets_late(&self) -> u64 {
+        self.desk.packets_late()
+    }
+
     /// Reliable messages queued or not yet acknowledged.
     pub(crate) fn unacknowledged(&self) -> usize {
         self.desk.unacknowledged()

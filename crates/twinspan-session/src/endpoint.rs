@@ -680,6 +680,13 @@ impl Endpoint {
         })
     }
 
+    /// Reliable messages of all open sessions that are queued or not yet acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        let sessions = self.slots.iter().filter_map(|place| place.session.as_deref());
+        let open = sessions.filter(|session| session.connection.close_reason().is_none());
+        open.map(|session| session.connection.unacknowledged()).sum()
+    }
+
     /// What a session counted; `None` when it is gone.
     pub fn session_stats(&self, session: SessionKey) -> Option<SessionStats> {
         let found = self.find(session)?;
@@ -695,6 +702,7 @@ impl Endpoint {
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             packets_lost: found.connection.packets_lost(),
+            packets_late: found.connection.packets_late(),
             unacknowledged: found.connection.unacknowledged(),
         })
     }

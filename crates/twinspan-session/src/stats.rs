@@ -284,6 +284,8 @@ pub struct ClientStats {
     pub path: PathStats,
     /// Packets declared lost on the way to the server.
     pub packets_lost: u64,
+    /// Those of them that the server acknowledged after all, in time to be noticed.
+    pub packets_late: u64,
     /// Share of the server's packets that did not arrive, 0 to 1, from gaps in their numbers.
     pub loss_in: f64,
 }
@@ -367,6 +369,8 @@ pub struct SessionStats {
     pub path: PathStats,
     /// Packets declared lost on the way to the client.
     pub packets_lost: u64,
+    /// Those of them that the client acknowledged after all, in time to be noticed.
+    pub packets_late: u64,
     /// Reliable messages queued or not yet acknowledged.
     pub unacknowledged: usize,
 }

@@ -62,7 +62,7 @@ impl Pieces {
             *old = assembly;
             return id;
         }
-        make_room(&mut self.assemblies);
+        make_room(&mut self.assemblies, 1);
         self.assemblies.push(assembly);
         Id((self.assemblies.len() - 1) as u32)
     }

@@ -6,6 +6,8 @@ use crate::buffers::make_room;
 
 /// The end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
+/// Frames for which there is room from the first one on.
+const NODES_FIRST: usize = 4;
 
 /// One reliable frame in a packet.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ impl Frames {
             *old = node;
             return index;
         }
-        make_room(&mut self.nodes);
+        make_room(&mut self.nodes, NODES_FIRST);
         self.nodes.push(node);
         (self.nodes.len() - 1) as u32
     }

@@ -17,6 +17,12 @@ use crate::{Ack, bits};
 /// lost (RFC 9002, section 6.1.1).
 const OVERTAKEN_BY: u64 = 3;
 
+/// Share of lost packets, in millionths, from which on acks are asked for: a path that loses nothing
+/// needs no packets for acks alone.
+const ASK_LOSS_PPM: u32 = 5_000;
+/// The least time from one ack that is asked for to the next.
+const ASK_INTERVAL: Duration = Duration::from_millis(25);
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -36,14 +42,16 @@ enum Fate {
 #[derive(Clone, Copy, Debug)]
 struct Record {
     sent_at: Timestamp,
-    /// Until when an ack of it is of interest, if it is not in flight.
-    until: Timestamp,
+    /// How long after its sending it was given up, in microseconds.
+    lost_after_us: u32,
     tag: u32,
     /// Its reliable frames.
     head: u32,
-    bytes: u32,
+    bytes: u16,
     fate: Fate,
 }
+
+const _: () = assert!(size_of::<Record>() == 24);
 
 /// Why a packet is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +65,25 @@ enum Why {
 impl Record {
     const SKIPPED: Self = Self {
         sent_at: Timestamp::START,
-        until: Timestamp::START,
+        lost_after_us: 0,
         tag: 0,
         head: NONE,
         bytes: 0,
         fate: Fate::Skipped,
     };
+
+    /// Whether an ack of it would come too late to be of interest, if it is not in flight.
+    const fn is_over(&self, now: Timestamp, shared: &Shared) -> bool {
+        let lost_at = self.sent_at.after(Duration::from_micros(self.lost_after_us as u64));
+        shared.late_until(lost_at).as_nanos() <= now.as_nanos()
+    }
+}
+
+/// A packet that others have left behind: it was given up or wants no ack, and all before it are done.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    number: u64,
+    record: Record,
 }
 
 /// Records of the packets from `base` on, by number.
@@ -81,8 +102,15 @@ pub(super) struct Fresh {
     /// When a packet that was overtaken counts as lost.
     loss_at: Timestamp,
     records: VecDeque<Record>,
+    /// Packets before `base` of which an ack is of interest all the same, by number: without this one
+    /// that was lost would keep the records of all that leave in the two seconds after it.
+    late: VecDeque<Late>,
     /// Numbers in flight with reliable frames, oldest first; some may have landed since.
     guarded: VecDeque<u64>,
+    /// Of packets with reliable frames below this number an ack was asked for.
+    asked_next: u64,
+    /// When one was asked for last.
+    asked_at: Timestamp,
 }
 
 impl Fresh {
@@ -91,19 +119,48 @@ impl Fresh {
             flying_count: 0,
             base: 0,
             records: VecDeque::new(),
+            late: VecDeque::new(),
             guarded: VecDeque::new(),
             acked_next: 0,
             loss_at: Timestamp::NEVER,
+            asked_next: 0,
+            asked_at: Timestamp::START,
         }
+    }
+
+    /// Whether the packet that leaves now shall be acknowledged at once: on a path that loses packets
+    /// one with reliable frames left so long ago that it is lost if an ack of this one comes without
+    /// it. Says so once for each such packet.
+    pub(super) fn take_ask(&mut self, now: Timestamp, shared: &Shared) -> bool {
+        if shared.loss_ppm < ASK_LOSS_PPM || now < self.asked_at.after(ASK_INTERVAL) {
+            return false;
+        }
+        let patience = Duration::from_nanos(shared.rtt.reordered_ns());
+        let overdue = |number: &u64| {
+            let record = self.record(*number).filter(|record| record.fate == Fate::Flying);
+            *number >= self.asked_next
+                && record.is_some_and(|record| record.sent_at.after(patience) <= now)
+        };
+        let Some(newest) = self.guarded.iter().rev().copied().find(overdue) else {
+            return false;
+        };
+        (self.asked_next, self.asked_at) = (newest + 1, now);
+        true
     }
 
     /// A packet left. Its number is not below `shared.numbers.next()`.
     pub(super) fn on_sent(&mut self, now: Timestamp, leaving: Leaving, shared: &mut Shared) {
         let Leaving { number, tag, head, bytes, eliciting, paced } = leaving;
-        while self.base + bits::SPAN <= number && !self.records.is_empty() {
-            self.forget_oldest(now, shared);
-        }
         self.retire(now, shared);
+        while let Some(oldest) = self.oldest()
+            && oldest + shared.numbers.span() <= number
+        {
+            if shared.numbers.span() < bits::SPAN {
+                shared.numbers.widen();
+            } else {
+                self.forget_oldest(now, shared);
+            }
+        }
         if self.records.is_empty() {
             self.base = number;
         }
@@ -112,8 +169,8 @@ impl Fresh {
             self.records.push_back(Record::SKIPPED);
         }
         let fate = if eliciting { Fate::Flying } else { Fate::Quiet };
-        let until = shared.late_until(now);
-        self.records.push_back(Record { sent_at: now, until, tag, head, bytes, fate });
+        let sent_at = now;
+        self.records.push_back(Record { sent_at, lost_after_us: 0, tag, head, bytes, fate });
         shared.numbers.open(number);
         if eliciting {
             shared.numbers.fly(number);
@@ -132,12 +189,31 @@ impl Fresh {
         self.trim_guarded(shared);
     }
 
+    /// The least number of which anything is remembered.
+    fn oldest(&self) -> Option<u64> {
+        let late = self.late.front().map(|late| late.number);
+        late.or_else(|| (!self.records.is_empty()).then_some(self.base))
+    }
+
+    fn find_late(&self, number: u64) -> Option<usize> {
+        self.late.binary_search_by_key(&number, |late| late.number).ok()
+    }
+
     fn record(&self, number: u64) -> Option<&Record> {
-        self.records.get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        match number.checked_sub(self.base) {
+            Some(index) => self.records.get(usize::try_from(index).ok()?),
+            None => self.late.get(self.find_late(number)?).map(|late| &late.record),
+        }
     }
 
     fn record_mut(&mut self, number: u64) -> Option<&mut Record> {
-        self.records.get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+        match number.checked_sub(self.base) {
+            Some(index) => self.records.get_mut(usize::try_from(index).ok()?),
+            None => {
+                let at = self.find_late(number)?;
+                self.late.get_mut(at).map(|late| &mut late.record)
+            }
+        }
     }
 
     /// An ack that was checked, or that is believed unchecked.
@@ -151,11 +227,12 @@ impl Fresh {
         let next = shared.numbers.next();
         let before = shared.stats.packets_acked;
         self.sample_rtt(now, ack, shared);
+        let oldest = self.oldest().unwrap_or(next);
         for (low, claimed) in runs(ack) {
-            if low + 63 < self.base {
+            if low + 63 < oldest {
                 continue;
             }
-            let mut newly = claimed & within(low, self.base, next) & shared.numbers.open_run(low);
+            let mut newly = claimed & within(low, oldest, next) & shared.numbers.open_run(low);
             while newly != 0 {
                 let number = low + u64::from(newly.trailing_zeros());
                 newly &= newly - 1;
@@ -164,7 +241,7 @@ impl Fresh {
                 }
             }
         }
-        if (self.base..next).contains(&ack.largest)
+        if (oldest..next).contains(&ack.largest)
             && shared.numbers.is_open(ack.largest)
             && let Some(tag) = self.acknowledge(now, ack.largest, shared)
         {
@@ -227,6 +304,11 @@ impl Fresh {
             index = next;
         }
         shared.frames.release(head);
+        if number < self.base
+            && let Some(at) = self.find_late(number)
+        {
+            self.late.remove(at);
+        }
         Some(tag)
     }
 
@@ -237,7 +319,8 @@ impl Fresh {
             return;
         };
         record.fate = Fate::Lost;
-        record.until = shared.late_until(now);
+        let lost_after = now.since(record.sent_at).as_micros();
+        record.lost_after_us = u32::try_from(lost_after).unwrap_or(u32::MAX);
         let mut index = record.head;
         let bytes = u64::from(record.bytes);
         shared.long_lost += u32::from(bytes > super::LONG_PACKET_BYTES as u64);
@@ -286,24 +369,49 @@ impl Fresh {
         }
     }
 
-    /// Drops records from the old end that nobody asks about any more.
+    /// Drops records from the old end that nobody asks about any more, and puts aside those that
+    /// only a late ack could concern.
     fn retire(&mut self, now: Timestamp, shared: &mut Shared) {
-        while let Some(front) = self.records.front() {
-            let expired = front.until <= now;
-            let done = match front.fate {
-                Fate::Skipped | Fate::Acked => true,
-                Fate::Quiet | Fate::Lost => expired,
+        while self.late.front().is_some_and(|late| late.record.is_over(now, shared)) {
+            self.forget_oldest_late(shared);
+        }
+        while let Some(front) = self.records.front().copied() {
+            match front.fate {
+                Fate::Skipped | Fate::Acked => self.forget_oldest_record(now, shared),
+                Fate::Quiet | Fate::Lost => {
+                    if front.is_over(now, shared) {
+                        self.forget_oldest_record(now, shared);
+                    } else {
+                        self.records.pop_front();
+                        self.late.push_back(Late { number: self.base, record: front });
+                        self.base += 1;
+                    }
+                }
                 // Nothing in it is resent; it only counts as lost.
-                Fate::Flying => expired && front.head == NONE,
-            };
-            if !done {
-                return;
+                Fate::Flying if front.head == NONE && front.is_over(now, shared) => {
+                    self.forget_oldest_record(now, shared);
+                }
+                Fate::Flying => return,
             }
-            self.forget_oldest(now, shared);
         }
     }
 
     fn forget_oldest(&mut self, now: Timestamp, shared: &mut Shared) {
+        if self.late.is_empty() {
+            self.forget_oldest_record(now, shared);
+        } else {
+            self.forget_oldest_late(shared);
+        }
+    }
+
+    fn forget_oldest_late(&mut self, shared: &mut Shared) {
+        if let Some(Late { number, record }) = self.late.pop_front() {
+            shared.frames.release(record.head);
+            shared.numbers.close(number);
+        }
+    }
+
+    fn forget_oldest_record(&mut self, now: Timestamp, shared: &mut Shared) {
         let number = self.base;
         if self.record(number).is_some_and(|record| record.fate == Fate::Flying) {
             self.give_up(now, number, Why::Silence, shared);
@@ -378,6 +486,11 @@ impl Fresh {
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
-        self.records.capacity() * size_of::<Record>() + self.guarded.capacity() * 8
+        self.records.capacity() * size_of::<Record>()
+            + self.late.capacity() * size_of::<Late>()
+            + self.guarded.capacity() * 8
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use twinspan_core::prefetch;
 use super::levels::Levels;
 use super::store::{Key, Message, Queue, Store};
 use crate::bits::DoneSet;
-use crate::buffers::make_room;
+use crate::buffers::{CHANNELS_FIRST, make_room};
 use crate::config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
@@ -237,7 +237,7 @@ impl Outbox {
     fn place(&mut self, channel: Channel) -> u16 {
         let found = self.channels.iter().position(|tx| tx.channel == channel);
         let place = found.unwrap_or_else(|| {
-            make_room(&mut self.channels);
+            make_room(&mut self.channels, CHANNELS_FIRST);
             self.channels.push(TxChannel { channel, next: 0, done: DoneSet::default() });
             self.channels.len() - 1
         });
@@ -560,7 +560,7 @@ impl Outbox {
     /// The message of a frame just taken, and the frame's bytes.
     pub(crate) fn lend(&self, taken: Taken) -> Option<(&Message, &[u8])> {
         let message = self.store.get(taken.key)?;
-        let body = message.body.get(self.range(message, taken.fragment))?;
+        let body = message.body.as_slice().get(self.range(message, taken.fragment))?;
         Some((message, body))
     }
 

@@ -10,9 +10,9 @@ const OPEN: usize = 1;
 /// Set of the numbers that are in flight.
 const FLYING: usize = 2;
 
-/// The last 1,024 packet numbers and which of them were used; skipped ones were not. Where every
-/// packet has its own number, [`Fresh`](super::fresh::Fresh) notes here too which are open to an ack
-/// and which are in flight.
+/// The last packet numbers, 1,024 at most, and which of them were used; skipped ones were not. Where
+/// every packet has its own number, [`Fresh`](super::fresh::Fresh) notes here too which are open to an
+/// ack and which are in flight.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct SentNumbers {
@@ -37,15 +37,28 @@ impl SentNumbers {
         self.next
     }
 
+    /// How many numbers up to the next one are known at most.
+    pub(crate) const fn span(&self) -> u64 {
+        self.rings.span()
+    }
+
+    /// Knows of as many numbers as can be, from now on: more are open to an ack than usual.
+    pub(crate) fn widen(&mut self) {
+        if self.span() < SPAN {
+            self.known_from = self.floor();
+            self.rings.widen(self.next);
+        }
+    }
+
     /// The least number that is still known.
     pub(crate) const fn floor(&self) -> u64 {
-        let within_ring = self.next.saturating_sub(SPAN);
+        let within_ring = self.next.saturating_sub(self.rings.span());
         if within_ring > self.known_from { within_ring } else { self.known_from }
     }
 
     /// Notes that `number`, at least [`SentNumbers::next`], was sent and all between were skipped.
     pub(crate) fn advance(&mut self, number: u64) {
-        if number - self.next >= SPAN {
+        if number - self.next >= self.rings.span() {
             self.rings.clear(SENT);
         } else {
             (self.next..number).for_each(|skipped| self.rings.remove(SENT, skipped));
@@ -98,6 +111,12 @@ impl SentNumbers {
     /// Wishes for what is known of the numbers around `number`.
     pub(crate) fn prefetch(&self, number: u64) {
         self.rings.prefetch(number);
+    }
+
+    /// Bytes of the heap that it holds, for tests of the bounds.
+    #[cfg(test)]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.rings.heap_bytes()
     }
 
     /// Whether the number was sent, as far as is still known.
@@ -198,18 +217,26 @@ mod tests {
         fn an_ack_is_right_when_all_its_numbers_were_sent(
             steps in prop::collection::vec(1_u64..4, 1..1_500),
             picks in prop::collection::btree_set(0_u64..900, 1..40),
+            widens_after in 0_usize..300,
         ) {
             let mut sent = SentNumbers::new();
             let mut model = BTreeSet::new();
             let mut number = 0;
-            for step in steps {
+            for (index, step) in steps.into_iter().enumerate() {
                 number += step;
                 sent.advance(number);
                 model.insert(number);
+                if index == widens_after {
+                    sent.widen();
+                }
             }
+            // What is no longer known is believed.
+            let unknown = sent.floor();
             let claimed: BTreeSet<u64> =
                 picks.iter().map(|back| number.saturating_sub(*back)).collect();
-            let lie = claimed.iter().find(|number| !model.contains(number));
+            let lie = claimed
+                .iter()
+                .find(|number| **number >= unknown && !model.contains(number));
             match sent.check(&ack(&claimed)) {
                 Ok(()) => prop_assert_eq!(lie, None),
                 Err(AckError::NeverSent { number }) => prop_assert!(

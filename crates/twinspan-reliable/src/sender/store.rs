@@ -13,6 +13,51 @@ pub(crate) struct Key {
 /// The end of a queue.
 const NONE: u32 = u32::MAX;
 
+/// Messages for which there is room from the first one on: while acks are late, those of a few ticks.
+const SLOTS_FIRST: usize = 4;
+/// Bytes of a message that needs no buffer; most events have fewer.
+const SHORT_BYTES: usize = 30;
+
+/// The bytes of a message.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// In place.
+    Short { len: u8, bytes: [u8; SHORT_BYTES] },
+    /// In a recycled buffer.
+    Long(Vec<u8>),
+}
+
+const _: () = assert!(size_of::<Body>() == 32);
+
+impl Body {
+    const EMPTY: Self = Self::Short { len: 0, bytes: [0; SHORT_BYTES] };
+
+    fn new(payload: &[u8], buffers: &mut Buffers) -> Self {
+        let mut bytes = [0; SHORT_BYTES];
+        match bytes.get_mut(..payload.len()) {
+            Some(room) => {
+                room.copy_from_slice(payload);
+                Self::Short { len: payload.len() as u8, bytes }
+            }
+            None => Self::Long(buffers.copy(payload)),
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Short { len, .. } => *len as usize,
+            Self::Long(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// Messages in a row, linked through their slots: a lane costs twelve bytes while it is empty.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -58,7 +103,7 @@ pub(crate) struct Message {
     pub(crate) lost: u64,
     /// Fragments that the peer has.
     pub(crate) acked: u64,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
 }
 
 impl Message {
@@ -104,12 +149,12 @@ impl Store {
             waiting: 0,
             lost: 0,
             acked: 0,
-            body: self.buffers.copy(payload),
+            body: Body::new(payload, &mut self.buffers),
         };
         message.waiting = message.whole();
         let slot = self.free;
         let Some(old) = self.slots.get_mut(slot as usize) else {
-            make_room(&mut self.slots);
+            make_room(&mut self.slots, SLOTS_FIRST);
             self.slots.push(message);
             return Key { slot: (self.slots.len() - 1) as u32, generation: 0 };
         };
@@ -130,7 +175,9 @@ impl Store {
         message.generation = message.generation.wrapping_add(1);
         message.next = self.free;
         self.free = key.slot;
-        self.buffers.put(core::mem::take(&mut message.body));
+        if let Body::Long(buffer) = core::mem::replace(&mut message.body, Body::EMPTY) {
+            self.buffers.put(buffer);
+        }
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&Message> {
@@ -204,7 +251,11 @@ impl Store {
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        let bodies: usize = self.slots.iter().map(|message| message.body.capacity()).sum();
+        let bodies = self.slots.iter().map(|message| match &message.body {
+            Body::Short { .. } => 0,
+            Body::Long(buffer) => buffer.capacity(),
+        });
+        let bodies: usize = bodies.sum();
         self.slots.capacity() * size_of::<Message>() + self.buffers.heap_bytes() + bodies
     }
 }

@@ -96,6 +96,7 @@ pub(super) struct Desk {
     parked: Parked,
     /// Counted by the engines before this one.
     packets_lost: u64,
+    packets_late: u64,
 }
 
 impl Desk {
@@ -103,7 +104,8 @@ impl Desk {
     pub(super) fn new(config: &Config) -> Self {
         let sender = ParkedSender::new(config);
         let receiver = ParkedReceiver::new(config);
-        Self { engine: None, parked: Parked { sender, receiver }, packets_lost: 0 }
+        let parked = Parked { sender, receiver };
+        Self { engine: None, parked, packets_lost: 0, packets_late: 0 }
     }
 
     /// The engine at work, brought back when it was parked.
@@ -201,6 +203,7 @@ impl Desk {
             return false;
         }
         self.packets_lost += engine.sender.stats().packets_lost;
+        self.packets_late += engine.sender.stats().spurious;
         self.parked.sender = engine.sender.park();
         self.parked.receiver = engine.receiver.park();
         self.engine = None;
@@ -275,6 +278,11 @@ impl Desk {
     /// Packets given up as lost.
     pub(super) fn packets_lost(&self) -> u64 {
         self.packets_lost + self.sender().map_or(0, |sender| sender.stats().packets_lost)
+    }
+
+    /// Those of them that were acknowledged after all.
+    pub(super) fn packets_late(&self) -> u64 {
+        self.packets_late + self.sender().map_or(0, |sender| sender.stats().spurious)
     }
 
     pub(super) fn unacknowledged(&self) -> usize {

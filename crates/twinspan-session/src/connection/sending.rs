@@ -99,6 +99,7 @@ impl Connection {
             }
         }
         self.push_responses(&mut builder);
+        flags |= self.ask(now);
         self.fill(now, &mut builder);
         if builder.is_empty() {
             // Nothing was due after all; an ack that waits stays wanted.
@@ -136,10 +137,17 @@ impl Connection {
             write(out)
         };
         builder.write(channel, number, &mut write).map_err(|NoRoom| SendError::NoRoom)?;
+        let flags = self.ask(now);
         self.fill(now, &mut builder);
         let built = builder.finish();
-        self.seal(now, built, Sealing { acked, tag, ..Sealing::default() }, room)
+        self.seal(now, built, Sealing { acked, tag, flags, ..Sealing::default() }, room)
             .ok_or(SendError::Closed(CloseReason::KeyWornOut))
+    }
+
+    /// The flag of a packet that asks for an ack at once, when it shall.
+    fn ask(&mut self, now: Timestamp) -> u8 {
+        let asks = self.desk.working().is_some_and(|engine| engine.sender.take_ask(now));
+        if asks { flag::PROBE } else { 0 }
     }
 
     /// Puts the ack block in when something arrived since the last; says what it acknowledges.
