@@ -29,7 +29,9 @@ use twinspan_world::tick_duration;
 use crate::clock::Clock;
 use crate::error::BenchError;
 use crate::lines::Parent;
-use crate::plan::{GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Window, WindowPlan};
+use crate::plan::{
+    GeneratorPlan, GeneratorReport, GeneratorWord, Opponent, Spread, Window, WindowPlan,
+};
 use crate::process;
 use flow::{Flow, Trunk};
 use player::{Goal, Joining, Light, Maker, Player};
@@ -355,6 +357,10 @@ impl Generator {
             self.turn()?;
         }
         self.next_visit_at = from;
+        if self.visit_interval.is_some() {
+            let to_nanos = to.after(TAIL).as_nanos();
+            self.seen.visitor_states = Spread::over(Window { to_nanos, ..*window });
+        }
         let before = self.applied();
         let cpu_before = process::cpu_time();
         let waited_before = process::waited_time().unwrap_or_default();
@@ -634,7 +640,7 @@ impl Generator {
         let player = match connection_id(bytes) {
             Some(0) => handshake_nonce(bytes).and_then(|nonce| self.by_nonce.get(&nonce).copied()),
             Some(id) => {
-                self.note_visitor(id, bytes);
+                self.note_visitor(now, id, bytes);
                 id.checked_sub(1)
             }
             None => None,
@@ -691,9 +697,9 @@ impl Generator {
 
     /// Counts the states of those who only look in: the server counts them among those that it was
     /// to send, also when its visitor has left by the time that they come.
-    fn note_visitor(&mut self, id: u32, bytes: &[u8]) {
+    fn note_visitor(&mut self, now: Timestamp, id: u32, bytes: &[u8]) {
         if id > self.players_wanted && bytes.get(CHANNEL_AT) == Some(&STATE.to_byte()) {
-            self.seen.visitor_states += 1;
+            self.seen.visitor_states.note(now);
         }
     }
 

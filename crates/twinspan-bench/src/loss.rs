@@ -76,6 +76,10 @@ pub struct LossSummary {
     pub reliable_event_p50_rtt: f64,
     /// 99th percentile of it.
     pub reliable_event_p99_rtt: f64,
+    /// Packets that either end of the sessions declared lost.
+    pub packets_lost: u64,
+    /// Those of them that had arrived all the same: what was in them was sent twice for nothing.
+    pub packets_late: u64,
     /// Median age of a state when a client of the world applied it, in milliseconds.
     pub state_age_p50_ms: f64,
     /// 99th percentile of it.
@@ -95,7 +99,7 @@ pub fn run(players: u32, seconds: u64, seed: u64) -> Result<LossSummary, BenchEr
     let time = Duration::from_secs(seconds);
     let mut broken = Vec::new();
     let age = world(players, time, seed, &mut broken)?;
-    let events = sessions(players, time, seed, &mut broken)?;
+    let (events, (packets_lost, packets_late)) = sessions(players, time, seed, &mut broken)?;
     let rtt = 2 * (CONDITIONS.delay + CONDITIONS.jitter / 2);
     let rtt_ms = rtt.as_secs_f64() * 1_000.0;
     let in_rtt = |quantile| events.micros_at(quantile) / 1_000.0 / rtt_ms;
@@ -111,6 +115,8 @@ pub fn run(players: u32, seconds: u64, seed: u64) -> Result<LossSummary, BenchEr
         reliable_delivered: events.count(),
         reliable_event_p50_rtt: in_rtt(0.5),
         reliable_event_p99_rtt: in_rtt(0.99),
+        packets_lost,
+        packets_late,
         state_age_p50_ms: age.micros_at(0.5) / 1_000.0,
         state_age_p99_ms: age.micros_at(0.99) / 1_000.0,
         broken,
@@ -127,7 +133,8 @@ impl LossSummary {
         format!(
             "\npath       {:.0} % lost, {:.0} ms and up to {:.0} ms more, {:.0} % lag; round trip {:.0} ms\n\
              players    {} for {} virtual seconds, seed {}\n\
-             reliable   p50 {:.2}, p99 {:.2} round trips; {} delivered\n\
+             reliable   p50 {:.2}, p99 {:.2} round trips; {} delivered; {} packets taken for lost, \
+             {} of them had arrived\n\
              state age  p50 {:.1} ms, p99 {:.1} ms\n\
              promises   {promises}\n",
             self.loss * 100.0,
@@ -141,6 +148,8 @@ impl LossSummary {
             self.reliable_event_p50_rtt,
             self.reliable_event_p99_rtt,
             self.reliable_delivered,
+            self.packets_lost,
+            self.packets_late,
             self.state_age_p50_ms,
             self.state_age_p99_ms,
         )
@@ -230,13 +239,14 @@ fn world(
     Ok(ages)
 }
 
-/// Runs sessions without a world; returns how long reliable messages took, both ways.
+/// Runs sessions without a world; returns how long reliable messages took, both ways, and how many
+/// packets were declared lost, and of those had arrived.
 fn sessions(
     players: u32,
     time: Duration,
     seed: u64,
     broken: &mut Vec<String>,
-) -> Result<Latency, BenchError> {
+) -> Result<(Latency, (u64, u64)), BenchError> {
     let mut sim = simulation(seed);
     let suites: Arc<dyn AeadSuite> = Arc::new(SimSuite);
     let env = sim.host("server", SERVER.ip());
@@ -285,15 +295,19 @@ fn sessions(
     sim.run_for(time);
     let mut latency = server.borrow().counts().event_latency.clone();
     latency.subtract(&before);
+    let (mut lost, mut late) = server.borrow().losses();
     for client in &clients {
-        latency.add(&client.borrow().latency);
+        let client = client.borrow();
+        latency.add(&client.latency);
+        let stats = client.session.stats();
+        (lost, late) = (lost + stats.packets_lost, late + stats.packets_late);
     }
     let wanted = 2 * time.as_millis() / EVENT_INTERVAL.as_millis() * u128::from(players);
     if u128::from(latency.count()) * 100 < wanted * 95 {
         broken.push(format!("{} reliable messages delivered of {wanted}", latency.count()));
     }
     drop(tasks);
-    Ok(latency)
+    Ok((latency, (lost, late)))
 }
 
 /// Lets a transport server tell all its clients something now and then.

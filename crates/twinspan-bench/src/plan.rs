@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use twinspan_core::time::Timestamp;
 use twinspan_game::Percentiles;
 use twinspan_net::{pin_to_core, request_fifo, request_fifo_inherited, scheduling_class};
 
@@ -64,6 +65,45 @@ impl Window {
     /// Its length in seconds.
     pub fn seconds(&self) -> f64 {
         self.to_nanos.saturating_sub(self.from_nanos) as f64 / 1e9
+    }
+}
+
+/// What came when: a count for each [`Spread::SPAN_NANOS`] of a window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Spread {
+    from_nanos: u64,
+    counts: Vec<u32>,
+}
+
+impl Spread {
+    /// How finely moments are told apart.
+    pub const SPAN_NANOS: u64 = 5_000_000;
+
+    /// Nothing yet. What comes outside of the window is not counted.
+    pub fn over(window: Window) -> Self {
+        let spans = window.to_nanos.saturating_sub(window.from_nanos).div_ceil(Self::SPAN_NANOS);
+        let spans = usize::try_from(spans).unwrap_or(0);
+        Self { from_nanos: window.from_nanos, counts: vec![0; spans] }
+    }
+
+    /// One came.
+    pub fn note(&mut self, at: Timestamp) {
+        let since = at.as_nanos().checked_sub(self.from_nanos);
+        let span = since.and_then(|since| usize::try_from(since / Self::SPAN_NANOS).ok());
+        if let Some(count) = span.and_then(|span| self.counts.get_mut(span)) {
+            *count += 1;
+        }
+    }
+
+    /// How many came in a window.
+    pub fn within(&self, window: Window) -> u64 {
+        let span = |nanos: u64| {
+            let since = nanos.saturating_sub(self.from_nanos);
+            usize::try_from(since / Self::SPAN_NANOS).unwrap_or(usize::MAX).min(self.counts.len())
+        };
+        let (from, to) = (span(window.from_nanos), span(window.to_nanos));
+        let counts = self.counts.get(from..to).unwrap_or_default();
+        counts.iter().map(|count| u64::from(*count)).sum()
     }
 }
 
@@ -348,8 +388,8 @@ pub struct GeneratorReport {
     pub reliable_received: u64,
     /// Results out of order or twice.
     pub out_of_order: u64,
-    /// State messages that visitors received, in the window and after it.
-    pub visitor_states: u64,
+    /// State messages that came for visitors, in the window and after it.
+    pub visitor_states: Spread,
     /// Visitors that came in and left.
     pub visits: u64,
     /// From a visitor's HELLO until it was in.

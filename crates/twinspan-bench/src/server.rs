@@ -50,8 +50,9 @@ pub fn run() -> Result<(), BenchError> {
     parent.tell(&ready)?;
     // What the tokens took must not count as given back by the sessions.
     drop(ready);
-    let idle = Memory::now();
+    // Nor must what is measured with.
     let mut counters = [Counters::default(), Counters::default(), Counters::default()];
+    let idle = Memory::now();
     loop {
         match parent.hear()? {
             ServerOrder::Measure(window) => {

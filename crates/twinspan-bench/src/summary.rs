@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::assembly::AssemblyReport;
-use crate::plan::{FloorReport, Quantiles, Window};
+use crate::plan::{FloorReport, Quantiles};
 use crate::world::{Floor, Options, Part, Scenario, World};
 
 /// Inputs of one player in a second.
@@ -704,14 +704,11 @@ impl Summary {
 }
 
 impl Part {
-    /// Share of the state messages of the server's count that were for players, not for visitors.
-    /// Those come evenly spread over the window; the server's count begins and ends a little later.
+    /// Share of the state messages of the server's count that were for players, not for visitors,
+    /// who do not come evenly: on a busy machine the last ones are late.
     fn share_of_players(&self) -> f64 {
-        let Self { window, server, generator, .. } = self;
-        let from_nanos = window.from_nanos.max(server.counted.from_nanos);
-        let to_nanos = window.to_nanos.min(server.counted.to_nanos);
-        let met = Window { from_nanos, to_nanos }.seconds() / window.seconds().max(1e-9);
-        let visitors = generator.visitor_states as f64 * met;
+        let Self { server, generator, .. } = self;
+        let visitors = generator.visitor_states.within(server.counted) as f64;
         (1.0 - visitors / server.states_scheduled.max(1) as f64).max(0.0)
     }
 }

@@ -152,6 +152,14 @@ impl TransportServer {
         &self.counts
     }
 
+    /// Packets that were declared lost, and those of them that had arrived.
+    pub fn losses(&self) -> (u64, u64) {
+        let stats = self.endpoint.sessions().filter_map(|key| self.endpoint.session_stats(key));
+        stats.fold((0, 0), |(lost, late), stats| {
+            (lost + stats.packets_lost, late + stats.packets_late)
+        })
+    }
+
     /// Sends a message that must arrive to every session.
     pub fn tell_all(&mut self, now: Timestamp, bytes: &[u8]) {
         for slot in 0..self.slots.len() {

@@ -45,7 +45,9 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     let run_time = args.run_time(io::stdin().is_terminal() && io::stdout().is_terminal());
     let cpu_before = process::cpu_time();
     let began = Instant::now();
-    let options = ServeOptions::new(args.listen, ServerConfig::for_players(args.bots));
+    let mut config = ServerConfig::for_players(args.bots);
+    config.session_rows_max = show::SESSION_ROWS_MAX;
+    let options = ServeOptions::new(args.listen, config);
     // Not the measured path: figures of one run shall compare with those of the next.
     let io_path = IoPath::Usual;
     let server = serve_with(ServeOptions { cores: usize::from(args.cores), io_path, ..options })

@@ -300,7 +300,7 @@ impl Service<'_> {
 fn end(server: &mut ServerHandle, asked: bool, mood: &Mood) -> Result<u8, CommandError> {
     if asked {
         mood.draining.store(true, Ordering::Relaxed);
-        let players = server.with_stats(|stats| stats.sessions.len());
+        let players = server.with_stats(|stats| stats.session_count);
         say(&format!("draining {players} players; a second signal ends at once"))?;
         server.begin_drain();
     }

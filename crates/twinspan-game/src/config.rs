@@ -27,6 +27,9 @@ pub struct ServerConfig {
     /// [`Server::set_budget`](crate::Server::set_budget) says otherwise. What does not fit waits and
     /// grows in importance as it does.
     pub state_bytes_per_second: u32,
+    /// Sessions that a [`StatsSnapshot`](crate::StatsSnapshot) has a row of, the first ones of each
+    /// core; the others are counted alone.
+    pub session_rows_max: usize,
     /// How long a drain waits for reliable messages to be acknowledged.
     pub drain_time_max: Duration,
     /// Seconds since the Unix epoch at the start of the run's clock: tokens expire by it.
@@ -43,6 +46,7 @@ impl Default for ServerConfig {
             projectiles: 20,
             admission: FilterConfig::default(),
             state_bytes_per_second: 64 * 1_024,
+            session_rows_max: 256,
             drain_time_max: Duration::from_secs(5),
             unix_at_start_s: 0,
         }

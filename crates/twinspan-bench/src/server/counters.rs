@@ -90,7 +90,7 @@ impl Counters {
         self.up.clone_from(&from.players.up);
         self.dropped = from.endpoint.drops.total();
         self.retries = from.endpoint.cookie_missing;
-        self.sessions = from.sessions.len() as u64;
+        self.sessions = from.session_count as u64;
         self.cipher = from.cipher;
         self.invariants_broken = from.stats.invariants_broken;
         self.ticks_per_state = from.ticks_per_state;

@@ -1,7 +1,9 @@
 //! What counts as held.
 
+use twinspan_core::time::Timestamp;
+
 use super::*;
-use crate::plan::{GeneratorReport, ServerEnd, ServerReady, ServerReport, Window};
+use crate::plan::{GeneratorReport, ServerEnd, ServerReady, ServerReport, Spread, Window};
 
 /// A window of ten seconds with ten players, in which nothing was lost of `states_hz` states a
 /// second of two messages each.
@@ -86,11 +88,21 @@ fn states_made_less_often_are_not_held_though_all_of_them_came() {
     assert!(text.contains("10.00 of them a second and player, made up to 3.00 times less often"));
 }
 
+/// 400 states that come for visitors, who come late: 380 of them while the server counts.
+fn late_visits() -> Spread {
+    let mut visits = Spread::over(Window { from_nanos: 0, to_nanos: 11_000_000_000 });
+    for (count, at_millis) in [(15, 400), (5, 499), (100, 500), (100, 7_000), (180, 10_490)] {
+        let at = Timestamp::from_nanos(at_millis * 1_000_000);
+        (0..count).for_each(|_| visits.note(at));
+    }
+    visits
+}
+
 #[test]
 fn states_of_visitors_who_left_are_nobodys_loss() {
     let mut part = part(20);
-    // A tenth more, spread over the window, of which the server's count has 95 %.
-    part.generator.visitor_states = 400;
+    // A tenth more, most of it at the end.
+    part.generator.visitor_states = late_visits();
     part.server.states_scheduled += 380;
     part.server.states += 190;
     let summary = summary(part);
@@ -102,7 +114,7 @@ fn states_of_visitors_who_left_are_nobodys_loss() {
 #[test]
 fn a_state_that_a_player_lost_is_lost_whoever_visits() {
     let mut part = part(20);
-    part.generator.visitor_states = 400;
+    part.generator.visitor_states = late_visits();
     part.server.states_scheduled += 380;
     part.generator.states -= 100;
     let summary = summary(part);

@@ -12,7 +12,7 @@ use super::crew::Latest;
 use crate::http::{Board, EntityDot, InterestRow, MetricsFrame, SessionRow, WorldFrame};
 
 /// Sessions in the page's table.
-const SESSION_ROWS_MAX: usize = 2_000;
+pub(super) const SESSION_ROWS_MAX: usize = 2_000;
 /// How long a second may wait for one of the two ends to tell of it.
 const SECOND_TIME_MAX: Duration = Duration::from_millis(1_500);
 

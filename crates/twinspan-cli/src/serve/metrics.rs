@@ -66,7 +66,7 @@ pub(super) fn render(
 
 fn sessions(page: &mut Page, stats: &StatsSnapshot) {
     let endpoint = &stats.endpoint;
-    page.gauge("twinspan_sessions", "Players in the world", stats.sessions.len());
+    page.gauge("twinspan_sessions", "Players in the world", stats.session_count);
     page.counter("twinspan_sessions_established_total", "Sessions set up", endpoint.established);
     page.head("twinspan_sessions_closed_total", "counter", "Sessions ended, by reason");
     for (reason, count) in endpoint.closings.iter() {

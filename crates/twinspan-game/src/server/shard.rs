@@ -88,6 +88,8 @@ pub(super) struct Shard {
     plan: StatePlan,
     pub(super) phase: Phase,
     drain_time_max: Duration,
+    /// Sessions of which whoever looks on is shown a row.
+    pub(super) session_rows_max: usize,
     pub(super) pace: Pace,
     press: Press,
     /// The tick whose states are being sent.
@@ -138,6 +140,7 @@ impl Shard {
             plan: StatePlan::new(Endpoint::message_room_max()),
             phase: Phase::Serving,
             drain_time_max: config.drain_time_max,
+            session_rows_max: config.session_rows_max,
             pace: Pace::new(),
             press: Press::default(),
             tick: u32::MAX,
@@ -153,11 +156,7 @@ impl Shard {
 
     /// Reliable messages that no client has acknowledged yet.
     pub(super) fn unacknowledged(&self) -> usize {
-        self.endpoint
-            .sessions()
-            .filter_map(|session| self.endpoint.session_stats(session))
-            .map(|stats| stats.unacknowledged)
-            .sum()
+        self.endpoint.unacknowledged()
     }
 
     /// Begins the end: lets nobody in any more, tells every client, waits for what is unacknowledged

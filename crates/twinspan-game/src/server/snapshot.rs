@@ -82,7 +82,10 @@ pub struct WorldSnapshot {
 pub struct StatsSnapshot {
     /// When it was taken.
     pub at: Timestamp,
-    /// All sessions.
+    /// How many sessions have a player in the world.
+    pub session_count: usize,
+    /// The first of them, at most [`ServerConfig::session_rows_max`](crate::ServerConfig) of each
+    /// core.
     pub sessions: Vec<SessionRow>,
     /// What the server counted.
     pub stats: ServerStats,
@@ -144,6 +147,7 @@ impl StatsSnapshot {
         let Self { cipher, unacknowledged, admission, links, ticks_per_state, .. } = other;
         self.at = self.at.max(*at);
         self.ticks_per_state = self.ticks_per_state.max(*ticks_per_state);
+        self.session_count += other.session_count;
         self.sessions.extend_from_slice(sessions);
         self.stats.add(stats);
         self.players.add(players);
@@ -166,6 +170,7 @@ impl StatsSnapshot {
         (self.endpoint, self.links) = (*endpoint, *links);
         self.ticks_per_state = other.ticks_per_state;
         self.relay = other.relay;
+        self.session_count = other.session_count;
         self.sessions.clone_from(sessions);
         self.stats.clone_from(stats);
         self.players.clone_from(players);
@@ -178,7 +183,8 @@ impl StatsSnapshot {
     pub(super) fn copy_shard(&mut self, now: Timestamp, number: u16, shard: &mut Shard) {
         self.at = now;
         self.sessions.clear();
-        for (session, user, entity, _) in shard.players.rows() {
+        self.session_count = shard.players.seated();
+        for (session, user, entity, _) in shard.players.rows().take(shard.session_rows_max) {
             if let Some(stats) = shard.endpoint.session_stats(session) {
                 let (entity, user) = (entity.to_bits(), user.0);
                 self.sessions.push(SessionRow { shard: number, session, entity, user, stats });

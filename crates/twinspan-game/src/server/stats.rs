@@ -10,7 +10,7 @@ use crate::measure::Latency;
 const LATE_TICKS_KEPT: usize = 1_024;
 
 /// What a server counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerStats {
     /// Ticks run.
     pub ticks: u64,
@@ -38,6 +38,25 @@ pub struct ServerStats {
     pub undelivered_at_end: u64,
 }
 
+impl Default for ServerStats {
+    /// Nothing yet, and room for all late ticks: the first of them is no time to ask for it.
+    fn default() -> Self {
+        Self {
+            ticks: 0,
+            late_ticks: 0,
+            skipped_ticks: 0,
+            tick_time: Latency::default(),
+            late_at: VecDeque::with_capacity(LATE_TICKS_KEPT),
+            states_scheduled: 0,
+            states_unsent: 0,
+            visible_entities: 0,
+            visible_samples: 0,
+            invariants_broken: 0,
+            undelivered_at_end: 0,
+        }
+    }
+}
+
 impl Clone for ServerStats {
     fn clone(&self) -> Self {
         let mut copy = Self::default();
@@ -45,7 +64,7 @@ impl Clone for ServerStats {
         copy
     }
 
-    /// Copies without allocating, once there is room for the late ticks.
+    /// Copies without allocating.
     fn clone_from(&mut self, source: &Self) {
         let mut tick_time = core::mem::replace(&mut self.tick_time, Latency::EMPTY);
         tick_time.clone_from(&source.tick_time);

@@ -1,6 +1,7 @@
 //! Once warm, a server asks the allocator for nothing: on one core and on two, while players move and
 //! act, states are sent and acknowledged, and its figures are read.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +15,18 @@ use twinspan_game::{
     StatsSnapshot, WorldSnapshot,
 };
 use twinspan_provider::Machine;
-use twinspan_session::{ServerIdentity, TokenIssuer, TokenKey, UserId};
+use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
 
-use crate::counting::calls;
+use crate::counting::{calls, held_bytes};
 use crate::rig::{SERVER, suites};
 
 const PLAYERS: u16 = 32;
 const TURN: Duration = Duration::from_millis(1);
-/// Actions of a player at once, in a crowd.
-const CROWDED: usize = 8;
 /// Buffers of the pool: more than are ever out.
-const BUFFERS: usize = 512;
+const BUFFERS: usize = 1_024;
+/// How long the server is held up when it is, and from one time to the next.
+const HELD_UP: u32 = 90;
+const HELD_UP_EVERY: u32 = 700;
 
 /// A server whose figures can be read.
 trait Told: Machine {
@@ -51,10 +53,16 @@ struct Table<M> {
     pool: PacketPool,
     now: Timestamp,
     batch: DatagramBatch,
+    /// What waits in front of a server that is held up.
+    piled_up: VecDeque<Datagram>,
+    /// Milliseconds since the server was held up first, if it is now and then.
+    hold_up: Option<u32>,
     stats: StatsSnapshot,
     world: WorldSnapshot,
     /// How often the server asked for memory.
     asked: u64,
+    /// Bytes that it asked for and did not give back.
+    held: i64,
 }
 
 fn address(player: usize) -> SocketAddr {
@@ -79,6 +87,10 @@ fn secrets(instance: u64) -> Box<dyn SecretSource> {
 
 impl<M: Told> Table<M> {
     fn new(server: M) -> Self {
+        Self::with(server, &suites(), PLAYERS)
+    }
+
+    fn with(server: M, suites: &Arc<dyn AeadSuite>, players: u16) -> Self {
         let ServerKeys { identity, tokens } = keys();
         let issuer = TokenIssuer::new(tokens, identity.public_key());
         let mut login = Stream::new(7, "login", 0);
@@ -86,10 +98,11 @@ impl<M: Told> Table<M> {
             let token = issuer.issue(&mut login, UserId(player), SERVER, u64::MAX);
             let random = Stream::new(7, "client", player);
             let (config, secrets) = (ClientConfig::default(), secrets(1_000 + player));
-            let client = Client::new(config, suites(), &token, SERVER, secrets, random).unwrap();
+            let suites = Arc::clone(suites);
+            let client = Client::new(config, suites, &token, SERVER, secrets, random).unwrap();
             Bot::new(client, BotConfig::default(), Stream::new(7, "bot", player))
         };
-        let mut bots: Vec<_> = (0..u64::from(PLAYERS)).map(&mut bot).collect();
+        let mut bots: Vec<_> = (0..u64::from(players)).map(&mut bot).collect();
         bots.iter_mut().for_each(|bot| bot.handle_timeout(Timestamp::START));
         let pool = PacketPool::new(BUFFERS);
         // Buffers are made on first need: all of them now.
@@ -102,16 +115,20 @@ impl<M: Told> Table<M> {
             pool,
             now: Timestamp::START,
             batch: DatagramBatch::new(64),
+            piled_up: VecDeque::new(),
+            hold_up: None,
             stats: StatsSnapshot::default(),
             world: WorldSnapshot::default(),
             asked: 0,
+            held: 0,
         }
     }
 
     /// Lets the server do something and counts what it asks for.
     fn serve(&mut self, work: impl FnOnce(&mut Self)) {
-        let before = calls();
+        let (before, held) = (calls(), held_bytes());
         work(self);
+        self.held += held_bytes() - held;
         self.asked += calls() - before;
     }
 
@@ -133,12 +150,19 @@ impl<M: Told> Table<M> {
             bot.poll_transmit(now, &self.pool, &mut out);
             while let Some(mut datagram) = out.pop() {
                 datagram.peer = address(player);
-                if self.batch.push(datagram).is_err() {
-                    panic!("it was emptied when it was full");
-                }
-                if self.batch.room() == 0 {
-                    self.hand_over();
-                }
+                self.piled_up.push_back(datagram);
+            }
+        }
+        if let Some(millis) = &mut self.hold_up {
+            *millis += 1;
+            if *millis % HELD_UP_EVERY < HELD_UP {
+                return;
+            }
+        }
+        while let Some(datagram) = self.piled_up.pop_front() {
+            assert!(self.batch.push(datagram).is_ok(), "it was emptied when it was full");
+            if self.batch.room() == 0 {
+                self.hand_over();
             }
         }
         if !self.batch.is_empty() {
@@ -186,20 +210,10 @@ impl<M: Told> Table<M> {
         [players.inputs, stats.states_scheduled, received, sent]
     }
 
-    /// A moment that is busier than any that follows: every queue gets the room that it will ever need.
-    fn crowd(&mut self) {
-        let target = self.bots[0].client().own().unwrap();
-        for bot in &mut self.bots {
-            for _ in 0..CROWDED {
-                bot.client_mut().apply_effect(self.now, target).unwrap();
-            }
-        }
-    }
-
-    /// Plays until warm, and then asserts that a window of play takes no memory.
+    /// Plays until warm, and then asserts that a window of play takes no memory, and neither does one
+    /// in which the server is held up and finds everything piled up, which it never was before.
     fn assert_nothing_is_allocated(mut self) {
         self.play(20);
-        self.crowd();
         self.play(20);
         let outside = self.bots.iter().filter(|bot| bot.connected_at().is_none()).count();
         assert_eq!(outside, 0, "{:?}", self.stats.endpoint);
@@ -216,7 +230,32 @@ impl<M: Told> Table<M> {
         }
         assert_eq!(self.stats.stats.invariants_broken, 0);
         assert_eq!(asked, 0, "in a window in which happened: {happened:?}");
+        self.hold_up = Some(0);
+        let before = self.counts();
+        self.play(20);
+        let states = self.counts()[1] - before[1];
+        assert!(states >= 15 * players * 20, "{states} states all the same");
+        assert_eq!(self.asked, 0, "when inputs piled up");
     }
+}
+
+/// What 64 more players take of a server's memory, each: sessions and keys, and all that is kept for
+/// their states. Tables that double are full in both servers.
+#[test]
+fn a_session_at_play_takes_at_most_6_kb() {
+    let suites: Arc<dyn AeadSuite> = Arc::new(CryptoSuite::AES_FIRST);
+    let [less, more] = [64, 128].map(|players| {
+        let random = &mut |name| Stream::new(7, name, 0);
+        let config = ServerConfig { session_rows_max: 16, ..ServerConfig::for_players(128) };
+        let server = Server::new(config, Arc::clone(&suites), keys(), secrets(0), random).unwrap();
+        let mut table = Table::with(server, &suites, players);
+        table.play(8);
+        assert_eq!(table.stats.session_count, usize::from(players));
+        table.held
+    });
+    let each = (more - less) / 64;
+    println!("{each} bytes for each player");
+    assert!((3_000..=6_144).contains(&each), "{each}");
 }
 
 #[test]
