@@ -44,6 +44,9 @@ pub(super) const PACKET_OVERHEAD_BYTES: usize = 30 + 16 + 28;
 /// time for would else hardly hear them any more, newcomers among them.
 const STATES_PER_TURN_MAX: usize = 64;
 
+/// Datagrams of one call for which there is room from the start: as many as a driver hands over.
+const CALL_DATAGRAMS: usize = 256;
+
 /// Datagrams that are handled together while memory for the next ones is on its way.
 const AHEAD: usize = 8;
 
@@ -147,7 +150,7 @@ impl Shard {
             made_at: Timestamp::START,
             part: None,
             turn_left: 0,
-            addressed: Vec::new(),
+            addressed: Vec::with_capacity(CALL_DATAGRAMS),
             watch: Watch::default(),
             looks_at_pool: false,
             stats: ServerStats::default(),
