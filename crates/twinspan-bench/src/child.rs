@@ -27,9 +27,24 @@ impl Child {
     /// # Errors
     /// [`BenchError::Child`] with what the operating system says.
     pub fn start(name: &'static str) -> Result<Self, BenchError> {
+        Self::start_in(name, &[])
+    }
+
+    /// The same by another program, such as one that makes a namespace: its words stand before.
+    ///
+    /// # Errors
+    /// [`BenchError::Child`] with what the operating system says.
+    pub fn start_in(name: &'static str, by: &[&str]) -> Result<Self, BenchError> {
         let failed = |error| BenchError::Child { name, error };
         let program = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(program);
+        let mut command = match by {
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            [] => Command::new(program),
+        };
         command.args(["bench", name]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {

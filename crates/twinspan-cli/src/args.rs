@@ -21,8 +21,8 @@ pub use hub::{
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
 pub use sim::{
-    PlannedName, ScenarioName, SimArgs, SimCommand, SimFaultsArgs, SimReplayArgs, SimRunArgs,
-    SimShrinkArgs, SimSweepArgs,
+    CheckedName, PlannedName, ScenarioName, SimArgs, SimCommand, SimFaultsArgs, SimReplayArgs,
+    SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
 
 /// The most bots that a demo runs, and the most clients of a scenario.
@@ -150,6 +150,9 @@ pub enum BenchCommand {
     /// One part of `sim` in a process of its own; its parent speaks to it
     #[command(hide = true)]
     SimPart,
+    /// One end of `sim --realism` in a namespace of its own; its parent speaks to it
+    #[command(hide = true)]
+    RealismPart,
     /// The server's process; its parent speaks to it
     #[command(hide = true)]
     WorldServer,

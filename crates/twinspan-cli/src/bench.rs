@@ -1,8 +1,12 @@
 //! `twinspan bench`: the ruler.
 
 #[cfg(target_os = "linux")]
+mod fairness;
+#[cfg(target_os = "linux")]
 mod hub;
 mod lludp;
+#[cfg(target_os = "linux")]
+mod realism;
 mod relay;
 #[cfg(target_os = "linux")]
 mod sim;
@@ -24,10 +28,13 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::World(args) => world::run(args),
         BenchCommand::Relay(args) => relay::run(args),
         BenchCommand::Lludp(args) => lludp::run(args),
+        BenchCommand::Sim(args) if args.fairness => fairness::run(args),
+        BenchCommand::Sim(args) if args.realism => realism::run(args),
         BenchCommand::Sim(args) => sim::run(args),
         BenchCommand::Hub(args) => hub::run(args),
         BenchCommand::HubPeer => Ok(twinspan_bench::hub::peer::run().map(|()| 0)?),
         BenchCommand::HubVictim => Ok(twinspan_bench::hub::kill::run_victim().map(|()| 0)?),
+        BenchCommand::RealismPart => Ok(twinspan_bench::realism::run_part().map(|()| 0)?),
         BenchCommand::SimPart => Ok(twinspan_bench::sim::run_part().map(|()| 0)?),
         BenchCommand::WorldServer => Ok(server::run().map(|()| 0)?),
         BenchCommand::WorldGenerator => Ok(generator::run().map(|()| 0)?),

@@ -110,6 +110,9 @@ pub enum CommandError {
     /// The codec of Second Life UDP cannot be measured.
     #[error("{0}")]
     BenchLludp(String),
+    /// What the simulator does cannot be measured.
+    #[error("{0}")]
+    BenchSim(String),
     /// An endpoint is none.
     #[cfg(target_os = "linux")]
     #[error(transparent)]
@@ -190,6 +193,7 @@ impl CommandError {
             | Self::Bench(_)
             | Self::BenchRelay(_)
             | Self::BenchLludp(_)
+            | Self::BenchSim(_)
             | Self::Fence(_) => 1,
             #[cfg(target_os = "linux")]
             Self::Endpoint(_) => 2,

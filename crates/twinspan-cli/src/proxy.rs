@@ -3,6 +3,8 @@
 mod config;
 mod link;
 mod tcp;
+#[cfg(target_os = "linux")]
+mod tun;
 mod udp;
 
 use std::cell::Cell;
@@ -14,11 +16,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::{JoinSet, LocalSet};
+use twinspan_core::link::FaultCounters;
 
 use crate::args::ProxyArgs;
 use crate::error::CommandError;
 use crate::signals::Signals;
-use config::{Config, Protocol};
+use config::{Cable, Config, Protocol};
 use link::{Clock, SharedLink};
 
 pub use config::ConditionsFileError;
@@ -40,6 +43,19 @@ pub enum ProxyError {
         address: SocketAddr,
         /// For what.
         protocol: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// It cannot make tun devices.
+    #[error(
+        "cannot make the tun devices {one:?} and {other:?}: {error}; it takes Linux, /dev/net/tun and \
+         the right to configure networks"
+    )]
+    Devices {
+        /// The name of the one.
+        one: String,
+        /// Of the other.
+        other: String,
         /// Why.
         error: io::Error,
     },
@@ -95,9 +111,10 @@ impl<F: FnMut()> Drop for Tasks<F> {
 
 /// A way that is carried.
 struct Carried {
-    protocol: Protocol,
-    listen: SocketAddr,
-    to: SocketAddr,
+    protocol: &'static str,
+    /// Where it begins and where it leads: addresses, or devices.
+    listen: String,
+    to: String,
     up: SharedLink,
     down: SharedLink,
     counters: Counters,
@@ -107,8 +124,8 @@ struct Carried {
 #[derive(Debug, Serialize)]
 struct WaySummary {
     protocol: &'static str,
-    listen: SocketAddr,
-    to: SocketAddr,
+    listen: String,
+    to: String,
     /// Clients or connections.
     begun: u64,
     refused: u64,
@@ -127,8 +144,7 @@ struct LinkSummary {
 }
 
 impl LinkSummary {
-    fn of(link: &SharedLink) -> Self {
-        let (passed, faults) = link.counts();
+    fn new((passed, faults): (u64, FaultCounters)) -> Self {
         let faults = faults.iter().filter(|(_, injected, _)| *injected > 0);
         let faults = faults.map(|(kind, injected, effect)| (kind.name(), injected, effect));
         Self { passed, faults: faults.collect() }
@@ -191,14 +207,64 @@ async fn carry_all(
             }
         };
         say(args, &format!("{} {listen} leads to {}", protocol.name(), way.to))?;
-        carried.push(Carried { protocol, listen, to: way.to, up, down, counters });
+        let (listen, to) = (listen.to_string(), way.to.to_string());
+        carried.push(Carried { protocol: protocol.name(), listen, to, up, down, counters });
+    }
+    let mut laid = Vec::new();
+    let first_id = 2 * config.ways.len() as u64;
+    for (cable, id) in config.cables.iter().zip((first_id..).step_by(2)) {
+        laid.push(lay(cable, (config.seed, id), clock)?);
+        say(args, &format!("tun {} leads to {}", cable.one, cable.other))?;
     }
     let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     while !signals.caught() && end.is_none_or(|end| Instant::now() < end) {
         tokio::time::sleep(TURN).await;
     }
     drop(tasks);
-    Ok(carried.iter().map(summary_of).collect())
+    let laid = laid.into_iter().map(Laid::end);
+    Ok(carried.iter().map(summary_of).chain(laid).collect())
+}
+
+/// Two tun devices that are carried.
+struct Laid {
+    cable: Cable,
+    #[cfg(target_os = "linux")]
+    carrier: tun::Carrier,
+}
+
+/// Carries packets between two devices from now on.
+#[cfg(target_os = "linux")]
+fn lay(cable: &Cable, (seed, id): (u64, u64), clock: Clock) -> Result<Laid, ProxyError> {
+    let failed =
+        |error| ProxyError::Devices { one: cable.one.clone(), other: cable.other.clone(), error };
+    let carrier = tun::Carrier::start(cable, seed, id, clock).map_err(failed)?;
+    Ok(Laid { cable: cable.clone(), carrier })
+}
+
+/// There are no such devices here.
+#[cfg(not(target_os = "linux"))]
+fn lay(cable: &Cable, _: (u64, u64), _: Clock) -> Result<Laid, ProxyError> {
+    let (one, other) = (cable.one.clone(), cable.other.clone());
+    Err(ProxyError::Devices { one, other, error: io::ErrorKind::Unsupported.into() })
+}
+
+impl Laid {
+    /// Ends it; what it came to.
+    fn end(self) -> WaySummary {
+        #[cfg(target_os = "linux")]
+        let (up, down, overflowed) = {
+            let tun::Ended { up, down, overflowed } = self.carrier.end();
+            (LinkSummary::new(up), LinkSummary::new(down), overflowed)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let (up, down, overflowed) = {
+            let nothing = || LinkSummary::new(Default::default());
+            (nothing(), nothing(), 0)
+        };
+        let Cable { one, other, .. } = self.cable;
+        let (begun, refused) = (0, 0);
+        WaySummary { protocol: "tun", listen: one, to: other, begun, refused, overflowed, up, down }
+    }
 }
 
 /// Tells people; with `--json` standard output belongs to the summary.
@@ -213,16 +279,16 @@ fn say(args: &ProxyArgs, line: &str) -> Result<(), CommandError> {
 }
 
 fn summary_of(way: &Carried) -> WaySummary {
-    let Carried { protocol, listen, to, up, down, counters } = way;
+    let Carried { listen, to, up, down, counters, .. } = way;
     WaySummary {
-        protocol: protocol.name(),
-        listen: *listen,
-        to: *to,
+        protocol: way.protocol,
+        listen: listen.clone(),
+        to: to.clone(),
         begun: counters.shared.begun.get(),
         refused: counters.shared.refused.get(),
         overflowed: counters.shared.overflowed.get(),
-        up: LinkSummary::of(up),
-        down: LinkSummary::of(down),
+        up: LinkSummary::new(up.counts()),
+        down: LinkSummary::new(down.counts()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
 mod circuit;
+mod fenced;
 mod file;
 mod hostile;
 mod pcapng;
@@ -20,6 +21,8 @@ use twinspan_game::scenario::{WorldReport, WorldScenario};
 use crate::args::{ScenarioName, SimReplayArgs, SimRunArgs};
 use crate::error::CommandError;
 use twinspan_bench::process;
+
+use fenced::fenced;
 
 pub use file::FileError;
 pub(crate) use planned::shrink_advice;
@@ -68,7 +71,7 @@ pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
     let is_planned = planned.is_some() || args.file.is_some();
     let world = args.scenario == ScenarioName::World && !is_planned;
     let hostile = args.scenario == ScenarioName::Hostile;
-    let circuit = args.scenario == ScenarioName::Circuit;
+    let circuit = args.scenario == ScenarioName::Circuit && !is_planned;
     let with = match (is_planned, world) {
         (true, _) => "where faults are planned",
         (false, true) => "with --scenario world",
@@ -81,7 +84,7 @@ pub fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
         (!world && !circuit && args.seconds.is_some(), "--seconds", with),
         (!world && args.cores.is_some(), "--cores", with),
         ((is_planned || circuit) && args.record.is_some(), "--record", with),
-        ((hostile || circuit) && args.options.is_some(), "--options", with),
+        (hostile && args.options.is_some(), "--options", with),
     ];
     if let Some((_, flag, with)) = unused.into_iter().find(|(is_unused, ..)| *is_unused) {
         return Err(CommandError::Unused { flag, with });
@@ -110,7 +113,7 @@ fn run_world(args: &SimRunArgs) -> Result<u8, CommandError> {
         Some(file) => {
             tape::record(file, (args.clients, args.seconds.unwrap_or(SECONDS), args.seed))?
         }
-        None => twinspan_fence::guard(|| scenario.run())??,
+        None => fenced(|| scenario.run())??,
     };
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());

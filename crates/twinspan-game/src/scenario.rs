@@ -1,6 +1,7 @@
 //! The world in the simulator: the same server, clients and bots as on real sockets, under loss,
 //! jitter, duplication and reordering, with every promise checked.
 
+pub mod bulk;
 pub mod fairness;
 pub mod hostile;
 mod planned;
@@ -22,6 +23,7 @@ use twinspan_provider::{
 };
 use twinspan_reliable::Knobs;
 use twinspan_session::{CloseReason, CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
+use twinspan_sim::scenario::{Case, Verdict, Watch};
 use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask, TraceCheckpoints, TraceLegend};
 use twinspan_world::tick_duration;
 
@@ -178,7 +180,7 @@ impl WorldScenario {
     pub fn run_shown(
         &self,
         tamper: impl FnOnce(&mut Sim),
-        look: Option<Look>,
+        look: Option<Look<'_>>,
     ) -> Result<WorldReport, ScenarioError> {
         let mut run = Run::new(self, tamper)?;
         run.look = look;
@@ -186,33 +188,33 @@ impl WorldScenario {
         Ok(run.report())
     }
 
-    /// The same under planned faults: `watch` is shown the simulation as it ended, how long after the
-    /// healing all had settled, and the broken promises. A planned fault may befall what another has
-    /// lost, so none needs an effect.
-    fn run_watched(
-        &self,
-        plan: impl FnOnce(&mut Sim),
-        watch: impl FnOnce(&Sim, Duration, Vec<String>),
-    ) -> Result<(), ScenarioError> {
-        let mut run = Run::new(self, |_| {})?;
+    /// The same under the planned faults of `case`. One may befall what another has lost, so none
+    /// needs an effect.
+    fn run_planned(&self, case: &Case, watch: &mut dyn Watch) -> Result<Verdict, ScenarioError> {
+        let mut run = Run::new(self, |sim| watch.begin(sim))?;
         run.faults_expected = false;
-        plan(&mut run.sim);
+        run.sim.plan_faults(case.plan());
+        if watch.looks() {
+            run.look = Some(Box::new(|hosts| watch.look(hosts)));
+        }
         run.play_out(self.duration);
-        watch(&run.sim, run.settled_after, run.broken.told.clone());
-        Ok(())
+        // The tasks stay until all is told: their end is an event, too.
+        let (sim, _tasks, settled_after, broken) = run.into_parts();
+        watch.end(&sim);
+        Ok(Verdict::of(&sim, case, settled_after, broken))
     }
 }
 
 /// Is shown what the machine of each host is like, in words.
-pub type Look = Box<dyn FnMut(&mut dyn Iterator<Item = (IpAddr, String)>)>;
+pub type Look<'a> = Box<dyn FnMut(&mut dyn Iterator<Item = (IpAddr, String)>) + 'a>;
 
 type Shared<M> = Rc<RefCell<M>>;
 
 /// A run in progress.
-struct Run {
+struct Run<'a> {
     sim: Sim,
     /// What drives the machines; dropping it would stop them.
-    _tasks: Vec<SimTask>,
+    tasks: Vec<SimTask>,
     server: Shared<AnyServer>,
     bots: Vec<Shared<Bot>>,
     /// The client that acknowledges what it never received.
@@ -224,7 +226,7 @@ struct Run {
     settled_after: Duration,
     reliable_sent: u64,
     reliable_delivered: u64,
-    look: Option<Look>,
+    look: Option<Look<'a>>,
 }
 
 /// Promises that were not kept.
@@ -250,7 +252,7 @@ impl Broken {
     }
 }
 
-impl Run {
+impl Run<'_> {
     /// `prepare` is given the simulation before anything has happened in it.
     fn new(
         scenario: &WorldScenario,
@@ -318,7 +320,7 @@ impl Run {
         let (truth, broken) = (Truth::default(), Broken::default());
         Ok(Self {
             sim,
-            _tasks: tasks,
+            tasks,
             server,
             bots,
             cheat,
@@ -330,6 +332,10 @@ impl Run {
             reliable_delivered: 0,
             look: None,
         })
+    }
+
+    fn into_parts(self) -> (Sim, Vec<SimTask>, Duration, Vec<String>) {
+        (self.sim, self.tasks, self.settled_after, self.broken.told)
     }
 
     fn play_out(&mut self, duration: Duration) {

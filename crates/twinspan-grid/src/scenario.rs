@@ -1,6 +1,7 @@
 //! The scenario `circuit` for the simulator: agents talk, travel and are cut off on a bad network,
 //! and every promise of circuits is checked.
 
+mod planned;
 mod player;
 
 use std::cell::{Cell, RefCell};
@@ -25,6 +26,8 @@ use crate::grid::Grid;
 use crate::machine::RegionMachine;
 use crate::reply;
 use player::{Player, PlayerMachine};
+
+pub use planned::PlannedCircuit;
 
 /// Regions of the grid: two in a row, and one out of sight of both.
 const PLACES: [(u32, &str); 3] = [(1_000, "Alpha"), (1_001, "Beta"), (1_010, "Gamma")];
@@ -106,9 +109,9 @@ impl CircuitScenario {
     /// # Errors
     /// [`GridError`] when its grid cannot be.
     pub fn run(&self) -> Result<CircuitReport, GridError> {
-        let mut run = Run::new(self)?;
-        run.under_faults(self.duration);
-        run.heal();
+        let mut run = Run::new(self, |_| {})?;
+        run.under_faults(self.duration, &mut |_| {});
+        run.heal(&mut |_| {});
         Ok(run.report())
     }
 }
@@ -134,6 +137,8 @@ struct Run {
     said: Said,
     /// Cuts that are to be healed: when, and between whom.
     cuts: Vec<(Timestamp, IpAddr, IpAddr)>,
+    /// Whether players are cut off now and then; else what happens to links is planned.
+    is_cutting: bool,
     next_number: u32,
     next_code: u32,
     logins: u32,
@@ -160,10 +165,12 @@ fn client_ip(index: usize) -> IpAddr {
 }
 
 impl Run {
-    fn new(scenario: &CircuitScenario) -> Result<Self, GridError> {
+    /// `prepare` is given the simulation before anything has happened in it.
+    fn new(scenario: &CircuitScenario, prepare: impl FnOnce(&mut Sim)) -> Result<Self, GridError> {
         let seed = scenario.seed;
         let conditions = scenario.conditions.unwrap_or_else(|| drawn(seed));
         let mut sim = Sim::new(SimConfig { seed, conditions, ..SimConfig::default() });
+        prepare(&mut sim);
         let secrets = Box::new(Stream::new(seed, "secrets", 0));
         let grid = Grid::new(GridConfig::default(), Stream::new(seed, "grid", 0), secrets)?;
         let grid = Rc::new(RefCell::new(grid));
@@ -187,6 +194,7 @@ impl Run {
             players: Vec::new(),
             said: Said::default(),
             cuts: Vec::new(),
+            is_cutting: true,
             next_number: 0,
             next_code: 0,
             logins: 0,
@@ -253,23 +261,29 @@ impl Run {
         }
     }
 
-    fn under_faults(&mut self, duration: Duration) {
+    /// `after` is shown the run after each step.
+    fn under_faults(&mut self, duration: Duration, after: &mut dyn FnMut(&Self)) {
         let end = self.sim.now().after(duration);
         while self.sim.now() < end {
             self.step();
+            after(self);
         }
     }
 
-    /// Heals the network; players rest, and everything under way must come to its end.
-    fn heal(&mut self) {
+    /// Heals the network; players rest, and everything under way must come to its end. How long that
+    /// took.
+    fn heal(&mut self, after: &mut dyn FnMut(&Self)) -> Duration {
         self.resting = true;
         self.sim.set_conditions(Conditions::CLEAN);
-        self.sim.heal_all();
+        self.sim.heal_faults();
         self.cuts.clear();
-        let deadline = self.sim.now().after(LIVENESS_TIME_MAX);
+        let healed_at = self.sim.now();
+        let deadline = healed_at.after(LIVENESS_TIME_MAX);
         while self.sim.now() < deadline && !self.is_settled() {
             self.step();
+            after(self);
         }
+        let settled_after = self.sim.now().since(healed_at);
         if !self.is_settled() {
             let open = self.open();
             self.break_promise(format!("not settled {LIVENESS_TIME_MAX:?} after healing: {open}"));
@@ -279,12 +293,14 @@ impl Run {
         let before = self.everybody();
         for _ in 0..250 {
             self.step();
+            after(self);
         }
-        let after = self.everybody();
-        let resends = after.resends_out - before.resends_out;
-        if resends > RESENDS_MAX * (after.reliable_out - before.reliable_out) {
+        let ended = self.everybody();
+        let resends = ended.resends_out - before.resends_out;
+        if resends > RESENDS_MAX * (ended.reliable_out - before.reliable_out) {
             self.break_promise(format!("{resends} resends of messages without a future"));
         }
+        settled_after
     }
 
     fn everybody(&self) -> CircuitStats {
@@ -336,7 +352,7 @@ impl Run {
                 }
             }
         }
-        if !self.resting && self.random.chance(0.004) {
+        if self.is_cutting && !self.resting && self.random.chance(0.004) {
             self.cut(now);
         }
     }
@@ -507,15 +523,20 @@ impl Run {
         }
     }
 
-    fn report(mut self) -> CircuitReport {
+    /// Looks after every promise that is judged at the end.
+    fn judge(&mut self) {
         self.check_words();
         self.check_budgets();
-        let faults = self.sim.faults();
-        let faults: Vec<_> =
-            faults.iter().map(|(kind, injected, effect)| (kind.name(), injected, effect)).collect();
         if self.untold > 0 {
             self.broken.push(format!("and {} more", self.untold));
         }
+    }
+
+    fn report(mut self) -> CircuitReport {
+        self.judge();
+        let faults = self.sim.faults();
+        let faults: Vec<_> =
+            faults.iter().map(|(kind, injected, effect)| (kind.name(), injected, effect)).collect();
         let mut report = CircuitReport {
             trace_hash: self.sim.trace_hash(),
             events: self.sim.events(),

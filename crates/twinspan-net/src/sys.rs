@@ -4,6 +4,7 @@
 mod events;
 mod option;
 mod sched;
+mod tun;
 mod uring;
 
 use std::io;
@@ -17,6 +18,7 @@ use twinspan_core::packet::Datagram;
 pub(crate) use events::EventRoom;
 pub(crate) use option::{attach_steering, can_segment, coalesce};
 pub(crate) use sched::{ask_for_fifo, class};
+pub(crate) use tun::attach as attach_tun;
 pub(crate) use uring::Ring;
 
 /// Messages moved by one system call at most: datagrams, or runs of them.

@@ -112,6 +112,9 @@ pub use tokio_env::{
 };
 pub use wall::WallTime;
 
+/// Tokio's side of the seam, by the name that it has beside `SimNetworkProvider` of `twinspan-sim`.
+pub type TokioNetworkProvider = TokioEnv;
+
 /// Time: a clock that starts at [`Timestamp::START`] and timers on it.
 pub trait TimeProvider {
     /// A timer of this clock.

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use twinspan_core::aead::{AeadSuite, Cipher};
+use twinspan_core::buggify;
 use twinspan_core::time::Timestamp;
 
 use crate::exchange::{Exchange, Rekey};
@@ -24,6 +25,9 @@ const OLD_PHASE_MAX: Duration = Duration::from_secs(3);
 
 /// How often an end asks for the ack that it needs before its next phase.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Packets of a phase that a simulation makes short.
+const EARLY_PACKETS: u64 = 40;
 
 /// What keys are made with; the same for all connections of an end.
 #[derive(Clone, Copy)]
@@ -138,7 +142,7 @@ impl Keys {
                 began: now,
                 ask_at: Timestamp::START,
                 ask: false,
-                look_number: 1 + config.rekey_packets,
+                look_number: 1 + phase_packets(config),
                 look_at: now.after(config.rekey_interval),
             },
             opening: Opening {
@@ -428,7 +432,7 @@ impl Sealing {
         self.began = now;
         self.ask_at = Timestamp::START;
         self.ask = false;
-        self.look_number = number.saturating_add(config.rekey_packets);
+        self.look_number = number.saturating_add(phase_packets(config));
         self.look_at = now.after(config.rekey_interval);
         Some(())
     }
@@ -437,6 +441,16 @@ impl Sealing {
     fn mix(&mut self, secret: Box<Secret>) {
         self.mixed = Some(secret);
         self.look_number = 0;
+    }
+}
+
+/// Packets that a phase seals before the next is due. Now and then a simulation makes it few, so that
+/// phases change while packets are late, lost and come again.
+fn phase_packets(config: &KeyConfig) -> u64 {
+    if buggify!("rekey after few packets") {
+        config.rekey_packets.min(EARLY_PACKETS)
+    } else {
+        config.rekey_packets
     }
 }
 

@@ -4,6 +4,7 @@ mod hosts;
 mod local;
 mod marks;
 mod pieces;
+mod segments;
 mod slots;
 mod troubles;
 mod weather;
@@ -27,6 +28,7 @@ pub use marks::{Mark, MarkCount};
 pub(crate) use hosts::Boots;
 pub(crate) use local::{SendStrikes, Supply};
 pub(crate) use marks::Marks;
+pub(crate) use segments::{DiskCall, DiskStrikes, SegmentStrikes};
 pub(crate) use slots::Garbage;
 pub use troubles::TROUBLES_MAX;
 pub(crate) use troubles::Troubles;
@@ -53,6 +55,9 @@ pub(crate) enum Scope {
     Link,
     /// In each slot, at each pair of hosts with links.
     Pair,
+    /// In each slot, at each box of the topology that translates addresses or lets in what was asked
+    /// for.
+    Box,
 }
 
 /// How often a kind may strike; `None` for what no plan can ask for.
@@ -75,6 +80,12 @@ pub(crate) const fn scope(kind: FaultKind) -> Option<Scope> {
         K::HalfOpen | K::HalfClose | K::ZeroWindow => Scope::Each,
         K::NameUnknown | K::NameFailure | K::NameTimeout | K::NameStale => Scope::Each,
         K::Buggify | K::Knob | K::Rekey => Scope::Each,
+        K::SegmentLoss | K::SegmentDuplicate | K::SegmentReorder => Scope::Each,
+        K::SegmentDamage | K::EcnMark => Scope::Each,
+        K::ProxyRefuse | K::ProxyDrop => Scope::Each,
+        K::TornWrite | K::SyncFailure | K::CorruptRead => Scope::Each,
+        K::DiskFull | K::DiskStall => Scope::Each,
+        K::NatTimeout | K::NatRebind => Scope::Box,
         // Jitter, rates, queues and absence follow from other things; the rest is done by hand.
         _ => return None,
     })

@@ -2,7 +2,7 @@
 //!
 //! A crash keeps of the sectors that were not synced those that the seed says, so that writes of
 //! several sectors are torn. Syncs may fail, reads may be corrupt, the volume may be full, and all
-//! may stall.
+//! may stall: by [`DiskConditions`], or by planned faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -11,12 +11,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use twinspan_core::link::FaultKind;
 use twinspan_core::random::{draw, unit};
 use twinspan_provider::{
     Disk, DiskError, DiskFile, OffloadError, OpenMode, Timer, check_disk_call, check_file_name,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::chaos::{DiskCall, DiskStrikes};
 use crate::env::SimEnv;
 use crate::sim::Sim;
 use crate::timer::SimTimer;
@@ -80,7 +82,13 @@ pub(crate) struct HostDisk {
     files: BTreeMap<String, FileState>,
     report: DiskReport,
     calls: u64,
+    /// Calls that began, which planned faults are numbered by.
+    begun: u64,
     crashes: u64,
+    /// What befalls the call that is at work.
+    struck: DiskStrikes,
+    /// The planned fault that it showed.
+    effect: Option<FaultKind>,
 }
 
 #[derive(Default)]
@@ -191,6 +199,16 @@ impl State {
     }
 }
 
+/// What a call does, by its number in the trace.
+const fn disk_call(code: u64) -> DiskCall {
+    match code {
+        2 => DiskCall::Read,
+        3 => DiskCall::Write,
+        4 => DiskCall::Sync,
+        _ => DiskCall::Other,
+    }
+}
+
 /// For the trace: that the disk is like something else from now on.
 const SET: u64 = 7;
 /// Apart from the host's other draws.
@@ -246,12 +264,15 @@ impl SimDisk {
     ) -> Result<T, DiskError> {
         let stopped =
             || DiskError::Offload { name: name.to_owned(), source: OffloadError::HostStopped };
-        let delay = {
+        let (delay, call) = {
             let state = &mut *self.world.state.borrow_mut();
             if state.hosts.running(self.host, self.incarnation).is_none() {
                 return Err(stopped());
             }
-            state.disks.entry(self.host).or_default().conditions.delay
+            let disk = state.disks.entry(self.host).or_default();
+            disk.begun += 1;
+            let (delay, call) = (disk.conditions.delay, disk.begun - 1);
+            (delay + state.disk_stall(self.host, call).unwrap_or_default(), call)
         };
         if !delay.is_zero() {
             let mut timer = SimTimer::new(&self.world, self.host);
@@ -263,10 +284,15 @@ impl SimDisk {
             return Err(stopped());
         };
         let seed = draw(host.seed, &[DISK]);
+        let struck = state.strike_disk(self.host, call, disk_call(code));
         let disk = state.disks.entry(self.host).or_default();
         disk.calls += 1;
+        disk.struck = struck;
         let key = draw(seed, &[0, disk.calls]);
         let outcome = work(disk, key);
+        if let Some(kind) = disk.effect.take() {
+            state.faults.observe(kind);
+        }
         let code = code << 1 | u64::from(outcome.is_err());
         let ids = [u64::from(self.host.0), xxh3_64(name.as_bytes()), code, size];
         state.trace.record(self.world.now.get(), TraceKind::Disk, ids);
@@ -339,8 +365,16 @@ impl DiskFile for SimFile {
             let to = from.saturating_add(len).min(file.view.len());
             let mut bytes = file.view.get(from..to).unwrap_or_default().to_vec();
             let share = disk.conditions.corrupt_read;
-            if share > 0.0 && !bytes.is_empty() && unit(draw(key, &[1])) < share {
-                let bit = draw(key, &[2]) % (bytes.len() as u64 * 8);
+            let bits = bytes.len() as u64 * 8;
+            let mut turned = None;
+            if share > 0.0 && bits > 0 && unit(draw(key, &[1])) < share {
+                turned = Some(draw(key, &[2]) % bits);
+            }
+            if let Some(strike) = disk.struck.corrupt.filter(|_| bits > 0) {
+                turned = Some(strike.below(0, bits));
+                disk.effect = Some(FaultKind::CorruptRead);
+            }
+            if let Some(bit) = turned {
                 if let Some(byte) = bytes.get_mut((bit / 8) as usize) {
                     *byte ^= 1 << (bit % 8);
                 }
@@ -356,12 +390,27 @@ impl DiskFile for SimFile {
         self.work((3, xxh3_64(bytes)), |disk, name, _| {
             let was = disk.files.get(name).ok_or_else(|| not_found(name))?.view.len() as u64;
             let end = if bytes.is_empty() { 0 } else { offset + bytes.len() as u64 };
+            if disk.struck.is_full {
+                disk.report.full += 1;
+                disk.effect = Some(FaultKind::DiskFull);
+                return Err(DiskError::Full { name: name.to_owned() });
+            }
             if !disk.has_room(was, was.max(end)) {
                 return Err(DiskError::Full { name: name.to_owned() });
             }
+            let torn = disk.struck.torn.filter(|_| !bytes.is_empty());
+            let whole = bytes.len();
+            let len = torn.map_or(whole as u64, |strike| strike.below(0, whole as u64));
+            let written = usize::try_from(len).ok().and_then(|len| bytes.get(..len));
             let file = disk.files.get_mut(name).ok_or_else(|| not_found(name))?;
             // There is room for it, so it is far below the largest index.
-            file.write(usize::try_from(offset).unwrap_or(usize::MAX / 2), bytes);
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX / 2);
+            file.write(offset, written.unwrap_or(bytes));
+            if torn.is_some() {
+                disk.effect = Some(FaultKind::TornWrite);
+                let source = io::Error::other("the simulated disk stopped in the middle");
+                return Err(DiskError::Os { name: name.to_owned(), source });
+            }
             Ok(())
         })
         .await
@@ -370,7 +419,9 @@ impl DiskFile for SimFile {
     async fn sync(&self) -> Result<(), DiskError> {
         self.work((4, 0), |disk, name, key| {
             let share = disk.conditions.sync_failure;
-            let fails = share > 0.0 && unit(draw(key, &[1])) < share;
+            let is_struck = disk.struck.sync_fails;
+            let fails = is_struck || share > 0.0 && unit(draw(key, &[1])) < share;
+            disk.effect = is_struck.then_some(FaultKind::SyncFailure);
             disk.report.syncs_failed += u64::from(fails);
             let file = disk.files.get_mut(name).ok_or_else(|| not_found(name))?;
             if fails {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use twinspan_core::link::FaultKind;
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{
@@ -12,6 +13,7 @@ use twinspan_provider::{
     TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime,
 };
 
+use crate::chaos::Strike;
 use crate::executor::SimTask;
 use crate::names;
 use crate::tcp::{SimListener, SimTcp};
@@ -65,6 +67,17 @@ impl SimEnv {
     /// The world, which host of it this is, and which of its starts.
     pub(crate) fn parts(&self) -> (&Rc<World>, HostId, u32) {
         (&self.world, self.host, self.incarnation)
+    }
+
+    /// Whether a planned fault strikes a service of the host at a socket, the `number`th time that it
+    /// is asked.
+    pub(crate) fn strike_service(
+        &self,
+        kind: FaultKind,
+        local: SocketAddr,
+        number: u64,
+    ) -> Option<Strike> {
+        self.world.state.borrow_mut().strike_service(kind, local, number)
     }
 
     /// Adds an event of the host's own to the trace.

@@ -42,6 +42,8 @@ pub(crate) struct Task {
     body: Option<Body>,
     key: u64,
     polls: u64,
+    /// What the meter knows it by.
+    label: u64,
 }
 
 /// What is taken out of the table while it runs, so that the task may use the world.
@@ -177,12 +179,14 @@ impl World {
         let coordinates = [state.trace.words.hash(name), owner.spawned];
         let task_key = draw(owner.seed, &coordinates);
         let told = Rc::clone(&finished);
+        let metered = state.metered.as_mut();
+        let label = metered.map_or(0, |metered| metered.label(host, &owner.name, name));
         let key = state.executor.tasks.insert_with(|key| {
             let queue = Arc::clone(&self.wake_queue);
             let shared = Arc::new(TaskWaker { queue, key, queued: AtomicBool::new(false) });
             let waker = Waker::from(Arc::clone(&shared));
             let body = Some(Body { future, waker, shared, finished: told });
-            Task { host, name, body, key: task_key, polls: 0 }
+            Task { host, name, body, key: task_key, polls: 0, label }
         });
         assert!(key.is_some(), "a simulation holds {TASKS_MAX} tasks at most; end some first");
         let key = key.unwrap_or(Key::NOWHERE);
@@ -224,12 +228,20 @@ impl World {
         state.chaos.polled = Some(named.0);
         let ids = [u64::from(key.index), 0, 0, 0];
         state.trace.record(now, TraceKind::Poll, ids);
+        if let Some(metered) = &state.metered
+            && let Some(task) = state.executor.tasks.get(key)
+        {
+            metered.enter(task.label);
+        }
         drop(state);
         body.shared.queued.store(false, Ordering::Relaxed);
         let poll = || body.future.as_mut().poll(&mut Context::from_waker(&body.waker));
         let outcome = catch_unwind(AssertUnwindSafe(poll));
         let mut state = self.state.borrow_mut();
         state.chaos.polled = None;
+        if let Some(metered) = &state.metered {
+            metered.leave();
+        }
         if state.chaos.is_on {
             state.task_polled(now, named.0);
         }

@@ -148,13 +148,19 @@
 //! Write a system as a [`scenario::Hosted`], and [`sweep`] runs it with seeds that each have other
 //! faults and sizes, [`shrink`] finds the faults that a failing seed needs, and [`victims`] shows what
 //! each kind does.
+//!
+//! [`guide`] goes through all of it with a protocol of your own.
 #![forbid(unsafe_code)]
+
+#[doc = include_str!("../../../docs/SIMULATOR.md")]
+pub mod guide {}
 
 mod chaos;
 mod config;
 mod disk;
 mod env;
 mod executor;
+mod meter;
 mod names;
 mod network;
 pub mod plan;
@@ -189,7 +195,11 @@ pub use disk::{
     DISK_BYTES_MAX, DiskConditions, DiskReport, FILES_MAX, SECTOR_BYTES, SimDisk, SimFile,
 };
 pub use env::SimEnv;
+
+/// The seam's networks in simulation, by the name that it has beside `TokioNetworkProvider`.
+pub type SimNetworkProvider = SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
+pub use meter::{Meter, Polled};
 pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOWS_MAX, SentDatagram};
 pub use plan::{Fault, FaultPlan, Place, Rates};

@@ -35,6 +35,8 @@ pub enum Place {
     Flow(SocketAddr, SocketAddr),
     /// A fault point or a setting of a host.
     Site(IpAddr, String),
+    /// A box of the topology, by its name.
+    Node(String),
 }
 
 impl Place {
@@ -47,6 +49,7 @@ impl Place {
             Self::Socket(local) => socket_key(*local),
             Self::Flow(from, to) => flow_key(*from, *to),
             Self::Site(ip, name) => site_key(*ip, name),
+            Self::Node(name) => node_key(name),
         }
     }
 }
@@ -76,6 +79,10 @@ pub(crate) fn site_key(ip: IpAddr, name: &str) -> u64 {
     draw(xxhash_rust::xxh3::xxh3_64(name.as_bytes()), &[high, low])
 }
 
+pub(crate) fn node_key(name: &str) -> u64 {
+    draw(5, &[xxhash_rust::xxh3::xxh3_64(name.as_bytes())])
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,6 +92,7 @@ impl fmt::Display for Place {
             Self::Socket(local) => write!(f, "{local}"),
             Self::Flow(from, to) => write!(f, "{from}>{to}"),
             Self::Site(ip, name) => write!(f, "{ip}/{name}"),
+            Self::Node(name) => write!(f, "@{name}"),
         }
     }
 }
@@ -156,7 +164,8 @@ impl fmt::Display for FaultError {
             }
             Self::Number(is) => write!(f, "\"{is}\" is no number from 0 to 2^64 - 1"),
             Self::Place(is) => {
-                write!(f, "\"{is}\" is no place; say \"*\", an address, or two with \">\" between")
+                write!(f, "\"{is}\" is no place; say \"*\", an address, two with \">\" ")?;
+                f.write_str("between, or \"@\" and a box")
             }
         }
     }
@@ -227,6 +236,9 @@ impl FromStr for Place {
         let wrong = || FaultError::Place(text.to_owned());
         if text == "*" {
             return Ok(Self::World);
+        }
+        if let Some(name) = text.strip_prefix('@') {
+            return if name.is_empty() { Err(wrong()) } else { Ok(Self::Node(name.to_owned())) };
         }
         if let Some((ip, name)) = text.split_once('/') {
             let ip = ip.parse().map_err(|_| wrong())?;
@@ -318,6 +330,8 @@ mod tests {
             "buggify 0 10.0.0.1/queue full",
             "loss 1 [fd00::1]:5000>[fd00::2]:7",
             "pause 18446744073709551615 fd00::1",
+            "nat_rebind 3 @home gateway",
+            "sync_failure 3 10.0.0.1",
         ];
         for line in lines {
             assert_eq!(line.parse::<Fault>().unwrap().to_string(), line);
@@ -335,11 +349,13 @@ mod tests {
             ("loss -1 *", "\"-1\" is no number from 0 to 2^64 - 1"),
             (
                 "loss 1 moon",
-                "\"moon\" is no place; say \"*\", an address, or two with \">\" between",
+                "\"moon\" is no place; say \"*\", an address, two with \">\" between, or \"@\" \
+                 and a box",
             ),
             (
                 "buggify 1 10.0.0.1/",
-                "\"10.0.0.1/\" is no place; say \"*\", an address, or two with \">\" between",
+                "\"10.0.0.1/\" is no place; say \"*\", an address, two with \">\" between, or \"@\" \
+                 and a box",
             ),
         ];
         for (line, message) in wrong {
@@ -351,7 +367,7 @@ mod tests {
     #[test]
     fn places_have_keys_of_their_own() {
         let places = ["*", "10.0.0.1", "10.0.0.2", "10.0.0.1>10.0.0.2", "10.0.0.2>10.0.0.1"];
-        let more = ["10.0.0.1:1", "10.0.0.1:1>10.0.0.2:2", "10.0.0.1/a", "10.0.0.1/b"];
+        let more = ["10.0.0.1:1", "10.0.0.1:1>10.0.0.2:2", "10.0.0.1/a", "10.0.0.1/b", "@a", "@b"];
         let mut keys: Vec<_> =
             places.iter().chain(&more).map(|place| place.parse::<Place>().unwrap().key()).collect();
         keys.sort_unstable();

@@ -40,9 +40,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use twinspan_core::link::FaultKind;
 use twinspan_provider::{
-    AsyncReadExt, AsyncWriteExt, ConnectError, NetworkProvider, TaskProvider, TcpListener,
-    TcpOptions, TcpStream, TimeProvider, Timer,
+    AcceptError, AsyncReadExt, AsyncWriteExt, ConnectError, NetworkProvider, TaskProvider,
+    TcpListener, TcpOptions, TcpStream, TimeProvider, Timer,
 };
 
 use crate::env::SimEnv;
@@ -57,6 +58,8 @@ pub const SOCKS_PORT: u16 = 1_080;
 pub const CONNECTIONS_MAX: usize = 1_024;
 /// How long a client may take to say what it wants.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a proxy waits that could not accept.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Peers of one association whose answers are relayed; what goes to further ones is dropped and
 /// counted.
 pub const PEERS_PER_ASSOCIATION_MAX: usize = 256;
@@ -122,6 +125,20 @@ pub enum SocksReply {
     AddressNotSupported = 8,
 }
 
+impl SocksReply {
+    /// Those that refuse.
+    const REFUSALS: [Self; 8] = [
+        Self::GeneralFailure,
+        Self::NotAllowed,
+        Self::NetworkUnreachable,
+        Self::HostUnreachable,
+        Self::ConnectionRefused,
+        Self::TtlExpired,
+        Self::CommandNotSupported,
+        Self::AddressNotSupported,
+    ];
+}
+
 /// What a proxy did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocksReport {
@@ -154,6 +171,8 @@ struct Shared {
     env: SimEnv,
     config: SocksConfig,
     refusal: Cell<Option<SocksReply>>,
+    /// Requests so far, which planned refusals are numbered by.
+    requests: Cell<u64>,
     /// How often associations were dropped; one that began before the last time ends.
     drops: Cell<u64>,
     /// Who waits for its associations, by their numbers.
@@ -166,6 +185,19 @@ impl Shared {
         let mut report = self.report.get();
         change(&mut report);
         self.report.set(report);
+    }
+
+    /// The code that this request is refused with, on command or by a planned fault.
+    fn refusal_of_request(&self) -> Option<SocksReply> {
+        let number = self.requests.replace(self.requests.get() + 1);
+        let local = SocketAddr::new(self.env.ip(), self.config.port);
+        let strike = self.env.strike_service(FaultKind::ProxyRefuse, local, number);
+        let drawn = strike.map(|strike| {
+            let which = strike.below(0, SocksReply::REFUSALS.len() as u64);
+            let code = usize::try_from(which).ok().and_then(|at| SocksReply::REFUSALS.get(at));
+            code.copied().unwrap_or(SocksReply::GeneralFailure)
+        });
+        self.refusal.get().or(drawn)
     }
 }
 
@@ -185,6 +217,7 @@ impl SocksProxy {
             env: env.clone(),
             config,
             refusal: Cell::new(None),
+            requests: Cell::new(0),
             drops: Cell::new(0),
             wakers: RefCell::new(BTreeMap::new()),
             report: Cell::new(SocksReport::default()),
@@ -228,7 +261,18 @@ async fn serve(shared: Rc<Shared>, address: SocketAddr) {
     let env = shared.env.clone();
     let Ok(mut listener) = env.listen(address, &TcpOptions::default()).await else { return };
     let mut tasks: Vec<SimTask> = Vec::new();
-    while let Ok(stream) = listener.accept().await {
+    loop {
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(AcceptError::HostStopped) => return,
+            Err(_) => {
+                // Descriptors come back; the connection waits.
+                let mut timer = env.timer();
+                timer.set(Some(env.now().after(ACCEPT_RETRY)));
+                poll_fn(|cx| timer.poll_expired(cx)).await;
+                continue;
+            }
+        };
         shared.count(|report| report.connections += 1);
         tasks.retain(|task| !task.is_finished());
         if tasks.len() >= shared.config.connections_max.min(CONNECTIONS_MAX) {
@@ -272,7 +316,7 @@ async fn attend(shared: Rc<Shared>, mut stream: SimTcp) {
             return;
         }
     };
-    let outcome = match (shared.refusal.get(), request) {
+    let outcome = match (shared.refusal_of_request(), request) {
         (Some(code), _) => Err(code),
         (None, Request { command: wire::CONNECT, target: Some(target) }) => {
             connect(&shared, &mut stream, target).await

@@ -8,13 +8,16 @@
 mod echo;
 mod partition;
 mod planted;
+mod vault;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use twinspan_core::link::{FaultCounters, FaultKind};
 use twinspan_core::time::Timestamp;
 
 use crate::chaos::{MarkCount, is_planned};
+use crate::config::SimConfig;
 use crate::plan::{Fault, FaultPlan};
 use crate::sim::Sim;
 use crate::swarm::{Options, OptionsError};
@@ -22,6 +25,7 @@ use crate::swarm::{Options, OptionsError};
 pub use echo::Echo;
 pub use partition::Partition;
 pub use planted::Planted;
+pub use vault::Vault;
 
 /// How often a run looks whether all has settled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -29,7 +33,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const BROKEN_TOLD_MAX: usize = 20;
 
 /// What can be run under planned faults, as often as there are seeds.
-pub trait Scenario {
+///
+/// A scenario holds no state of a run, so that runs may be on threads of their own, such as those
+/// behind the fence of `twinspan-fence`.
+pub trait Scenario: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
@@ -40,11 +47,47 @@ pub trait Scenario {
     fn marks(&self) -> &'static [&'static str];
 
     /// One run.
-    fn play(&self, case: &Case) -> Verdict;
+    fn play(&self, case: &Case) -> Verdict {
+        self.play_watched(case, &mut Unwatched)
+    }
+
+    /// One run that `watch` is shown. It calls [`Watch::begin`] before anything has happened,
+    /// [`Watch::look`] now and then if that is wanted, and [`Watch::end`] when all is over.
+    fn play_watched(&self, case: &Case, watch: &mut dyn Watch) -> Verdict;
 }
 
+/// Is shown a run from outside, such as to write it down. What it does is no part of the run.
+pub trait Watch {
+    /// Given the simulation before anything has happened in it: for [`Sim::watch_trace`],
+    /// [`Sim::set_tape`] and [`Sim::set_queue`].
+    fn begin(&mut self, sim: &mut Sim) {
+        let _ = sim;
+    }
+
+    /// Whether [`Watch::look`] is to be called.
+    fn looks(&self) -> bool {
+        false
+    }
+
+    /// Shown what the system on each host is like, in words.
+    fn look(&mut self, hosts: &mut dyn Iterator<Item = (IpAddr, String)>) {
+        let _ = hosts;
+    }
+
+    /// Given the simulation as it ended.
+    fn end(&mut self, sim: &Sim) {
+        let _ = sim;
+    }
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
 /// A system of simulated hosts.
-pub trait Hosted {
+pub trait Hosted: Sync {
     /// Its name on the command line.
     fn name(&self) -> &'static str;
 
@@ -54,6 +97,11 @@ pub trait Hosted {
     /// Names of `sometimes!` that must hold, and of `reachable!` that must be met, in a sweep.
     fn marks(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// What the simulation is like; as the options say, unless the system needs it otherwise.
+    fn config(&self, options: &Options) -> SimConfig {
+        options.config()
     }
 
     /// Virtual time under faults.
@@ -83,15 +131,24 @@ impl<H: Hosted> Scenario for H {
         Hosted::marks(self)
     }
 
-    fn play(&self, case: &Case) -> Verdict {
-        let mut sim = Sim::new(case.options.config());
+    fn play_watched(&self, case: &Case, watch: &mut dyn Watch) -> Verdict {
+        let mut sim = Sim::new(self.config(&case.options));
+        watch.begin(&mut sim);
         sim.plan_faults(case.plan());
         let running = self.start(&mut sim, &case.options);
-        sim.run_for(self.fault_time());
+        let heal_at = sim.now().after(self.fault_time());
+        while watch.looks() && sim.now() < heal_at {
+            watch.look(&mut running.states().into_iter());
+            sim.run_until(sim.now().after(LOOK_INTERVAL).min(heal_at));
+        }
+        sim.run_until(heal_at);
         sim.heal_faults();
         let healed_at = sim.now();
         let deadline = healed_at.after(self.settle_time());
         while !running.is_settled() && sim.now() < deadline {
+            if watch.looks() {
+                watch.look(&mut running.states().into_iter());
+            }
             sim.run_for(LOOK_INTERVAL);
         }
         let mut broken = running.broken();
@@ -100,6 +157,7 @@ impl<H: Hosted> Scenario for H {
             broken.push(format!("{} {time:?} after the healing", running.unsettled()));
         }
         let settled_after = sim.now().since(healed_at);
+        watch.end(&sim);
         // Goes before the simulation, whose tasks it may share things with.
         drop(running);
         Verdict::of(&sim, case, settled_after, broken)
@@ -116,6 +174,11 @@ pub trait Running {
 
     /// Promises that were broken so far.
     fn broken(&self) -> Vec<String>;
+
+    /// What the system on each host is like, in words, for [`Watch::look`].
+    fn states(&self) -> Vec<(IpAddr, String)> {
+        Vec::new()
+    }
 }
 
 /// What one run is asked to be.
@@ -240,9 +303,28 @@ impl Verdict {
 }
 
 /// The scenarios of this crate.
-pub fn all() -> [&'static dyn Scenario; 3] {
-    [&Echo, &Partition, &Planted]
+pub fn all() -> [&'static dyn Scenario; 4] {
+    [&Echo, &Partition, &Vault, &Planted]
 }
+
+/// Kinds that befall disks, boxes that translate addresses, proxies and segments of streams: those of
+/// the scenario [`Vault`], which has them all.
+pub const VAULT_KINDS: &[FaultKind] = &[
+    FaultKind::SegmentLoss,
+    FaultKind::SegmentDuplicate,
+    FaultKind::SegmentReorder,
+    FaultKind::SegmentDamage,
+    FaultKind::EcnMark,
+    FaultKind::NatTimeout,
+    FaultKind::NatRebind,
+    FaultKind::ProxyRefuse,
+    FaultKind::ProxyDrop,
+    FaultKind::TornWrite,
+    FaultKind::SyncFailure,
+    FaultKind::CorruptRead,
+    FaultKind::DiskFull,
+    FaultKind::DiskStall,
+];
 
 /// Every kind that a plan can ask for, but for `without`.
 pub fn planned_kinds(without: &[FaultKind]) -> Vec<FaultKind> {

@@ -18,6 +18,8 @@ use crate::chaos::{Scope, scope};
 use crate::config::{OnPanic, SimConfig};
 use crate::plan::{FaultError, Rates, planned_kind};
 
+/// Families that take their draws from the one stream of all kinds.
+const FAMILIES_FIRST: usize = 7;
 /// Sizes of one run that are told by name.
 pub const SIZES_MAX: usize = 256;
 
@@ -87,6 +89,8 @@ fn rates_of(kind: FaultKind) -> (f64, f64) {
         (_, FaultKind::HalfOpen | FaultKind::StreamReset | FaultKind::EarlyEnd) => (0.005, 0.1),
         (_, FaultKind::HalfClose | FaultKind::ZeroWindow) => (0.005, 0.1),
         (_, FaultKind::ShortRead | FaultKind::ShortWrite) => (0.05, 1.0),
+        (_, FaultKind::ProxyRefuse) => (0.05, 0.5),
+        (Some(_), kind) if matches!(kind.family(), FaultFamily::Disk) => (0.01, 0.3),
         (Some(Scope::Each), _) => (0.001, 0.1),
         (Some(_), _) => (0.002, 0.1),
         (None, _) => (0.0, 0.0),
@@ -102,7 +106,13 @@ impl Options {
     /// Drawn from the seed, of these kinds.
     pub fn drawn(seed: u64, kinds: &[FaultKind]) -> Self {
         let mut stream = Stream::new(seed, "swarm", 0);
-        let families = FaultFamily::ALL.map(|_| stream.next_u64() & 1 == 1);
+        let families = FaultFamily::ALL.map(|family| {
+            // Families that came later have draws of their own, so that seeds stay what they were.
+            let is_first = family.index() < FAMILIES_FIRST;
+            let mut own = Stream::new(seed, "swarm family", family.index() as u64);
+            let drawn = if is_first { stream.next_u64() } else { own.next_u64() };
+            drawn & 1 == 1
+        });
         let mut rates = Rates::new();
         for kind in FaultKind::ALL {
             // Each kind takes its draws, also when it is off: others do not depend on it.

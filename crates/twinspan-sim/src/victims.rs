@@ -10,7 +10,7 @@ use twinspan_provider::{NetworkProvider, TaskProvider, TimeProvider, UdpOptions,
 use crate::chaos::is_planned;
 use crate::config::SimConfig;
 use crate::plan::{FaultPlan, Rates};
-use crate::scenario::{Echo, Hosted};
+use crate::scenario::{Echo, Hosted, VAULT_KINDS, Vault};
 use crate::sim::Sim;
 use crate::swarm::Options;
 
@@ -57,19 +57,20 @@ fn rate(kind: FaultKind) -> f64 {
         K::NameUnknown | K::NameFailure | K::NameTimeout | K::NameStale => 0.4,
         K::ConnectHang | K::ConnectRefuse | K::BacklogFull | K::AcceptExhausted => 0.5,
         K::ShortRead | K::ShortWrite | K::ZeroWindow => 0.5,
+        K::ProxyRefuse => 0.5,
         _ => 0.1,
     }
 }
 
 /// Runs the victim with a fault and without, and compares.
 pub fn prove(kind: FaultKind) -> Proof {
-    let (struck, clean) = (victim(Some(kind)), victim_clean_of(kind));
+    let (struck, clean) = (run(scenario(kind), Some(kind)), victim_clean_of(kind));
     let faults = struck.faults();
     let other = |(known, injected, _): &(FaultKind, u64, u64)| *known != kind && *injected > 0;
     let absent = clean.faults().injected(kind) + clean.faults().effect(kind);
     Proof {
         kind,
-        victim: "echo",
+        victim: scenario(kind).name(),
         cause: cause(kind),
         injected: faults.injected(kind),
         effect: faults.effect(kind),
@@ -90,14 +91,19 @@ fn cause(kind: FaultKind) -> &'static str {
 
 fn victim_clean_of(kind: FaultKind) -> Sim {
     // What a visitor does is part of the victim, with the fault and without.
-    if kind == FaultKind::Unbound { visited(false) } else { victim(None) }
+    if kind == FaultKind::Unbound { visited(false) } else { run(scenario(kind), None) }
 }
 
-/// The victim: two clients of the echo server, with the fault or without.
-fn victim(kind: Option<FaultKind>) -> Sim {
+/// Whose run a fault changes.
+fn scenario(kind: FaultKind) -> &'static dyn Hosted {
+    if VAULT_KINDS.contains(&kind) { &Vault } else { &Echo }
+}
+
+/// The victim, two clients and what they use, with the fault or without.
+fn run(scenario: &dyn Hosted, kind: Option<FaultKind>) -> Sim {
     let options = Options::plain(SEED).with_size("bytes_max", 40_000);
     let options = options.with_size("datagrams", 60).with_size("streams", 10);
-    let mut config = SimConfig { seed: SEED, ..options.config() };
+    let mut config = SimConfig { seed: SEED, ..scenario.config(&options) };
     match kind {
         Some(FaultKind::Delay) => config.conditions.jitter = Duration::from_millis(20),
         Some(FaultKind::Rate) => config.conditions.rate_bytes_per_s = 50_000,
@@ -109,7 +115,7 @@ fn victim(kind: Option<FaultKind>) -> Sim {
     let planned = kind.filter(|kind| is_planned(*kind));
     let rates = planned.map(|kind| Rates::new().with(kind, rate(kind)));
     sim.plan_faults(FaultPlan::Drawn(rates.unwrap_or_default()));
-    let running = Echo.start(&mut sim, &options);
+    let running = scenario.start(&mut sim, &options);
     by_hand(&mut sim, kind);
     sim.run_for(UNDER);
     sim.heal_faults();

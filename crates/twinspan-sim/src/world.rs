@@ -15,6 +15,7 @@ use crate::chaos::{Chaos, Garbage};
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::disk::HostDisk;
 use crate::executor::{Executor, WakeQueue};
+use crate::meter::Metered;
 use crate::names::Names;
 use crate::network::{Flight, Network};
 use crate::queue::{Queue, QueueKind};
@@ -58,6 +59,8 @@ pub(crate) struct State {
     pub(crate) fabric: Option<Box<Fabric>>,
     pub(crate) config: SimConfig,
     pub(crate) chaos: Chaos,
+    /// Where it is told which task is polled, if anybody wants to know.
+    pub(crate) metered: Option<Metered>,
 }
 
 /// What the wheel gives out.
@@ -173,6 +176,7 @@ impl World {
                 fabric: None,
                 config,
                 chaos: Chaos::new(config.seed),
+                metered: Metered::begin(config.seed),
             }),
         })
     }

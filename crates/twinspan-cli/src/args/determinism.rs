@@ -4,18 +4,26 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::CheckedName;
+
 /// `twinspan sim trace`.
 #[derive(Clone, Debug, Args)]
 pub struct SimTraceArgs {
-    /// Clients of the world
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub clients: u32,
-    /// Virtual seconds under faults
-    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub seconds: u64,
+    /// Which scenario
+    #[arg(long, value_enum, default_value_t = CheckedName::World)]
+    pub scenario: CheckedName,
+    /// Scenario world: clients, 3 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub clients: Option<u32>,
+    /// Scenario world: virtual seconds under faults, 2 unless given
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
     /// The seed
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// The options that a sweep printed, in place of the seed: that run under its planned faults
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["seed", "clients", "seconds"])]
+    pub options: Option<String>,
     /// The first event that is shown, counted from 0
     #[arg(long, value_name = "EVENT", default_value_t = 0)]
     pub from: u64,
@@ -39,12 +47,15 @@ pub struct SimVerifyArgs {
     /// The first of them
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub first_seed: u64,
-    /// Clients of the world
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub clients: u32,
-    /// Virtual seconds under faults
-    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub seconds: u64,
+    /// Which scenario; those other than world have the faults that each seed draws
+    #[arg(long, value_enum, default_value_t = CheckedName::World)]
+    pub scenario: CheckedName,
+    /// Scenario world: clients, 3 unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub clients: Option<u32>,
+    /// Scenario world: virtual seconds under faults, 1 unless given
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: Option<u64>,
     /// Another build of this program, as of the debug profile; without it the one that lies in the
     /// folder of the other profile, if there is one
     #[arg(long, value_name = "PATH")]
@@ -66,6 +77,9 @@ pub struct SimVerifyWorkerArgs {
     /// How many
     #[arg(long)]
     pub seeds: u64,
+    /// Which scenario
+    #[arg(long, value_enum)]
+    pub scenario: CheckedName,
     /// Clients of the world
     #[arg(long)]
     pub clients: u32,
@@ -112,6 +126,15 @@ pub struct BenchSimArgs {
     /// Virtual seconds of each echo that are measured
     #[arg(long, value_name = "S", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub echo_seconds: u64,
+    /// Measure instead how a sealed session and a TCP flow share a bottleneck
+    #[arg(long, conflicts_with_all = ["realism", "clients", "seconds", "echo_seconds"])]
+    pub fairness: bool,
+    /// Measure instead goodput and times of requests against network namespaces of this machine
+    #[arg(long, conflicts_with_all = ["clients", "seconds", "echo_seconds"])]
+    pub realism: bool,
+    /// Seconds of each part of --realism, 20 unless given
+    #[arg(long, value_name = "S", requires = "realism", value_parser = clap::value_parser!(u64).range(2..=3_600))]
+    pub realism_seconds: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

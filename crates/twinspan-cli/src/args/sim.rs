@@ -99,6 +99,8 @@ pub enum ScenarioName {
     Echo,
     /// Nodes that tell one another what they know, cut off from one another
     Partition,
+    /// Clients behind a box that translates addresses pay into a journal on a server's disk
+    Vault,
     /// A sender with a defect on purpose, for `sweep` and `shrink` to find
     Planted,
 }
@@ -110,10 +112,57 @@ pub enum PlannedName {
     Echo,
     /// Nodes that tell one another what they know, cut off from one another
     Partition,
+    /// Clients behind a box that translates addresses pay into a journal on a server's disk
+    Vault,
     /// The world server, its clients and bots
     World,
+    /// Agents that talk and travel on a small grid of Second Life regions
+    Circuit,
     /// A sender with a defect on purpose
     Planted,
+}
+
+/// The scenarios whose runs are compared event by event, and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckedName {
+    /// The world server, its clients and bots; with --options under planned faults
+    World,
+    /// Agents that talk and travel on a small grid of Second Life regions
+    Circuit,
+    /// Clients of an echo server over datagrams and streams
+    Echo,
+    /// Nodes that tell one another what they know, cut off from one another
+    Partition,
+    /// Clients behind a box that translates addresses pay into a journal on a server's disk
+    Vault,
+    /// A sender with a defect on purpose
+    Planted,
+}
+
+impl CheckedName {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::World => "world",
+            Self::Circuit => "circuit",
+            Self::Echo => "echo",
+            Self::Partition => "partition",
+            Self::Vault => "vault",
+            Self::Planted => "planted",
+        }
+    }
+
+    /// The same under planned faults.
+    pub const fn planned(self) -> PlannedName {
+        match self {
+            Self::World => PlannedName::World,
+            Self::Circuit => PlannedName::Circuit,
+            Self::Echo => PlannedName::Echo,
+            Self::Partition => PlannedName::Partition,
+            Self::Vault => PlannedName::Vault,
+            Self::Planted => PlannedName::Planted,
+        }
+    }
 }
 
 /// `twinspan sim sweep`.

@@ -36,6 +36,9 @@ pub enum ConditionsFileError {
     },
 }
 
+/// Bytes of a device's name at most.
+const DEVICE_BYTES_MAX: usize = 15;
+
 /// What is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -64,12 +67,25 @@ pub(super) struct Way {
     pub(super) down: Conditions,
 }
 
+/// Two tun devices with a link between them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cable {
+    /// The devices' names.
+    pub(super) one: String,
+    pub(super) other: String,
+    /// From `one` to `other`.
+    pub(super) up: Conditions,
+    /// Back.
+    pub(super) down: Conditions,
+}
+
 /// A proxy's file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     /// What befalls datagrams is drawn from it.
     pub(super) seed: u64,
     pub(super) ways: Vec<Way>,
+    pub(super) cables: Vec<Cable>,
 }
 
 impl Config {
@@ -83,19 +99,44 @@ impl Config {
     pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {
         let document = Document::parse(text)?;
         let root = document.root();
-        root.allow(&["seed", "udp", "tcp"])?;
+        root.allow(&["seed", "udp", "tcp", "tun"])?;
         let mut ways = Vec::new();
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             for table in root.tables(protocol.name(), WAYS_MAX)? {
                 ways.push(way(protocol, &table)?);
             }
         }
-        if ways.is_empty() {
-            let what = "there is no [[udp]] and no [[tcp]]; each names `listen` and `to`";
+        let tables = root.tables("tun", WAYS_MAX)?;
+        let cables = tables.iter().map(cable).collect::<Result<Vec<_>, _>>()?;
+        if ways.is_empty() && cables.is_empty() {
+            let what = "there is no [[udp]] and no [[tcp]], which name `listen` and `to`, and no \
+                        [[tun]], which names `one` and `other`";
             return Err(root.error(what));
         }
-        Ok(Self { seed: root.whole("seed", 0..=u64::MAX >> 1)?.unwrap_or(1), ways })
+        Ok(Self { seed: root.whole("seed", 0..=u64::MAX >> 1)?.unwrap_or(1), ways, cables })
     }
+}
+
+fn cable(table: &Table<'_, '_>) -> Result<Cable, SettingsError> {
+    table.allow(&["one", "other", "up", "down"])?;
+    let device = |key| {
+        let name: &str = table.require(key, table.text(key)?)?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > DEVICE_BYTES_MAX || !name.bytes().all(is_plain) {
+            let what = format!("{name:?} names no device; use up to 15 letters, digits, '-'");
+            return Err(table.error_at(key, what));
+        }
+        Ok(name.to_owned())
+    };
+    let (one, other) = (device("one")?, device("other")?);
+    if one == other {
+        return Err(table.error_at("other", "a device cannot lead to itself; name two"));
+    }
+    let direction = |name| match table.table(name)? {
+        Some(table) => conditions(Protocol::Udp, &table),
+        None => Ok(Conditions::CLEAN),
+    };
+    Ok(Cable { one, other, up: direction("up")?, down: direction("down")? })
 }
 
 fn way(protocol: Protocol, table: &Table<'_, '_>) -> Result<Way, SettingsError> {
@@ -179,6 +220,10 @@ mod tests {
         let way = "[[udp]]\nlisten = \"127.0.0.1:1\"\nto = \"127.0.0.1:2\"\n";
         for (text, line, words) in [
             ("", 1, &["[[udp]]"][..]),
+            ("[[tun]]\none = \"a\"\n", 1, &["other"]),
+            ("[[tun]]\none = \"a\"\nother = \"a\"\n", 3, &["itself"]),
+            ("[[tun]]\none = \"a b\"\nother = \"a\"\n", 2, &["device"]),
+            ("[[tun]]\none = \"a\"\nother = \"b\"\nup = { los = 0.1 }\n", 4, &["los", "loss"]),
             ("speed = 7\n", 1, &["speed", "seed"]),
             ("[[udp]]\nto = \"127.0.0.1:2\"\n", 1, &["listen"]),
             ("[[udp]]\nlisten = \"nowhere\"\nto = \"127.0.0.1:2\"\n", 2, &["nowhere"]),

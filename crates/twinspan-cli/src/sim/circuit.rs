@@ -7,6 +7,7 @@ use serde::Serialize;
 use twinspan_bench::process;
 use twinspan_grid::scenario::{CircuitReport, CircuitScenario};
 
+use super::fenced::fenced;
 use super::{Fault, fault_lines, faults_of, print};
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
@@ -64,7 +65,7 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
         seed: args.seed,
         ..CircuitScenario::default()
     };
-    let report = twinspan_fence::guard(|| scenario.run())??;
+    let report = fenced(|| scenario.run())??;
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!report.broken.is_empty());
     print(&outcome(args, seconds, report, cpu), args.json, text)?;

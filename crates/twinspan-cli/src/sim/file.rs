@@ -16,10 +16,12 @@ use crate::args::PlannedName;
 /// Bytes of a scenario file at most.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The scenarios by name.
-const SCENARIOS: [(&str, PlannedName); 4] = [
+const SCENARIOS: [(&str, PlannedName); 6] = [
     ("echo", PlannedName::Echo),
     ("partition", PlannedName::Partition),
+    ("vault", PlannedName::Vault),
     ("world", PlannedName::World),
+    ("circuit", PlannedName::Circuit),
     ("planted", PlannedName::Planted),
 ];
 

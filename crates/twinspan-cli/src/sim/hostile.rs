@@ -1,12 +1,15 @@
 //! `twinspan sim run --scenario hostile`: a live server under mutated datagrams.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
 
 use serde::Serialize;
 use twinspan_bench::process;
 use twinspan_game::scenario::Protection;
 use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAMES};
 
+use super::fenced::fenced;
 use super::print;
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
@@ -66,17 +69,47 @@ pub(super) fn run(args: &SimRunArgs) -> Result<u8, CommandError> {
         ..HostileScenario::default()
     };
     let before = process::cpu_time();
-    let mut at_a_tenth = None;
-    let report = scenario.run(&mut |done| {
-        if at_a_tenth.is_none() && done >= datagrams / 10 {
-            at_a_tenth = process::resident_bytes();
-        }
-    })?;
+    let (report, at_a_tenth) = play(&scenario, datagrams)?;
     let cpu_seconds = process::cpu_time().saturating_sub(before).as_secs_f64();
     let status = u8::from(!report.broken.is_empty());
     let outcome = outcome(args, report, cpu_seconds, at_a_tenth);
     print(&outcome, args.json, text)?;
     Ok(status)
+}
+
+/// Runs the scenario behind the fence. What memory the process has at a tenth is read outside of it, by
+/// a thread that the run waits for: it must not have gone on meanwhile.
+fn play(
+    scenario: &HostileScenario,
+    datagrams: u64,
+) -> Result<(HostileReport, Option<u64>), CommandError> {
+    let ((ask, asked), (tell, told)) = (mpsc::channel(), mpsc::channel());
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            // Without an asker the run ended before a tenth.
+            let resident = asked.recv().ok().and_then(|()| process::resident_bytes());
+            // An asker that is gone does not wait.
+            let _ = tell.send(());
+            resident
+        });
+        let report = fenced(move || {
+            let mut ask = Some(ask);
+            scenario.run(&mut |done| {
+                if done >= datagrams / 10
+                    && let Some(ask) = ask.take()
+                    && ask.send(()).is_ok()
+                {
+                    // It fails when the reader is gone, who then has read.
+                    let _ = told.recv();
+                }
+            })
+        })??;
+        let resident = match reader.join() {
+            Ok(resident) => resident,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((report, resident))
+    })
 }
 
 fn outcome(

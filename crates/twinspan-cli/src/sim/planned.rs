@@ -1,33 +1,37 @@
 //! `twinspan sim run`, `sweep`, `shrink` and `faults` for scenarios whose faults are planned.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 use twinspan_bench::process;
 use twinspan_core::link::FaultKind;
 use twinspan_game::scenario::PlannedWorld;
-use twinspan_sim::scenario::{Case, Echo, Partition, Planted, Scenario, Verdict};
+use twinspan_grid::scenario::PlannedCircuit;
+use twinspan_sim::scenario::{Case, Echo, Partition, Planted, Scenario, Vault, Verdict};
 use twinspan_sim::shrink::{ShrinkError, Shrunk, shrink};
 use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
 use twinspan_sim::{is_planned, victims};
 
+use super::fenced::fenced;
 use super::{Fault, file, print};
 use crate::args::{
     PlannedName, ScenarioName, SimFaultsArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
 use crate::error::CommandError;
 
-/// Runs between two looks at the clock.
-const RUNS_PER_LOOK: u64 = 16;
-
 /// The scenario of a name, and what Rust calls it.
 pub(super) fn scenario(name: PlannedName) -> (&'static dyn Scenario, &'static str) {
     match name {
         PlannedName::Echo => (&Echo, "twinspan_sim::scenario::Echo"),
         PlannedName::Partition => (&Partition, "twinspan_sim::scenario::Partition"),
+        PlannedName::Vault => (&Vault, "twinspan_sim::scenario::Vault"),
         PlannedName::Planted => (&Planted, "twinspan_sim::scenario::Planted"),
         PlannedName::World => (&PlannedWorld, "twinspan_game::scenario::PlannedWorld"),
+        PlannedName::Circuit => (&PlannedCircuit, "twinspan_grid::scenario::PlannedCircuit"),
     }
 }
 
@@ -36,13 +40,20 @@ pub(super) fn planned(args: &SimRunArgs) -> Option<PlannedName> {
     Some(match args.scenario {
         ScenarioName::Echo => PlannedName::Echo,
         ScenarioName::Partition => PlannedName::Partition,
+        ScenarioName::Vault => PlannedName::Vault,
         ScenarioName::Planted => PlannedName::Planted,
         ScenarioName::World if args.options.is_some() => PlannedName::World,
+        ScenarioName::Circuit if args.options.is_some() => PlannedName::Circuit,
         ScenarioName::World | ScenarioName::Hostile | ScenarioName::Circuit => return None,
     })
 }
 
-fn case(scenario: &dyn Scenario, seed: u64, options: Option<&str>) -> Result<Case, CommandError> {
+/// The run of a seed, or the one whose options were printed.
+pub(super) fn case(
+    scenario: &dyn Scenario,
+    seed: u64,
+    options: Option<&str>,
+) -> Result<Case, CommandError> {
     match options {
         Some(text) => {
             let options =
@@ -78,18 +89,18 @@ struct Outcome {
 pub(super) fn run(name: PlannedName, args: &SimRunArgs) -> Result<u8, CommandError> {
     let (scenario, _) = scenario(name);
     let case = case(scenario, args.seed, args.options.as_deref())?;
-    run_case(scenario, &case, args.json)
+    run_case(scenario, case, args.json)
 }
 
 /// Runs what a file says.
 pub(super) fn run_file(path: &std::path::Path, as_json: bool) -> Result<u8, CommandError> {
     let (name, case) = file::read(path)?;
-    run_case(scenario(name).0, &case, as_json)
+    run_case(scenario(name).0, case, as_json)
 }
 
-fn run_case(scenario: &dyn Scenario, case: &Case, as_json: bool) -> Result<u8, CommandError> {
+fn run_case(scenario: &dyn Scenario, case: Case, as_json: bool) -> Result<u8, CommandError> {
     let before = process::cpu_time();
-    let verdict = scenario.play(case);
+    let verdict = fenced(move || scenario.play(&case))?;
     let cpu = process::cpu_time().saturating_sub(before);
     let status = u8::from(!verdict.is_kept());
     let outcome = outcome(scenario.name(), verdict, cpu);
@@ -206,17 +217,35 @@ struct Swept {
 /// [`CommandError`] when the result cannot be told.
 pub fn run_sweep(args: &SimSweepArgs) -> Result<u8, CommandError> {
     let (scenario, _) = scenario(args.scenario);
-    let (before, began) = (process::cpu_time(), Instant::now());
+    let before = process::cpu_time();
     let limit = args.minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let seeds = args.first..args.first.saturating_add(args.seeds);
-    let report = sweep(scenario, seeds, |_, report| {
-        let looks = report.seeds.is_multiple_of(RUNS_PER_LOOK);
-        !(looks && limit.is_some_and(|limit| began.elapsed() >= limit))
-    });
+    let report = within(limit, |goes_on| {
+        fenced(|| sweep(scenario, seeds, |_, _| goes_on.load(Ordering::Relaxed)))
+    })?;
     let cpu = process::cpu_time().saturating_sub(before).as_secs_f64();
     let status = u8::from(!report.is_good());
     print(&swept(args.first, report, cpu), args.json, sweep_text)?;
     Ok(status)
+}
+
+/// Does something that looks at a flag now and then, which a clock outside of the fence puts out when
+/// the time is over.
+fn within<T>(limit: Option<Duration>, work: impl FnOnce(&AtomicBool) -> T) -> T {
+    let goes_on = AtomicBool::new(true);
+    let Some(limit) = limit else { return work(&goes_on) };
+    thread::scope(|scope| {
+        // Dropped when the work is done, whatever it came to.
+        let (_done, is_done) = mpsc::channel::<()>();
+        let flag = &goes_on;
+        scope.spawn(move || {
+            if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                // It orders nothing: one run more or less is the same.
+                flag.store(false, Ordering::Relaxed);
+            }
+        });
+        work(flag)
+    })
 }
 
 fn swept(first: u64, report: SweepReport, cpu_seconds: f64) -> Swept {
@@ -340,7 +369,7 @@ pub fn run_shrink(args: &SimShrinkArgs) -> Result<u8, CommandError> {
     let (scenario, path) = scenario(args.scenario);
     let case = case(scenario, args.seed, args.options.as_deref())?;
     let before = process::cpu_time();
-    let shrunk = shrink(scenario, &case).map_err(CommandError::Shrink)?;
+    let shrunk = fenced(move || shrink(scenario, &case))?.map_err(CommandError::Shrink)?;
     let cpu = process::cpu_time().saturating_sub(before);
     print(&least(shrunk, path, cpu), args.json, least_text)?;
     Ok(1)
@@ -412,7 +441,8 @@ struct Catalogue {
 /// # Errors
 /// [`CommandError`] when the list cannot be told.
 pub fn run_faults(args: &SimFaultsArgs) -> Result<u8, CommandError> {
-    let proofs: Vec<_> = FaultKind::ALL.into_iter().map(victims::prove).collect();
+    let prove_all = || FaultKind::ALL.into_iter().map(victims::prove).collect();
+    let proofs: Vec<_> = fenced(prove_all)?;
     let status = u8::from(!proofs.iter().all(victims::Proof::holds));
     let faults: Vec<_> = proofs
         .into_iter()

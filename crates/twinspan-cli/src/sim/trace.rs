@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use twinspan_core::link::FaultKind;
 use twinspan_core::time::Timestamp;
-use twinspan_game::scenario::{ScenarioError, WorldScenario};
-use twinspan_sim::{EventKind, SimConfig, TraceEvent, TraceLegend};
+use twinspan_game::scenario::WorldScenario;
+use twinspan_sim::scenario::{Case, Watch};
+use twinspan_sim::{EventKind, Sim, SimConfig, TraceEvent, TraceLegend};
 
+use super::fenced::fenced;
 use super::pcapng::{Capture, Captured};
-use crate::args::SimTraceArgs;
+use super::planned;
+use crate::args::{CheckedName, SimTraceArgs};
 use crate::error::CommandError;
 
 /// Why a run could not be shown.
@@ -44,6 +47,10 @@ pub enum TraceError {
         from: u64,
     },
 }
+
+/// Clients of the world, and its virtual seconds under faults, when nobody says otherwise.
+const CLIENTS: u32 = 3;
+const SECONDS: u64 = 2;
 
 /// An event that is shown.
 struct Shown {
@@ -87,6 +94,8 @@ struct Collected {
 
 /// A run, and what is shown of it.
 struct Run {
+    /// Which run, for people.
+    about: String,
     collected: Collected,
     legend: TraceLegend,
     hash: u64,
@@ -98,7 +107,13 @@ struct Run {
 /// # Errors
 /// [`CommandError`] when the scenario cannot be run or a file cannot be written.
 pub fn trace(args: &SimTraceArgs) -> Result<u8, CommandError> {
-    let run = twinspan_fence::guard(|| run(args))??;
+    if args.scenario != CheckedName::World {
+        let unused = [(args.clients.is_some(), "--clients"), (args.seconds.is_some(), "--seconds")];
+        if let Some((_, flag)) = unused.into_iter().find(|(is_unused, _)| *is_unused) {
+            return Err(CommandError::Unused { flag, with: "where faults are planned" });
+        }
+    }
+    let run = fenced(|| run(args))??;
     if args.from >= run.events {
         return Err(TraceError::Beyond { events: run.events, from: args.from }.into());
     }
@@ -130,41 +145,82 @@ fn write_file(
     write(BufWriter::new(File::create(file).map_err(failed)?)).map_err(failed)
 }
 
-fn run(args: &SimTraceArgs) -> Result<Run, ScenarioError> {
-    let scenario = WorldScenario {
-        clients: args.clients,
-        duration: Duration::from_secs(args.seconds),
-        seed: args.seed,
-        ..WorldScenario::default()
+fn run(args: &SimTraceArgs) -> Result<Run, CommandError> {
+    let mut show = Show::new(args);
+    let about = if args.scenario == CheckedName::World && args.options.is_none() {
+        let (clients, seconds) = (args.clients.unwrap_or(CLIENTS), args.seconds.unwrap_or(SECONDS));
+        let scenario = WorldScenario {
+            clients,
+            duration: Duration::from_secs(seconds),
+            seed: args.seed,
+            ..WorldScenario::default()
+        };
+        let collected = Rc::clone(&show.collected);
+        let until = show.until;
+        let look = move |hosts: &mut dyn Iterator<Item = (IpAddr, String)>| {
+            Collected::look_at(&collected, hosts, (args.from, until));
+        };
+        let report = scenario.run_shown(|sim| show.begin(sim), Some(Box::new(look)))?;
+        show.ended = Some((report.legend, report.trace_hash, report.events));
+        let seed = args.seed;
+        format!("world, seed {seed}: {clients} clients, {seconds} s under faults")
+    } else {
+        let (scenario, _) = planned::scenario(args.scenario.planned());
+        let case: Case = planned::case(scenario, args.seed, args.options.as_deref())?;
+        let verdict = scenario.play_watched(&case, &mut show);
+        let broken = verdict.broken.iter().map(|line| format!("; broken: {line}"));
+        format!("{}, {}{}", scenario.name(), verdict.options, broken.collect::<String>())
     };
-    let collected = Rc::new(RefCell::new(Collected::default()));
-    let (from, until) = (args.from, args.from.saturating_add(args.events));
-    let [watcher, tape, looker] = [(); 3].map(|()| Rc::clone(&collected));
-    let report = scenario.run_shown(
-        |sim| {
-            sim.watch_trace(0..until, move |event| watcher.borrow_mut().event(event, from));
-            sim.set_tape(move |datagram| {
-                let mut collected = tape.borrow_mut();
-                let shown = (from..until).contains(&collected.count);
-                collected.leaving = shown.then(|| Sent {
-                    at: datagram.at,
-                    from: datagram.from,
-                    to: datagram.to,
-                    bytes: datagram.bytes.to_vec(),
-                    coordinates: (0, 0),
-                });
+    let Show { collected, ended, .. } = show;
+    // A scenario that could not begin has told so as a broken promise.
+    let (legend, hash, events) = ended.unwrap_or_default();
+    Ok(Run { about, collected: collected.take(), legend, hash, events })
+}
+
+/// Collects what is shown of a run.
+struct Show {
+    collected: Rc<RefCell<Collected>>,
+    from: u64,
+    until: u64,
+    ended: Option<(TraceLegend, u64, u64)>,
+}
+
+impl Show {
+    fn new(args: &SimTraceArgs) -> Self {
+        let until = args.from.saturating_add(args.events);
+        Self { collected: Rc::default(), from: args.from, until, ended: None }
+    }
+}
+
+impl Watch for Show {
+    fn begin(&mut self, sim: &mut Sim) {
+        let (from, until) = (self.from, self.until);
+        let [watcher, tape] = [(); 2].map(|()| Rc::clone(&self.collected));
+        sim.watch_trace(0..until, move |event| watcher.borrow_mut().event(event, from));
+        sim.set_tape(move |datagram| {
+            let mut collected = tape.borrow_mut();
+            let shown = (from..until).contains(&collected.count);
+            collected.leaving = shown.then(|| Sent {
+                at: datagram.at,
+                from: datagram.from,
+                to: datagram.to,
+                bytes: datagram.bytes.to_vec(),
+                coordinates: (0, 0),
             });
-        },
-        Some(Box::new(move |machines| {
-            let mut collected = looker.borrow_mut();
-            if collected.count < until {
-                machines.for_each(|(ip, text)| collected.look(ip, text, from));
-            }
-        })),
-    )?;
-    let collected = collected.take();
-    let (hash, events) = (report.trace_hash, report.events);
-    Ok(Run { collected, legend: report.legend, hash, events })
+        });
+    }
+
+    fn looks(&self) -> bool {
+        true
+    }
+
+    fn look(&mut self, hosts: &mut dyn Iterator<Item = (IpAddr, String)>) {
+        Collected::look_at(&self.collected, hosts, (self.from, self.until));
+    }
+
+    fn end(&mut self, sim: &Sim) {
+        self.ended = Some((sim.trace_legend(), sim.trace_hash(), sim.events()));
+    }
 }
 
 impl Collected {
@@ -192,6 +248,18 @@ impl Collected {
         if number >= from {
             let values = values.to_vec();
             self.events.push(Shown { number, at, kind, ids, values, hash, host, sent });
+        }
+    }
+
+    /// Keeps what machines are like while events are shown.
+    fn look_at(
+        collected: &RefCell<Self>,
+        hosts: &mut dyn Iterator<Item = (IpAddr, String)>,
+        (from, until): (u64, u64),
+    ) {
+        let mut collected = collected.borrow_mut();
+        if collected.count < until {
+            hosts.for_each(|(ip, text)| collected.look(ip, text, from));
         }
     }
 

@@ -13,9 +13,12 @@ use twinspan_sim::{Divergence, first_difference};
 
 use super::print;
 use super::worker::{LEGEND, SeedLine};
-use crate::args::{QueueName, SimVerifyArgs};
+use crate::args::{CheckedName, QueueName, SimVerifyArgs};
 use crate::error::CommandError;
 
+/// Clients of the world, and its virtual seconds under faults, when nobody says otherwise.
+const CLIENTS: u32 = 3;
+const SECONDS: u64 = 1;
 /// Differences that are looked into; the others are counted.
 const DIFFERENCES_TOLD_MAX: usize = 3;
 /// Bytes of the environment of the process that has another one.
@@ -74,8 +77,11 @@ struct Variant {
 #[derive(Debug, Serialize)]
 struct Verified {
     scenario: &'static str,
-    clients: u32,
-    seconds: u64,
+    /// Of the world; the sizes of other scenarios are drawn from each seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u64>,
     first_seed: u64,
     seeds: u64,
     differing: u64,
@@ -112,6 +118,12 @@ struct Difference {
 /// # Errors
 /// [`CommandError`] when a process cannot be run, or the result cannot be told.
 pub fn verify(args: &SimVerifyArgs) -> Result<u8, CommandError> {
+    if args.scenario != CheckedName::World {
+        let unused = [(args.clients.is_some(), "--clients"), (args.seconds.is_some(), "--seconds")];
+        if let Some((_, flag)) = unused.into_iter().find(|(is_unused, _)| *is_unused) {
+            return Err(CommandError::Unused { flag, with: "where faults are planned" });
+        }
+    }
     let variants = variants(args)?;
     let outcomes = thread::scope(|scope| {
         let started: Vec<_> =
@@ -179,8 +191,8 @@ fn start(
     let mut numbers = vec![
         ("--first-seed", first_seed),
         ("--seeds", seeds),
-        ("--clients", u64::from(args.clients)),
-        ("--seconds", args.seconds),
+        ("--clients", u64::from(args.clients.unwrap_or(CLIENTS))),
+        ("--seconds", args.seconds.unwrap_or(SECONDS)),
     ];
     numbers.extend(variant.plant.map(|seed| ("--plant", seed)));
     if let Some((from, until)) = window {
@@ -189,7 +201,7 @@ fn start(
     for (name, value) in numbers {
         command.arg(name).arg(value.to_string());
     }
-    command.args(["--queue", variant.queue.name()]);
+    command.args(["--queue", variant.queue.name(), "--scenario", args.scenario.name()]);
     if variant.elsewhere {
         command.env_clear().env("LANG", "tr_TR.UTF-8").env("TZ", "Asia/Kathmandu");
         command.env("UNRELATED", "x".repeat(ENVIRONMENT_BYTES)).current_dir(std::env::temp_dir());
@@ -223,10 +235,11 @@ fn compare(
     variants: &[Variant],
     outcomes: &[Vec<SeedLine>],
 ) -> Result<Verified, VerifyError> {
+    let is_world = args.scenario == CheckedName::World;
     let mut verified = Verified {
-        scenario: "world",
-        clients: args.clients,
-        seconds: args.seconds,
+        scenario: args.scenario.name(),
+        clients: is_world.then_some(args.clients.unwrap_or(CLIENTS)),
+        seconds: is_world.then_some(args.seconds.unwrap_or(SECONDS)),
         first_seed: args.first_seed,
         seeds: args.seeds,
         differing: 0,
@@ -345,9 +358,13 @@ fn explain(line: &str, legend: &BTreeMap<String, String>) -> String {
 
 /// What was found, for people.
 fn text(verified: &Verified) -> String {
-    let Verified { seeds, first_seed, clients, seconds, events, differing, fence, .. } = verified;
+    let Verified { scenario, seeds, first_seed, events, differing, fence, .. } = verified;
+    let sizes = match (verified.clients, verified.seconds) {
+        (Some(clients), Some(seconds)) => format!("{clients} clients, {seconds} s under faults"),
+        _ => "sizes and faults of each seed".to_owned(),
+    };
     let mut text = format!(
-        "scenario   world: {clients} clients, {seconds} s under faults\n\
+        "scenario   {scenario}: {sizes}\n\
          seeds      {seeds} from {first_seed} on, {events} events in each variant\n\
          fence      {}\n",
         match *fence {

@@ -4,16 +4,28 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use twinspan_game::scenario::{ScenarioError, WorldReport, WorldScenario};
-use twinspan_sim::{Sim, TraceCheckpoints};
+use twinspan_game::scenario::WorldScenario;
+use twinspan_sim::scenario::{Case, Watch};
+use twinspan_sim::{Sim, TraceCheckpoints, TraceLegend};
 
-use crate::args::SimVerifyWorkerArgs;
+use super::fenced::fenced;
+use super::planned::scenario;
+use crate::args::{CheckedName, SimVerifyWorkerArgs};
 use crate::error::CommandError;
 
-/// Whose datagram is changed where a difference is planted, and which.
-const PLANTED_FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
-const PLANTED_TO: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-const PLANTED_NUMBER: u64 = 40;
+/// Whose datagram is changed where a difference is planted, to whom, and which.
+fn planted(scenario: CheckedName) -> (IpAddr, IpAddr, u64) {
+    let (from, to, number) = match scenario {
+        CheckedName::World => ([10, 1, 0, 1], [10, 0, 0, 1], 40),
+        CheckedName::Circuit => ([10, 1, 0, 1], [10, 0, 0, 1], 4),
+        CheckedName::Echo => ([10, 0, 1, 1], [10, 0, 0, 1], 0),
+        CheckedName::Vault => ([192, 168, 0, 2], [198, 51, 100, 1], 0),
+        CheckedName::Partition => ([10, 0, 2, 1], [10, 0, 2, 2], 0),
+        CheckedName::Planted => ([10, 0, 3, 1], [10, 0, 3, 2], 0),
+    };
+    (Ipv4Addr::from(from).into(), Ipv4Addr::from(to).into(), number)
+}
+
 /// What a line begins with that says what a number stands for.
 pub(super) const LEGEND: &str = "=";
 
@@ -54,16 +66,15 @@ impl SeedLine {
 /// # Errors
 /// [`CommandError`] when the scenario cannot be run, calls out, or its result cannot be told.
 pub fn verify_worker(args: &SimVerifyWorkerArgs) -> Result<u8, CommandError> {
-    twinspan_fence::guard(|| {
+    fenced(|| {
         for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
-            let report = run(args, seed)?;
-            let WorldReport { trace_hash: hash, events, checkpoints, .. } = report;
-            let told = if args.from.is_some() {
-                report.legend.entries().try_for_each(|(field, number, text)| {
+            let Seen { line, legend } = run(args, seed)?;
+            let told = match (line, legend) {
+                (_, Some(legend)) => legend.entries().try_for_each(|(field, number, text)| {
                     writeln!(io::stdout(), "{LEGEND} {field} {number:x} {text}")
-                })
-            } else {
-                SeedLine { seed, hash, events, checkpoints }.write(&mut io::stdout().lock())
+                }),
+                (Some(line), None) => line.write(&mut io::stdout().lock()),
+                (None, None) => Ok(()),
             };
             told.map_err(CommandError::Output)?;
         }
@@ -71,30 +82,71 @@ pub fn verify_worker(args: &SimVerifyWorkerArgs) -> Result<u8, CommandError> {
     })?
 }
 
-fn run(args: &SimVerifyWorkerArgs, seed: u64) -> Result<WorldReport, ScenarioError> {
-    let scenario = WorldScenario {
-        clients: args.clients,
-        duration: Duration::from_secs(args.seconds),
-        seed,
-        ..WorldScenario::default()
-    };
-    scenario.run_tampered(|sim| prepare(args, seed, sim))
+/// What came of a run: a line, or what the numbers in its events stand for where those are wanted.
+#[derive(Default)]
+struct Seen {
+    line: Option<SeedLine>,
+    legend: Option<TraceLegend>,
 }
 
-fn prepare(args: &SimVerifyWorkerArgs, seed: u64, sim: &mut Sim) {
-    sim.set_queue(args.queue.kind());
-    if args.plant == Some(seed) {
-        sim.tamper(PLANTED_FROM, PLANTED_TO, PLANTED_NUMBER, |bytes, _| {
-            if let Some(last) = bytes.last_mut() {
-                *last ^= 1;
-            }
-        });
+/// Prepares a run and takes down what came of it.
+struct Worker<'a> {
+    args: &'a SimVerifyWorkerArgs,
+    seed: u64,
+    seen: Seen,
+}
+
+fn run(args: &SimVerifyWorkerArgs, seed: u64) -> Result<Seen, CommandError> {
+    let mut worker = Worker { args, seed, seen: Seen::default() };
+    if args.scenario == CheckedName::World {
+        let scenario = WorldScenario {
+            clients: args.clients,
+            duration: Duration::from_secs(args.seconds),
+            seed,
+            ..WorldScenario::default()
+        };
+        let report = scenario.run_tampered(|sim| worker.begin(sim))?;
+        let (hash, events, checkpoints) = (report.trace_hash, report.events, report.checkpoints);
+        worker.take_down(SeedLine { seed, hash, events, checkpoints }, report.legend);
+    } else {
+        let (scenario, _) = scenario(args.scenario.planned());
+        // Whether promises were kept is for sweeps.
+        let _ = scenario.play_watched(&Case::drawn(scenario, seed), &mut worker);
     }
-    if let (Some(from), Some(until)) = (args.from, args.until) {
-        sim.watch_trace(from..until, |event| {
-            // A parent that has seen enough is gone.
-            let _ = writeln!(io::stdout(), "{event}");
-        });
+    Ok(worker.seen)
+}
+
+impl Worker<'_> {
+    fn take_down(&mut self, line: SeedLine, legend: TraceLegend) {
+        let legend = self.args.from.is_some().then_some(legend);
+        self.seen = Seen { line: Some(line), legend };
+    }
+}
+
+impl Watch for Worker<'_> {
+    fn begin(&mut self, sim: &mut Sim) {
+        let args = self.args;
+        sim.set_queue(args.queue.kind());
+        if args.plant == Some(self.seed) {
+            let (from, to, number) = planted(args.scenario);
+            sim.tamper(from, to, number, |bytes, _| {
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+            });
+        }
+        if let (Some(from), Some(until)) = (args.from, args.until) {
+            sim.watch_trace(from..until, |event| {
+                // A parent that has seen enough is gone.
+                let _ = writeln!(io::stdout(), "{event}");
+            });
+        }
+    }
+
+    fn end(&mut self, sim: &Sim) {
+        let (seed, hash, events) = (self.seed, sim.trace_hash(), sim.events());
+        let line = SeedLine { seed, hash, events, checkpoints: sim.trace_checkpoints() };
+        self.take_down(line, sim.trace_legend());
     }
 }
 

@@ -20,5 +20,6 @@ mod relay;
 mod serve;
 mod sim;
 mod sim_planned;
+mod tshark;
 mod verify;
 mod webdriver;

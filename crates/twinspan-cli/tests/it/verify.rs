@@ -49,6 +49,30 @@ fn a_planted_difference_is_found_to_the_event() {
 }
 
 #[test]
+fn planned_faults_come_to_the_same_in_every_variant_and_a_planted_difference_is_found() {
+    let other = env!("CARGO_BIN_EXE_twinspan");
+    for (scenario, seeds) in [("echo", "6"), ("partition", "6"), ("vault", "4"), ("circuit", "2")] {
+        let arguments = ["sim", "verify", "--scenario", scenario, "--seeds", seeds];
+        let ended = run(&[&arguments[..], &["--other", other, "--json"]].concat());
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        let verified = ended.json();
+        assert_eq!((&verified["scenario"], &verified["differing"]), (&scenario.into(), &0.into()));
+        assert!(verified["clients"].is_null(), "{verified}");
+        assert!(verified["events"].as_u64().unwrap() > 1_000, "{verified}");
+    }
+    let arguments = ["sim", "verify", "--scenario", "echo", "--seeds", "2", "--first-seed", "5"];
+    let ended = run(&[&arguments[..], &["--other", other, "--plant", "6", "--json"]].concat());
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    let verified = ended.json();
+    assert_eq!(verified["differing"], 1, "{verified}");
+    let difference = &verified["differences"][0];
+    assert_eq!((&difference["seed"], &difference["variant"]), (&6.into(), &"elsewhere".into()));
+    assert!(difference["first_event"].as_u64().is_some(), "{difference}");
+    let arguments = ["sim", "verify", "--scenario", "echo", "--clients", "2"];
+    run(&arguments).assert_refusal(&["--clients", "planned"]);
+}
+
+#[test]
 fn another_build_that_is_not_there_is_refused() {
     let ended = run(&["sim", "verify", "--seeds", "1", "--other", "no/such/build"]);
     ended.assert_refusal(&["no/such/build", "--other"]);
@@ -112,6 +136,25 @@ fn a_run_becomes_a_page_and_a_capture() {
 }
 
 #[test]
+fn a_run_of_a_sweep_becomes_a_page_with_what_each_host_is_like() {
+    let page = Scratch::new("planned.html");
+    let options = "seed=7 loss=0.1 crash=0.02 clients=2";
+    for scenario in ["echo", "vault"] {
+        let arguments = ["sim", "trace", "--scenario", scenario, "--options", options];
+        let ended = run(&[&arguments[..], &["--html", page.path()]].concat());
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        let text = fs::read_to_string(&page.0).unwrap();
+        let data = text.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        let about = data["about"].as_str().unwrap();
+        assert!(about.starts_with(&format!("{scenario}, seed=7 loss=0.1 crash=0.02")), "{about}");
+        assert!(data["states"].as_array().unwrap().len() > 10, "{about}");
+        let arguments = ["sim", "run", "--scenario", scenario, "--options", options, "--json"];
+        assert_eq!(run(&arguments).json()["trace_hash"], data["hash"]);
+    }
+}
+
+#[test]
 fn events_beyond_the_end_are_refused() {
     let page = Scratch::new("none.html");
     let arguments = ["sim", "trace", "--clients", "1", "--seconds", "1", "--from", "90000000"];
@@ -139,4 +182,45 @@ fn the_simulator_s_ruler_tells_what_it_promises() {
     }
     assert_eq!((&summary["world_clients"], &summary["world_connected"]), (&20.into(), &20.into()));
     assert!(run(&arguments).stdout.contains("20 of 20 clients in"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_and_tcp_share_a_bottleneck_and_the_ruler_says_how() {
+    let ended = run(&["bench", "sim", "--fairness", "--json"]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let summary = ended.json();
+    let share = summary["session_share"].as_f64().unwrap();
+    assert!((0.4..0.6).contains(&share), "{summary}");
+    assert_eq!(summary["bottlenecks"].as_array().unwrap().len(), 9);
+    let bounds = ["session_share_min", "session_share_max"].map(|key| summary[key].as_f64().unwrap());
+    assert!(bounds[0] <= share && share <= bounds[1], "{summary}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_simulator_is_compared_with_two_namespaces() {
+    let arguments = ["bench", "sim", "--realism", "--realism-seconds", "2", "--json"];
+    let ended = run(&arguments);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let summary = ended.json();
+    assert!(summary["simulated"]["goodput_bytes_per_s"].as_f64().unwrap() > 1e5, "{summary}");
+    if let Some(why) = summary["skipped"].as_str() {
+        println!("skipped: {why}");
+        assert!(summary["ratios"].is_null());
+        return;
+    }
+    let mut worlds = vec!["real"];
+    match summary["control_skipped"].as_str() {
+        Some(why) => println!("no control: {why}"),
+        None => worlds.push("control"),
+    }
+    for world in worlds {
+        let measured = &summary[world];
+        // The delay of both ways is the least that a request takes.
+        assert!(measured["p50_ms"].as_f64().unwrap() >= 40.0, "{summary}");
+        assert!(measured["answered"].as_u64().unwrap() > 100, "{summary}");
+        assert!(measured["goodput_bytes_per_s"].as_f64().unwrap() > 0.0, "{summary}");
+    }
+    assert!(summary["ratios"]["p50"].as_f64().unwrap() > 0.0, "{summary}");
 }

@@ -19,11 +19,13 @@ pub enum FaultFamily {
     LocalIo,
     /// The application itself.
     Application,
+    /// What a host's disk does with what it is given.
+    Disk,
 }
 
 impl FaultFamily {
     /// All families, each at its index.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Datagram,
         Self::Link,
         Self::Stream,
@@ -31,6 +33,7 @@ impl FaultFamily {
         Self::Host,
         Self::LocalIo,
         Self::Application,
+        Self::Disk,
     ];
 
     /// The position in [`FaultFamily::ALL`]; recorded seeds depend on it, so new ones go last.
@@ -48,6 +51,7 @@ impl FaultFamily {
             Self::Host => "host",
             Self::LocalIo => "local_io",
             Self::Application => "application",
+            Self::Disk => "disk",
         }
     }
 }
@@ -219,6 +223,34 @@ catalogue! {
         "A `buggify!` whose name begins with `rekey` said yes.";
     Panic "panic" Application
         "A task panicked, and its host crashed: injected by the application.";
+    SegmentLoss "segment_loss" Stream
+        "A segment of a stream was lost on its way, and is for its sender to send again.";
+    SegmentDuplicate "segment_duplicate" Stream
+        "A segment of a stream came a second time.";
+    SegmentReorder "segment_reorder" Stream
+        "A segment of a stream lagged; the effect is that one sent later came before it.";
+    SegmentDamage "segment_damage" Stream
+        "A bit of a segment was turned: the checksum tells, and it is dropped where it comes.";
+    EcnMark "ecn_mark" Link
+        "A router marked a segment as one that met a queue (ECN), and none was there.";
+    NatTimeout "nat_timeout" Link
+        "A box forgot its mappings early; the effect is each packet that it let in no more.";
+    NatRebind "nat_rebind" Link
+        "A box started again: what is behind it has other outer ports from then on.";
+    ProxyRefuse "proxy_refuse" Name
+        "A SOCKS5 proxy refused a request, with any of the codes that there are.";
+    ProxyDrop "proxy_drop" Name
+        "A SOCKS5 proxy ended an association of datagrams.";
+    TornWrite "torn_write" Disk
+        "A write failed in the middle: a part of it is in the file.";
+    SyncFailure "sync_failure" Disk
+        "What was written could not be made durable, and was not.";
+    CorruptRead "corrupt_read" Disk
+        "A read gave a bit that is not what was written.";
+    DiskFull "disk_full" Disk
+        "A write found no room on the volume.";
+    DiskStall "disk_stall" Disk
+        "A call to a disk took up to three seconds.";
 }
 
 impl FaultKind {

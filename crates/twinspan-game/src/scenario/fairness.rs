@@ -10,37 +10,27 @@
 //! # Ok::<(), twinspan_game::scenario::fairness::FairnessError>(())
 //! ```
 
-use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan_core::aead::AeadSuite;
-use twinspan_core::packet::{DatagramBatch, PacketPool};
-use twinspan_core::random::Stream;
-use twinspan_core::time::Timestamp;
 use twinspan_provider::{
-    AsyncReadExt, AsyncWriteExt, Machine, NetworkProvider, RandomProvider, TaskProvider,
-    TcpListener, TcpOptions, UdpOptions, drive,
+    AsyncReadExt, AsyncWriteExt, Machine, NetworkProvider, TaskProvider, TcpListener, TcpOptions,
+    UdpOptions, drive,
 };
-use twinspan_reliable::{Channel, Delivery, StreamId};
-use twinspan_session::{
-    ClientEvent, ClientSession, ConfigError, Endpoint, EndpointEvent, ServerIdentity,
-    SessionConfig, SessionKey, TokenIssuer, TokenKey, UserId,
-};
+use twinspan_session::ConfigError;
 use twinspan_sim::topology::{LinkReport, LinkSpec, Queue, Topology, TopologyError};
 use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask};
+
+use super::bulk::{BulkReceiver, BulkSender, Delivered};
 
 /// The hosts: the session's server and client, TCP's server and client.
 const IPS: [IpAddr; 4] = [ip(1), ip(2), ip(3), ip(4)];
 const PORT: u16 = 7_000;
-/// What IPv4 and UDP put before a datagram.
-const HEADER_BYTES: u64 = 28;
-/// What goes at once: a message of the session, a write to the stream.
+/// What goes at once into the stream.
 const PART_BYTES: usize = 8 << 10;
-/// What the wall clock shows at the start, in seconds since 1970.
-const UNIX_AT_START: u64 = 1_767_225_600;
 
 const fn ip(last: u8) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, last))
@@ -145,7 +135,7 @@ pub fn share(config: &FairnessConfig) -> Result<FairnessReport, FairnessError> {
     sim.run_for(config.settling);
     let counts = |sim: &Sim| -> Result<[u64; 4], TopologyError> {
         let all = sim.link_report("bottleneck")?.delivered_bytes;
-        Ok([all, session.wire.get(), session.payload.get(), tcp.payload.get()])
+        Ok([all, session.wire(), session.payload(), tcp.payload()])
     };
     let before = counts(&sim)?;
     sim.run_for(config.measured);
@@ -165,44 +155,13 @@ pub fn share(config: &FairnessConfig) -> Result<FairnessReport, FairnessError> {
     })
 }
 
-/// What came of a flow so far.
-#[derive(Default)]
-struct Delivered {
-    wire: Cell<u64>,
-    payload: Cell<u64>,
-}
-
 fn start_session(sim: &mut Sim, delivered: &Rc<Delivered>) -> Result<[SimTask; 2], ConfigError> {
     let seed = sim.seed();
     let [server, client] = [IPS[0], IPS[1]].map(|ip| sim.host("session", ip));
     let suites: Arc<dyn AeadSuite> = Arc::new(SimSuite);
-    let mut secrets = Stream::new(seed, "fairness", 0);
-    let identity = ServerIdentity::new(&mut secrets);
-    let token_key = TokenKey::new(&mut secrets);
-    let issuer = TokenIssuer::new(token_key.clone(), identity.public_key());
     let address = SocketAddr::new(IPS[0], PORT);
-    let token = issuer.issue(&mut secrets, UserId(1), address, UNIX_AT_START + 3_600);
-    let endpoint = Endpoint::new(
-        SessionConfig::default(),
-        Arc::clone(&suites),
-        identity,
-        token_key,
-        server.secrets(),
-        server.stream("jitter", 0),
-        UNIX_AT_START,
-    )?;
-    let session = ClientSession::new(
-        SessionConfig::default(),
-        suites,
-        &token,
-        address,
-        client.secrets(),
-        client.stream("jitter", 0),
-    )?;
-    // Nothing that compression makes smaller.
-    let part = (0..PART_BYTES).map(|_| secrets.next_u32() as u8).collect();
-    let sender = BulkSender { endpoint, session: None, part };
-    let receiver = BulkReceiver { session, delivered: Rc::clone(delivered) };
+    let sender = BulkSender::new(&server, Arc::clone(&suites), seed)?;
+    let receiver = BulkReceiver::new(&client, suites, (seed, address), Rc::clone(delivered))?;
     Ok([run(&server, PORT, sender), run(&client, 0, receiver)])
 }
 
@@ -215,77 +174,6 @@ fn run(env: &SimEnv, port: u16, machine: impl Machine + 'static) -> SimTask {
             let _ = drive(&inner, &mut socket, &mut machine).await;
         }
     })
-}
-
-/// A server that has more for its one client than there is room for.
-struct BulkSender {
-    endpoint: Endpoint,
-    session: Option<SessionKey>,
-    part: Vec<u8>,
-}
-
-impl Machine for BulkSender {
-    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
-        while let Some(mut datagram) = received.pop() {
-            let session = &mut self.session;
-            self.endpoint.handle_datagram(now, datagram.peer, &mut datagram.packet, &mut |event| {
-                match event {
-                    EndpointEvent::Established { session: key, .. } => *session = Some(key),
-                    EndpointEvent::Closed { .. } => *session = None,
-                    _ => {}
-                }
-            });
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Timestamp) {
-        self.endpoint.handle_timeout(now, &mut |_| {});
-    }
-
-    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
-        if let Some(session) = self.session {
-            let channel = Channel::new(Delivery::Ordered, StreamId::BULK);
-            // Until the queue is full.
-            while self.endpoint.send(now, session, channel, &self.part).is_ok() {}
-        }
-        self.endpoint.poll_transmit(now, pool, out);
-    }
-
-    fn poll_timeout(&self) -> Option<Timestamp> {
-        self.endpoint.poll_timeout()
-    }
-}
-
-/// A client that counts what it is told.
-struct BulkReceiver {
-    session: ClientSession,
-    delivered: Rc<Delivered>,
-}
-
-impl Machine for BulkReceiver {
-    fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
-        while let Some(mut datagram) = received.pop() {
-            let Delivered { wire, payload } = &*self.delivered;
-            wire.set(wire.get() + HEADER_BYTES + datagram.packet.len() as u64);
-            self.session.handle_datagram(now, &mut datagram.packet, &mut |event| {
-                if let ClientEvent::Message { bytes, .. } = event {
-                    payload.set(payload.get() + bytes.len() as u64);
-                }
-            });
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Timestamp) {
-        self.session.handle_timeout(now, &mut |_| {});
-    }
-
-    fn poll_transmit(&mut self, now: Timestamp, pool: &PacketPool, out: &mut DatagramBatch) {
-        self.session.poll_transmit(now, pool, out);
-    }
-
-    fn poll_timeout(&self) -> Option<Timestamp> {
-        self.session.poll_timeout()
-    }
 }
 
 fn start_tcp(sim: &mut Sim, delivered: &Rc<Delivered>) -> [SimTask; 2] {
@@ -308,7 +196,7 @@ fn start_tcp(sim: &mut Sim, delivered: &Rc<Delivered>) -> [SimTask; 2] {
                 continue;
             };
             while let Ok(len @ 1..) = stream.read(&mut buffer).await {
-                delivered.payload.set(delivered.payload.get() + len as u64);
+                delivered.add_payload(len);
             }
         }
     });

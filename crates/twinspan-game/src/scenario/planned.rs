@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use twinspan_core::link::{Conditions, FaultKind};
-use twinspan_sim::scenario::{Case, Scenario, Verdict};
+use twinspan_sim::Sim;
+use twinspan_sim::scenario::{Case, Scenario, Verdict, Watch};
 
 use super::{Protection, WorldScenario};
 
@@ -19,7 +20,8 @@ impl Scenario for PlannedWorld {
         "world"
     }
 
-    /// What a link may do to datagrams, and what a kernel may do to sockets. A session ends when its
+    /// What a link may do to datagrams, what a kernel may do to sockets, and keys that change in the
+    /// middle of it. A session ends when its
     /// peer is silent for long, so hosts and links that are gone for seconds are other scenarios'.
     fn kinds(&self) -> Vec<FaultKind> {
         use FaultKind as K;
@@ -40,6 +42,7 @@ impl Scenario for PlannedWorld {
             K::SendStall,
             K::NoBuffers,
             K::SpuriousWake,
+            K::Rekey,
         ]
     }
 
@@ -47,7 +50,7 @@ impl Scenario for PlannedWorld {
         &[]
     }
 
-    fn play(&self, case: &Case) -> Verdict {
+    fn play_watched(&self, case: &Case, watch: &mut dyn Watch) -> Verdict {
         let Conditions { delay, jitter, .. } = case.options.config().conditions;
         let scenario = WorldScenario {
             // Twelve at most.
@@ -58,21 +61,9 @@ impl Scenario for PlannedWorld {
             protection: Protection::Tag,
             ..WorldScenario::default()
         };
-        let mut verdict = None;
-        let plan = case.plan();
-        let outcome = scenario.run_watched(
-            |sim| sim.plan_faults(plan),
-            |sim, settled_after, broken| {
-                verdict = Some(Verdict::of(sim, case, settled_after, broken));
-            },
-        );
-        match (verdict, outcome) {
-            (Some(verdict), _) => verdict,
-            (None, outcome) => {
-                let sim = twinspan_sim::Sim::new(case.options.config());
-                let broken = outcome.err().map(|error| error.to_string()).into_iter().collect();
-                Verdict::of(&sim, case, Duration::ZERO, broken)
-            }
-        }
+        scenario.run_planned(case, watch).unwrap_or_else(|error| {
+            let sim = Sim::new(case.options.config());
+            Verdict::of(&sim, case, Duration::ZERO, vec![error.to_string()])
+        })
     }
 }

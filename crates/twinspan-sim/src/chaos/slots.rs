@@ -11,7 +11,7 @@ use super::troubles::{Ending, What};
 use super::{Scope, Source, Strike, scope, slot_start};
 use crate::executor::Task;
 use crate::network::Socket;
-use crate::plan::{Fault, Place, host_key, link_key};
+use crate::plan::{Fault, Place, host_key, link_key, node_key};
 use crate::world::{Dead, State};
 
 /// How long most faults of links and hosts last.
@@ -116,6 +116,11 @@ impl State {
                         self.try_slot(now, kind, number, &Place::Link(from, to), garbage);
                     }
                 }
+                Some(Scope::Box) => {
+                    for name in self.box_names() {
+                        self.try_slot(now, kind, number, &Place::Node(name), garbage);
+                    }
+                }
                 Some(Scope::Each) | None => {}
             }
         }
@@ -137,6 +142,7 @@ impl State {
                 host_key(*ip)
             }
             (Place::Link(from, to), Some(Scope::Link | Scope::Pair)) => link_key(*from, *to),
+            (Place::Node(name), Some(Scope::Box)) if self.is_box(name) => node_key(name),
             // A list may name what is not there any more, or never was.
             _ => return,
         };
@@ -153,6 +159,7 @@ impl State {
             match place {
                 Place::Host(ip) => self.strike_host(now, kind, *ip, strike, garbage),
                 Place::Link(from, to) => self.strike_link(now, kind, (*from, *to), strike),
+                Place::Node(name) => self.strike_box(now, kind, name),
                 _ => self.strike_world(now, kind, strike),
             }
         }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use twinspan_core::link::FaultKind;
 use twinspan_core::packet::{Datagram, DatagramBatch, PACKET_BYTES_MAX};
 use twinspan_provider::{
     AsyncRead, AsyncWrite, AsyncWriteExt, NetworkProvider, ReadBuf, TcpStream, TimeProvider,
@@ -115,7 +116,8 @@ pub(super) async fn associate(
     };
     let ip = stream.peer_addr().ip();
     let number = shared.report.get().associated;
-    let mut association = Association { shared, number, ip, port, peers: BTreeSet::new() };
+    let peers = BTreeSet::new();
+    let mut association = Association { shared, number, ip, port, peers, datagrams: 0 };
     let drops = shared.drops.get();
     let (mut received, mut out) = (DatagramBatch::new(BATCH), DatagramBatch::new(BATCH));
     loop {
@@ -124,6 +126,10 @@ pub(super) async fn associate(
             Next::Received => {}
         }
         while let Some(datagram) = received.pop() {
+            if association.is_struck(socket.local_addr()) {
+                shared.count(|report| report.dropped += 1);
+                return Ok(());
+            }
             if let Some(datagram) = association.turn(datagram).await {
                 // As large as the other.
                 drop(out.push(datagram));
@@ -146,6 +152,8 @@ struct Association<'a> {
     port: Option<u16>,
     /// Whom the client has sent to.
     peers: BTreeSet<SocketAddr>,
+    /// Datagrams of either side so far, which planned ends are numbered by.
+    datagrams: u64,
 }
 
 impl Drop for Association<'_> {
@@ -155,6 +163,13 @@ impl Drop for Association<'_> {
 }
 
 impl Association<'_> {
+    /// Whether a planned fault ends it with the datagram that has come.
+    fn is_struck(&mut self, local: SocketAddr) -> bool {
+        self.datagrams += 1;
+        let number = self.datagrams - 1;
+        self.shared.env.strike_service(FaultKind::ProxyDrop, local, number).is_some()
+    }
+
     async fn next(
         &self,
         drops: u64,

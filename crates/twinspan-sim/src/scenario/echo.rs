@@ -20,7 +20,7 @@ use twinspan_core::link::FaultKind;
 use twinspan_provider::{TaskProvider, TimeProvider, Timer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Hosted, Running, planned_kinds};
+use super::{Hosted, Running, VAULT_KINDS, planned_kinds};
 use crate::chaos::Start;
 use crate::env::SimEnv;
 use crate::sim::Sim;
@@ -47,8 +47,9 @@ impl Hosted for Echo {
         "echo"
     }
 
+    /// All but those of disks, boxes, proxies and segments, which the scenario `vault` has.
     fn kinds(&self) -> Vec<FaultKind> {
-        planned_kinds(&[])
+        planned_kinds(VAULT_KINDS)
     }
 
     fn marks(&self) -> &'static [&'static str] {
@@ -94,8 +95,7 @@ impl Hosted for Echo {
         });
         let mut asked = Vec::new();
         for number in 0..clients {
-            // There are three at most.
-            let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1 + number as u8));
+            let ip = client_ip(number);
             let progress = Rc::new(RefCell::new(Progress::default()));
             let kept = Rc::clone(&progress);
             sim.boot("client", ip, move |env, start| {
@@ -110,6 +110,11 @@ impl Hosted for Echo {
         }
         Box::new(Echoing { shape, ledger, asked })
     }
+}
+
+/// The address of a client; there are three at most.
+fn client_ip(number: u64) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1 + number as u8))
 }
 
 /// How much is asked, and how.
@@ -221,6 +226,23 @@ impl Running for Echoing {
         format!("{} of {all} requests are not answered", self.open())
     }
 
+    fn states(&self) -> Vec<(IpAddr, String)> {
+        let ledger = self.ledger.borrow();
+        let (done, losses) = (ledger.carried_out.len(), ledger.losses);
+        let server = format!("{done} requests carried out, its state lost {losses} times");
+        let client = |(progress, number): (&Rc<RefCell<Progress>>, u64)| {
+            let progress = progress.borrow();
+            let (datagrams, streams) = (progress.datagrams.len(), progress.streams.len());
+            let Shape { datagrams: of, streams: of_streams, .. } = self.shape;
+            let text = format!(
+                "{datagrams} of {of} answered over datagrams, {streams} of {of_streams} over streams"
+            );
+            (client_ip(number), text)
+        };
+        let clients = self.asked.iter().zip(0..).map(client);
+        std::iter::once((SERVER, server)).chain(clients).collect()
+    }
+
     fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
         let ledger = self.ledger.borrow();
@@ -244,14 +266,18 @@ impl Running for Echoing {
 }
 
 /// Waits.
-async fn sleep(env: &SimEnv, duration: Duration) {
+pub(super) async fn sleep(env: &SimEnv, duration: Duration) {
     let mut timer = env.timer();
     timer.set(Some(env.now().after(duration)));
     poll_fn(|cx| timer.poll_expired(cx)).await;
 }
 
 /// What `work` ends with, unless that takes too long.
-async fn within<T>(env: &SimEnv, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn within<T>(
+    env: &SimEnv,
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut timer = env.timer();
     timer.set(Some(env.now().after(limit)));
     let mut work = pin!(work);

@@ -19,7 +19,7 @@ use twinspan_provider::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Hosted, Running, planned_kinds};
+use super::{Hosted, Running, VAULT_KINDS, planned_kinds};
 use crate::env::SimEnv;
 use crate::sim::Sim;
 use crate::swarm::Options;
@@ -54,7 +54,7 @@ impl Hosted for Partition {
         use FaultKind as K;
         let lost = [K::RestartEmpty, K::RestartOld];
         let unused = [K::ClockForward, K::ClockBack, K::ClockDrift, K::Buggify, K::Rekey];
-        planned_kinds(&[&lost[..], &unused[..]].concat())
+        planned_kinds(&[&lost[..], &unused[..], VAULT_KINDS].concat())
             .into_iter()
             .filter(|kind| {
                 use twinspan_core::link::FaultFamily as F;
@@ -239,6 +239,16 @@ impl Running for Gossiping {
             }
         }
         broken
+    }
+
+    fn states(&self) -> Vec<(IpAddr, String)> {
+        let state = |(node, number): (&Rc<RefCell<Node>>, usize)| {
+            let known = node.borrow().known;
+            let known = known.iter().take(self.nodes.len()).map(u64::to_string);
+            let known = known.collect::<Vec<_>>().join(", ");
+            (address(number).ip(), format!("knows {known} of {}", self.writes))
+        };
+        self.nodes.iter().zip(0..).map(state).collect()
     }
 }
 

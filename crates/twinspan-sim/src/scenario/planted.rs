@@ -189,4 +189,11 @@ impl Running for Sending {
             )],
         }
     }
+
+    fn states(&self) -> Vec<(IpAddr, String)> {
+        let outcome = self.outcome.borrow();
+        let sender = format!("{} of {} taken for delivered", outcome.done, self.messages);
+        let receiver = format!("{} messages received", outcome.received.len());
+        vec![(SENDER.ip(), sender), (RECEIVER.ip(), receiver)]
+    }
 }

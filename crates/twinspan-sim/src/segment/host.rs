@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Fate, FaultKind};
 use twinspan_core::random::{draw, unit};
@@ -13,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::connection::{Connection, Phase, SEGMENT_BYTES_MAX, Settings, Wakes};
 use super::header::{Flags, Header};
 use super::{TcpMode, TcpReport};
+use crate::chaos::{Kinds, SegmentStrikes};
 use crate::config::{FullBacklog, WIRE_DELAY_MIN};
 use crate::network::Waiting;
 use crate::slab::{Key, Slab};
@@ -49,6 +51,8 @@ pub(crate) struct Conn {
     /// The way to the peer.
     link: u32,
     next_number: u64,
+    /// One more than the highest number of its segments that came.
+    arrived: u64,
     pub(super) machine: Connection,
     timer: Option<(Timestamp, TimerHandle)>,
     /// Where it waits to be accepted, or will.
@@ -75,6 +79,8 @@ pub(crate) struct Wire {
     hash: u64,
     /// A bit was turned on the way, which the checksum tells.
     is_damaged: bool,
+    /// Planned faults that count when it comes.
+    marks: Kinds,
 }
 
 /// Between whom a segment goes, and what its draws are keyed by.
@@ -322,9 +328,34 @@ impl State {
             self.lose_segment(now, flow, number, cause.index() as u64);
             return;
         }
-        let earliest = now.after(WIRE_DELAY_MIN);
+        let strikes = if self.chaos.is_on && origin != Key::NOWHERE {
+            self.strike_segment((from, to), number, can_be_marked)
+        } else {
+            SegmentStrikes::default()
+        };
+        if strikes.is_lost {
+            self.lose_segment(now, flow, number, FaultKind::SegmentLoss.index() as u64);
+            return;
+        }
+        let wire = |arrival, payload, marks| Wire {
+            origin,
+            host,
+            from,
+            to,
+            link,
+            flow,
+            arrival,
+            header,
+            payload,
+            hash,
+            is_damaged: false,
+            marks,
+        };
+        let mut later = strikes.later;
+        let mut marks = strikes.marks;
+        let mut copy_at = None;
         for mut arrival in fate.arrivals() {
-            arrival.at = arrival.at.max(earliest);
+            arrival.at = arrival.at.after(later).max(now.after(WIRE_DELAY_MIN));
             if self.chaos.is_on {
                 match self.piece_later(now, link, len, arrival.at) {
                     Ok(at) => arrival.at = at,
@@ -334,36 +365,38 @@ impl State {
                     }
                 }
             }
+            copy_at = copy_at.or(strikes.copy_later.map(|lag| arrival.at.after(lag)));
             let payload = self.network.store.copy(bytes);
-            let is_damaged = false;
-            let wire = Wire {
-                origin,
-                host,
-                from,
-                to,
-                link,
-                flow,
-                arrival,
-                header,
-                payload,
-                hash,
-                is_damaged,
-            };
-            let mut is_placed = false;
-            if self.segments.air.is_full() {
+            // What is planned befalls the first of two.
+            let wire = wire(arrival, payload, std::mem::take(&mut marks));
+            later = Duration::ZERO;
+            self.place_segment(now, wire, can_be_marked);
+        }
+        if let Some(at) = copy_at {
+            let payload = self.network.store.copy(bytes);
+            let mut marks = Kinds::default();
+            marks.add(FaultKind::SegmentDuplicate);
+            let wire = wire(Arrival::plain(at, number), payload, marks);
+            self.place_segment(now, wire, can_be_marked);
+        }
+    }
+
+    /// Lets a segment come when its time is.
+    fn place_segment(&mut self, now: Timestamp, wire: Wire, can_be_marked: bool) {
+        let (flow, number, at) = (wire.flow, wire.arrival.number, wire.arrival.at);
+        let mut is_placed = false;
+        if self.segments.air.is_full() {
+            self.network.store.give(wire.payload);
+        } else if let Some(key) = self.segments.air.insert_with(|_| wire) {
+            is_placed = self.wheel.insert(at, Event::Segment(key, can_be_marked)).is_ok();
+            if !is_placed && let Some(wire) = self.segments.air.remove(key) {
                 self.network.store.give(wire.payload);
-            } else if let Some(key) = self.segments.air.insert_with(|_| wire) {
-                let event = Event::Segment(key, can_be_marked);
-                is_placed = self.wheel.insert(arrival.at, event).is_ok();
-                if !is_placed && let Some(wire) = self.segments.air.remove(key) {
-                    self.network.store.give(wire.payload);
-                }
             }
-            if !is_placed {
-                self.faults.inject(FaultKind::QueueDrop);
-                self.faults.observe(FaultKind::QueueDrop);
-                self.lose_segment(now, flow, number, FaultKind::QueueDrop.index() as u64);
-            }
+        }
+        if !is_placed {
+            self.faults.inject(FaultKind::QueueDrop);
+            self.faults.observe(FaultKind::QueueDrop);
+            self.lose_segment(now, flow, number, FaultKind::QueueDrop.index() as u64);
         }
     }
 
@@ -481,7 +514,21 @@ impl State {
         true
     }
 
-    fn segment_came(&mut self, now: Timestamp, wire: Wire, is_marked: bool) {
+    fn segment_came(&mut self, now: Timestamp, mut wire: Wire, is_marked: bool) {
+        let mut is_marked = is_marked;
+        if !wire.marks.is_empty() {
+            is_marked |= wire.marks.has(FaultKind::EcnMark);
+            wire.is_damaged |= wire.marks.has(FaultKind::SegmentDamage);
+            let sender = self.segments.conns.get(wire.origin);
+            if sender.is_none_or(|sender| sender.arrived <= wire.arrival.number) {
+                // It lagged, and nothing overtook it.
+                wire.marks.remove(FaultKind::SegmentReorder);
+            }
+            wire.marks.observe(&mut self.faults);
+        }
+        if let Some(sender) = self.segments.conns.get_mut(wire.origin) {
+            sender.arrived = sender.arrived.max(wire.arrival.number.saturating_add(1));
+        }
         let ids = [wire.flow, wire.arrival.number, wire.hash, u64::from(is_marked)];
         self.trace.record(now, TraceKind::SegmentArrived, ids);
         if wire.is_damaged {
@@ -558,7 +605,18 @@ impl State {
         if is_cut {
             self.faults.inject(FaultKind::StreamReset);
         }
-        is_cut
+        is_cut || self.is_reset_planned(wire)
+    }
+
+    /// Whether a planned reset befalls this segment.
+    fn is_reset_planned(&mut self, wire: &Wire) -> bool {
+        if !self.chaos.is_on || wire.payload.as_slice().is_empty() {
+            return false;
+        }
+        // The addresses as its sender knows them, whatever boxes wrote on it.
+        let sender = self.segments.conns.get(wire.origin);
+        let ends = sender.map(|sender| (sender.local, sender.peer));
+        ends.is_some_and(|ends| self.strikes_reset(ends, wire.arrival.number))
     }
 
     /// Nobody is there for a segment: the host says so (RFC 9293, section 3.10.7.1).
@@ -643,6 +701,7 @@ impl Conn {
             key,
             link,
             next_number: 0,
+            arrived: 0,
             machine,
             timer: None,
             listener: None,

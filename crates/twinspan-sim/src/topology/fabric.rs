@@ -27,6 +27,8 @@ use crate::world::{Event, State};
 const UDP_HEADER_BYTES: [u32; 2] = [28, 48];
 /// Apart from packets' own numbers: the flow of a copy.
 const COPY: u64 = 0xc0;
+/// What the trace calls a fault at a box, beside what is done to the topology by hand.
+const TOPOLOGY_STRUCK: u64 = 9;
 
 pub(crate) struct Fabric {
     pub(super) nodes: Vec<Place>,
@@ -183,6 +185,13 @@ impl Fabric {
         })
     }
 
+    /// The node of this name, if it is a box.
+    fn boxed(&self, name: &str) -> Option<u32> {
+        let node = *self.node_by_name.get(name)?;
+        let place = self.nodes.get(node as usize)?;
+        matches!(place, Place::Guard { .. }).then_some(node)
+    }
+
     /// The node that has an address.
     pub(crate) fn node(&self, ip: IpAddr) -> Option<u32> {
         self.node_by_ip.get(&ip).copied()
@@ -255,6 +264,31 @@ fn routes(nodes: usize, links: &[Pipe]) -> Result<Routes, TopologyError> {
 }
 
 impl State {
+    /// The boxes of the topology, in order.
+    pub(crate) fn box_names(&self) -> Vec<String> {
+        let Some(fabric) = &self.fabric else { return Vec::new() };
+        let names = fabric.node_by_name.keys();
+        names.filter(|name| fabric.boxed(name).is_some()).cloned().collect()
+    }
+
+    /// Whether there is a box of this name.
+    pub(crate) fn is_box(&self, name: &str) -> bool {
+        self.fabric.as_ref().is_some_and(|fabric| fabric.boxed(name).is_some())
+    }
+
+    /// Strikes a box: it forgets its mappings, or starts again.
+    pub(crate) fn strike_box(&mut self, now: Timestamp, kind: FaultKind, name: &str) {
+        let Some(node) = self.fabric.as_ref().and_then(|fabric| fabric.boxed(name)) else { return };
+        let place = self.fabric.as_mut().and_then(|fabric| fabric.nodes.get_mut(node as usize));
+        let Some(Place::Guard { nat, .. }) = place else { return };
+        match kind {
+            FaultKind::NatRebind => nat.restart(),
+            _ => nat.time_out(),
+        }
+        let ids = [TOPOLOGY_STRUCK, xxh3_64(name.as_bytes()), kind.index() as u64, 0];
+        self.trace.record(now, TraceKind::Topology, ids);
+    }
+
     /// Takes a datagram whose way is the topology's; gives back any other.
     pub(crate) fn divert(&mut self, now: Timestamp, flight: Flight) -> Option<Flight> {
         let Some(fabric) = &self.fabric else { return Some(flight) };
@@ -368,7 +402,11 @@ impl State {
                 let is_inner = came_from.is_some_and(|from| inside.contains(&from));
                 // What goes from the inside to the inside is not the box's business.
                 if !(is_inner && next_node.is_some_and(|node| inside.contains(&node))) {
-                    if let Err(cause) = guard(now, nat, is_inner, to == Some(node), &mut transit) {
+                    let passed = guard(now, nat, is_inner, to == Some(node), &mut transit);
+                    while let Some(kind) = nat.take_effect() {
+                        self.faults.observe(kind);
+                    }
+                    if let Err(cause) = passed {
                         return Step::Lost(transit, cause);
                     }
                     to = fabric.node_by_ip.get(&transit.to.ip()).copied();

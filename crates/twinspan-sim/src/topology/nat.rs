@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use twinspan_core::link::FaultKind;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
@@ -144,6 +145,12 @@ pub(crate) struct Nat {
     expiry: BTreeSet<(Timestamp, u64)>,
     next_port: u16,
     report: NatReport,
+    /// Outer addresses that a fault made it forget, with the fault, as long as nobody has them again.
+    forgotten: BTreeMap<(Transport, SocketAddr), FaultKind>,
+    /// The outer addresses that the inside had before the box started again.
+    former: BTreeMap<InnerKey, SocketAddr>,
+    /// Effects of faults that are not counted yet.
+    effects: Vec<FaultKind>,
 }
 
 /// What packets from the inside are told apart by: the peer as far as the mapping minds.
@@ -174,6 +181,9 @@ impl Nat {
             expiry: BTreeSet::new(),
             next_port: config.port_first.max(1),
             report: NatReport::default(),
+            forgotten: BTreeMap::new(),
+            former: BTreeMap::new(),
+            effects: Vec::new(),
         }
     }
 
@@ -185,14 +195,43 @@ impl Nat {
         NatReport { mappings: self.mappings.len(), ..self.report }
     }
 
-    /// Forgets all mappings, as a box does that starts again; inner ports are not preserved any
-    /// more, so that what comes next from the inside has other outer ports.
-    pub(crate) fn rebind(&mut self, outer: Option<IpAddr>) {
-        self.outer = self.outer.map(|was| outer.unwrap_or(was));
+    /// Remembers which mappings a fault is about to take.
+    fn take_by_fault(&mut self, kind: FaultKind) {
+        self.forgotten = self.by_outer.keys().map(|outer| (*outer, kind)).collect();
+    }
+
+    /// Forgets all mappings by a fault, as if nothing had been said for too long.
+    pub(crate) fn time_out(&mut self) {
+        self.take_by_fault(FaultKind::NatTimeout);
+        self.report.expired += self.mappings.len() as u64;
+        self.clear();
+    }
+
+    /// Starts again by a fault.
+    pub(crate) fn restart(&mut self) {
+        self.take_by_fault(FaultKind::NatRebind);
+        let outer = |mapping: &Mapping| (mapping.inner_key, mapping.outer);
+        self.former = self.mappings.values().map(outer).collect();
+        self.rebind(None);
+    }
+
+    /// The next effect of a fault that is not counted yet.
+    pub(crate) fn take_effect(&mut self) -> Option<FaultKind> {
+        self.effects.pop()
+    }
+
+    fn clear(&mut self) {
         self.mappings.clear();
         self.by_inner.clear();
         self.by_outer.clear();
         self.expiry.clear();
+    }
+
+    /// Forgets all mappings, as a box does that starts again; inner ports are not preserved any
+    /// more, so that what comes next from the inside has other outer ports.
+    pub(crate) fn rebind(&mut self, outer: Option<IpAddr>) {
+        self.outer = self.outer.map(|was| outer.unwrap_or(was));
+        self.clear();
         self.report.rebinds += 1;
         let first = self.config.port_first.max(1);
         let choices = u64::from(u16::MAX - first) + 1;
@@ -263,6 +302,7 @@ impl Nat {
         });
         let Some(id) = allowed else {
             self.report.unsolicited += 1;
+            self.effects.extend(self.forgotten.get(&(transport, to)));
             return None;
         };
         let mapping = self.mappings.get_mut(&id)?;
@@ -297,6 +337,10 @@ impl Nat {
         self.next_id += 1;
         self.by_inner.insert(inner_key, id);
         self.by_outer.insert((transport, outer), id);
+        self.forgotten.remove(&(transport, outer));
+        if self.former.remove(&inner_key).is_some_and(|former| former != outer) {
+            self.effects.push(FaultKind::NatRebind);
+        }
         let mapping = Mapping {
             inner_key,
             inner,

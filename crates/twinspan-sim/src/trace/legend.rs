@@ -29,7 +29,7 @@ impl Words {
 }
 
 /// What the numbers in the events of a trace stand for: hosts, flows, names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TraceLegend {
     pub(crate) words: Words,
     /// Address and name of each host, by its number.

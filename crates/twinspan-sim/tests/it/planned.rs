@@ -9,7 +9,9 @@ use std::time::Duration;
 use twinspan_core::link::FaultKind;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{TaskProvider, TimeProvider, Timer};
-use twinspan_sim::scenario::{Case, Echo, Hosted, Partition, Planted, Scenario, planned_kinds};
+use twinspan_sim::scenario::{
+    Case, Echo, Hosted, Partition, Planted, Scenario, Vault, planned_kinds,
+};
 use twinspan_sim::shrink::shrink;
 use twinspan_sim::swarm::Options;
 use twinspan_sim::sweep::sweep;
@@ -24,17 +26,17 @@ fn each_fault_alone_changes_its_victim_and_has_an_effect_and_none_when_it_is_abs
 }
 
 #[test]
-fn the_catalogue_has_more_than_sixty_faults_of_seven_families() {
-    assert!(FaultKind::ALL.len() > 60);
+fn the_catalogue_has_eighty_faults_of_eight_families() {
+    assert!(FaultKind::ALL.len() >= 80);
     let mut families: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.family()).collect();
     families.sort_unstable();
     families.dedup();
-    assert_eq!(families.len(), 7);
+    assert_eq!(families.len(), 8);
 }
 
 #[test]
 fn a_run_given_its_own_faults_is_the_same_run() {
-    for scenario in [&Echo as &dyn Scenario, &Partition] {
+    for scenario in [&Echo as &dyn Scenario, &Partition, &Vault] {
         for seed in 0..60 {
             let drawn = scenario.play(&Case::drawn(scenario, seed));
             let lines: Vec<_> = drawn.struck.iter().map(ToString::to_string).collect();
@@ -56,7 +58,7 @@ fn a_run_given_its_own_faults_is_the_same_run() {
 
 #[test]
 fn promises_are_kept_with_every_seed() {
-    for scenario in [&Echo as &dyn Scenario, &Partition] {
+    for scenario in [&Echo as &dyn Scenario, &Partition, &Vault] {
         let report = sweep(scenario, 0..150, |_, _| true);
         assert_eq!(report.failed, 0, "{:#?}", report.failures);
     }

@@ -290,7 +290,7 @@ function play() {
 }
 
 // ---- the page
-$('about').textContent = `${data.scenario}, seed ${data.seed}: ${data.clients} clients, ${data.seconds} s under faults; trace hash ${data.hash} over ${data.total} events`;
+$('about').textContent = `${data.about}; trace hash ${data.hash} over ${data.total} events`;
 $('slider').max = String(events.length - 1);
 for (const [value, text] of [['1', '1 ×'], ['0.1', '1/10'], ['0.01', '1/100'], ['0.001', '1/1000'], ['10', '10 ×']]) {
   $('speed').append(new Option(text, value, value === '0.1', value === '0.1'));

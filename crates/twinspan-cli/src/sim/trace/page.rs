@@ -79,10 +79,7 @@ fn data(args: &SimTraceArgs, run: &Run) -> Value {
         Some(json!([event, host, text]))
     });
     json!({
-        "scenario": "world",
-        "seed": args.seed,
-        "clients": args.clients,
-        "seconds": args.seconds,
+        "about": run.about,
         "hash": format!("{:016x}", run.hash),
         "total": run.events,
         "first": args.from,
