@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use twinspan_core::aead::Cipher;
 
 mod determinism;
+mod grid;
 mod hub;
 mod lludp;
 mod service;
@@ -15,6 +16,7 @@ mod sim;
 pub use determinism::{
     BenchSimArgs, ProxyArgs, QueueName, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs,
 };
+pub use grid::{GivenUser, GridArgs};
 pub use hub::{
     BenchHubArgs, HubArgs, HubCommand, HubExplainArgs, HubMode, HubTouch, HubTransport, HubWaitName,
 };
@@ -56,6 +58,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// Run the same server and clients in the deterministic simulator
     Sim(SimArgs),
+    /// Run a small Second Life grid to try viewers on, until it is told to stop
+    Grid(GridArgs),
     /// Stand between real programs with the simulator's network conditions
     Proxy(ProxyArgs),
     /// Tell what captured packets say

@@ -43,6 +43,9 @@ pub enum CommandError {
     /// The scenario's grid cannot be set up.
     #[error(transparent)]
     Grid(#[from] twinspan_grid::GridError),
+    /// A grid cannot run.
+    #[error(transparent)]
+    GridServer(#[from] crate::grid::GridCommandError),
     /// Bans cannot be kept.
     #[error(transparent)]
     Bans(#[from] crate::serve::BansError),
@@ -195,6 +198,7 @@ impl CommandError {
             | Self::BenchLludp(_)
             | Self::BenchSim(_)
             | Self::Fence(_) => 1,
+            Self::GridServer(error) => error.status(),
             #[cfg(target_os = "linux")]
             Self::Endpoint(_) => 2,
             Self::Verify(error) => error.status(),

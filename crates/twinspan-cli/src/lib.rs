@@ -7,6 +7,7 @@ pub mod bots;
 pub mod decode;
 pub mod demo;
 pub mod error;
+pub mod grid;
 pub mod http;
 #[cfg(target_os = "linux")]
 pub mod hub;

@@ -9,6 +9,7 @@
 mod bench;
 mod command;
 mod demo;
+mod grid;
 #[cfg(target_os = "linux")]
 mod hub;
 mod input;
