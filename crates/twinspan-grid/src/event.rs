@@ -44,7 +44,7 @@ pub enum GridEvent {
         /// Whether he said goodbye.
         asked: bool,
     },
-    /// What became of messages sent by [`Grid::send_reliable`].
+    /// What became of messages sent by [`Grid::send_reliable`](crate::Grid::send_reliable).
     Delivery {
         /// Which region sent it.
         region: RegionId,
