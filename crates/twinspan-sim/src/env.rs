@@ -45,7 +45,7 @@ impl SimEnv {
     }
 
     /// The value of a setting that a planned fault may make unusual: `usual`, or, in runs that have
-    /// [`FaultKind::Knob`](twinspan_core::link::FaultKind::Knob), perhaps another one of `range`,
+    /// [`FaultKind::Knob`], perhaps another one of `range`,
     /// its ends most of all. The same setting of a host keeps its value.
     pub fn knob(&self, name: &str, usual: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let ends = (*range.start(), *range.end());

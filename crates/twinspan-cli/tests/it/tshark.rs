@@ -27,7 +27,8 @@ fn a_capture_is_what_tshark_takes_it_for() {
     let words: Vec<_> = ended.stdout.split_whitespace().collect();
     let sent: usize = words[words.len() - 2].parse().unwrap();
     assert!(sent > 20, "{ended:?}");
-    let fields = ["frame.time_epoch", "ip.src", "ip.dst", "udp.srcport", "udp.dstport", "udp.length"];
+    let fields =
+        ["frame.time_epoch", "ip.src", "ip.dst", "udp.srcport", "udp.dstport", "udp.length"];
     let mut asked = vec!["-r", path, "-T", "fields"];
     fields.iter().for_each(|field| asked.extend(["-e", field]));
     let told = tshark(&asked);

@@ -193,7 +193,8 @@ fn a_session_and_tcp_share_a_bottleneck_and_the_ruler_says_how() {
     let share = summary["session_share"].as_f64().unwrap();
     assert!((0.4..0.6).contains(&share), "{summary}");
     assert_eq!(summary["bottlenecks"].as_array().unwrap().len(), 9);
-    let bounds = ["session_share_min", "session_share_max"].map(|key| summary[key].as_f64().unwrap());
+    let bounds =
+        ["session_share_min", "session_share_max"].map(|key| summary[key].as_f64().unwrap());
     assert!(bounds[0] <= share && share <= bounds[1], "{summary}");
 }
 
