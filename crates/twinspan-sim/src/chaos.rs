@@ -322,6 +322,7 @@ impl State {
     pub(crate) fn heal_faults(&mut self, now: Timestamp) {
         if self.chaos.is_on {
             self.chaos.rest();
+            self.chaos.heal_flows();
             self.chaos.rebinds.clear();
             self.chaos.troubles.end_all(now);
             self.trace.record(now, TraceKind::FaultsHealed, [0; 4]);

@@ -10,6 +10,8 @@ use core::time::Duration;
 use twinspan_session::FlowStats;
 use twinspan_world::TICK_HZ;
 
+use super::shard::PACKET_OVERHEAD_BYTES;
+
 /// Ticks between two looks at a client's path.
 const LOOK_TICKS: u32 = TICK_HZ / 4;
 /// The longest that packets may wait in queues, in microseconds: below it is jitter.
@@ -98,7 +100,8 @@ impl Flow {
         let queue_us = rtt_us - self.least(tick, rtt_us);
         if is_first {
             // What congestion control takes for safe on a path of which little is known.
-            let safe = u32::try_from(seen.budget_bytes_per_s).unwrap_or(u32::MAX);
+            let safe = seen.budget_bytes_per_s.max(LEAST_PER_SECOND);
+            let safe = u32::try_from(safe).unwrap_or(u32::MAX);
             self.limit = if safe < most { safe } else { u32::MAX };
             return;
         }
@@ -108,8 +111,11 @@ impl Flow {
         let acked = seen.packets_acked - before.1;
         let lost = seen.packets_lost - before.2;
         let is_lossy = lost >= LOST_MIN && lost * 100 > (lost + acked) * LOST_MAX;
-        let arrived = (seen.bytes_acked.saturating_sub(before.0)) * u64::from(TICK_HZ);
-        let arrived = arrived / u64::from(ticks.max(1));
+        let per_second = |count: u64| count * u64::from(TICK_HZ) / u64::from(ticks.max(1));
+        let arrived = per_second(seen.bytes_acked.saturating_sub(before.0));
+        // What packets add counts against the limit, too. Small limits are nearly all of it: without,
+        // they would never look used.
+        let used = arrived + per_second(acked * PACKET_OVERHEAD_BYTES as u64);
         if queue_us > QUEUE_MAX_US || is_lossy {
             let less = Self::less_than(arrived, queue_us);
             // Where no queue forms, losses alone tell, and congestion control weighs those.
@@ -122,7 +128,7 @@ impl Flow {
             }
             let round_trip = u64::from(rtt_us) * u64::from(TICK_HZ) / 1_000_000;
             self.judge_from = tick.saturating_add(round_trip as u32 + LOOK_TICKS);
-        } else if self.limit < most && arrived * 5 / 4 > u64::from(self.limit) {
+        } else if self.limit < most && used * 5 / 4 > u64::from(self.limit) {
             // What arrives as it leaves may be more: quickly where it is known to go well, slowly
             // around what the path bore before, quicker again when it bears clearly more now.
             let of = match (self.limit, self.borne) {

@@ -118,6 +118,12 @@ pub(super) struct FlowMemory {
 }
 
 impl FlowMemory {
+    /// Bursts and spikes are over for what is sent from now on.
+    const fn heal(&mut self) {
+        self.burst_until = Timestamp::START;
+        self.held_until = Timestamp::START;
+    }
+
     /// Keeps a datagram, so that it may come again.
     fn keep(&mut self, bytes: &[u8]) {
         if self.kept.len() < KEPT_FIRST + KEPT_LAST {
@@ -144,6 +150,11 @@ impl Chaos {
             memory.key = flow_key(from, to);
         }
         memory
+    }
+
+    /// What was begun with earlier datagrams befalls no later ones.
+    pub(super) fn heal_flows(&mut self) {
+        self.flows.iter_mut().for_each(FlowMemory::heal);
     }
 
     /// Gives the sockets of a host other outer ports.

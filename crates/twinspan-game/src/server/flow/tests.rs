@@ -133,3 +133,22 @@ fn whoever_moved_begins_anew() {
     flow.forget();
     assert_eq!(flow.limit(), u32::MAX);
 }
+
+#[test]
+fn a_limit_that_headers_use_up_does_not_stay() {
+    // The first round trip took seconds, for reasons that are over.
+    let (mut flow, mut path) = (Flow::new(), Path::new(1_000_000, 20));
+    path.seen.budget_bytes_per_s = 2_060;
+    flow.look(60, &path.seen, MOST);
+    assert_eq!(u64::from(flow.limit()), LEAST_PER_SECOND);
+    // Twenty packets a second with little in them are all that it allows.
+    let header = PACKET_OVERHEAD_BYTES as u64;
+    for tick in (75..60 * 20).step_by(STATE_TICKS as usize) {
+        if flow.is_due(tick) {
+            flow.look(tick, &path.seen, MOST);
+        }
+        let bytes = u64::from(flow.limit().min(MOST)) * u64::from(STATE_TICKS) / 60;
+        path.carry(bytes.saturating_sub(header).max(64));
+    }
+    assert_eq!(flow.limit(), u32::MAX);
+}
