@@ -147,12 +147,12 @@ impl Bot {
 
     fn pick_target(&mut self, own: EntityId) -> Option<EntityId> {
         let players = || {
-            let entities = self.client.replica().entities();
-            entities.filter(|entity| entity.kind == Kind::Player && entity.id != own)
+            let ids = self.client.replica().ids();
+            ids.filter(|(id, kind, _)| *kind == Kind::Player && *id != own)
         };
         let count = players().count();
         let pick = self.random.clone().below(count as u64) as usize;
-        let target = players().nth(pick).map(|entity| entity.id);
+        let target = players().nth(pick).map(|(id, ..)| id);
         self.random.next_u64();
         target
     }

@@ -364,8 +364,12 @@ pub(crate) fn window_cells(base: CellId, mask: u64) -> impl Iterator<Item = Cell
 
 /// Whether `cell` lies in the window and its bit is set.
 pub(crate) fn window_contains(base: CellId, mask: u64, cell: CellId) -> bool {
-    let offset = CellId { x: cell.x.wrapping_sub(base.x), z: cell.z.wrapping_sub(base.z) };
-    bit_at(offset).is_some_and(|bit| mask >> bit & 1 != 0)
+    window_bit(base, cell).is_some_and(|bit| mask >> bit & 1 != 0)
+}
+
+/// The bit of `cell` in the window, if it lies there.
+pub(crate) const fn window_bit(base: CellId, cell: CellId) -> Option<usize> {
+    bit_at(CellId { x: cell.x.wrapping_sub(base.x), z: cell.z.wrapping_sub(base.z) })
 }
 
 pub(crate) const fn cell_at(base: CellId, index: usize) -> CellId {

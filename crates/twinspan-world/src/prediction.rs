@@ -26,8 +26,10 @@ pub struct Prediction {
     flags: Flags,
     /// Side of the world in metres; no edge before the first word of the server.
     side: f64,
-    /// Inputs that the server has not answered, oldest first.
-    pending: VecDeque<Input>,
+    /// Inputs that the server has not answered, oldest first, each with where it led.
+    pending: VecDeque<(Input, Position)>,
+    /// From where these go on.
+    start: Position,
     /// The last sequence given to an input.
     sequence: u32,
     /// The last sequence that the server answered.
@@ -49,7 +51,9 @@ impl Prediction {
             body: Body::default(),
             flags: Flags::NONE,
             side: f64::INFINITY,
-            pending: VecDeque::with_capacity(INPUTS_PENDING_MAX),
+            // Room for a round trip's worth comes with the first ones.
+            pending: VecDeque::new(),
+            start: Position::default(),
             sequence: 0,
             acked: 0,
             is_placed: false,
@@ -61,7 +65,7 @@ impl Prediction {
     pub fn predict(&mut self, input: Input) -> Input {
         if self.pending.len() == INPUTS_PENDING_MAX {
             // The server has been silent for long: its next word will move us anyway.
-            self.pending.pop_front();
+            self.start = self.pending.pop_front().map_or(self.start, |(_, led_to)| led_to);
             self.dropped += 1;
         }
         self.sequence = self.sequence.saturating_add(1);
@@ -73,7 +77,7 @@ impl Prediction {
             ClaimedPosition::NONE
         };
         let input = Input { sequence: self.sequence, claimed, ..input };
-        self.pending.push_back(input);
+        self.pending.push_back((input, self.body.position));
         input
     }
 
@@ -86,19 +90,28 @@ impl Prediction {
             return None;
         }
         self.acked = last_input;
-        while self.pending.front().is_some_and(|input| input.sequence <= last_input) {
-            self.pending.pop_front();
+        while let Some((_, led_to)) =
+            self.pending.pop_front_if(|(input, _)| input.sequence <= last_input)
+        {
+            self.start = led_to;
         }
         let OwnState { position, flags, side_m, .. } = own;
-        self.side = f64::from(side_m);
-        self.flags = flags;
+        let side = f64::from(side_m);
+        // A position is the sum of its steps, so from where it was thought to be all further steps
+        // lead where they led.
+        let is_as_thought =
+            self.is_placed && position == self.start && (flags, side) == (self.flags, self.side);
+        (self.side, self.flags, self.start) = (side, flags, position);
         self.is_placed = true;
+        if is_as_thought {
+            return Some(0.0);
+        }
         // How it moves and where it faces is its inputs' doing, and the last one is its own.
-        let start = Body { position, ..self.body };
-        let body = self
-            .pending
-            .iter()
-            .fold(start, |body, input| movement::step(body, input, flags, self.side));
+        let mut body = Body { position, ..self.body };
+        for (input, led_to) in &mut self.pending {
+            body = movement::step(body, input, flags, side);
+            *led_to = body.position;
+        }
         let moved = body.position.distance(self.body.position);
         self.body = body;
         Some(moved)
@@ -121,7 +134,7 @@ impl Prediction {
 
     /// The inputs that the server has not answered, oldest first; at most [`INPUTS_PENDING_MAX`].
     pub fn pending(&self) -> impl DoubleEndedIterator<Item = Input> + ExactSizeIterator {
-        self.pending.iter().copied()
+        self.pending.iter().map(|(input, _)| *input)
     }
 
     /// The last sequence given to an input; 0 before the first.
@@ -137,6 +150,8 @@ impl Prediction {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::id::EntityId;
 
@@ -194,6 +209,54 @@ mod tests {
             assert_eq!(claimed, ClaimedPosition { x_cm: 700, z_cm: 850 });
         }
         assert_eq!(prediction.predict(Input::default()).claimed, ClaimedPosition::NONE);
+    }
+
+    proptest! {
+        /// Against walking every input again at each word of the server.
+        #[test]
+        fn what_was_thought_is_what_all_inputs_lead_to(
+            calls in proptest::collection::vec((0_u8..6, -127_i8..=127, any::<u8>()), 1..400),
+        ) {
+            let mut prediction = Prediction::new();
+            let mut body = Body::default();
+            let (mut flags, mut side) = (Flags::NONE, f64::INFINITY);
+            let mut pending: VecDeque<Input> = VecDeque::new();
+            // Where the server's own walk is: after `applied` inputs.
+            let (mut server, mut applied) = (Body::default(), 0);
+            let mut inputs = Vec::new();
+            for (call, forward, number) in calls {
+                if call < 4 {
+                    if pending.len() == INPUTS_PENDING_MAX {
+                        pending.pop_front();
+                    }
+                    let wish = Input { forward, yaw: u16::from(number) << 8, ..Input::default() };
+                    let input = prediction.predict(wish);
+                    body = movement::step(body, &input, flags, side);
+                    pending.push_back(input);
+                    inputs.push(input);
+                } else {
+                    let more = usize::from(number % 8).min(inputs.len() - applied);
+                    if call == 5 && number > 200 {
+                        server.position.x += 1.0;
+                        flags = if forward > 0 { Flags::HASTE } else { Flags::NONE };
+                    }
+                    side = 100.0;
+                    for input in &inputs[applied..applied + more] {
+                        server = movement::step(server, input, flags, side);
+                    }
+                    applied += more;
+                    pending.retain(|input| input.sequence > applied as u32);
+                    let start = Body { position: server.position, ..body };
+                    let walk = |body, input| movement::step(body, input, flags, side);
+                    let before = body.position;
+                    body = pending.iter().fold(start, walk);
+                    let moved = prediction.reconcile(applied as u32, own(server.position, flags));
+                    prop_assert_eq!(moved, Some(body.position.distance(before)));
+                }
+                prop_assert_eq!(prediction.body(), &body);
+                prop_assert!(prediction.pending().eq(pending.iter().copied()));
+            }
+        }
     }
 
     #[test]

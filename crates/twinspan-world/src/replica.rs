@@ -5,12 +5,12 @@ mod parse;
 mod view;
 
 use crate::content::Content;
-use crate::entity::EntityState;
+use crate::entity::{EntityState, Kind};
 use crate::far::{FarRegion, FarView};
 use crate::grid::CellId;
 use crate::header::{Context, OwnState, StateHeader, TICKS_PER_STATE};
 use crate::id::EntityId;
-use crate::interest::{cell_at, window_contains};
+use crate::interest::{cell_at, window_bit, window_contains};
 use crate::state::StateError;
 use coverage::{Coverage, Scope};
 use parse::{Scratch, Word};
@@ -42,26 +42,35 @@ pub struct Replica {
     context: Option<Context>,
     /// The header with the newest tick.
     newest: Option<StateHeader>,
-    /// Numbers records, to tell whom the present one lists.
-    stamp: u32,
     /// The tick of the newest private list.
     private_at: u32,
+    /// Whether private lists told of anybody who may still be here.
+    has_private: bool,
     unreadable: u64,
     mismatches: u64,
     wants_keyframes: bool,
 }
 
+/// One entity as it was told last. What that looks like is worked out when somebody asks: many more
+/// words come than anybody looks at.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    state: EntityState,
+    id: EntityId,
+    content: Content,
     /// The cell whose record listed it last.
     cell: CellId,
     /// The tick of that record.
     tick: u32,
-    /// The number of that record.
-    stamp: u32,
+    /// The side of a cell then.
+    cell_m: u8,
     /// Whether a private list told of it last.
     is_private: bool,
+}
+
+impl Entry {
+    fn state(&self) -> EntityState {
+        self.content.show(self.id, self.cell, self.cell_m, self.tick)
+    }
 }
 
 /// What became of a state message.
@@ -156,8 +165,12 @@ impl Replica {
         }
         self.unreadable += scratch.unreadable;
         let mut told = is_newest;
+        let mut listed = 0;
         for word in &scratch.words {
-            told |= self.take_word(word, header, scratch);
+            told |= self.take_word(word, header, scratch, &mut listed);
+        }
+        if listed != 0 {
+            self.remove_untold(header, listed);
         }
         if header.part == 0 {
             self.end_private(header.tick, scratch.has_private);
@@ -183,7 +196,15 @@ impl Replica {
         self.newest = Some(*header);
     }
 
-    fn take_word(&mut self, word: &Word, header: &StateHeader, scratch: &Scratch) -> bool {
+    /// Takes in a word; true when it told something. Of cells that are added to `listed_cells`, who was not
+    /// told is still to be removed.
+    fn take_word(
+        &mut self,
+        word: &Word,
+        header: &StateHeader,
+        scratch: &Scratch,
+        listed_cells: &mut u64,
+    ) -> bool {
         let tick = header.tick;
         match word {
             Word::Cell { cell, present, baseline } => {
@@ -196,8 +217,16 @@ impl Replica {
                 if !self.coverage.is_open(&scope, tick) {
                     return false;
                 }
-                self.take_list(&scope, header, listed);
-                self.views.show(*cell, tick, listed);
+                match window_bit(header.base, *cell) {
+                    // One look at all entities for all cells of the message.
+                    Some(bit) if self.coverage.is_open_throughout(*cell, tick) => {
+                        *listed_cells |= 1 << bit;
+                        self.put_all(*cell, header, listed);
+                    }
+                    _ => self.take_list(&scope, header, listed),
+                }
+                self.coverage.close(&scope, tick);
+                self.views.show(*cell, tick);
                 true
             }
             Word::Span { scope, present } => {
@@ -206,6 +235,7 @@ impl Replica {
                     return false;
                 }
                 self.take_list(scope, header, listed);
+                self.coverage.close(scope, tick);
                 true
             }
             Word::Near { cell, at } => {
@@ -231,18 +261,41 @@ impl Replica {
         }
     }
 
-    /// Takes in a list of everybody in `scope`.
+    /// Takes in everybody in a cell of which nothing newer is known.
+    fn put_all(&mut self, cell: CellId, header: &StateHeader, listed: &[parse::Told]) {
+        for told in listed {
+            self.put(told.id, &told.content, cell, header, false);
+        }
+        self.sort_in();
+    }
+
+    /// Takes in a list of everybody in `scope`, and removes who is not on it.
     fn take_list(&mut self, scope: &Scope, header: &StateHeader, listed: &[parse::Told]) {
         let tick = header.tick;
-        self.stamp = self.stamp.wrapping_add(1);
         for told in listed {
             if self.coverage.is_open_at(scope.cell, told.id.to_bits(), tick) {
                 self.put(told.id, &told.content, scope.cell, header, false);
             }
         }
-        self.remove_unlisted(scope, tick);
+        let Self { entities, coverage, .. } = self;
+        entities.retain(|entry| {
+            let id = entry.id.to_bits();
+            entry.cell != scope.cell
+                || entry.is_private
+                || entry.tick >= tick
+                || !(scope.first..=scope.last).contains(&id)
+                || !coverage.is_open_at(scope.cell, id, tick)
+        });
         self.sort_in();
-        self.coverage.close(scope, tick);
+    }
+
+    /// Removes who was last seen in one of the `listed` cells of the window and was not told of.
+    fn remove_untold(&mut self, header: &StateHeader, listed: u64) {
+        self.entities.retain(|entry| {
+            entry.tick >= header.tick
+                || entry.is_private
+                || !window_contains(header.base, listed, entry.cell)
+        });
     }
 
     /// Takes in what a record of `cell` says about one entity.
@@ -254,9 +307,9 @@ impl Replica {
         header: &StateHeader,
         is_private: bool,
     ) {
-        let tick = header.tick;
-        let state = content.show(id, cell, header.cell_m, tick);
-        let entry = Entry { state, cell, tick, stamp: self.stamp, is_private };
+        let StateHeader { tick, cell_m, .. } = *header;
+        let entry = Entry { id, content: *content, cell, tick, cell_m, is_private };
+        self.has_private |= is_private;
         match self.find(id) {
             Ok(index) => {
                 if let Some(known) = self.entities.get_mut(index).filter(|known| known.tick <= tick)
@@ -271,22 +324,8 @@ impl Replica {
     fn sort_in(&mut self) {
         if !self.fresh.is_empty() {
             self.entities.append(&mut self.fresh);
-            self.entities.sort_unstable_by_key(|entry| entry.state.id);
+            self.entities.sort_unstable_by_key(|entry| entry.id);
         }
-    }
-
-    /// Removes who was last seen in the record's cell and span and is not in the record.
-    fn remove_unlisted(&mut self, scope: &Scope, tick: u32) {
-        let Self { entities, coverage, stamp, .. } = self;
-        entities.retain(|entry| {
-            let id = entry.state.id.to_bits();
-            entry.cell != scope.cell
-                || entry.is_private
-                || entry.stamp == *stamp
-                || entry.tick >= tick
-                || !(scope.first..=scope.last).contains(&id)
-                || !coverage.is_open_at(scope.cell, id, tick)
-        });
     }
 
     /// Removes whom no private list tells of any more.
@@ -295,8 +334,11 @@ impl Replica {
             return;
         }
         self.private_at = self.private_at.max(tick);
-        let private_at = self.private_at;
-        self.entities.retain(|entry| !entry.is_private || entry.tick >= private_at);
+        if self.has_private {
+            let private_at = self.private_at;
+            self.entities.retain(|entry| !entry.is_private || entry.tick >= private_at);
+            self.has_private = self.entities.iter().any(|entry| entry.is_private);
+        }
     }
 
     /// Compares what is held with what the server believes.
@@ -304,18 +346,19 @@ impl Replica {
         // A late word is about what was replaced since.
         let is_newest = self.newest.is_some_and(|newest| newest.tick == header.tick);
         let Some(digest) = header.digest.filter(|_| is_newest) else { return };
-        let mut sum = 0_u32;
-        for bit in (0..u64::BITS).filter(|bit| digest.cells >> bit & 1 != 0) {
-            let cell = cell_at(header.base, bit as usize);
-            match self.views.digest(cell, header.cell_m) {
-                Some((tick, more)) if tick == header.tick => sum = sum.wrapping_add(more),
-                _ => sum = !digest.sum,
-            }
-            if sum == !digest.sum {
-                break;
-            }
-        }
-        if sum != digest.sum {
+        // Each cell must have been told by this very state.
+        let mut cells = (0..u64::BITS).filter(|bit| digest.cells >> bit & 1 != 0);
+        let is_told = cells.all(|bit| {
+            self.views.shown_at(cell_at(header.base, bit as usize)) == Some(header.tick)
+        });
+        let sum = self.entities.iter().fold(0_u32, |sum, entry| {
+            let counts = entry.tick == header.tick
+                && !entry.is_private
+                && window_contains(header.base, digest.cells, entry.cell);
+            let more = if counts { entry.content.digest(entry.id, entry.cell_m) } else { 0 };
+            sum.wrapping_add(more)
+        });
+        if !is_told || sum != digest.sum {
             self.mismatches += 1;
             self.wants_keyframes = true;
         }
@@ -345,7 +388,7 @@ impl Replica {
     }
 
     fn find(&self, id: EntityId) -> Result<usize, usize> {
-        self.entities.binary_search_by_key(&id, |entry| entry.state.id)
+        self.entities.binary_search_by_key(&id, |entry| entry.id)
     }
 
     fn get_entry(&self, id: EntityId) -> Option<&Entry> {
@@ -354,17 +397,23 @@ impl Replica {
 
     /// The entities in sight, by ascending id, the own player among them.
     pub fn entities(&self) -> impl Iterator<Item = EntityState> {
-        self.entities.iter().map(|entry| entry.state)
+        self.entities.iter().map(Entry::state)
     }
 
     /// The entities in sight, each with the tick of the record that told of it last.
     pub fn entities_with_ticks(&self) -> impl Iterator<Item = (EntityState, u32)> {
-        self.entities.iter().map(|entry| (entry.state, entry.tick))
+        self.entities.iter().map(|entry| (entry.state(), entry.tick))
+    }
+
+    /// Who is in sight, by ascending id, each with its kind and the tick of the record that told of it
+    /// last: cheaper than what it looks like.
+    pub fn ids(&self) -> impl Iterator<Item = (EntityId, Kind, u32)> {
+        self.entities.iter().map(|entry| (entry.id, entry.content.kind, entry.tick))
     }
 
     /// One entity, while it is in sight.
     pub fn get(&self, id: EntityId) -> Option<EntityState> {
-        self.get_entry(id).map(|entry| entry.state)
+        self.get_entry(id).map(Entry::state)
     }
 
     /// Entities in sight.

@@ -64,6 +64,12 @@ impl Coverage {
         })
     }
 
+    /// Whether a record of the whole cell is news about everybody in it.
+    pub(super) fn is_open_throughout(&self, cell: CellId, tick: u32) -> bool {
+        let run = run(&self.pieces, cell);
+        !run.is_empty() && run.iter().all(|piece| piece.open <= tick)
+    }
+
     /// Whether a word of `tick` about this id in this cell is news.
     pub(super) fn is_open_at(&self, cell: CellId, id: u32, tick: u32) -> bool {
         let run = run(&self.pieces, cell);

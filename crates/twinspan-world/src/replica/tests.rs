@@ -142,7 +142,7 @@ fn message(header: StateHeader, records: &[(CellId, &[u32])], sections: &[Vec<u8
 }
 
 fn slots(replica: &Replica) -> Vec<(usize, CellId)> {
-    replica.entities.iter().map(|entry| (entry.state.id.index(), entry.cell)).collect()
+    replica.entities.iter().map(|entry| (entry.id.index(), entry.cell)).collect()
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What a replica keeps of each cell in sight: the keyframes that later records build on.
 
-use super::parse::{Key, Told};
+use super::parse::Key;
 use crate::content::Content;
 use crate::grid::CellId;
 use crate::header::StateHeader;
 use crate::id::EntityId;
 use crate::interest::window_contains;
 
-/// Lists take memory for so many entities at a time.
-const ROOM_STEP: usize = 16;
+/// Lists take memory for so many entities at a time: most cells have a few.
+const ROOM_STEP: usize = 4;
 /// Keyframes kept of one cell: the server builds on its last two, and one may be under way.
 const KEYFRAMES_MAX: usize = 3;
 
@@ -31,8 +31,6 @@ struct View {
     spare: Vec<Keyframe>,
     /// The tick of the newest record.
     shown_at: u32,
-    /// Whom it listed.
-    shown: Vec<Told>,
 }
 
 fn copy<T: Clone>(to: &mut Vec<T>, from: &[T]) {
@@ -62,7 +60,6 @@ impl Views {
             } else {
                 let mut view = self.views.swap_remove(at);
                 view.spare.append(&mut view.keyframes);
-                view.shown.clear();
                 view.shown_at = 0;
                 self.spare.push(view);
             }
@@ -125,21 +122,16 @@ impl Views {
         view.keyframes.push(keyframe);
     }
 
-    /// Notes whom the newest record lists.
-    pub(super) fn show(&mut self, cell: CellId, tick: u32, listed: &[Told]) {
-        let Some(view) = self.find_or_add(cell) else { return };
-        view.shown_at = tick;
-        copy(&mut view.shown, listed);
+    /// Notes the tick of the newest record.
+    pub(super) fn show(&mut self, cell: CellId, tick: u32) {
+        if let Some(view) = self.find_or_add(cell) {
+            view.shown_at = tick;
+        }
     }
 
-    /// The tick of the cell's newest record, and the sum over whom it listed.
-    pub(super) fn digest(&self, cell: CellId, cell_m: u8) -> Option<(u32, u32)> {
-        let view = self.find(cell)?;
-        let sum = view
-            .shown
-            .iter()
-            .fold(0_u32, |sum, told| sum.wrapping_add(told.content.digest(told.id, cell_m)));
-        Some((view.shown_at, sum))
+    /// The tick of the cell's newest record.
+    pub(super) fn shown_at(&self, cell: CellId) -> Option<u32> {
+        self.find(cell).map(|view| view.shown_at)
     }
 
     /// Changes something that is not told again until the entity moves.
