@@ -23,8 +23,8 @@ pub use hub::{
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};
 pub use sim::{
-    CheckedName, PlannedName, ScenarioName, SimArgs, SimCommand, SimFaultsArgs, SimReplayArgs,
-    SimRunArgs, SimShrinkArgs, SimSweepArgs,
+    CheckedName, PlannedName, ScenarioName, SimArgs, SimCommand, SimEndureArgs, SimFaultsArgs,
+    SimReplayArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
 
 /// The most bots that a demo runs, and the most clients of a scenario.

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             SimCommand::Sweep(args) => sim::run_sweep(args),
             SimCommand::Shrink(args) => sim::run_shrink(args),
             SimCommand::Faults(args) => sim::run_faults(args),
+            SimCommand::Endure(args) => sim::endure(args),
             SimCommand::Trace(args) => sim::trace(args),
             SimCommand::Verify(args) => sim::verify(args),
             SimCommand::VerifyWorker(args) => sim::verify_worker(args),

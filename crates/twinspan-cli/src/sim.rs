@@ -1,6 +1,7 @@
 //! `twinspan sim`: scenarios in the deterministic simulator.
 
 mod circuit;
+mod endure;
 mod fenced;
 mod file;
 mod hostile;
@@ -24,6 +25,7 @@ use twinspan_bench::process;
 
 use fenced::fenced;
 
+pub use endure::endure;
 pub use file::FileError;
 pub(crate) use planned::shrink_advice;
 pub use planned::{run_faults, run_shrink, run_sweep};

@@ -4,6 +4,7 @@
 pub mod bulk;
 pub mod fairness;
 pub mod hostile;
+mod long;
 mod planned;
 mod server;
 mod truth;
@@ -220,6 +221,8 @@ struct Run<'a> {
     /// The client that acknowledges what it never received.
     cheat: Shared<Bot>,
     truth: Truth,
+    /// States that each bot had received when its replica was last found to be true.
+    states_compared: Vec<Option<u64>>,
     broken: Broken,
     faults_expected: bool,
     /// How long after the healing all had settled.
@@ -318,6 +321,7 @@ impl Run<'_> {
         let cheat = bots.split_off(scenario.clients as usize).remove(0);
         let faults_expected = scenario.conditions != Conditions::CLEAN;
         let (truth, broken) = (Truth::default(), Broken::default());
+        let states_compared = vec![None; bots.len()];
         Ok(Self {
             sim,
             tasks,
@@ -325,6 +329,7 @@ impl Run<'_> {
             bots,
             cheat,
             truth,
+            states_compared,
             broken,
             faults_expected,
             settled_after: Duration::ZERO,
@@ -340,6 +345,11 @@ impl Run<'_> {
 
     fn play_out(&mut self, duration: Duration) {
         self.under_faults(duration);
+        self.play_end();
+    }
+
+    /// Heals everything and sees to it that all settles, is true and ends.
+    fn play_end(&mut self) {
         self.heal_and_settle();
         self.compare_at_rest();
         self.drain();
@@ -351,9 +361,17 @@ impl Run<'_> {
         while self.sim.now() < until {
             self.sim.run_for(tick_duration());
             self.truth.record(self.server.borrow().world());
-            for bot in &self.bots {
+            for (bot, states) in self.bots.iter().zip(&mut self.states_compared) {
                 let bot = bot.borrow();
-                if let Err(line) = self.truth.check(bot.client().replica()) {
+                let (replica, applied) = (bot.client().replica(), bot.client().stats());
+                let received = applied.states_applied + applied.states_stale;
+                let outcome = if *states == Some(received) {
+                    self.truth.check_ages(replica)
+                } else {
+                    self.truth.check(replica)
+                };
+                *states = outcome.is_ok().then_some(received);
+                if let Err(line) = outcome {
                     self.broken.add(|| line);
                 }
             }

@@ -34,6 +34,8 @@ pub enum SimCommand {
     Shrink(SimShrinkArgs),
     /// List the faults there are, each with what it does to its victim
     Faults(SimFaultsArgs),
+    /// Run the world for virtual hours under faults that never cease, and watch its memory
+    Endure(SimEndureArgs),
 }
 
 /// `twinspan sim run`.
@@ -205,6 +207,23 @@ pub struct SimShrinkArgs {
 /// `twinspan sim faults`.
 #[derive(Clone, Debug, Args)]
 pub struct SimFaultsArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `twinspan sim endure`.
+#[derive(Clone, Debug, Args)]
+pub struct SimEndureArgs {
+    /// Clients of the world
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub clients: u32,
+    /// Virtual minutes under faults: a day unless given
+    #[arg(long, value_name = "M", default_value_t = 1_440, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub minutes: u64,
+    /// The seed
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
