@@ -30,10 +30,24 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 
 type Bytes = Box<[u8; PACKET_BYTES_MAX]>;
 
+/// Free buffers of one thread, for any number of pools to draw from: with many pools that are rarely
+/// busy at once there are as many buffers as are in use together, and those used last are used next.
+#[derive(Clone, Default)]
+pub struct PacketStock {
+    free: Rc<RefCell<Vec<Bytes>>>,
+}
+
+impl fmt::Debug for PacketStock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PacketStock").field("free", &self.free.borrow().len()).finish()
+    }
+}
+
 struct PoolShared {
-    free: RefCell<Vec<Bytes>>,
-    /// Buffers that exist, free or out.
-    made: Cell<usize>,
+    stock: PacketStock,
+    /// Buffers that are out. One that comes back without having gone out makes it wrap, far beyond
+    /// the limit.
+    out: Cell<usize>,
     limit: usize,
 }
 
@@ -49,8 +63,13 @@ pub struct PacketPool {
 impl PacketPool {
     /// A pool of at most `limit` buffers.
     pub fn new(limit: usize) -> Self {
-        let free = RefCell::new(Vec::with_capacity(limit));
-        Self { shared: Rc::new(PoolShared { free, made: Cell::new(0), limit }) }
+        let free = Rc::new(RefCell::new(Vec::with_capacity(limit)));
+        Self::of_stock(&PacketStock { free }, limit)
+    }
+
+    /// A pool of at most `limit` buffers out at once, that come from `stock` and go back there.
+    pub fn of_stock(stock: &PacketStock, limit: usize) -> Self {
+        Self { shared: Rc::new(PoolShared { stock: stock.clone(), out: Cell::new(0), limit }) }
     }
 
     /// Makes buffers now until there are `count`, or the limit: who has to be ready for the worst
@@ -65,28 +84,25 @@ impl PacketPool {
 
     /// An empty buffer, or `None` when all are out.
     pub fn take(&self) -> Option<PacketBuf> {
-        let reused = self.shared.free.borrow_mut().pop();
-        let bytes = match reused {
-            Some(bytes) => bytes,
-            None if self.shared.made.get() < self.shared.limit => {
-                self.shared.made.set(self.shared.made.get() + 1);
-                Box::new([0; PACKET_BYTES_MAX])
-            }
-            None => return None,
-        };
+        let out = self.shared.out.get();
+        if out >= self.shared.limit {
+            return None;
+        }
+        self.shared.out.set(out + 1);
+        let reused = self.shared.stock.free.borrow_mut().pop();
+        let bytes = reused.unwrap_or_else(|| Box::new([0; PACKET_BYTES_MAX]));
         Some(PacketBuf { bytes: Some(bytes), len: 0, pool: Rc::clone(&self.shared) })
     }
 
     /// Buffers that are out now.
     pub fn outstanding(&self) -> usize {
-        self.shared.made.get().saturating_sub(self.shared.free.borrow().len())
+        self.shared.out.get()
     }
 
-    /// Whether its accounts are right: no buffer came back that did not go out, and no more were made
+    /// Whether its accounts are right: no buffer came back that did not go out, and no more are out
     /// than may be.
     pub fn is_sound(&self) -> bool {
-        let made = self.shared.made.get();
-        made <= self.shared.limit && self.shared.free.borrow().len() <= made
+        self.shared.out.get() <= self.shared.limit
     }
 
     /// The most buffers that can be out at once.
@@ -162,7 +178,8 @@ impl DerefMut for PacketBuf {
 impl Drop for PacketBuf {
     fn drop(&mut self) {
         if let Some(bytes) = self.bytes.take() {
-            self.pool.free.borrow_mut().push(bytes);
+            self.pool.out.set(self.pool.out.get().wrapping_sub(1));
+            self.pool.stock.free.borrow_mut().push(bytes);
         }
     }
 }
@@ -193,9 +210,15 @@ pub struct DatagramBatch {
 }
 
 impl DatagramBatch {
-    /// An empty batch of at most `limit` datagrams.
+    /// An empty batch of at most `limit` datagrams, with room for as many.
     pub fn new(limit: usize) -> Self {
         Self { items: VecDeque::with_capacity(limit), limit }
+    }
+
+    /// An empty batch of at most `limit` datagrams that takes room as it first needs it: for one of
+    /// many, which mostly have a few.
+    pub const fn growing(limit: usize) -> Self {
+        Self { items: VecDeque::new(), limit }
     }
 
     /// Appends a datagram.
@@ -301,12 +324,41 @@ mod tests {
         let pool = PacketPool::new(2);
         drop(pool.take());
         assert!(pool.is_sound());
-        pool.shared.free.borrow_mut().push(Box::new([0; PACKET_BYTES_MAX]));
-        assert!(!pool.is_sound(), "one came back that was never made");
-        pool.shared.made.set(2);
+        let bytes = Some(Box::new([0; PACKET_BYTES_MAX]));
+        drop(PacketBuf { bytes, len: 0, pool: Rc::clone(&pool.shared) });
+        assert!(!pool.is_sound(), "one came back that never went out");
+        pool.shared.out.set(2);
         assert!(pool.is_sound());
-        pool.shared.made.set(3);
+        pool.shared.out.set(3);
         assert!(!pool.is_sound(), "more than the limit");
+    }
+
+    #[test]
+    fn pools_of_one_stock_share_buffers_and_keep_limits_of_their_own() {
+        let stock = PacketStock::default();
+        let pools = [(); 2].map(|()| PacketPool::of_stock(&stock, 1));
+        let mut packet = pools[0].take().unwrap();
+        assert!(packet.fill(b"mine"));
+        assert!(pools[0].take().is_none(), "its limit");
+        assert_eq!(pools[1].outstanding(), 0);
+        drop(packet);
+        let other = pools[1].take().unwrap();
+        assert_eq!((other.len(), stock.free.borrow().len()), (0, 0), "the one buffer there is");
+        drop(other);
+        assert_eq!(stock.free.borrow().len(), 1);
+        assert!(pools.iter().all(|pool| pool.is_sound() && pool.outstanding() == 0));
+    }
+
+    #[test]
+    fn a_growing_batch_keeps_its_limit() {
+        let pool = PacketPool::new(2);
+        let mut batch = DatagramBatch::growing(1);
+        assert_eq!((batch.room(), batch.items.capacity()), (1, 0));
+        for is_taken in [true, false] {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let datagram = Datagram { peer, at: Timestamp::START, packet: pool.take().unwrap() };
+            assert_eq!(batch.push(datagram).is_ok(), is_taken);
+        }
     }
 
     #[test]

@@ -95,6 +95,13 @@ impl Executor {
     /// The next task to poll, and its body.
     fn next(&mut self, queue: &WakeQueue, order: impl Fn(HostId) -> u64) -> Option<(Key, Body)> {
         std::mem::swap(&mut *queue.lock(), &mut self.woken);
+        // Nearly always one is ready alone, and goes whatever its priority would be.
+        if self.ready.is_empty()
+            && let [key] = *self.woken.as_slice()
+        {
+            self.woken.clear();
+            return self.take(key);
+        }
         for key in self.woken.drain(..) {
             if let Some(task) = self.tasks.get(key) {
                 let priority = draw(task.key, &[task.polls]) ^ order(task.host);
@@ -102,14 +109,20 @@ impl Executor {
             }
         }
         while let Some(Reverse((_, key))) = self.ready.pop() {
-            if let Some(task) = self.tasks.get_mut(key)
-                && let Some(body) = task.body.take()
-            {
-                task.polls += 1;
-                return Some((key, body));
+            let taken = self.take(key);
+            if taken.is_some() {
+                return taken;
             }
         }
         None
+    }
+
+    /// The body of a ready task, unless the task has ended or runs.
+    fn take(&mut self, key: Key) -> Option<(Key, Body)> {
+        let task = self.tasks.get_mut(key)?;
+        let body = task.body.take()?;
+        task.polls += 1;
+        Some((key, body))
     }
 
     /// A task that was put off is ready again.

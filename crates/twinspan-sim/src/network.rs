@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Conditions, Link};
+use twinspan_core::packet::PacketStock;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{BindError, UdpOptions};
@@ -26,6 +27,8 @@ pub const FLOWS_MAX: usize = 1 << 22;
 const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 /// The largest.
 const RECEIVE_BUFFER_BYTES_MAX: usize = 64 << 20;
+/// The longest that datagrams are let gather, whatever the options say.
+pub(crate) const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// A datagram as it leaves, whatever becomes of it on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub(crate) struct Network {
     pub(crate) links: Vec<LinkState>,
     link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
     pub(crate) store: Store,
+    /// What the pools of all sockets draw from: hosts have their turns one after another, so few
+    /// buffers are in use at once, and these are in the caches.
+    pub(crate) stock: PacketStock,
 }
 
 pub(crate) struct Socket {
@@ -84,6 +90,10 @@ pub(crate) struct Socket {
     pub(crate) has_error: bool,
     /// Before when a slow consumer takes nothing.
     pub(crate) takes_at: Timestamp,
+    /// How long datagrams gather once all that had come was taken.
+    pub(crate) gather: Duration,
+    /// Until when what comes wakes nobody, so that it gathers.
+    pub(crate) gathers_until: Timestamp,
     last_flow: Option<(SocketAddr, u32)>,
 }
 
@@ -169,6 +179,7 @@ impl Network {
             links: Vec::new(),
             link_by_ends: BTreeMap::new(),
             store: Store::default(),
+            stock: PacketStock::default(),
         }
     }
 
@@ -401,6 +412,8 @@ impl State {
             send_calls: 0,
             has_error: false,
             takes_at: Timestamp::START,
+            gather: options.gather.min(GATHER_MAX),
+            gathers_until: Timestamp::START,
             last_flow: None,
         };
         let Some(key) = network.sockets.insert_with(|_| socket) else {

@@ -2,14 +2,13 @@
 
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
-/// Most datagrams fit this; the others get a buffer of the full size.
-const SMALL_BYTES: usize = 512;
+/// Sizes of buffers: an input, a short state, a long one, anything.
+const SIZES: [usize; 4] = [128, 256, 512, PACKET_BYTES_MAX];
 
-/// Free buffers of two sizes. How many exist is bounded by the datagrams in flight and in sockets.
+/// Free buffers by size. How many exist is bounded by the datagrams in flight and in sockets.
 #[derive(Default)]
 pub(crate) struct Store {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    free: [Vec<Box<[u8]>>; SIZES.len()],
     #[cfg(test)]
     made: usize,
 }
@@ -41,12 +40,10 @@ impl Payload {
 impl Store {
     /// A copy of `bytes`, of which there are [`PACKET_BYTES_MAX`] at most.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Payload {
-        let (free, size) = if bytes.len() <= SMALL_BYTES {
-            (&mut self.small, SMALL_BYTES)
-        } else {
-            (&mut self.large, PACKET_BYTES_MAX)
-        };
-        let mut buffer = free.pop().unwrap_or_else(|| {
+        let sizes = SIZES.iter().zip(&mut self.free);
+        let fitting = sizes.into_iter().find(|(size, _)| bytes.len() <= **size);
+        let size = fitting.as_ref().map_or(PACKET_BYTES_MAX, |(size, _)| **size);
+        let mut buffer = fitting.and_then(|(_, free)| free.pop()).unwrap_or_else(|| {
             #[cfg(test)]
             {
                 self.made += 1;
@@ -62,15 +59,16 @@ impl Store {
 
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, payload: Payload) {
-        let free =
-            if payload.bytes.len() == SMALL_BYTES { &mut self.small } else { &mut self.large };
-        free.push(payload.bytes);
+        let sizes = SIZES.iter().zip(&mut self.free);
+        if let Some((_, free)) = sizes.into_iter().find(|(size, _)| payload.bytes.len() <= **size) {
+            free.push(payload.bytes);
+        }
     }
 
     /// Buffers that were ever made, and those of them that are out.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.made, self.made - self.small.len() - self.large.len())
+        (self.made, self.made - self.free.iter().map(Vec::len).sum::<usize>())
     }
 }
 
@@ -81,11 +79,11 @@ mod tests {
     #[test]
     fn buffers_are_reused_by_size() {
         let mut store = Store::default();
-        for bytes in [&[1; 3][..], &[2; 512], &[3; 513], &[4; 2_048], &[]] {
+        for bytes in [&[1; 3][..], &[2; 128], &[3; 129], &[4; 513], &[5; 2_048], &[]] {
             let payload = store.copy(bytes);
             assert_eq!(payload.as_slice(), bytes);
             store.give(payload);
         }
-        assert_eq!(store.counts(), (2, 0));
+        assert_eq!(store.counts(), (3, 0));
     }
 }

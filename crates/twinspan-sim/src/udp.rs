@@ -10,6 +10,7 @@ use twinspan_core::random::{draw, unit};
 use twinspan_provider::{SocketReport, UdpError, UdpOptions, UdpSocket};
 
 use crate::chaos::{SendStrikes, Supply};
+use crate::network::GATHER_MAX;
 use crate::slab::Key;
 use crate::timer::keep_waker;
 use crate::world::{Event, RECEIVE_RETRY, SEND_STALL, World};
@@ -18,7 +19,7 @@ use crate::world::{Event, RECEIVE_RETRY, SEND_STALL, World};
 ///
 /// It takes and gives batches as a real one does: a send may take only a part of the batch, and
 /// when the pool is empty, received datagrams wait until it is not, or are dropped when too many
-/// do.
+/// do. Where the options say so, datagrams gather as they do at a real one.
 pub struct SimUdp {
     world: Rc<World>,
     key: Key,
@@ -33,14 +34,16 @@ impl SimUdp {
         (key, local, receive_buffer_bytes): (Key, SocketAddr, usize),
         options: &UdpOptions,
     ) -> Self {
+        let stock = world.state.borrow().network.stock.clone();
         Self {
             world: Rc::clone(world),
             key,
             local,
-            pool: PacketPool::new(options.pool_packets),
+            pool: PacketPool::of_stock(&stock, options.pool_packets),
             report: SocketReport {
                 path: "simulated",
                 never_fragments: true,
+                gather: options.gather.min(GATHER_MAX),
                 receive_buffer_bytes,
                 send_buffer_bytes: options.send_buffer_bytes,
                 ..SocketReport::default()
@@ -99,6 +102,9 @@ impl UdpSocket for SimUdp {
             network.store.give(inbound.payload);
         }
         if received > 0 {
+            if !socket.gather.is_zero() && socket.queue.is_empty() {
+                socket.gathers_until = now.after(socket.gather);
+            }
             return Poll::Ready(Ok(received));
         }
         keep_waker(&mut socket.receiver.waker, cx);

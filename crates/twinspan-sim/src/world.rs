@@ -71,7 +71,7 @@ pub(crate) enum Event {
     Held(Box<(Flight, Option<(SocketAddr, SocketAddr)>)>),
     /// A socket that took nothing takes datagrams again.
     SendReady(Key),
-    /// A socket whose pool was empty looks again.
+    /// A socket whose pool was empty, or whose datagrams gathered, looks again.
     ReceiveRetry(Key),
     /// A piece of a stream has come.
     Piece(Key),

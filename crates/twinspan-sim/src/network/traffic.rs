@@ -211,7 +211,12 @@ impl State {
             marks.observe(&mut self.faults);
         }
         let (kind, what) = match accepted {
-            Ok(socket) => (TraceKind::Deliver, u64::from(socket)),
+            Ok(Accepted { key, gathers_until }) => {
+                if let Some(until) = gathers_until {
+                    self.wake_later(key, until);
+                }
+                (TraceKind::Deliver, u64::from(key.index))
+            }
             Err((cause, payload)) => {
                 self.network.store.give(payload);
                 // A cut is counted as injected when it is made.
@@ -268,12 +273,30 @@ impl State {
         }
     }
 
-    /// A socket whose pool was empty looks again.
-    pub(crate) fn receive_retry(&mut self, now: Timestamp, key: Key) {
-        if let Some(socket) = self.network.sockets.get_mut(key) {
-            self.trace.record(now, TraceKind::ReceiveRetry, [u64::from(key.index), 0, 0, 0]);
+    /// Wakes who waits for a socket's datagrams when enough have had time to gather.
+    fn wake_later(&mut self, key: Key, at: Timestamp) {
+        let Some(socket) = self.network.sockets.get_mut(key) else { return };
+        if std::mem::replace(&mut socket.retry_due, true) {
+            return;
+        }
+        // The wheel has room for one look of each socket; if not, there is no waiting.
+        if self.wheel.insert(at, Event::ReceiveRetry(key)).is_err() {
             socket.retry_due = false;
             socket.receiver.wake();
+        }
+    }
+
+    /// A socket looks again: its pool was empty, or its datagrams had time to gather.
+    pub(crate) fn receive_retry(&mut self, now: Timestamp, key: Key) {
+        let Some(socket) = self.network.sockets.get_mut(key) else { return };
+        self.trace.record(now, TraceKind::ReceiveRetry, [u64::from(key.index), 0, 0, 0]);
+        socket.retry_due = false;
+        let until = socket.gathers_until;
+        if until <= now {
+            socket.receiver.wake();
+        } else if !socket.queue.is_empty() {
+            // Its task was awake meanwhile and took what there was: what came since gathers anew.
+            self.wake_later(key, until);
         }
     }
 }
@@ -290,6 +313,12 @@ impl LinkState {
         }
         later
     }
+}
+
+/// Into which socket a datagram went, and until when that lets others gather before it wakes anybody.
+struct Accepted {
+    key: Key,
+    gathers_until: Option<Timestamp>,
 }
 
 /// What comes to a host: its flow, the arrival, the addresses on it where boxes may have changed
@@ -348,7 +377,7 @@ impl Network {
         payload: Payload,
         (hosts, chaos): (&Hosts, &Chaos),
         faults: &mut FaultCounters,
-    ) -> Result<u32, (FaultKind, Payload)> {
+    ) -> Result<Accepted, (FaultKind, Payload)> {
         let Some(known) = self.flows.get(flow as usize) else {
             return Err((FaultKind::Unbound, payload));
         };
@@ -382,13 +411,16 @@ impl Network {
         }
         socket.queued_bytes += bytes;
         socket.queue.push_back(Inbound { from, at: now, payload });
-        socket.receiver.wake();
+        let gathers_until = Some(socket.gathers_until).filter(|until| now < *until);
+        if gathers_until.is_none() {
+            socket.receiver.wake();
+        }
         if let Some(flow) = self.flows.get_mut(flow as usize) {
             flow.receiver = key;
             if let Some(state) = self.links.get_mut(link as usize) {
                 state.link.arrived(flow.key, &arrival, faults);
             }
         }
-        Ok(key.index)
+        Ok(Accepted { key, gathers_until })
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use twinspan_core::link::{Conditions, FaultKind};
 use twinspan_core::packet::{Datagram, DatagramBatch};
 use twinspan_core::time::Timestamp;
-use twinspan_provider::{BindError, NetworkProvider, UdpOptions, UdpSocket};
+use twinspan_provider::{
+    BindError, NetworkProvider, TaskProvider, TimeProvider, Timer, UdpOptions, UdpSocket,
+};
 use twinspan_sim::{LOOPBACK_DELAY, Sim, SimConfig, SimEnv, SimUdp, WIRE_DELAY_MIN};
 
 use crate::echo::{Client, Echo, MS, PORT, ip, start};
@@ -321,4 +323,63 @@ fn a_burst_arrives_as_a_batch() {
     sim.run_for(100 * MS);
     assert_eq!(server.borrow().batch_max, 40);
     assert_eq!(client.borrow().received.len(), 40);
+}
+
+/// When each datagram of `sent_at_us` is taken, with how many others, by who lets datagrams gather
+/// for a millisecond and is woken by a deadline of its own at `deadline_us`.
+fn gathered(sent_at_us: &'static [u64], deadline_us: u64) -> Vec<(u64, usize)> {
+    let mut sim = Sim::new(SimConfig { short_send: 0.0, ..SimConfig::default() });
+    let (sender, receiver) = (sim.host("sender", ip(1)), sim.host("receiver", ip(2)));
+    let to = SocketAddr::new(ip(2), PORT);
+    let options = UdpOptions { gather: MS, ..UdpOptions::default() };
+    let mut socket = bind(&mut sim, &receiver, &to.to_string(), options).unwrap();
+    assert_eq!(socket.report().gather, MS);
+    let began = sim.now();
+    let taken = Rc::new(RefCell::new(Vec::new()));
+    let (told, inner) = (Rc::clone(&taken), receiver.clone());
+    let receiving = receiver.spawn("receive", async move {
+        let mut timer = inner.timer();
+        timer.set(Some(began.after(Duration::from_micros(deadline_us))));
+        let mut batch = DatagramBatch::new(64);
+        loop {
+            poll_fn(|cx| {
+                if timer.poll_expired(cx).is_ready() {
+                    timer.set(None);
+                }
+                socket.poll_recv(cx, &mut batch)
+            })
+            .await
+            .unwrap();
+            let at = inner.now().since(began).as_micros() as u64;
+            told.borrow_mut().push((at, batch.len()));
+            batch.clear();
+        }
+    });
+    let local = SocketAddr::new(ip(1), PORT).to_string();
+    let mut socket = bind(&mut sim, &sender, &local, UdpOptions::default()).unwrap();
+    let inner = sender.clone();
+    let sending = sender.spawn("send", async move {
+        let mut timer = inner.timer();
+        for at in sent_at_us {
+            timer.set(Some(began.after(Duration::from_micros(*at))));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+            let mut batch = queue(&socket, to, &[b"tick"]);
+            poll_fn(|cx| socket.poll_send(cx, &mut batch)).await.unwrap();
+        }
+    });
+    sim.run_for(LIMIT);
+    drop((receiving, sending));
+    taken.take()
+}
+
+#[test]
+fn datagrams_gather_after_a_receive_and_a_quiet_socket_hears_at_once() {
+    // Each is a microsecond on its way.
+    let taken = gathered(&[100, 200, 500, 900, 5_000], 100_000);
+    assert_eq!(taken, [(101, 1), (1_101, 3), (5_001, 1)]);
+}
+
+#[test]
+fn who_is_awake_anyway_takes_what_has_gathered() {
+    assert_eq!(gathered(&[100, 200, 500, 900], 600), [(101, 1), (600, 2), (1_600, 1)]);
 }
