@@ -33,6 +33,8 @@ pub mod realism;
 pub mod server;
 #[cfg(target_os = "linux")]
 pub mod sim;
+#[cfg(target_os = "linux")]
+mod simulated;
 pub mod stolen;
 #[cfg(target_os = "linux")]
 pub mod summary;

@@ -7,33 +7,25 @@
 //! taken in round trips of the undisturbed path.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use twinspan_core::aead::AeadSuite;
 use twinspan_core::link::Conditions;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
-use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{
-    Bot, BotConfig, Client, ClientConfig, EVENTS, Fleet, INPUT, Latency, Server, ServerConfig,
-    ServerKeys, session_defaults, wire_micros,
-};
-use twinspan_provider::{
-    Machine, NetworkProvider, RandomProvider, TaskProvider, UdpOptions, drive,
-};
-use twinspan_session::{ClientEvent, ClientSession, ServerIdentity, TokenIssuer, TokenKey, UserId};
-use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask};
+use twinspan_game::{Bot, BotConfig, EVENTS, Fleet, INPUT, Latency, session_defaults, wire_micros};
+use twinspan_provider::{Machine, RandomProvider, UdpOptions};
+use twinspan_session::{ClientEvent, ClientSession};
+use twinspan_sim::{SimConfig, SimSuite};
 use twinspan_world::tick_duration;
 
 use crate::error::BenchError;
+use crate::simulated::{SERVER, Secrets, Site};
 use crate::transport::{TransportKeys, TransportServer, event_bytes, sent_at};
 
-/// The server's address in the simulated network.
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 7_000);
 /// What every link is like, each way.
 const CONDITIONS: Conditions = Conditions {
     loss: 0.05,
@@ -158,25 +150,14 @@ impl LossSummary {
 
 type Shared<M> = Rc<RefCell<M>>;
 
-fn simulation(seed: u64) -> Sim {
-    Sim::new(SimConfig { seed, conditions: CONDITIONS, ..SimConfig::default() })
+fn site(seed: u64) -> (Site, Secrets) {
+    let config = SimConfig { seed, conditions: CONDITIONS, ..SimConfig::default() };
+    Site::new(config, Arc::new(SimSuite))
 }
 
 fn client_address(number: u32) -> SocketAddr {
     let [_, a, b, c] = (number + 2).to_be_bytes();
     SocketAddr::from(([10, a.wrapping_add(1), b, c], 9_000))
-}
-
-fn launch<M: Machine + 'static>(env: &SimEnv, local: SocketAddr, machine: Shared<M>) -> SimTask {
-    let task = env.clone();
-    env.spawn("machine", async move {
-        let mut machine = machine;
-        // A simulated socket that cannot be bound or fails leaves its machine alone, which the
-        // counts show.
-        if let Ok(mut socket) = task.bind_udp(local, &UdpOptions::default()).await {
-            let _ = drive(&task, &mut socket, &mut machine).await;
-        }
-    })
 }
 
 /// Runs the world; returns the ages of states.
@@ -186,47 +167,26 @@ fn world(
     seed: u64,
     broken: &mut Vec<String>,
 ) -> Result<Latency, BenchError> {
-    let mut sim = simulation(seed);
-    let suites: Arc<dyn AeadSuite> = Arc::new(SimSuite);
-    let env = sim.host("server", SERVER.ip());
-    let mut secrets = env.secrets();
-    let identity = ServerIdentity::new(secrets.as_mut());
-    let tokens = TokenKey::new(secrets.as_mut());
-    let issuer = TokenIssuer::new(tokens.clone(), identity.public_key());
-    let server = Server::new(
-        ServerConfig::for_players(players),
-        Arc::clone(&suites),
-        ServerKeys { identity, tokens },
-        secrets,
-        &mut |name| env.stream(name, 0),
-    )
-    .map_err(|error| BenchError::Plan(error.to_string()))?;
-    let mut tasks = vec![launch(&env, SERVER, Rc::new(RefCell::new(server)))];
-    let mut login = Stream::new(seed, "login", 0);
+    let (mut site, secrets) = site(seed);
+    let server = site.world_server(players, secrets)?;
+    let (env, usual) = (site.server.clone(), UdpOptions::default());
+    site.launch(&env, SERVER, None, usual, server);
     let mut fleets = Vec::new();
     for number in 0..players {
         let address = client_address(number);
-        let env = sim.host(&format!("client {number}"), address.ip());
-        let token = issuer.issue(&mut login, UserId(u64::from(number)), SERVER, u64::MAX);
-        let client = Client::new(
-            ClientConfig::default(),
-            Arc::clone(&suites),
-            &token,
-            SERVER,
-            env.secrets(),
-            env.stream("client", 0),
-        )?;
+        let env = site.sim.host(&format!("client {number}"), address.ip());
+        let client = site.client(number, &env)?;
         let bot = Bot::new(client, BotConfig::default(), env.stream("bot", 0));
         let start_at = Timestamp::START.after(Duration::from_millis(3) * number);
         let fleet = Rc::new(RefCell::new(Fleet::new(vec![bot], |_| start_at)));
-        tasks.push(launch(&env, address, Rc::clone(&fleet)));
+        site.launch(&env, address, None, usual, Rc::clone(&fleet));
         fleets.push(fleet);
     }
-    sim.run_for(CONNECT_TIME);
+    site.sim.run_for(CONNECT_TIME);
     for fleet in &fleets {
         fleet.borrow_mut().forget_ages();
     }
-    sim.run_for(time);
+    site.sim.run_for(time);
     let mut ages = Latency::default();
     for fleet in &fleets {
         let fleet = fleet.borrow();
@@ -235,7 +195,6 @@ fn world(
         }
         ages.add(&fleet.ages().state_age);
     }
-    drop(tasks);
     Ok(ages)
 }
 
@@ -247,36 +206,29 @@ fn sessions(
     seed: u64,
     broken: &mut Vec<String>,
 ) -> Result<(Latency, (u64, u64)), BenchError> {
-    let mut sim = simulation(seed);
-    let suites: Arc<dyn AeadSuite> = Arc::new(SimSuite);
-    let env = sim.host("server", SERVER.ip());
-    let mut secrets = env.secrets();
-    let identity = ServerIdentity::new(secrets.as_mut());
-    let tokens = TokenKey::new(secrets.as_mut());
-    let issuer = TokenIssuer::new(tokens.clone(), identity.public_key());
+    let (mut site, Secrets { keys, source }) = site(seed);
     let unusable = |error: twinspan_session::ConfigError| BenchError::Plan(error.to_string());
+    let (env, usual) = (site.server.clone(), UdpOptions::default());
     let server = TransportServer::new(
         session_defaults(),
-        Arc::clone(&suites),
-        TransportKeys { identity, tokens },
-        secrets,
+        Arc::clone(&site.suites),
+        TransportKeys { identity: keys.identity, tokens: keys.tokens },
+        source,
         env.stream("session", 0),
         0,
         STATE_BYTES,
     )
     .map_err(unusable)?;
     let server = Rc::new(RefCell::new(server));
-    let mut tasks = vec![launch(&env, SERVER, Rc::new(RefCell::new(Teller::new(&server))))];
-    let mut login = Stream::new(seed, "login", 0);
+    site.launch(&env, SERVER, None, usual, Teller::new(&server));
     let mut clients = Vec::new();
     for number in 0..players {
         let address = client_address(number);
-        let env = sim.host(&format!("client {number}"), address.ip());
-        let token = issuer.issue(&mut login, UserId(u64::from(number)), SERVER, u64::MAX);
+        let env = site.sim.host(&format!("client {number}"), address.ip());
         let session = ClientSession::new(
             session_defaults(),
-            Arc::clone(&suites),
-            &token,
+            Arc::clone(&site.suites),
+            &site.token(number),
             SERVER,
             env.secrets(),
             env.stream("client", 0),
@@ -284,15 +236,15 @@ fn sessions(
         .map_err(unusable)?;
         let phase = tick_duration().mul_f64(env.stream("phase", 0).unit());
         let client = Rc::new(RefCell::new(EventClient::new(session, phase)));
-        tasks.push(launch(&env, address, Rc::clone(&client)));
+        site.launch(&env, address, None, usual, Rc::clone(&client));
         clients.push(client);
     }
-    sim.run_for(CONNECT_TIME);
+    site.sim.run_for(CONNECT_TIME);
     let before = server.borrow().counts().event_latency.clone();
     for client in &clients {
         client.borrow_mut().latency.clear();
     }
-    sim.run_for(time);
+    site.sim.run_for(time);
     let mut latency = server.borrow().counts().event_latency.clone();
     latency.subtract(&before);
     let (mut lost, mut late) = server.borrow().losses();
@@ -306,7 +258,6 @@ fn sessions(
     if u128::from(latency.count()) * 100 < wanted * 95 {
         broken.push(format!("{} reliable messages delivered of {wanted}", latency.count()));
     }
-    drop(tasks);
     Ok((latency, (lost, late)))
 }
 

@@ -1,9 +1,10 @@
-//! The simulator's ruler: events for each second of processor time, and a world of many clients
-//! against real time.
+//! The simulator's ruler: events for each second of processor time, a world of many clients
+//! against real time, seeds a minute, and how long it takes to shrink a failing run.
 //!
 //! Each part runs in a process of its own, one after the other, so that its memory is its own.
 
 mod echo;
+mod seeds;
 mod streams;
 mod world;
 
@@ -61,6 +62,15 @@ pub struct SimSummary {
     pub world_rss_mb: f64,
     /// The cipher of the world with real ones.
     pub world_cipher: String,
+    /// Seeds of the scenario `echo` in a minute of processor time, each with faults of its own and
+    /// the time after their healing in which all must settle.
+    pub seeds_per_minute: f64,
+    /// Processor time to shrink a failing run of the scenario `planted`, in seconds.
+    pub shrink_seconds: f64,
+    /// Faults that struck in that run.
+    pub shrink_faults_before: u64,
+    /// Those that were left: without any one of them it does not fail.
+    pub shrink_faults_after: u64,
 }
 
 /// What a process is told to measure.
@@ -69,6 +79,8 @@ enum Part {
     Echo { seconds: u64 },
     Streams { seconds: u64 },
     World { clients: u32, seconds: u64, real_ciphers: bool },
+    Seeds,
+    Shrink,
 }
 
 /// What it says.
@@ -80,14 +92,21 @@ struct Measured {
     virtual_nanos: u64,
     /// Nanoseconds of processor time.
     cpu_nanos: u64,
-    /// What the part counts besides: messages, or clients that came in.
+    /// What the part counts besides: messages, clients that came in, seeds, faults that are left.
     count: u64,
+    /// Faults that there were before.
+    before: u64,
     /// Most memory of the process, in bytes.
     resident_bytes: u64,
     cipher: String,
 }
 
 impl Measured {
+    /// The same, having taken that much processor time.
+    fn taking(self, cpu: Duration) -> Self {
+        Self { cpu_nanos: nanos(cpu), ..self }
+    }
+
     fn per_cpu_second(&self, count: u64) -> f64 {
         count as f64 * 1e9 / self.cpu_nanos.max(1) as f64
     }
@@ -110,6 +129,7 @@ pub fn run(options: SimOptions) -> Result<SimSummary, BenchError> {
     let streams = measure(Part::Streams { seconds: echo_seconds })?;
     let world = measure(Part::World { clients, seconds, real_ciphers: false })?;
     let sealed = measure(Part::World { clients, seconds, real_ciphers: true })?;
+    let (swept, shrunk) = (measure(Part::Seeds)?, measure(Part::Shrink)?);
     Ok(SimSummary {
         machine_events_per_cpu_second: echo.per_cpu_second(echo.events),
         async_events_per_cpu_second: streams.per_cpu_second(streams.events),
@@ -121,6 +141,10 @@ pub fn run(options: SimOptions) -> Result<SimSummary, BenchError> {
         world_events_per_cpu_second: world.per_cpu_second(world.events),
         world_rss_mb: world.resident_bytes as f64 / f64::from(1 << 20),
         world_cipher: sealed.cipher,
+        seeds_per_minute: swept.per_cpu_second(swept.count) * 60.0,
+        shrink_seconds: shrunk.cpu_nanos as f64 / 1e9,
+        shrink_faults_before: shrunk.before,
+        shrink_faults_after: shrunk.count,
     })
 }
 
@@ -141,6 +165,8 @@ pub fn run_part() -> Result<(), BenchError> {
         Part::World { clients, seconds, real_ciphers } => {
             world::run(clients, Duration::from_secs(seconds), real_ciphers)?
         }
+        Part::Seeds => seeds::run(),
+        Part::Shrink => seeds::shrink_long_run()?,
     };
     measured.resident_bytes = process::resident_bytes_max().unwrap_or(0);
     Ok(write_line(&mut io::stdout().lock(), &measured)?)
@@ -159,13 +185,13 @@ const ROUGH: Conditions = Conditions {
 fn meter(sim: &mut twinspan_sim::Sim, time: Duration) -> Measured {
     let (events, began) = (sim.events(), process::cpu_time());
     sim.run_for(time);
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Measured {
-        events: sim.events() - events,
-        virtual_nanos: nanos(time),
-        cpu_nanos: nanos(process::cpu_time().saturating_sub(began)),
-        ..Measured::default()
-    }
+    let cpu = process::cpu_time().saturating_sub(began);
+    let events = sim.events() - events;
+    Measured { events, virtual_nanos: nanos(time), ..Measured::default() }.taking(cpu)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl SimSummary {
@@ -176,7 +202,9 @@ impl SimSummary {
              async      {:.2} million events, {:.2} million messages a second of processor time\n\
              world      {} of {} clients in; {:.2} times real time with the simulator's tag, \
              {:.2} with {}\n\
-             \u{20}          {:.2} million events a second of processor time, {:.0} MiB at most\n",
+             \u{20}          {:.2} million events a second of processor time, {:.0} MiB at most\n\
+             seeds      {:.0} a minute of processor time\n\
+             shrinking  {} of {} faults are left after {:.2} s\n",
             self.machine_events_per_cpu_second / 1e6,
             self.async_events_per_cpu_second / 1e6,
             self.async_messages_per_cpu_second / 1e6,
@@ -187,6 +215,10 @@ impl SimSummary {
             self.world_cipher,
             self.world_events_per_cpu_second / 1e6,
             self.world_rss_mb,
+            self.seeds_per_minute,
+            self.shrink_faults_after,
+            self.shrink_faults_before,
+            self.shrink_seconds,
         )
     }
 }
@@ -205,6 +237,13 @@ mod tests {
         let small = || world::run(5, Duration::from_secs(1), false).unwrap();
         let (first, again) = (small(), small());
         assert_eq!((first.events, first.count), (again.events, 5));
+    }
+
+    #[test]
+    fn of_a_thousand_faults_the_two_are_left_that_are_needed() {
+        let shrunk = seeds::shrink_long_run().unwrap();
+        assert!(shrunk.before > 900, "{shrunk:?}");
+        assert_eq!(shrunk.count, 2, "{shrunk:?}");
     }
 
     #[test]
