@@ -58,7 +58,7 @@ pub struct Link {
     conditions: Conditions,
     /// When the bottleneck has sent all that it took.
     idle_at: Timestamp,
-    flows: BTreeMap<u64, Flow>,
+    flows: Flows,
     /// When flows with nothing on the way may next be looked for.
     sweep_at: Timestamp,
 }
@@ -72,6 +72,45 @@ struct Flow {
     busy_until: Timestamp,
     /// One more than the highest number that arrived.
     arrived: u64,
+}
+
+/// The flows of one link, by their keys. Nearly always there is one, which lies with the link.
+#[derive(Clone, Debug, Default)]
+struct Flows {
+    first: Option<(u64, Flow)>,
+    more: BTreeMap<u64, Flow>,
+}
+
+impl Flows {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    fn get_mut(&mut self, key: u64) -> Option<&mut Flow> {
+        match &mut self.first {
+            Some((known, flow)) if *known == key => Some(flow),
+            _ => self.more.get_mut(&key),
+        }
+    }
+
+    fn contains(&self, key: u64) -> bool {
+        self.first.is_some_and(|(known, _)| known == key) || self.more.contains_key(&key)
+    }
+
+    fn get_or_add(&mut self, key: u64) -> &mut Flow {
+        let Self { first, more } = self;
+        if first.is_none_or(|(known, _)| known != key)
+            && (first.is_some() || more.contains_key(&key))
+        {
+            return more.entry(key).or_default();
+        }
+        &mut first.get_or_insert_with(|| (key, Flow::default())).1
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Flow) -> bool) {
+        self.first = self.first.filter(|(_, flow)| keep(flow));
+        self.more.retain(|_, flow| keep(flow));
+    }
 }
 
 /// What becomes of one datagram.
@@ -139,7 +178,7 @@ impl Link {
             key: draw(key, &[id]),
             conditions: Conditions::CLEAN,
             idle_at: Timestamp::START,
-            flows: BTreeMap::new(),
+            flows: Flows::default(),
             sweep_at: Timestamp::START,
         }
     }
@@ -283,7 +322,7 @@ impl Link {
         if copy {
             counters.observe(FaultKind::Duplicate);
         }
-        let Some(flow) = self.flows.get_mut(&flow) else { return };
+        let Some(flow) = self.flows.get_mut(flow) else { return };
         if reorder && flow.arrived > arrival.number {
             counters.observe(FaultKind::Reorder);
         }
@@ -310,18 +349,18 @@ impl Link {
 
     /// What is known of a flow; `None` when too many are busy.
     fn flow(&mut self, flow: u64, now: Timestamp) -> Option<&mut Flow> {
-        if self.flows.len() >= FLOWS_MAX && !self.flows.contains_key(&flow) {
+        if self.flows.len() >= FLOWS_MAX && !self.flows.contains(flow) {
             if now < self.sweep_at {
                 return None;
             }
             self.sweep_at = now.after(FLOWS_SWEEP_INTERVAL);
             // A flow with nothing on the way has no order to keep.
-            self.flows.retain(|_, flow| flow.busy_until > now);
+            self.flows.retain(|flow| flow.busy_until > now);
             if self.flows.len() >= FLOWS_MAX {
                 return None;
             }
         }
-        Some(self.flows.entry(flow).or_default())
+        Some(self.flows.get_or_add(flow))
     }
 }
 

@@ -21,6 +21,7 @@ use std::collections::BinaryHeap;
 
 pub use heap::TimerHeap;
 
+use crate::prefetch;
 use crate::time::Timestamp;
 
 /// The finest slot is 2^14 ns, about 16 µs, wide.
@@ -299,6 +300,24 @@ impl<T> TimerWheel<T> {
             let value = self.release(first.index)?;
             return Some((Timestamp::from_nanos(first.at), value));
         }
+    }
+
+    /// Wishes for the memory of the value that comes after so many others, if it is near.
+    pub fn prefetch(&self, after: usize) {
+        let place = self.sorted.len().checked_sub(after + 1);
+        if let Some(reference) = place.and_then(|place| self.sorted.get(place))
+            && let Some(entry) = self.entries.get(reference.index as usize)
+        {
+            prefetch::value(entry);
+        }
+    }
+
+    /// The value that comes after so many others, if it is near: perhaps not the one that does, for
+    /// who looks ahead and loses nothing when he is wrong.
+    pub fn upcoming(&self, after: usize) -> Option<&T> {
+        let place = self.sorted.len().checked_sub(after + 1)?;
+        let reference = self.sorted.get(place).filter(|reference| self.is_live(reference))?;
+        self.entries.get(reference.index as usize)?.value.as_ref()
     }
 
     /// When the first value is due. Looks through one slot, so it is dearer than popping.

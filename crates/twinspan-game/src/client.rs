@@ -474,6 +474,9 @@ impl Client {
 
 impl Machine for Client {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
+        // Of use where many clients have their turns on one thread.
+        self.session.prefetch();
+        self.replica.prefetch();
         while let Some(mut datagram) = received.pop() {
             if datagram.peer == self.session.server_addr() {
                 self.handle_datagram(now, &mut datagram.packet);
@@ -482,6 +485,7 @@ impl Machine for Client {
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {
+        self.session.prefetch();
         self.run_due_inputs(now);
         if self.session.poll_timeout().is_some_and(|at| now >= at) {
             self.with_session(now, |session, on_event| session.handle_timeout(now, on_event));

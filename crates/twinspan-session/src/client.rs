@@ -8,12 +8,13 @@ use std::sync::Arc;
 use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_core::bytes::{NoRoom, Writer};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf, PacketPool};
+use twinspan_core::prefetch;
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{Backoff, Channel};
 
 use crate::config::{Common, SessionConfig};
-use crate::connection::{Connection, ConnectionParts, Notice, Stir};
+use crate::connection::{Connection, ConnectionParts, HOT_BYTES, Notice, Stir};
 use crate::error::{ConfigError, SendError};
 use crate::frames::{IdPair, SPARE_IDS};
 use crate::header::{Form, Header, parse};
@@ -253,6 +254,15 @@ impl ClientSession {
             sent: 0,
             next_hello_at: Timestamp::START,
         }))
+    }
+
+    /// Wishes for the memory that the next packet needs, in either direction.
+    pub fn prefetch(&self) {
+        if let State::Connected(connected) = &self.state {
+            prefetch::bytes(core::ptr::from_ref(&connected.connection).cast(), HOT_BYTES);
+            connected.connection.prefetch_to_open(false);
+            connected.connection.prefetch_to_seal();
+        }
     }
 
     /// Takes a datagram from the server; its bytes are decrypted in place.

@@ -50,6 +50,21 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Wishes for the memory of the event that comes after so many others.
+    pub(crate) fn prefetch(&self, after: usize) {
+        if let Self::Wheel(wheel) = self {
+            wheel.prefetch(after);
+        }
+    }
+
+    /// The event that comes after so many others, if that is known.
+    pub(crate) fn upcoming(&self, after: usize) -> Option<&T> {
+        match self {
+            Self::Wheel(wheel) => wheel.upcoming(after),
+            Self::Heap(_) => None,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Wheel(wheel) => wheel.is_empty(),

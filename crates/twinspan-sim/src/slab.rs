@@ -1,5 +1,7 @@
 //! A table whose keys stay stable and are never mistaken for those of a former entry.
 
+use twinspan_core::prefetch;
+
 /// Names an entry of a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -54,6 +56,13 @@ impl<T> Slab<T> {
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         if slot.generation == key.generation { slot.value.as_ref() } else { None }
+    }
+
+    /// Wishes for the memory of an entry.
+    pub(crate) fn prefetch(&self, key: Key) {
+        if let Some(slot) = self.slots.get(key.index as usize) {
+            prefetch::value(slot);
+        }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {

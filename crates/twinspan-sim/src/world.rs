@@ -274,6 +274,7 @@ impl World {
                 true
             });
         };
+        state.look_ahead();
         let now = self.now.get().max(at);
         self.now.set(now);
         self.handle(&mut state, event);
@@ -329,7 +330,25 @@ impl World {
     }
 }
 
+/// How many events ahead memory is wished for: the event itself, what it names, what that names.
+const AHEAD: [usize; 3] = [6, 4, 2];
+
 impl State {
+    /// Wishes for what the next events will need, one step of what leads to what for each: with
+    /// thousands of hosts all of it has left the caches since their last turn.
+    fn look_ahead(&self) {
+        let [event, names, named] = AHEAD;
+        self.wheel.prefetch(event);
+        match self.wheel.upcoming(names) {
+            Some(Event::Deliver(flight)) => self.network.prefetch_flow(flight),
+            Some(Event::Timer(key)) => self.timers.prefetch(*key),
+            _ => {}
+        }
+        if let Some(Event::Deliver(flight)) = self.wheel.upcoming(named) {
+            self.network.prefetch_ends(flight);
+        }
+    }
+
     /// Ends and listeners that can be dropped now that the world is free.
     pub(crate) fn take_dead(&mut self) -> Dead {
         let (ends, listeners) = self.streams.take_dead();

@@ -4,6 +4,10 @@ mod coverage;
 mod parse;
 mod view;
 
+use std::cell::RefCell;
+
+use twinspan_core::prefetch;
+
 use crate::content::Content;
 use crate::entity::{EntityState, Kind};
 use crate::far::{FarRegion, FarView};
@@ -20,6 +24,12 @@ use view::Views;
 pub const REPLICA_ENTITIES_MAX: usize = 16_384;
 /// Ticks by which a word about a cell at the edge of sight may be older than the newest state.
 pub const EDGE_LAG_TICKS: u32 = 15;
+
+thread_local! {
+    /// What messages are read into. Replicas of one thread have their turns one after another, so one
+    /// does for all of them, and stays in the caches.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// The entities that a client sees, kept up to date by state messages in any order.
 ///
@@ -38,7 +48,6 @@ pub struct Replica {
     coverage: Coverage,
     views: Views,
     far: FarView,
-    scratch: Scratch,
     context: Option<Context>,
     /// The header with the newest tick.
     newest: Option<StateHeader>,
@@ -130,17 +139,25 @@ impl Replica {
         Self::default()
     }
 
+    /// Wishes for the memory that the next message needs, for who has something to do before it is
+    /// read.
+    pub fn prefetch(&self) {
+        self.views.prefetch_heads();
+        prefetch::value(self.entities.as_slice());
+    }
+
     /// Takes in one state message.
     ///
     /// # Errors
     /// The [`ReplicaError`] that names what is wrong; the replica is then as before.
     pub fn apply(&mut self, message: &[u8]) -> Result<Applied, ReplicaError> {
         let (header, statuses, context, rest) = StateHeader::decode(message, self.context)?;
-        let mut scratch = core::mem::take(&mut self.scratch);
+        let mut scratch = SCRATCH.take();
+        self.views.prefetch(&header, statuses);
         let parsed = scratch.parse(&header, &context, statuses, rest, &self.views);
         let fits = parsed.and_then(|()| self.check_room(&scratch));
         let told = fits.map(|()| self.commit(&header, context, &scratch));
-        self.scratch = scratch;
+        SCRATCH.set(scratch);
         Ok(if told? { Applied::New { header } } else { Applied::Stale { header } })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Fate, FaultCounters, FaultKind};
 use twinspan_core::packet::Datagram;
+use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 use twinspan_core::wheel::Full;
 use xxhash_rust::xxh3::xxh3_64;
@@ -353,6 +354,23 @@ impl Network {
     pub(crate) fn ends_of(&self, flight: &Flight) -> Option<(HostId, SocketAddr, SocketAddr, u64)> {
         let flow = self.flows.get(flight.flow as usize)?;
         Some((flow.host, flow.from, flow.to, flow.key))
+    }
+
+    /// Wishes for what is known of a flight's flow.
+    pub(crate) fn prefetch_flow(&self, flight: &Flight) {
+        if let Some(flow) = self.flows.get(flight.flow as usize) {
+            prefetch::value(flow);
+        }
+        prefetch::value(flight.payload.as_slice());
+    }
+
+    /// Wishes for its link and for the socket that it comes to, after its flow.
+    pub(crate) fn prefetch_ends(&self, flight: &Flight) {
+        let Some(flow) = self.flows.get(flight.flow as usize) else { return };
+        self.sockets.prefetch(flow.receiver);
+        if let Some(link) = self.links.get(flow.link as usize) {
+            prefetch::value(link);
+        }
     }
 
     /// Another of the same, in flight as well.

@@ -1,11 +1,13 @@
 //! What a replica keeps of each cell in sight: the keyframes that later records build on.
 
+use twinspan_core::prefetch;
+
 use super::parse::Key;
 use crate::content::Content;
 use crate::grid::CellId;
-use crate::header::StateHeader;
+use crate::header::{StateHeader, Status, Statuses};
 use crate::id::EntityId;
-use crate::interest::window_contains;
+use crate::interest::{window_bit, window_contains};
 
 /// Lists take memory for so many entities at a time: most cells have a few.
 const ROOM_STEP: usize = 4;
@@ -25,7 +27,6 @@ struct Keyframe {
 /// One cell in sight.
 #[derive(Clone, Debug, Default)]
 struct View {
-    cell: CellId,
     keyframes: Vec<Keyframe>,
     /// Keyframes to be used again.
     spare: Vec<Keyframe>,
@@ -44,20 +45,44 @@ fn copy<T: Clone>(to: &mut Vec<T>, from: &[T]) {
 /// The cells in sight of which anything was told.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Views {
+    /// Of each view its cell, to be searched without looking at the others.
+    cells: Vec<CellId>,
     views: Vec<View>,
     /// Cells that went out of sight, whose memory is used again.
     spare: Vec<View>,
 }
 
 impl Views {
+    /// Wishes for what leads to the keyframes.
+    pub(super) fn prefetch_heads(&self) {
+        prefetch::value(self.cells.as_slice());
+        prefetch::value(self.views.as_slice());
+    }
+
+    /// Wishes for the keyframes of the cells that a message tells of. They lie in as many places as
+    /// there are cells, and waiting for one after another took most of the time of reading a message.
+    pub(super) fn prefetch(&self, header: &StateHeader, statuses: Statuses) {
+        let is_told = |cell: &CellId| {
+            let bit = window_bit(header.base, *cell);
+            let status = bit.map_or(Status::Absent, |bit| statuses.get(bit as u32));
+            matches!(status, Status::Same | Status::Record)
+        };
+        let told = || self.cells.iter().zip(&self.views).filter(|(cell, _)| is_told(cell));
+        told().for_each(|(_, view)| prefetch::value(view.keyframes.as_slice()));
+        for (_, view) in told() {
+            view.keyframes.iter().for_each(|key| prefetch::value(key.members.as_slice()));
+        }
+    }
+
     /// Keeps the cells that `header` lists.
     pub(super) fn move_window(&mut self, header: &StateHeader, cell_m: Option<u8>) {
         let keeps_any = cell_m == Some(header.cell_m);
         let mut at = 0;
-        while let Some(view) = self.views.get(at) {
-            if keeps_any && window_contains(header.base, header.mask, view.cell) {
+        while let Some(cell) = self.cells.get(at) {
+            if keeps_any && window_contains(header.base, header.mask, *cell) {
                 at += 1;
             } else {
+                self.cells.swap_remove(at);
                 let mut view = self.views.swap_remove(at);
                 view.spare.append(&mut view.keyframes);
                 view.shown_at = 0;
@@ -67,15 +92,15 @@ impl Views {
     }
 
     fn find(&self, cell: CellId) -> Option<&View> {
-        self.views.iter().find(|view| view.cell == cell)
+        self.views.get(self.cells.iter().position(|known| *known == cell)?)
     }
 
     fn find_or_add(&mut self, cell: CellId) -> Option<&mut View> {
-        let index = match self.views.iter().position(|view| view.cell == cell) {
+        let index = match self.cells.iter().position(|known| *known == cell) {
             Some(index) => index,
             None => {
-                let view = self.spare.pop().unwrap_or_default();
-                self.views.push(View { cell, ..view });
+                self.cells.push(cell);
+                self.views.push(self.spare.pop().unwrap_or_default());
                 self.views.len() - 1
             }
         };
