@@ -9,8 +9,9 @@ use crate::header::{StateHeader, Status, Statuses};
 use crate::id::EntityId;
 use crate::interest::{window_bit, window_contains};
 
-/// Lists take memory for so many entities at a time: most cells have a few.
-const ROOM_STEP: usize = 4;
+/// Lists take memory for so many entities at a time: most cells have a few. Fuller ones get half as
+/// much again, so that they seldom grow once they have been full.
+const ROOM_STEP: usize = 8;
 /// Keyframes kept of one cell: the server builds on its last two, and one may be under way.
 const KEYFRAMES_MAX: usize = 3;
 
@@ -37,7 +38,7 @@ struct View {
 fn copy<T: Clone>(to: &mut Vec<T>, from: &[T]) {
     to.clear();
     if to.capacity() < from.len() {
-        to.reserve_exact(from.len().next_multiple_of(ROOM_STEP));
+        to.reserve_exact((from.len() + from.len() / 2).next_multiple_of(ROOM_STEP));
     }
     to.extend_from_slice(from);
 }
