@@ -75,11 +75,10 @@ impl PacketPool {
     /// Makes buffers now until there are `count`, or the limit: who has to be ready for the worst
     /// moment does not want to ask the allocator in it.
     pub fn make(&self, count: usize) {
-        let mut free = self.shared.free.borrow_mut();
-        let made = self.shared.made.get();
-        let wanted = count.min(self.shared.limit).max(made);
-        free.extend((made..wanted).map(|_| Box::new([0; PACKET_BYTES_MAX])));
-        self.shared.made.set(wanted);
+        let mut free = self.shared.stock.free.borrow_mut();
+        let there = free.len() + self.shared.out.get();
+        let missing = count.min(self.shared.limit).saturating_sub(there);
+        free.extend((0..missing).map(|_| Box::new([0; PACKET_BYTES_MAX])));
     }
 
     /// An empty buffer, or `None` when all are out.
@@ -215,10 +214,10 @@ impl DatagramBatch {
         Self { items: VecDeque::with_capacity(limit), limit }
     }
 
-    /// An empty batch of at most `limit` datagrams that takes room as it first needs it: for one of
-    /// many, which mostly have a few.
-    pub const fn growing(limit: usize) -> Self {
-        Self { items: VecDeque::new(), limit }
+    /// An empty batch of at most `limit` datagrams, with room for `room` at first: for who knows that
+    /// there can hardly be more.
+    pub fn with_room(limit: usize, room: usize) -> Self {
+        Self { items: VecDeque::with_capacity(room.min(limit)), limit }
     }
 
     /// Appends a datagram.
@@ -306,16 +305,17 @@ mod tests {
     #[test]
     fn buffers_that_were_made_ahead_are_the_ones_that_go_out() {
         let pool = PacketPool::new(4);
+        let made = || pool.shared.stock.free.borrow().len() + pool.outstanding();
         let first = pool.take().unwrap();
         pool.make(3);
-        assert_eq!((pool.outstanding(), pool.shared.made.get()), (1, 3));
+        assert_eq!((pool.outstanding(), made()), (1, 3));
         pool.make(2);
-        assert_eq!(pool.shared.made.get(), 3, "fewer than there are");
+        assert_eq!(made(), 3, "fewer than there are");
         pool.make(100);
-        assert_eq!(pool.shared.made.get(), 4, "no more than the limit");
+        assert_eq!(made(), 4, "no more than the limit");
         drop(first);
         let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
-        assert_eq!((all.len(), pool.shared.made.get()), (4, 4));
+        assert_eq!((all.len(), made()), (4, 4));
         assert!(pool.is_sound());
     }
 
@@ -350,11 +350,12 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_batch_keeps_its_limit() {
-        let pool = PacketPool::new(2);
-        let mut batch = DatagramBatch::growing(1);
-        assert_eq!((batch.room(), batch.items.capacity()), (1, 0));
-        for is_taken in [true, false] {
+    fn a_batch_with_little_room_keeps_its_limit() {
+        let pool = PacketPool::new(3);
+        let mut batch = DatagramBatch::with_room(2, 1);
+        assert_eq!(batch.room(), 2);
+        assert!(batch.items.capacity() < DatagramBatch::new(64).items.capacity());
+        for is_taken in [true, true, false] {
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
             let datagram = Datagram { peer, at: Timestamp::START, packet: pool.take().unwrap() };
             assert_eq!(batch.push(datagram).is_ok(), is_taken);

@@ -111,10 +111,10 @@ pub async fn drive<E: Env, U: UdpSocket, M: Machine>(
     machine: &mut M,
 ) -> Result<(), UdpError> {
     let mut timer = env.timer();
-    // Ten thousand machines of a simulation mostly have one datagram each; a server's batches have
-    // grown to what they need after its first busy turns.
-    let mut received = DatagramBatch::growing(RECEIVED_PER_TURN_MAX);
-    let mut out = DatagramBatch::growing(BATCH_DATAGRAMS);
+    // Ten thousand machines of a simulation have small pools, and nothing to fill large batches with.
+    let room = socket.pool().limit();
+    let mut received = DatagramBatch::with_room(RECEIVED_PER_TURN_MAX, room);
+    let mut out = DatagramBatch::with_room(BATCH_DATAGRAMS, room);
     let mut turns = Turns { in_a_row: 0, prefers: Wake::Timeout };
     let mut sent = flush(env, socket, machine, &mut out).await?;
     while sent == Sent::Part || !machine.is_done() {
