@@ -1,4 +1,4 @@
-//! A viewer against grids that mean no good.
+//! A viewer against grids: a good one in both worlds, and hostile ones in the simulator.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -6,5 +6,9 @@
     reason = "the helpers of tests fail as tests do, by panicking"
 )]
 
+mod client;
+mod forged;
+mod grid;
 mod hostile;
 mod rig;
+mod troubles;

@@ -1,22 +1,26 @@
 //! What tests stand on: a simulated network with a grid's host and a viewer's.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
+use twinspan_grid::{Account, GridServer, GridServerConfig};
 use twinspan_provider::{Env, TimeProvider, Timer};
 use twinspan_sim::{Sim, SimConfig, SimEnv};
 use twinspan_viewer::{
-    ClientHandle, Grid, LoginCredentials, NetworkEvent, Subscription, ViewerConfig, ViewerCore,
+    AccountName, ClientHandle, Grid, LoginCredentials, NetworkEvent, Subscription, ViewerConfig,
+    ViewerCore,
 };
 
 pub(crate) const GRID_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
 pub(crate) const VIEWER_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const PROXY_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5));
 /// Virtual time that a test may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1_800);
 
 pub(crate) const USER: &str = "Ruth Resident";
+pub(crate) const OTHER: &str = "Max Miller";
 pub(crate) const PASSWORD: &str = "secret";
 
 /// A simulated network and its hosts.
@@ -45,19 +49,33 @@ impl World {
     }
 }
 
+/// A grid with accounts for two.
+pub(crate) fn grid_config(ip: IpAddr) -> GridServerConfig {
+    let accounts =
+        [USER, OTHER].map(|name| Account::new(AccountName::parse(name).expect("a name"), PASSWORD));
+    GridServerConfig {
+        listen: SocketAddr::new(ip, 0),
+        accounts: accounts.to_vec(),
+        ..GridServerConfig::default()
+    }
+}
+
+pub(crate) async fn start_grid<E: Env>(env: &E, config: GridServerConfig) -> GridServer<E> {
+    GridServer::start(env.clone(), config).await.expect("the grid starts")
+}
+
 /// A viewer's core as a task; it ends with the handle.
 pub(crate) struct Viewer<E: Env> {
     pub(crate) handle: ClientHandle,
     pub(crate) events: Subscription<NetworkEvent>,
-    /// Stops the core when it is dropped.
-    _task: E::Task,
+    pub(crate) task: E::Task,
 }
 
 pub(crate) fn start_viewer<E: Env>(env: &E, config: ViewerConfig) -> Viewer<E> {
     let (core, handle) = ViewerCore::new(env.clone(), config).expect("a legal configuration");
     let events = handle.network_manager.subscribe();
     let task = env.spawn("core", core.run());
-    Viewer { handle, events, _task: task }
+    Viewer { handle, events, task }
 }
 
 pub(crate) fn credentials(user: &str, url: &str) -> LoginCredentials {

@@ -1,0 +1,325 @@
+//! What a viewer tells on standard output: JSON lines, or lines for people.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use twinspan_core::time::Timestamp;
+use twinspan_viewer::{
+    BotError, ClientHandle, NetworkEvent, SessionSummary, Subscription, WorldEvent,
+};
+
+use crate::args::ViewerLoginArgs;
+use crate::error::CommandError;
+
+/// How often the traffic is told to people.
+const TRAFFIC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells what happens.
+pub(super) struct Show {
+    began: Timestamp,
+    json: bool,
+    messages: bool,
+    handle: ClientHandle,
+    events: Subscription<NetworkEvent>,
+    world: Subscription<WorldEvent>,
+    /// Why the client is not connected any more.
+    reason: Option<String>,
+    traffic_at: Timestamp,
+    neighbours: Vec<String>,
+    told_in: u64,
+}
+
+impl Show {
+    pub(super) fn new(args: &ViewerLoginArgs, handle: &ClientHandle, now: Timestamp) -> Self {
+        Self {
+            began: now,
+            json: args.json,
+            messages: args.messages,
+            events: handle.network_manager.subscribe(),
+            world: handle.event_bus.subscribe(),
+            handle: handle.clone(),
+            reason: None,
+            traffic_at: now.after(TRAFFIC_INTERVAL),
+            neighbours: Vec::new(),
+            told_in: 0,
+        }
+    }
+
+    /// Tells everything that waits.
+    pub(super) fn drain(&mut self, now: Timestamp) -> Result<(), CommandError> {
+        while let Some(event) = self.events.try_recv() {
+            if let NetworkEvent::Disconnected { reason } = &event {
+                self.reason = Some(reason.to_string());
+            }
+            if self.json {
+                if let Some(value) = network_json(&event, self.messages) {
+                    self.line(now, value)?;
+                }
+            } else if let Some(text) = self.network_text(&event) {
+                self.text(now, &text)?;
+            }
+        }
+        while let Some(event) = self.world.try_recv() {
+            if self.json {
+                self.line(now, world_json(&event))?;
+            } else if let Some(text) = world_text(&event) {
+                self.text(now, &text)?;
+            }
+        }
+        if !self.json && now >= self.traffic_at {
+            self.traffic_at = now.after(TRAFFIC_INTERVAL);
+            if let Some(region) = self.handle.network_manager.region() {
+                let text = format!(
+                    "in {}, neighbours: {}; {} messages heard",
+                    region.name,
+                    if self.neighbours.is_empty() {
+                        "none".into()
+                    } else {
+                        self.neighbours.join(", ")
+                    },
+                    self.told_in,
+                );
+                self.text(now, &text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Something that was asked for was not done.
+    pub(super) fn failed(
+        &self,
+        now: Timestamp,
+        what: &'static str,
+        error: &BotError,
+    ) -> Result<(), CommandError> {
+        if self.json {
+            self.line(now, json!({ "event": "failed", "what": what, "error": error.to_string() }))
+        } else {
+            self.text(now, &format!("could not {what}: {error}"))
+        }
+    }
+
+    /// What the session did.
+    pub(super) fn summary(&self, now: Timestamp) -> Result<(), CommandError> {
+        let summary = self.handle.network_manager.last_summary().unwrap_or_default();
+        let value = summary_json(&summary, self.reason.as_deref());
+        if self.json {
+            return self.line(now, value);
+        }
+        let text = format!(
+            "{} messages in, {} out, {} resends, {} teleports, {} crossings; {}",
+            summary.stats.messages_in,
+            summary.stats.messages_out,
+            summary.stats.resends_out,
+            summary.teleports,
+            summary.crossings,
+            self.reason.as_deref().unwrap_or("not connected"),
+        );
+        self.text(now, &text)
+    }
+
+    fn line(&self, now: Timestamp, value: Value) -> Result<(), CommandError> {
+        let mut map = match value {
+            Value::Object(map) => map,
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        map.insert("ms".into(), json!(millis(now.since(self.began))));
+        write_line(&Value::Object(map).to_string())
+    }
+
+    fn text(&self, now: Timestamp, text: &str) -> Result<(), CommandError> {
+        let seconds = now.since(self.began).as_secs_f64();
+        // What others say may have signs in it that steer a terminal.
+        let text: String = text.chars().filter(|sign| !sign.is_control()).collect();
+        write_line(&format!("{seconds:9.1} {text}"))
+    }
+
+    fn network_text(&mut self, event: &NetworkEvent) -> Option<String> {
+        Some(match event {
+            NetworkEvent::MessageReceived { .. } => {
+                self.told_in += 1;
+                return None;
+            }
+            NetworkEvent::QueueMessage { .. } | NetworkEvent::CircuitConnected { .. } => {
+                return None;
+            }
+            NetworkEvent::StatusChanged { new, .. } => format!("{new}"),
+            NetworkEvent::Connected { session } => {
+                format!("welcome, {} {}", session.first_name, session.last_name)
+            }
+            NetworkEvent::RegionKnown { region } => {
+                if !self.neighbours.contains(&region.name) {
+                    self.neighbours.push(region.name.clone());
+                }
+                format!("there is the region {}", region.name)
+            }
+            NetworkEvent::RegionEntered { journey, .. } => format!("arrived, by {journey:?}"),
+            NetworkEvent::CapabilitiesReceived { names, .. } => {
+                format!("{} capabilities", names.len())
+            }
+            NetworkEvent::CircuitClosed { address, .. } => {
+                format!("the circuit to {address} is over")
+            }
+            NetworkEvent::TeleportStarted => "a teleport begins".into(),
+            NetworkEvent::TeleportProgress { text } => format!("teleport: {text}"),
+            NetworkEvent::TeleportedHere { .. } => "teleported within the region".into(),
+            NetworkEvent::TravelFailed { journey, error } => format!("{journey:?}: {error}"),
+            NetworkEvent::ReconnectPlanned { attempt, after } => {
+                format!("attempt {attempt} to come back in {:.1} s", after.as_secs_f64())
+            }
+            NetworkEvent::ProxyRestored => "through the proxy again".into(),
+            NetworkEvent::Disconnected { reason } => format!("not connected: {reason}"),
+            NetworkEvent::Error { error } => format!("{error}"),
+            NetworkEvent::Lagged { missed } => format!("{missed} events were missed"),
+            other => format!("{other:?}"),
+        })
+    }
+}
+
+fn write_line(line: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Output)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn network_json(event: &NetworkEvent, messages: bool) -> Option<Value> {
+    Some(match event {
+        NetworkEvent::StatusChanged { old, new } => {
+            json!({ "event": "status_changed", "old": old.to_string(), "new": new.to_string() })
+        }
+        NetworkEvent::Connected { session } => json!({
+            "event": "connected",
+            "first_name": session.first_name,
+            "last_name": session.last_name,
+            "agent_id": session.agent_id.to_string(),
+        }),
+        NetworkEvent::CircuitConnected { address } => {
+            json!({ "event": "circuit_connected", "address": address.to_string() })
+        }
+        NetworkEvent::RegionKnown { region } => json!({
+            "event": "region_known", "address": region.address.to_string(), "name": region.name,
+        }),
+        NetworkEvent::RegionEntered { address, position, journey, .. } => json!({
+            "event": "region_entered",
+            "address": address.to_string(),
+            "position": [position.x, position.y, position.z],
+            "journey": format!("{journey:?}").to_lowercase(),
+        }),
+        NetworkEvent::CapabilitiesReceived { address, names } => json!({
+            "event": "capabilities", "address": address.to_string(), "names": **names,
+        }),
+        NetworkEvent::CircuitClosed { address, reason } => json!({
+            "event": "circuit_closed",
+            "address": address.to_string(),
+            "reason": reason.map(|reason| reason.to_string()),
+        }),
+        NetworkEvent::TeleportStarted => json!({ "event": "teleport_started" }),
+        NetworkEvent::TeleportProgress { text } => {
+            json!({ "event": "teleport_progress", "text": text })
+        }
+        NetworkEvent::TeleportedHere { position } => json!({
+            "event": "teleported_here", "position": [position.x, position.y, position.z],
+        }),
+        NetworkEvent::TravelFailed { journey, error } => json!({
+            "event": "travel_failed",
+            "journey": format!("{journey:?}").to_lowercase(),
+            "error": error.to_string(),
+        }),
+        NetworkEvent::QueueMessage { address, name, .. } => json!({
+            "event": "queue_message", "address": address.to_string(), "name": **name,
+        }),
+        NetworkEvent::MessageReceived { packet, from } => {
+            if !messages {
+                return None;
+            }
+            let name = &packet.layout().name;
+            json!({ "event": "message", "name": **name, "from": from.to_string() })
+        }
+        NetworkEvent::ReconnectPlanned { attempt, after } => json!({
+            "event": "reconnect_planned", "attempt": attempt, "after_ms": millis(*after),
+        }),
+        NetworkEvent::ProxyRestored => json!({ "event": "proxy_restored" }),
+        NetworkEvent::Disconnected { reason } => {
+            json!({ "event": "disconnected", "reason": reason.to_string() })
+        }
+        NetworkEvent::Error { error } => json!({ "event": "error", "error": error.to_string() }),
+        NetworkEvent::Lagged { missed } => json!({ "event": "lagged", "missed": missed }),
+        other => json!({ "event": "other", "text": format!("{other:?}") }),
+    })
+}
+
+fn world_json(event: &WorldEvent) -> Value {
+    match event {
+        WorldEvent::Chat(chat) => json!({
+            "event": "chat",
+            "from": chat.from_name,
+            "source_id": chat.source_id.to_string(),
+            "text": chat.text,
+        }),
+        WorldEvent::InstantMessage(message) => json!({
+            "event": "instant_message",
+            "from": message.from_name,
+            "from_id": message.from.to_string(),
+            "text": message.text,
+        }),
+        WorldEvent::Alert(text) => json!({ "event": "alert", "text": text }),
+        WorldEvent::AvatarAppeared(avatar) => json!({
+            "event": "avatar_appeared", "id": avatar.id.to_string(), "name": avatar.name,
+        }),
+        WorldEvent::AvatarLeft { id } => json!({ "event": "avatar_left", "id": id.to_string() }),
+        WorldEvent::Sat { on } => json!({ "event": "sat", "on": on.to_string() }),
+        WorldEvent::Lagged { missed } => json!({ "event": "lagged", "missed": missed }),
+        other => json!({ "event": "other", "text": format!("{other:?}") }),
+    }
+}
+
+fn world_text(event: &WorldEvent) -> Option<String> {
+    Some(match event {
+        WorldEvent::Chat(chat) if chat.text.is_empty() => return None,
+        WorldEvent::Chat(chat) => format!("{}: {}", chat.from_name, chat.text),
+        WorldEvent::InstantMessage(message) => {
+            format!("{} (to you): {}", message.from_name, message.text)
+        }
+        WorldEvent::Alert(text) => format!("alert: {text}"),
+        WorldEvent::AvatarAppeared(avatar) if avatar.name.is_empty() => {
+            format!("an avatar is around: {}", avatar.id)
+        }
+        WorldEvent::AvatarAppeared(avatar) => format!("{} is around", avatar.name),
+        WorldEvent::AvatarLeft { .. } => return None,
+        WorldEvent::Sat { .. } => "sits".into(),
+        WorldEvent::Lagged { missed } => format!("{missed} events were missed"),
+        other => format!("{other:?}"),
+    })
+}
+
+/// The last line of `--json`.
+pub(super) fn summary_json(summary: &SessionSummary, reason: Option<&str>) -> Value {
+    let stats = &summary.stats;
+    json!({
+        "event": "summary",
+        "handshake_ms": summary.handshake.map(millis),
+        "first_object_ms": summary.first_object.map(millis),
+        "regions": summary.regions,
+        "circuits": summary.circuits,
+        "messages_in": stats.messages_in,
+        "messages_out": stats.messages_out,
+        "reliable_out": stats.reliable_out,
+        "resends_out": stats.resends_out,
+        "reliable_in": stats.reliable_in,
+        "duplicates_in": stats.duplicates_in,
+        "packet_acks_out": stats.packet_acks_out,
+        "acks_piggybacked": stats.acks_piggybacked,
+        "rtt_ms": summary.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+        "caps": summary.caps,
+        "events": summary.queue_messages,
+        "teleports": summary.teleports,
+        "crossings": summary.crossings,
+        "unknown_messages": summary.messages_unknown,
+        "decode_errors": summary.decode_errors,
+        "disconnect_reason": reason,
+    })
+}

@@ -1,0 +1,110 @@
+//! `twinspan viewer login` as a user runs it, on the grid that `twinspan grid` is.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::command::{Running, run};
+
+/// A file with a password that nobody else may read.
+struct PasswordFile(PathBuf);
+
+impl PasswordFile {
+    fn new(name: &str, password: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let name = format!("twinspan-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, password).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for PasswordFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Starts a grid for one and returns it with the address of its login.
+fn grid() -> (Running, String) {
+    let args = ["grid", "--listen", "127.0.0.1:0", "--user", "Ruth Tester:sesame", "--json"];
+    let mut grid = Running::start(&args);
+    let line = grid.line(|line| line.contains("\"ready\""));
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    (grid, ready["login_uri"].as_str().unwrap().to_owned())
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn an_avatar_talks_travels_and_leaves_with_a_summary() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-a", "sesame\n"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--json"];
+    let more = ["--password-file", password.path(), "--say", "good day", "--for", "4"];
+    let ended = run(&[&args[..], &more, &["--teleport", "Gamma/100/100/25"]].concat());
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let told = lines(&ended.stdout);
+    let of = |event: &str| told.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    assert_eq!(of("connected")[0]["first_name"], "Ruth");
+    assert!(of("chat").iter().any(|chat| chat["text"] == "good day"), "{told:?}");
+    let summary = told.last().unwrap();
+    assert_eq!(summary["event"], "summary");
+    assert_eq!(summary["disconnect_reason"], "logged out");
+    for (field, wanted) in [("teleports", 1), ("decode_errors", 0), ("unknown_messages", 0)] {
+        assert_eq!(summary[field], wanted, "{field}: {summary}");
+    }
+    for field in ["handshake_ms", "circuits", "messages_in", "reliable_in", "caps", "events"] {
+        assert!(summary[field].as_u64().unwrap() > 0, "{field}: {summary}");
+    }
+}
+
+#[test]
+fn people_are_told_in_words() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-b", "sesame"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--for", "1"];
+    let ended = run(&[&args[..], &["--password-file", password.path()]].concat());
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    for words in ["welcome, Ruth Tester", "there is the region Alpha", "logged out"] {
+        assert!(ended.stdout.contains(words), "no {words:?} in {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("sesame"));
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-c", "wrong"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--json"];
+    let ended = run(&[&args[..], &["--password-file", password.path()]].concat());
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    let told = lines(&ended.stdout);
+    let reason = told.last().unwrap()["disconnect_reason"].as_str().unwrap();
+    assert!(reason.contains("the name or the password is wrong"), "{reason}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let password = PasswordFile::new("viewer-d", "sesame");
+    let file = ["--password-file", password.path()];
+    run(&["viewer"]).assert_refusal(&["viewer login"]);
+    for (args, words) in [
+        (&["viewer", "login"][..], &["--grid", "--user"][..]),
+        (&["viewer", "login", "--grid", "ftp://a", "--user", "A"], &["http and https"]),
+        (&["viewer", "login", "--grid", "main", "--user", "A", "--teleport", "B"], &["Alpha/128"]),
+    ] {
+        run(&[args, &file[..]].concat()).assert_refusal(words);
+    }
+    run(&["viewer", "login", "--grid", "main", "--user", "a b c", file[0], file[1]])
+        .assert_refusal(&["one or two words"]);
+    run(&["viewer", "login", "--grid", "main", "--user", "a", "--password-file", "/nowhere"])
+        .assert_refusal(&["cannot be read"]);
+    let proxy = ["--proxy", "gopher://a"];
+    let args = ["viewer", "login", "--grid", "main", "--user", "a", file[0], file[1]];
+    run(&[&args[..], &proxy].concat()).assert_refusal(&["--proxy"]);
+}
