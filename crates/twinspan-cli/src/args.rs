@@ -12,6 +12,7 @@ mod hub;
 mod lludp;
 mod service;
 mod sim;
+mod viewer;
 
 pub use determinism::{
     BenchSimArgs, ProxyArgs, QueueName, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs,
@@ -26,6 +27,7 @@ pub use sim::{
     CheckedName, PlannedName, ScenarioName, SimArgs, SimCommand, SimEndureArgs, SimFaultsArgs,
     SimReplayArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
+pub use viewer::{BenchViewerArgs, PlaceArg, ViewerArgs, ViewerCommand, ViewerLoginArgs};
 
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;
@@ -60,6 +62,8 @@ pub enum Command {
     Sim(SimArgs),
     /// Run a small Second Life grid to try viewers on, until it is told to stop
     Grid(GridArgs),
+    /// Be somebody on a Second Life or OpenSimulator grid
+    Viewer(ViewerArgs),
     /// Stand between real programs with the simulator's network conditions
     Proxy(ProxyArgs),
     /// Tell what captured packets say
@@ -141,6 +145,8 @@ pub enum BenchCommand {
     Relay(BenchRelayArgs),
     /// The codec of Second Life UDP, on one core
     Lludp(BenchLludpArgs),
+    /// A Second Life viewer: its acks, its first object over a lossy network, its memory
+    Viewer(BenchViewerArgs),
     /// The simulator: events for each second of processor time, and a world against real time
     Sim(BenchSimArgs),
     /// The hub over shared memory, beside a bare ring; or processes killed under it
@@ -338,6 +344,8 @@ fn one_line(error: &clap::Error) -> String {
             "twinspan: no command given after `hub`; try `twinspan hub explain sensor/imu`\n".into()
         } else if text.contains("Usage: twinspan bench") {
             "twinspan: no command given after `bench`; try `twinspan bench world`\n".into()
+        } else if text.contains("Usage: twinspan viewer") {
+            "twinspan: no command given after `viewer`; try `twinspan viewer login`\n".into()
         } else {
             "twinspan: no command given; try `twinspan demo`, or `twinspan --help`\n".into()
         };

@@ -10,6 +10,7 @@ mod realism;
 mod relay;
 #[cfg(target_os = "linux")]
 mod sim;
+mod viewer;
 #[cfg(target_os = "linux")]
 mod world;
 
@@ -30,6 +31,7 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::Lludp(args) => lludp::run(args),
         BenchCommand::Sim(args) if args.fairness => fairness::run(args),
         BenchCommand::Sim(args) if args.realism => realism::run(args),
+        BenchCommand::Viewer(args) => viewer::run(args),
         BenchCommand::Sim(args) => sim::run(args),
         BenchCommand::Hub(args) => hub::run(args),
         BenchCommand::HubPeer => Ok(twinspan_bench::hub::peer::run().map(|()| 0)?),

@@ -46,6 +46,9 @@ pub enum CommandError {
     /// A grid cannot run.
     #[error(transparent)]
     GridServer(#[from] crate::grid::GridCommandError),
+    /// A viewer cannot run.
+    #[error(transparent)]
+    Viewer(#[from] crate::viewer::ViewerError),
     /// Bans cannot be kept.
     #[error(transparent)]
     Bans(#[from] crate::serve::BansError),
@@ -120,6 +123,9 @@ pub enum CommandError {
     #[cfg(target_os = "linux")]
     #[error(transparent)]
     Endpoint(twinspan_hub::EndpointError),
+    /// A viewer cannot be measured.
+    #[error("{0}")]
+    BenchViewer(String),
     /// A capture cannot be decoded.
     #[error(transparent)]
     Decode(crate::decode::DecodeError),
@@ -197,10 +203,12 @@ impl CommandError {
             | Self::BenchRelay(_)
             | Self::BenchLludp(_)
             | Self::BenchSim(_)
+            | Self::BenchViewer(_)
             | Self::Fence(_) => 1,
             Self::GridServer(error) => error.status(),
             #[cfg(target_os = "linux")]
             Self::Endpoint(_) => 2,
+            Self::Viewer(error) => error.status(),
             Self::Verify(error) => error.status(),
             Self::Proxy(crate::proxy::ProxyError::Runtime(_)) => 1,
             Self::Trace(_) | Self::Proxy(_) => 2,

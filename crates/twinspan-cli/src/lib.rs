@@ -18,3 +18,4 @@ pub mod relay;
 pub mod serve;
 mod signals;
 pub mod sim;
+pub mod viewer;

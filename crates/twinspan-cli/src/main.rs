@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use twinspan_cli::args::{Command, SimCommand, parse};
-use twinspan_cli::{bench, bots, decode, demo, grid, keys, proxy, relay, serve, sim};
+use twinspan_cli::{bench, bots, decode, demo, grid, keys, proxy, relay, serve, sim, viewer};
 
 fn main() -> ExitCode {
     let cli = match parse(std::env::args_os()) {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Relay(args) => relay::run(args),
         Command::Grid(args) => grid::run(args),
+        Command::Viewer(args) => viewer::run(args),
         Command::Proxy(args) => proxy::run(args),
         Command::Decode(args) => decode::run(&args.command),
         #[cfg(target_os = "linux")]

@@ -23,4 +23,5 @@ mod sim;
 mod sim_planned;
 mod tshark;
 mod verify;
+mod viewer;
 mod webdriver;
