@@ -171,7 +171,7 @@ struct Running {
 ///
 /// It has a thread of its own for the network, and others for handlers while these have work.
 /// Dropping it says goodbye to the grid, waits for nobody's answer, and ends every task, thread and
-/// socket. See the [crate](crate) for an example.
+/// socket. See the [crate] for an example.
 pub struct Client {
     /// The connection.
     pub network_manager: NetworkManager,
