@@ -114,8 +114,9 @@ impl Flow {
         let per_second = |count: u64| count * u64::from(TICK_HZ) / u64::from(ticks.max(1));
         let arrived = per_second(seen.bytes_acked.saturating_sub(before.0));
         // What packets add counts against the limit, too. Small limits are nearly all of it: without,
-        // they would never look used.
-        let used = arrived + per_second(acked * PACKET_OVERHEAD_BYTES as u64);
+        // they would never look used. Greater ones would grow into the path's queue with it.
+        let headers = if u64::from(self.limit) < 2 * LEAST_PER_SECOND { acked } else { 0 };
+        let used = arrived + per_second(headers * PACKET_OVERHEAD_BYTES as u64);
         if queue_us > QUEUE_MAX_US || is_lossy {
             let less = Self::less_than(arrived, queue_us);
             // Where no queue forms, losses alone tell, and congestion control weighs those.
