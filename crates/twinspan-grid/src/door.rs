@@ -15,6 +15,7 @@ use twinspan_lludp::{Message, Quaternion, Uuid, Vector3};
 
 use crate::config::RegionId;
 use crate::grid::Sessions;
+use crate::seats::Seats;
 
 /// Longest text of a chat that is passed on.
 const CHAT_CHARS_MAX: usize = 1_023;
@@ -190,8 +191,7 @@ impl Word {
 pub(crate) struct Door<'a> {
     pub(crate) region: RegionId,
     pub(crate) sessions: &'a Sessions,
-    /// Circuit codes of the peers that came in.
-    pub(crate) peers: &'a mut std::collections::BTreeMap<SocketAddr, u32>,
+    pub(crate) seats: &'a mut Seats,
     pub(crate) words: &'a mut Vec<(SocketAddr, Word)>,
     /// Messages that the grid does not act on.
     pub(crate) unused: &'a mut u64,
@@ -199,7 +199,7 @@ pub(crate) struct Door<'a> {
 
 impl Sink for Door<'_> {
     fn on_message(&mut self, _now: Timestamp, message: Received<'_>) -> Taken {
-        let session = self.peers.get(&message.from).and_then(|code| self.sessions.get(code));
+        let session = self.seats.code_of(message.from).and_then(|code| self.sessions.get(&code));
         let who = session.map(|session| (session.guest.ids.agent_id, session.guest.ids.session_id));
         match who.and_then(|who| Word::read(&message, who)) {
             Some(word) => self.words.push((message.from, word)),
@@ -208,17 +208,17 @@ impl Sink for Door<'_> {
         Taken::Yes
     }
 
-    fn on_stranger(&mut self, _: Timestamp, from: SocketAddr, ask: &UseCircuitCode) -> Admission {
+    fn on_stranger(&mut self, now: Timestamp, from: SocketAddr, ask: &UseCircuitCode) -> Admission {
         let ask = &ask.circuit_code;
         let known = self.sessions.get(&ask.code).is_some_and(|session| {
             session.guest.ids.agent_id == ask.id
                 && session.guest.ids.session_id == ask.session_id
                 && session.may_enter(self.region)
         });
-        if !known {
-            return Admission::Refuse;
+        if known && self.seats.open(now, from, ask.code) {
+            Admission::Open
+        } else {
+            Admission::Refuse
         }
-        self.peers.insert(from, ask.code);
-        Admission::Open
     }
 }

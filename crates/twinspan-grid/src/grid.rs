@@ -22,6 +22,7 @@ use crate::door::{Door, Word};
 use crate::event::{GridEvent, GridStats, Queued};
 use crate::reply;
 use crate::scene::{self, AVATAR_IDS_FROM, Thing};
+use crate::seats::Seats;
 use crate::seeds::Seeds;
 use crate::travel::Coming;
 
@@ -64,10 +65,7 @@ pub(crate) struct Region {
     pub(crate) config: RegionConfig,
     pub(crate) id: Uuid,
     pub(crate) circuits: Circuits,
-    /// Circuit codes of those with a circuit.
-    pub(crate) peers: BTreeMap<SocketAddr, u32>,
-    /// Those who see what the region shows.
-    pub(crate) ready: BTreeSet<u32>,
+    pub(crate) seats: Seats,
     pub(crate) things: Vec<Thing>,
     /// Circuits that close soon.
     lingering: VecDeque<(Timestamp, SocketAddr)>,
@@ -77,8 +75,7 @@ impl Region {
     /// Those who see what the region shows, and where they hear it.
     pub(crate) fn audience(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
         let leaves = |addr: &SocketAddr| self.lingering.iter().any(|(_, of)| of == addr);
-        let peers = self.peers.iter().map(|(addr, code)| (*addr, *code));
-        peers.filter(move |(addr, code)| self.ready.contains(code) && !leaves(addr))
+        self.seats.audience().filter(move |(addr, _)| !leaves(addr))
     }
 }
 
@@ -163,8 +160,7 @@ impl Grid {
             config,
             id,
             circuits: Circuits::new(self.config.circuits.clone(), stream)?,
-            peers: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            seats: Seats::default(),
             things: Thing::all(&mut self.random),
             lingering: VecDeque::new(),
         });
@@ -278,6 +274,7 @@ impl Grid {
         datagram: &[u8],
     ) {
         self.at_door(region, |circuits, door| {
+            door.seats.on_heard(now, from);
             circuits.handle_datagram(now, from, datagram, door);
         });
         self.follow(now, region);
@@ -297,7 +294,7 @@ impl Grid {
         let mut door = Door {
             region,
             sessions: &self.sessions,
-            peers: &mut place.peers,
+            seats: &mut place.seats,
             words: &mut self.words,
             unused: &mut self.stats.unused,
         };
@@ -318,9 +315,12 @@ impl Grid {
         }
         let mut words = std::mem::take(&mut self.words);
         for (from, word) in words.drain(..) {
-            let code = self.regions.get(region.0).and_then(|place| place.peers.get(&from).copied());
-            if let Some(code) = code {
+            let code = self.regions.get(region.0).and_then(|place| place.seats.code_of(from));
+            let Some(code) = code else { continue };
+            if matches!(word, Word::Hello) || self.may_speak(now, region, from) {
                 self.on_word(now, region, (from, code), word);
+            } else {
+                self.stats.stale += 1;
             }
         }
         self.words = words;
@@ -411,22 +411,25 @@ impl Grid {
     fn on_hello(&mut self, now: Timestamp, region: RegionId, (from, code): (SocketAddr, u32)) {
         self.keep_circuit(region, (from, code));
         let Some(place) = self.regions.get_mut(region.0) else { return };
-        // What is shown here is shown anew once he says that he is ready.
-        place.ready.remove(&code);
-        // He comes from elsewhere now: the circuit of before is of no more use.
-        let before: Vec<SocketAddr> = place
-            .peers
-            .iter()
-            .filter(|(addr, of)| **of == code && **addr != from)
-            .map(|(addr, _)| *addr)
-            .collect();
-        for addr in before {
-            place.peers.remove(&addr);
-            place.circuits.close(addr, Farewell::Silent);
+        if place.seats.is_holder(from) {
+            // What is shown here is shown anew once he says that he is ready.
+            place.seats.unset_ready(code);
         }
         let message = reply::handshake(&place.config, place.id);
         let options = SendOptions::CRITICAL.within(self.config.arrival_timeout);
-        self.send_to(now, region, code, &message, options);
+        let sent = place.circuits.send(now, from, &message, options);
+        self.stats.dropped += u64::from(sent.is_err());
+    }
+
+    /// Whether what comes on a circuit is of who holds its code; other circuits of the code are
+    /// closed then.
+    fn may_speak(&mut self, now: Timestamp, region: RegionId, from: SocketAddr) -> bool {
+        let Some(place) = self.regions.get_mut(region.0) else { return false };
+        let Some(others) = place.seats.speak(now, from) else { return false };
+        for addr in others {
+            place.circuits.close(addr, Farewell::Silent);
+        }
+        true
     }
 
     /// Somebody is back before his circuit was closed: it stays open.
@@ -504,7 +507,7 @@ impl Grid {
             session.allowed.remove(&region);
         }
         if let Some(place) = self.regions.get_mut(region.0) {
-            place.ready.remove(&code);
+            place.seats.unset_ready(code);
         }
         self.seeds.end(code, region);
     }
@@ -528,16 +531,17 @@ impl Grid {
     fn close_lingering(&mut self, now: Timestamp, region: RegionId) {
         let Some(place) = self.regions.get_mut(region.0) else { return };
         while let Some((_, addr)) = place.lingering.pop_front_if(|(at, _)| *at <= now) {
-            place.peers.remove(&addr);
+            place.seats.leave(addr);
             place.circuits.close(addr, Farewell::Silent);
         }
     }
 
     fn on_closed(&mut self, now: Timestamp, region: RegionId, addr: SocketAddr) {
         let Some(place) = self.regions.get_mut(region.0) else { return };
-        let Some(code) = place.peers.remove(&addr) else { return };
-        if place.peers.values().any(|of| *of == code) {
-            // He is here from elsewhere meanwhile.
+        let spoke = place.seats.is_holder(addr);
+        let Some(code) = place.seats.leave(addr) else { return };
+        if place.seats.of(code).next().is_some() || !(spoke || self.home(code) == Some(region)) {
+            // He is here from elsewhere meanwhile, or was never here.
             return;
         }
         self.forbid(region, code);
@@ -559,8 +563,7 @@ impl Grid {
     pub(crate) fn addr_of(&self, region: RegionId, code: u32) -> Option<SocketAddr> {
         let place = self.regions.get(region.0)?;
         let leaves = |addr: &SocketAddr| place.lingering.iter().any(|(_, of)| of == addr);
-        let mut peers = place.peers.iter().filter(|(addr, of)| **of == code && !leaves(addr));
-        peers.next().map(|(addr, _)| *addr)
+        place.seats.of(code).find(|addr| !leaves(addr))
     }
 
     /// Sends a message from a region to somebody with a circuit there.

@@ -26,6 +26,7 @@ mod reply;
 #[cfg(feature = "scenarios")]
 pub mod scenario;
 mod scene;
+mod seats;
 mod seeds;
 mod server;
 mod talk;

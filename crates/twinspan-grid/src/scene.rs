@@ -95,7 +95,7 @@ impl Grid {
             return;
         }
         let Some(place) = self.regions.get_mut(region.0) else { return };
-        place.ready.insert(code);
+        place.seats.set_ready(code);
         let (handle, things) = (place.config.handle(), place.things.clone());
         let land = SendOptions::RELIABLE.at_rate_of(ThrottleClass::Land);
         for patches in self.ground.clone() {
@@ -335,7 +335,7 @@ impl Grid {
             .map(|(code, one)| (*code, one.guest.ids.agent_id, one.avatar.position()))
             .collect();
         let Some(place) = self.regions.get_mut(region.0) else { return };
-        if here.is_empty() || place.ready.is_empty() {
+        if here.is_empty() {
             return;
         }
         let mut message = reply::map(here.iter().map(|(_, id, position)| (*id, *position)));

@@ -64,7 +64,7 @@ impl Grid {
     fn within(&self, region: RegionId, at: Vector3, metres: f64) -> Vec<u32> {
         let Some(place) = self.regions.get(region.0) else { return Vec::new() };
         let Some(from) = self.on_grid(region, at) else { return Vec::new() };
-        let mut near: Vec<u32> = place.peers.values().copied().collect();
+        let mut near: Vec<u32> = place.seats.held().collect();
         near.retain(|code| {
             let Some(session) = self.sessions.get(code) else { return false };
             let there = session.home.and_then(|home| self.on_grid(home, session.avatar.position()));

@@ -45,12 +45,14 @@ impl Circuit {
         self.stats.packets_in += 1;
         self.stats.bytes_in += len as u64;
         self.heard_at = now;
+        // The packet that opens a circuit can acknowledge only what another one sent.
+        let opens = !self.heard && shared.config.role == Role::Simulator;
         if !self.heard {
             self.heard = true;
             self.pings.begin(now);
             shared.events.push_back(CircuitEvent::Heard { addr: self.addr });
         }
-        for ack in frame.acks.iter() {
+        for ack in frame.acks.iter().filter(|_| !opens) {
             self.on_ack(now, ack, shared);
         }
         let Ok(id) = frame.id() else {
