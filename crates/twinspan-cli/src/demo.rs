@@ -18,6 +18,7 @@ use twinspan_session::UserId;
 use crate::args::DemoArgs;
 use crate::error::CommandError;
 use crate::http::{Board, HttpServer};
+use crate::output::print;
 use crate::plan::{Network, Order, Plan};
 use crate::signals::Signals;
 use console::{Beginning, Console};
@@ -89,7 +90,7 @@ pub fn run(args: &DemoArgs) -> Result<u8, CommandError> {
     if let Some(http) = http {
         http.stop();
     }
-    summary.print(args.json).map_err(CommandError::Output)?;
+    print(&summary, args.json, Summary::text)?;
     tell_broken(&summary, args.strict);
     Ok(summary.status(args.strict))
 }

@@ -12,6 +12,7 @@ pub mod http;
 #[cfg(target_os = "linux")]
 pub mod hub;
 pub mod keys;
+mod output;
 pub mod plan;
 pub mod proxy;
 pub mod relay;

@@ -20,6 +20,7 @@ use twinspan_core::link::FaultCounters;
 
 use crate::args::ProxyArgs;
 use crate::error::CommandError;
+use crate::output::print;
 use crate::signals::Signals;
 use config::{Cable, Config, Protocol};
 use link::{Clock, SharedLink};
@@ -120,6 +121,12 @@ struct Carried {
     counters: Counters,
 }
 
+/// What all ways came to.
+#[derive(Debug, Serialize)]
+struct Ways<'a> {
+    ways: &'a [WaySummary],
+}
+
 /// What a way came to.
 #[derive(Debug, Serialize)]
 struct WaySummary {
@@ -163,15 +170,7 @@ pub fn run(args: &ProxyArgs) -> Result<u8, CommandError> {
         .build()
         .map_err(ProxyError::Runtime)?;
     let summary = LocalSet::new().block_on(&runtime, carry_all(args, &config, &signals))?;
-    let mut out = io::stdout().lock();
-    let told = if args.json {
-        serde_json::to_string(&summary)
-            .map_err(io::Error::from)
-            .and_then(|line| writeln!(out, "{{\"ways\":{line}}}"))
-    } else {
-        out.write_all(text(&summary).as_bytes())
-    };
-    told.and_then(|()| out.flush()).map_err(CommandError::Output)?;
+    print(&Ways { ways: &summary }, args.json, |found| text(found.ways))?;
     Ok(0)
 }
 

@@ -21,6 +21,7 @@ use twinspan_game::scenario::{WorldReport, WorldScenario};
 
 use crate::args::{ScenarioName, SimReplayArgs, SimRunArgs};
 use crate::error::CommandError;
+use crate::output::print;
 use twinspan_bench::process;
 
 use fenced::fenced;
@@ -173,21 +174,6 @@ fn outcome(args: &SimRunArgs, report: WorldReport, cpu: Duration) -> Outcome {
         faults: faults_of(&report.faults),
         broken: report.broken,
     }
-}
-
-/// Prints what was found as one JSON object, or as text for people.
-fn print<T: Serialize>(
-    found: &T,
-    as_json: bool,
-    text: impl FnOnce(&T) -> String,
-) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
-    let written = if as_json {
-        serde_json::to_writer(&mut out, found).map_err(io::Error::from).and_then(|()| writeln!(out))
-    } else {
-        out.write_all(text(found).as_bytes())
-    };
-    written.map_err(CommandError::Output)
 }
 
 /// What a report says of faults, by their names.

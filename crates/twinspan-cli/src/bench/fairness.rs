@@ -1,6 +1,5 @@
 //! `twinspan bench sim --fairness`: a sealed session beside a TCP flow, and what each gets.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use twinspan_sim::topology::Queue;
 
 use crate::args::BenchSimArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Delays of one way.
 const DELAYS_MS: [u64; 3] = [10, 20, 40];
@@ -64,15 +64,7 @@ pub(super) fn run(args: &BenchSimArgs) -> Result<u8, CommandError> {
         }
     }
     let summary = summary(bottlenecks);
-    let mut out = io::stdout().lock();
-    let told = if args.json {
-        serde_json::to_string(&summary)
-            .map_err(io::Error::from)
-            .and_then(|line| writeln!(out, "{line}"))
-    } else {
-        out.write_all(text(&summary).as_bytes())
-    };
-    told.and_then(|()| out.flush()).map_err(CommandError::Output)?;
+    print(&summary, args.json, text)?;
     Ok(0)
 }
 

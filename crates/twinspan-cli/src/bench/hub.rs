@@ -1,14 +1,13 @@
 //! `twinspan bench hub`: the hub beside a bare ring, and processes killed under it.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::Serialize;
 use twinspan_bench::hub::kill::{self, KillReport};
-use twinspan_bench::hub::{self, HubOptions, HubWait, Mode};
+use twinspan_bench::hub::{self, HubOptions, HubSummary, HubWait, Mode};
 
 use crate::args::{BenchHubArgs, HubMode, HubTouch, HubWaitName};
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Measures, or kills, and tells.
 pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
@@ -36,7 +35,7 @@ pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
         time: Duration::from_millis(args.time_ms),
     };
     let summary = hub::run(&options)?;
-    tell(&summary, &summary.text(), args.json)?;
+    print(&summary, args.json, HubSummary::text)?;
     Ok(u8::from(summary.lost > 0))
 }
 
@@ -65,19 +64,9 @@ fn kill(args: &BenchHubArgs, kills: u64) -> Result<u8, CommandError> {
     text += &format!("{checked} checked ({lost} more were overwritten, and told so)\n");
     let (p50, p99, max) = (report.rejoin_p50_ms, report.rejoin_p99_ms, report.rejoin_max_ms);
     text += &format!("joined in   p50 {p50:.2} ms, p99 {p99:.2} ms, at most {max:.2} ms\n");
-    tell(&report, &text, args.json)?;
+    print(&report, args.json, |_| text)?;
     if let Some(first) = &report.first_torn {
         eprintln!("twinspan: {first}");
     }
     Ok(u8::from(!report.is_good()))
-}
-
-fn tell(report: &impl Serialize, text: &str, as_json: bool) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
-    let told = if as_json {
-        serde_json::to_writer(&mut out, report).map_err(Into::into).and_then(|()| writeln!(out))
-    } else {
-        out.write_all(text.as_bytes())
-    };
-    told.map_err(CommandError::Output)
 }

@@ -1,11 +1,10 @@
 //! `twinspan bench sim --realism`: the simulator against network namespaces.
 
-use std::io::{self, Write};
-
-use twinspan_bench::realism::{RealismOptions, run as measure};
+use twinspan_bench::realism::{RealismOptions, RealismSummary, run as measure};
 
 use crate::args::BenchSimArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Seconds of each part, and what either way is like.
 const SECONDS: u64 = 20;
@@ -23,14 +22,6 @@ pub(super) fn run(args: &BenchSimArgs) -> Result<u8, CommandError> {
         loss: LOSS,
         rate_bytes_per_s: RATE_BYTES_PER_S,
     })?;
-    let mut out = io::stdout().lock();
-    let told = if args.json {
-        serde_json::to_string(&summary)
-            .map_err(io::Error::from)
-            .and_then(|line| writeln!(out, "{line}"))
-    } else {
-        out.write_all(summary.text().as_bytes())
-    };
-    told.and_then(|()| out.flush()).map_err(CommandError::Output)?;
+    print(&summary, args.json, RealismSummary::text)?;
     Ok(0)
 }

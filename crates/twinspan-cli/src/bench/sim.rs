@@ -1,11 +1,10 @@
 //! `twinspan bench sim`: what the simulator gets out of a second of processor time.
 
-use std::io::{self, Write};
-
-use twinspan_bench::sim::{SimOptions, run as measure};
+use twinspan_bench::sim::{SimOptions, SimSummary, run as measure};
 
 use crate::args::BenchSimArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Measures and tells.
 pub(super) fn run(args: &BenchSimArgs) -> Result<u8, CommandError> {
@@ -14,14 +13,6 @@ pub(super) fn run(args: &BenchSimArgs) -> Result<u8, CommandError> {
         world_seconds: args.seconds,
         echo_seconds: args.echo_seconds,
     })?;
-    let mut out = io::stdout().lock();
-    let told = if args.json {
-        serde_json::to_string(&summary)
-            .map_err(io::Error::from)
-            .and_then(|line| writeln!(out, "{line}"))
-    } else {
-        out.write_all(summary.text().as_bytes())
-    };
-    told.and_then(|()| out.flush()).map_err(CommandError::Output)?;
+    print(&summary, args.json, SimSummary::text)?;
     Ok(0)
 }

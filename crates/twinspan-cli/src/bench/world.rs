@@ -8,6 +8,7 @@ use twinspan_bench::{Options, loss, world};
 
 use crate::args::{BenchScenario, BenchWorldArgs, CipherName, Switch};
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Measures and tells.
 pub(super) fn run(args: &BenchWorldArgs) -> Result<u8, CommandError> {
@@ -66,15 +67,7 @@ fn tell(
     broken: &[String],
     as_json: bool,
 ) -> Result<u8, CommandError> {
-    let mut out = io::stdout().lock();
-    let told = if as_json {
-        serde_json::to_writer(&mut out, summary)
-            .map_err(io::Error::from)
-            .and_then(|()| out.write_all(b"\n"))
-    } else {
-        out.write_all(text.as_bytes())
-    };
-    told.map_err(CommandError::Output)?;
+    print(summary, as_json, |_| text.to_owned())?;
     for line in broken {
         // With the stream closed there is nobody to tell; the status still says it.
         let _ = writeln!(io::stderr(), "twinspan: {line}");

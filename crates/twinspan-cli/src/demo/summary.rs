@@ -1,6 +1,5 @@
 //! What a demo tells at its end, and which of its promises it broke.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -210,20 +209,7 @@ impl Summary {
         u8::from(!self.broken.is_empty() || (strict && self.late_ticks_warning().is_some()))
     }
 
-    /// Prints the summary for people or as one JSON object.
-    ///
-    /// # Errors
-    /// What the operating system says of standard output.
-    pub fn print(&self, as_json: bool) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if as_json {
-            serde_json::to_writer(&mut out, self)?;
-            return writeln!(out);
-        }
-        out.write_all(self.text().as_bytes())
-    }
-
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let lines = [
             ("players", self.players_text()),
             ("ticks", self.ticks_text()),

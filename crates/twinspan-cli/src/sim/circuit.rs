@@ -8,9 +8,10 @@ use twinspan_bench::process;
 use twinspan_grid::scenario::{CircuitReport, CircuitScenario};
 
 use super::fenced::fenced;
-use super::{Fault, fault_lines, faults_of, print};
+use super::{Fault, fault_lines, faults_of};
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Virtual seconds under faults when nobody says otherwise: time for journeys to fail.
 const SECONDS: u64 = 30;

@@ -8,9 +8,10 @@ use twinspan_bench::memory::{self, Memory};
 use twinspan_bench::process;
 use twinspan_game::scenario::{Protection, WorldReport, WorldScenario};
 
-use super::{Fault, fault_lines, faults_of, print};
+use super::{Fault, fault_lines, faults_of};
 use crate::args::SimEndureArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Parts of a run whose memory is compared.
 const PARTS: usize = 10;

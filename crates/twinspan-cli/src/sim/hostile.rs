@@ -10,9 +10,9 @@ use twinspan_game::scenario::Protection;
 use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAMES};
 
 use super::fenced::fenced;
-use super::print;
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Datagrams that the server is sent when nobody says otherwise.
 const DATAGRAMS: u64 = 1_000_000;

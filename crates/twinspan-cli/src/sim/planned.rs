@@ -17,11 +17,12 @@ use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
 use twinspan_sim::{is_planned, victims};
 
 use super::fenced::fenced;
-use super::{Fault, file, print};
+use super::{Fault, file};
 use crate::args::{
     PlannedName, ScenarioName, SimFaultsArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
 use crate::error::CommandError;
+use crate::output::print;
 
 /// The scenario of a name, and what Rust calls it.
 pub(super) fn scenario(name: PlannedName) -> (&'static dyn Scenario, &'static str) {

@@ -11,10 +11,10 @@ use serde::Serialize;
 use twinspan_fence::ENFORCEMENT;
 use twinspan_sim::{Divergence, first_difference};
 
-use super::print;
 use super::worker::{LEGEND, SeedLine};
 use crate::args::{CheckedName, QueueName, SimVerifyArgs};
 use crate::error::CommandError;
+use crate::output::print;
 
 /// Clients of the world, and its virtual seconds under faults, when nobody says otherwise.
 const CLIENTS: u32 = 3;
