@@ -241,6 +241,9 @@ pub struct Extras {
     pub retained_bytes: Option<i64>,
     /// Processor time of the server per HELLO that was sent, answered or not, in microseconds.
     pub hello_cpu_us: Option<f64>,
+    /// 99th percentile of the time until a reliable event was acknowledged, in round trips: of the
+    /// scenario `loss` alone, whose summary is another.
+    pub reliable_event_p99_rtt: Option<f64>,
 }
 
 /// Bytes of the answer to a HELLO without a cookie, session 3.4.
