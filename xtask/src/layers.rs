@@ -24,6 +24,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("twinspan-xmlrpc", 2),
     ("twinspan-net", 3),
     ("twinspan-sim", 3),
+    ("twinspan-topic", 3),
     ("twinspan-peer", 4),
     ("twinspan-relay", 4),
     ("twinspan-store", 4),
@@ -38,7 +39,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Crates that no runtime may stand below, besides those of layers 0 and 1.
-const RUNTIME_FREE: &[&str] = &["twinspan-circuit", "twinspan-lludp", "twinspan-session"];
+const RUNTIME_FREE: &[&str] = &["twinspan-circuit", "twinspan-lludp", "twinspan-session", "twinspan-topic"];
 
 /// What counts as a runtime: it waits, it opens sockets, or it runs tasks.
 const RUNTIMES: &[&str] = &[

@@ -1,17 +1,22 @@
 //! Options of a hub.
 
+use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use twinspan_net::shm::{
-    Access, Echo, LatencyGuard, Namesakes, Policy, Roles, TopicConfig, Wait, is_topic_taken, join,
+    Access, Echo, Identity, LatencyGuard, Namesakes, Policy, Roles, TopicConfig, Wait, calibrate,
+    is_topic_taken, join,
 };
 
-use crate::endpoint::{Endpoint, Scheme};
+use crate::choose::{Choice, choose, place, topic_of};
+use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::hub::Hub;
 use crate::payload::Payload;
 use crate::report::{Compression, Transport, TransportReport};
+use crate::road::{NetOptions, Opened, Reliability, RoadConfig, Side};
+use crate::udp;
 
 /// The longest message of types whose length varies, unless asked for otherwise.
 const MESSAGE_BYTES_DEFAULT: usize = 64 << 10;
@@ -38,6 +43,9 @@ pub struct HubBuilder<T> {
     asks_for_guard: bool,
     batch_size: Option<u32>,
     compression: Compression,
+    side: Option<Side>,
+    reliability: Option<Reliability>,
+    net: NetOptions,
     payload: PhantomData<fn() -> T>,
 }
 
@@ -61,6 +69,9 @@ impl<T: Payload> HubBuilder<T> {
             asks_for_guard: false,
             batch_size: None,
             compression: Compression::None,
+            side: None,
+            reliability: None,
+            net: NetOptions::default(),
             payload: PhantomData,
         }
     }
@@ -166,10 +177,11 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
-    /// Messages sent at once on roads over the network.
+    /// Datagrams sent by one system call at most on roads over the network: 64 unless set, 256 at
+    /// most. It is a bound and never waited for.
     #[must_use]
-    pub fn batch_size(mut self, messages: u32) -> Self {
-        self.batch_size = Some(messages);
+    pub fn batch_size(mut self, datagrams: u32) -> Self {
+        self.batch_size = Some(datagrams);
         self
     }
 
@@ -180,18 +192,97 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// Listens at the endpoint's port, whatever its host is. Unless one of the two is said, a
+    /// wildcard or an address of this machine listens, if nobody does so already, and any other
+    /// connects.
+    #[must_use]
+    pub fn listen(mut self) -> Self {
+        self.side = Some(Side::Listen);
+        self
+    }
+
+    /// Connects to the endpoint, whatever its host is.
+    #[must_use]
+    pub fn connect(mut self) -> Self {
+        self.side = Some(Side::Connect);
+        self
+    }
+
+    /// Whether lost messages are sent again on roads over the network; both ends must say the same.
+    /// Best effort on UDP unless set, reliable on TCP and QUIC.
+    #[must_use]
+    pub fn reliability(mut self, reliability: Reliability) -> Self {
+        self.reliability = Some(reliability);
+        self
+    }
+
+    /// [`Reliability::Reliable`].
+    #[must_use]
+    pub fn reliable(self) -> Self {
+        self.reliability(Reliability::Reliable)
+    }
+
+    /// The longest that a message of a burst waits for company on roads over the network; 100 µs
+    /// unless set. A message that comes alone waits for nothing.
+    #[must_use]
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.net.flush_interval = interval;
+        self
+    }
+
+    /// The buffers of sockets, in bytes; 4 MiB unless set. The report says what the system granted.
+    #[must_use]
+    pub fn socket_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.net.socket_buffer_bytes = bytes;
+        self
+    }
+
+    /// For how long the kernel polls the network's device when a socket is empty; 50 µs unless set,
+    /// zero for not at all. The report says what took effect.
+    #[must_use]
+    pub fn busy_poll(mut self, time: Duration) -> Self {
+        self.net.busy_poll = (!time.is_zero()).then_some(time);
+        self
+    }
+
+    /// The core for the thread that the hub has of its own on roads over the network; any unless
+    /// set.
+    #[must_use]
+    pub fn core(mut self, core: usize) -> Self {
+        self.net.core = Some(core);
+        self
+    }
+
+    /// The longest datagram, in bytes; 1,200 unless set, 512 to 9,000.
+    #[must_use]
+    pub fn datagram_bytes(mut self, bytes: usize) -> Self {
+        self.net.datagram_bytes = bytes;
+        self
+    }
+
+    /// Drops this share of the datagrams that come, 0 to 1, to see what a bad network does: for tests
+    /// and benchmarks.
+    #[must_use]
+    pub fn injected_loss(mut self, share: f64) -> Self {
+        self.net.injected_loss = share;
+        self
+    }
+
     /// Joins the topic.
     ///
     /// # Errors
     /// [`BuildError`] says what is wrong and what to do.
     pub fn build(self) -> Result<Hub<T>, BuildError> {
         let endpoint: Endpoint = self.endpoint.parse()?;
-        let reason = choose(&endpoint, self.transport)?;
+        let Choice { road, reason } = choose(&endpoint, self.transport)?;
         let identity = T::identity(self.type_version);
+        let topic = endpoint.topic.clone().unwrap_or_else(|| topic_of(&identity.name));
+        if road != Transport::SharedMemory {
+            return self.build_on_road(&endpoint, topic, identity, Choice { road, reason });
+        }
         if identity.align as usize > ALIGN_MAX {
             return Err(BuildError::Align(identity.align as usize));
         }
-        let topic = endpoint.topic.unwrap_or_else(|| topic_of(&identity.name));
         let bytes = T::BYTES.unwrap_or(self.message_bytes_max);
         let config = TopicConfig {
             slots: self.depth,
@@ -208,26 +299,97 @@ impl<T: Payload> HubBuilder<T> {
         };
         let joined = join(&config)?;
         let mut notes = Vec::new();
-        if self.batch_size.is_some() {
-            notes.push("batch_size has no effect in shared memory".to_owned());
+        for (is_set, name) in [
+            (self.batch_size.is_some(), "batch_size"),
+            (self.side.is_some(), "listen or connect"),
+            (self.reliability.is_some(), "reliability"),
+            (self.net != NetOptions::default(), "settings of sockets"),
+        ] {
+            if is_set {
+                notes.push(format!("{name} has no effect in shared memory"));
+            }
         }
         if self.compression != Compression::None {
             notes.push("compression is off: nothing is sent".to_owned());
         }
-        let guard = self.asks_for_guard.then(LatencyGuard::request);
-        let guard = match guard {
-            Some(Ok(guard)) => {
+        let guard = self.guard(&mut notes);
+        let report = TransportReport { transport: road, reason, notes };
+        Ok(Hub::assemble(topic, joined, report, guard))
+    }
+
+    fn build_on_road(
+        self,
+        endpoint: &Endpoint,
+        topic: String,
+        identity: Identity,
+        Choice { road, reason }: Choice,
+    ) -> Result<Hub<T>, BuildError> {
+        let place = place(endpoint, self.side)?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| BuildError::NoRandomness)?;
+        if self.wait == Wait::Adaptive {
+            calibrate();
+        }
+        let mut config = RoadConfig {
+            topic: topic.clone(),
+            identity,
+            addresses: place.addresses,
+            side: place.side,
+            message_bytes_max: T::BYTES.unwrap_or(self.message_bytes_max),
+            depth: self.depth,
+            history: self.history,
+            policy: self.policy,
+            wait: self.wait,
+            publish_timeout: self.publish_timeout,
+            roles: self.roles,
+            echo: self.echo,
+            reliability: self.reliability,
+            compression: self.compression,
+            batch_size: self.batch_size,
+            net: self.net,
+            id,
+        };
+        let mut notes = vec![place.reason];
+        let opened = match open(road, &config) {
+            // Somebody of this machine listens there: whoever said nothing else goes to it.
+            Err(BuildError::Bind { source, .. })
+                if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                config.side = Side::Connect;
+                notes = vec!["it connects: somebody listens there already".to_owned()];
+                open(road, &config)?
+            }
+            opened => opened?,
+        };
+        notes.extend(opened.notes.iter().cloned());
+        let guard = self.guard(&mut notes);
+        let report = TransportReport { transport: road, reason, notes };
+        Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// The latency guard if it was asked for, and what became of it.
+    fn guard(&self, notes: &mut Vec<String>) -> Option<LatencyGuard> {
+        if !self.asks_for_guard {
+            return None;
+        }
+        match LatencyGuard::request() {
+            Ok(guard) => {
                 notes.push("the latency guard was granted".to_owned());
                 Some(guard)
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 notes.push(format!("the latency guard was not granted: {error}"));
                 None
             }
-            None => None,
-        };
-        let report = TransportReport { transport: Transport::SharedMemory, reason, notes };
-        Ok(Hub::assemble(topic, joined, report, guard))
+        }
+    }
+}
+
+/// Opens a road over the network.
+fn open(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
+    match road {
+        Transport::BatchUdp => udp::open(config),
+        _ => Err(BuildError::NotBuilt { road }),
     }
 }
 
@@ -238,7 +400,8 @@ pub struct Explained {
     pub transport: Transport,
     /// Why this one.
     pub reason: String,
-    /// Whether anybody takes part in the topic now; `None` where the type's name is to be the topic.
+    /// Whether anybody takes part in the topic now; `None` where the type's name is to be the topic,
+    /// and on roads over the network, where nobody is asked.
     pub is_taken: Option<bool>,
 }
 
@@ -247,76 +410,12 @@ pub struct Explained {
 /// # Errors
 /// [`BuildError`] where none does.
 pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
-    let reason = choose(endpoint, None)?;
-    let is_taken = endpoint.topic.as_deref().map(is_topic_taken).transpose()?;
-    Ok(Explained { transport: Transport::SharedMemory, reason, is_taken })
-}
-
-/// Why shared memory is the road; an error where another one would have to be.
-pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<String, BuildError> {
-    let leads = |road: Transport, scheme: Scheme| {
-        matches!(
-            (road, scheme),
-            (Transport::SharedMemory, Scheme::Shm)
-                | (Transport::IoUring | Transport::BatchUdp, Scheme::Udp)
-                | (Transport::Tcp, Scheme::Tcp)
-                | (Transport::Quic, Scheme::Quic)
-        )
+    let Choice { road, reason } = choose(endpoint, None)?;
+    let is_taken = match (road, endpoint.topic.as_deref()) {
+        (Transport::SharedMemory, Some(topic)) => Some(is_topic_taken(topic)?),
+        _ => None,
     };
-    if let (Some(road), Some(scheme)) = (asked, endpoint.scheme)
-        && !leads(road, scheme)
-    {
-        return Err(BuildError::Road { road, scheme });
-    }
-    match (asked, endpoint.scheme) {
-        (Some(Transport::SharedMemory), _) => Ok("it was asked for".to_owned()),
-        (None, None) => Ok("a bare topic is one of this machine".to_owned()),
-        (None, Some(Scheme::Shm)) => Ok("the endpoint begins with shm://".to_owned()),
-        (Some(road), _) => Err(BuildError::NotBuilt { road }),
-        (None, Some(Scheme::Udp)) => Err(BuildError::NotBuilt { road: Transport::BatchUdp }),
-        (None, Some(Scheme::Tcp)) => Err(BuildError::NotBuilt { road: Transport::Tcp }),
-        (None, Some(Scheme::Quic)) => Err(BuildError::NotBuilt { road: Transport::Quic }),
-    }
-}
-
-/// A type's name as a topic: letters that topics do not have become `_`.
-fn topic_of(name: &str) -> String {
-    let good = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
-    name.chars().map(good).take(80).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chosen(endpoint: &str, asked: Option<Transport>) -> String {
-        match choose(&endpoint.parse().unwrap(), asked) {
-            Ok(reason) => reason,
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn the_road_is_a_function_of_the_endpoint_and_the_wish() {
-        assert_eq!(chosen("a", None), "a bare topic is one of this machine");
-        assert_eq!(chosen("shm://a", None), "the endpoint begins with shm://");
-        assert_eq!(chosen("a", Some(Transport::SharedMemory)), "it was asked for");
-        for (endpoint, asked, road) in [
-            ("a", Some(Transport::IoUring), "io_uring"),
-            ("udp://h:1", None, "batched UDP"),
-            ("udp://h:1", Some(Transport::IoUring), "io_uring"),
-            ("tcp://h:1", None, "TCP"),
-            ("quic://h:1", None, "QUIC"),
-        ] {
-            let text = chosen(endpoint, asked);
-            assert!(text.contains(&format!("the road {road} is not built yet")), "{text}");
-        }
-        let text = chosen("udp://h:1", Some(Transport::SharedMemory));
-        assert_eq!(text, "shared memory does not lead to udp://: leave out one of the two");
-    }
-
-    #[test]
-    fn a_type_s_name_is_a_topic() {
-        assert_eq!(topic_of("Pair<Imu, [u8; 3]>"), "Pair_Imu___u8__3__");
-    }
+    let place = (road != Transport::SharedMemory).then(|| place(endpoint, None)).transpose()?;
+    let reason = place.map_or(reason.clone(), |place| format!("{reason}; {}", place.reason));
+    Ok(Explained { transport: road, reason, is_taken })
 }

@@ -1,5 +1,8 @@
 //! Why a hub cannot be built, and why a message is not published or received.
 
+use std::io;
+use std::net::SocketAddr;
+
 use twinspan_net::shm::{self, JoinError, TooManyHeld};
 
 use crate::endpoint::{EndpointError, Scheme};
@@ -35,6 +38,62 @@ pub enum BuildError {
     /// The topic cannot be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// A road over the network needs a host.
+    #[error("{road} needs to know where: give an endpoint with a host, as udp://host:port/topic")]
+    NoHost {
+        /// The road.
+        road: Transport,
+    },
+    /// The host's name has no address.
+    #[error("no address of `{host}` is known: {source}; give an address, or another name")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address cannot be bound.
+    #[error("cannot bind {address}: {source}; choose another port, or an address of this machine")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A setting is out of its range.
+    #[error("{setting} is {value}: set it to {range}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// The other end carries another type under this topic.
+    #[error("topic `{topic}` carries {theirs} there, not {ours}: use one type, or another topic")]
+    AnotherType {
+        /// The topic.
+        topic: String,
+        /// What it carries.
+        theirs: String,
+        /// What this side means.
+        ours: String,
+    },
+    /// The other end refuses for another reason.
+    #[error("{address} refuses: {why}")]
+    Refused {
+        /// Who refuses.
+        address: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// The operating system has no randomness.
+    #[error("the operating system gives no random numbers, without which no hub can be told apart")]
+    NoRandomness,
+    /// The operating system refuses something else.
+    #[error("cannot open the road: {0}")]
+    Os(#[source] io::Error),
 }
 
 /// Why a message was not published.
@@ -47,6 +106,9 @@ pub enum PublishError {
     /// The road did not take it.
     #[error(transparent)]
     Road(#[from] shm::PublishError),
+    /// The socket is of no further use.
+    #[error("the road is broken, build another hub: {0}")]
+    Broken(String),
     /// The hub was built to receive only.
     #[error("this hub only receives: build it with both roles to publish")]
     NoPublisher,

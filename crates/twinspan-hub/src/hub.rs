@@ -6,18 +6,18 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use twinspan_net::lock;
-use twinspan_net::shm::{
-    Joined, LatencyGuard, Member, Publisher, PublisherStats, Subscriber, SubscriberStats,
-};
+use twinspan_net::shm::{Joined, LatencyGuard, Wait};
 
 use crate::builder::HubBuilder;
 use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
 use crate::report::TransportReport;
+use crate::road::{InStats, Opened, OutStats};
+use crate::side::{Inlet, Outlet, Present};
 
 /// The publishing side.
 pub(crate) struct Sending<T> {
-    pub(crate) publisher: Publisher,
+    pub(crate) outlet: Outlet,
     /// Where values are encoded.
     scratch: Vec<u8>,
     /// A place for a loan of a value that lies in its slot.
@@ -27,7 +27,7 @@ pub(crate) struct Sending<T> {
 
 /// The receiving side.
 pub(crate) struct Receiving<T: Payload> {
-    pub(crate) subscriber: Subscriber,
+    pub(crate) inlet: Inlet,
     pub(crate) inbox: T::Inbox,
 }
 
@@ -49,6 +49,9 @@ pub struct HubStats {
     pub naps: u64,
     /// Publishers that went and were forgotten before their last messages were taken.
     pub forgotten: u64,
+    /// Peers on roads over the network that went without a goodbye, or broke the protocol. What they
+    /// had not acknowledged may not have arrived.
+    pub ended: u64,
 }
 
 /// A handle to a topic: it publishes values of `T` and receives those of others.
@@ -58,7 +61,7 @@ pub struct HubStats {
 pub struct Hub<T: Payload> {
     topic: String,
     // Dropped first: others learn that we are gone before the segments are.
-    member: Member,
+    present: Present,
     sending: Option<Mutex<Sending<T>>>,
     receiving: Option<Mutex<Receiving<T>>>,
     bell: Option<std::os::fd::OwnedFd>,
@@ -80,6 +83,7 @@ impl<T: Payload> Hub<T> {
         HubBuilder::new(endpoint.as_ref())
     }
 
+    /// A hub in shared memory.
     pub(crate) fn assemble(
         topic: String,
         joined: Joined,
@@ -87,14 +91,38 @@ impl<T: Payload> Hub<T> {
         guard: Option<LatencyGuard>,
     ) -> Self {
         let Joined { member, publisher, subscriber } = joined;
-        let sending = publisher.map(|publisher| {
+        let outlet = publisher.map(Outlet::Memory);
+        let inlet = subscriber.map(Inlet::Memory);
+        Self::of_sides(topic, Present::Memory(member), (outlet, inlet), report, guard)
+    }
+
+    /// A hub on a road over the network.
+    pub(crate) fn on_road(
+        topic: String,
+        opened: Opened,
+        wait: Wait,
+        report: TransportReport,
+        guard: Option<LatencyGuard>,
+    ) -> Self {
+        let Opened { out, inlet, peers, .. } = opened;
+        let sides = (out.map(Outlet::Road), inlet.map(|road| Inlet::Road(road, wait)));
+        Self::of_sides(topic, Present::Road(peers), sides, report, guard)
+    }
+
+    fn of_sides(
+        topic: String,
+        present: Present,
+        (outlet, inlet): (Option<Outlet>, Option<Inlet>),
+        report: TransportReport,
+        guard: Option<LatencyGuard>,
+    ) -> Self {
+        let sending = outlet.map(|outlet| {
             let (scratch, spare_bytes) = (Vec::new(), Vec::new());
-            Mutex::new(Sending { publisher, scratch, spare: None, spare_bytes })
+            Mutex::new(Sending { outlet, scratch, spare: None, spare_bytes })
         });
-        let bell = subscriber.as_ref().and_then(|it| it.fd().try_clone_to_owned().ok());
-        let receiving =
-            subscriber.map(|subscriber| Mutex::new(Receiving { subscriber, inbox: T::inbox() }));
-        Self { topic, member, sending, receiving, bell, report, _guard: guard }
+        let bell = inlet.as_ref().and_then(|it| it.fd().try_clone_to_owned().ok());
+        let receiving = inlet.map(|inlet| Mutex::new(Receiving { inlet, inbox: T::inbox() }));
+        Self { topic, present, sending, receiving, bell, report, _guard: guard }
     }
 
     /// Publishes a value: every subscriber gets a copy. Returns its number, from 0.
@@ -104,9 +132,9 @@ impl<T: Payload> Hub<T> {
     #[inline]
     pub fn publish(&self, value: &T) -> Result<u64, PublishError> {
         let mut sending = lock(self.sending()?);
-        let Sending { publisher, scratch, .. } = &mut *sending;
+        let Sending { outlet, scratch, .. } = &mut *sending;
         let bytes = value.encode(scratch)?;
-        Ok(publisher.publish(bytes)?)
+        outlet.publish(bytes)
     }
 
     /// Publishes values one after the other, and wakes who sleeps once, at the end.
@@ -115,19 +143,24 @@ impl<T: Payload> Hub<T> {
     /// How many were published, and [`PublishError`] for the one after them.
     pub fn publish_all(&self, values: &[T]) -> Result<usize, (usize, PublishError)> {
         let mut sending = lock(self.sending().map_err(|error| (0, error))?);
-        let Sending { publisher, scratch, .. } = &mut *sending;
+        let Sending { outlet, scratch, .. } = &mut *sending;
         if values.iter().all(|value| value.own_bytes().is_some()) {
-            let bytes = values.iter().filter_map(T::own_bytes);
-            return match publisher.publish_all(bytes) {
-                (count, None) => Ok(count),
-                (count, Some(error)) => Err((count, error.into())),
-            };
+            return outlet.publish_all(values.iter().filter_map(T::own_bytes));
         }
         for (count, value) in values.iter().enumerate() {
             let bytes = value.encode(scratch).map_err(|error| (count, error.into()))?;
-            publisher.publish(bytes).map_err(|error| (count, error.into()))?;
+            outlet.publish_one_of_many(bytes).map_err(|error| (count, error))?;
         }
+        outlet.flush().map_err(|error| (values.len(), error))?;
         Ok(values.len())
+    }
+
+    /// Sends what waits for company on a road over the network; in shared memory nothing ever does.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the road takes nothing any more.
+    pub fn flush(&self) -> Result<(), PublishError> {
+        lock(self.sending()?).outlet.flush()
     }
 
     pub(crate) fn sending(&self) -> Result<&Mutex<Sending<T>>, PublishError> {
@@ -150,20 +183,20 @@ impl<T: Payload> Hub<T> {
 
     /// Subscribers that hear this hub now.
     pub fn subscribers(&self) -> usize {
-        self.member.subscribers()
+        self.present.subscribers()
     }
 
     /// Publishers that this hub hears now, and those that are gone but not heard out.
     pub fn publishers(&self) -> usize {
-        self.member.publishers()
+        self.present.publishers()
     }
 
     /// What was done so far. Waits for a thread that is just receiving.
     pub fn stats(&self) -> HubStats {
         let sent = self.sending.as_ref();
-        let sent = sent.map_or_else(PublisherStats::default, |side| lock(side).publisher.stats());
+        let sent = sent.map_or_else(OutStats::default, |side| lock(side).outlet.stats());
         let got = self.receiving.as_ref();
-        let got = got.map_or_else(SubscriberStats::default, |side| lock(side).subscriber.stats());
+        let got = got.map_or_else(InStats::default, |side| lock(side).inlet.stats());
         HubStats {
             published: sent.published,
             dropped: sent.dropped,
@@ -171,14 +204,15 @@ impl<T: Payload> Hub<T> {
             lost: got.lost,
             corrupt: got.corrupt,
             naps: got.naps,
-            forgotten: self.member.forgotten(),
+            forgotten: self.present.forgotten(),
+            ended: self.present.ended(),
         }
     }
 
     /// Makes sure that the hub's descriptor becomes readable with the next message, for an epoll of
     /// one's own; false when there is a message already, or nothing is received here.
     pub fn arm(&self) -> bool {
-        self.receiving.as_ref().is_some_and(|side| lock(side).subscriber.arm())
+        self.receiving.as_ref().is_some_and(|side| lock(side).inlet.arm())
     }
 
     /// What becomes readable with the next message after [`arm`](Self::arm); `None` where nothing is
@@ -189,7 +223,7 @@ impl<T: Payload> Hub<T> {
 
     /// Waits until so many subscribers hear this hub; false when there are fewer at the end.
     pub fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> bool {
-        self.member.wait_for_subscribers(count, timeout)
+        self.present.wait_for_subscribers(count, timeout)
     }
 }
 

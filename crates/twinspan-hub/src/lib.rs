@@ -61,15 +61,20 @@
 #![cfg(target_os = "linux")]
 
 mod builder;
+mod choose;
 mod endpoint;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod hub;
 mod loan;
+mod mailbox;
 mod payload;
 mod receive;
 mod report;
+mod road;
+mod side;
+mod udp;
 
 pub use builder::{Explained, HubBuilder, explain};
 pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
@@ -79,6 +84,7 @@ pub use loan::{BytesLoan, BytesSample, Loan, Sample};
 pub use payload::{Bytes, DecodeError, EncodeError, Payload, Plain, Serde};
 pub use receive::{Iter, Message, Messages, Recv};
 pub use report::{Compression, Transport, TransportReport};
+pub use road::Reliability;
 pub use twinspan_net::shm::{
     Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, Wait, wake_cost,
 };

@@ -10,6 +10,7 @@ use twinspan_net::shm::{Block, Got, Held, INLINE_BYTES_MAX, Room};
 use crate::error::{PublishError, RecvError};
 use crate::hub::{Hub, Receiving, Sending};
 use crate::payload::{Bytes, Payload, Plain};
+use crate::side::Outlet;
 
 enum Place<T> {
     /// In a block of shared memory.
@@ -34,8 +35,14 @@ impl<T: Payload + Plain> Hub<T> {
     /// [`PublishError`] says why there is no memory for it.
     pub fn loan(&self) -> Result<Loan<'_, T>, PublishError> {
         let mut sending = lock(self.sending()?);
-        let place = if size_of::<T>() > INLINE_BYTES_MAX {
-            Place::Block(sending.publisher.loan(size_of::<T>())?)
+        let block = match &mut sending.outlet {
+            Outlet::Memory(publisher) if size_of::<T>() > INLINE_BYTES_MAX => {
+                Some(publisher.loan(size_of::<T>())?)
+            }
+            _ => None,
+        };
+        let place = if let Some(block) = block {
+            Place::Block(block)
         } else {
             let spare = sending.spare.take();
             Place::Own(Some(spare.unwrap_or_else(|| Box::new(T::new_zeroed()))))
@@ -50,9 +57,9 @@ impl<T: Payload + Plain> Hub<T> {
     /// [`RecvError`] says why there is none.
     pub fn recv_sample(&self) -> Result<Sample<T>, RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
-        let Receiving { subscriber, inbox } = &mut *side;
+        let Receiving { inlet, inbox } = &mut *side;
         loop {
-            let got = subscriber.wait_for(None, |it| it.try_get(inbox).transpose());
+            let got = inlet.get(inbox);
             if let Some(got) = got {
                 return sample(got?, inbox);
             }
@@ -66,8 +73,8 @@ impl<T: Payload + Plain> Hub<T> {
     pub fn try_recv_sample(&self) -> Result<Option<Sample<T>>, RecvError> {
         let side = self.receiving().ok_or(RecvError::NoSubscriber)?;
         let Ok(mut side) = side.try_lock() else { return Ok(None) };
-        let Receiving { subscriber, inbox } = &mut *side;
-        subscriber.try_get(inbox)?.map(|got| sample(got, inbox)).transpose()
+        let Receiving { inlet, inbox } = &mut *side;
+        inlet.try_get(inbox)?.map(|got| sample(got, inbox)).transpose()
     }
 }
 
@@ -95,14 +102,14 @@ impl<T: Payload + Plain> Loan<'_, T> {
     /// [`PublishError`] says why nobody gets it.
     pub fn publish(mut self) -> Result<u64, PublishError> {
         let mut sending = lock(self.hub.sending()?);
-        let Sending { publisher, spare, .. } = &mut *sending;
+        let Sending { outlet, spare, .. } = &mut *sending;
         match std::mem::replace(&mut self.place, Place::Own(None)) {
-            Place::Block(block) => Ok(publisher.publish_block(block)?),
-            Place::Own(None) => Ok(publisher.next_number()),
+            Place::Block(block) => outlet.publish_block(block),
+            Place::Own(None) => Ok(outlet.next_number()),
             Place::Own(Some(value)) => {
-                let published = publisher.publish(value.as_bytes());
+                let published = outlet.publish(value.as_bytes());
                 *spare = Some(value);
-                Ok(published?)
+                published
             }
         }
     }
@@ -202,8 +209,14 @@ impl Hub<Bytes> {
     /// [`PublishError`] says why there is no memory for them.
     pub fn loan_bytes(&self, length: usize) -> Result<BytesLoan<'_>, PublishError> {
         let mut sending = lock(self.sending()?);
-        let place = if length > sending.publisher.geometry().inline_bytes() {
-            BytesPlace::Block(sending.publisher.loan(length)?)
+        let block = match &mut sending.outlet {
+            Outlet::Memory(publisher) if length > publisher.geometry().inline_bytes() => {
+                Some(publisher.loan(length)?)
+            }
+            _ => None,
+        };
+        let place = if let Some(block) = block {
+            BytesPlace::Block(block)
         } else {
             let mut bytes = std::mem::take(&mut sending.spare_bytes);
             bytes.resize(length, 0);
@@ -217,7 +230,7 @@ impl Hub<Bytes> {
     /// # Errors
     /// [`PublishError`] says why nobody gets them.
     pub fn publish_bytes(&self, bytes: &[u8]) -> Result<u64, PublishError> {
-        Ok(lock(self.sending()?).publisher.publish(bytes)?)
+        lock(self.sending()?).outlet.publish(bytes)
     }
 
     /// Receives bytes where their publisher wrote them, waiting for some: no copy where they did not
@@ -227,9 +240,9 @@ impl Hub<Bytes> {
     /// [`RecvError`] says why there are none.
     pub fn recv_bytes(&self) -> Result<BytesSample, RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
-        let Receiving { subscriber, inbox } = &mut *side;
+        let Receiving { inlet, inbox } = &mut *side;
         loop {
-            let got = subscriber.wait_for(None, |it| it.try_get(inbox).transpose());
+            let got = inlet.get(inbox);
             match got.transpose()? {
                 Some(Got::Held(_, held)) => return Ok(BytesSample(BytesKept::Held(held))),
                 Some(Got::Copied(_)) => {
@@ -249,11 +262,11 @@ impl BytesLoan<'_> {
     pub fn publish(self) -> Result<u64, PublishError> {
         let mut sending = lock(self.hub.sending()?);
         match self.place {
-            BytesPlace::Block(block) => Ok(sending.publisher.publish_block(block)?),
+            BytesPlace::Block(block) => sending.outlet.publish_block(block),
             BytesPlace::Own(bytes) => {
-                let published = sending.publisher.publish(&bytes);
+                let published = sending.outlet.publish(&bytes);
                 sending.spare_bytes = bytes;
-                Ok(published?)
+                published
             }
         }
     }

@@ -36,7 +36,7 @@ impl<T: Payload> Receiving<T> {
 
     #[inline]
     fn try_message(&mut self) -> Result<Option<Message<T>>, RecvError> {
-        let taken = self.subscriber.try_take(&mut self.inbox);
+        let taken = self.inlet.try_take(&mut self.inbox);
         taken.map(|taken| self.message(taken)).transpose()
     }
 }
@@ -59,8 +59,8 @@ impl<T: Payload> Hub<T> {
     pub fn recv_message(&self) -> Result<Message<T>, RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
         loop {
-            let Receiving { subscriber, inbox } = &mut *side;
-            if let Some(taken) = subscriber.take(inbox, None) {
+            let Receiving { inlet, inbox } = &mut *side;
+            if let Some(taken) = inlet.take(inbox, None) {
                 return side.message(taken);
             }
         }
@@ -72,8 +72,8 @@ impl<T: Payload> Hub<T> {
     /// [`RecvError`] says why there is none.
     pub fn recv_into(&self, value: &mut T) -> Result<(), RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
-        let Receiving { subscriber, inbox } = &mut *side;
-        while subscriber.take(inbox, None).is_none() {}
+        let Receiving { inlet, inbox } = &mut *side;
+        while inlet.take(inbox, None).is_none() {}
         Ok(T::decode_into(inbox, value)?)
     }
 
@@ -115,8 +115,8 @@ impl<T: Payload> Hub<T> {
     /// [`RecvError`] says why a value that is there cannot be had.
     pub fn recv_timeout_message(&self, timeout: Duration) -> Result<Option<Message<T>>, RecvError> {
         let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
-        let Receiving { subscriber, inbox } = &mut *side;
-        let taken = subscriber.take(inbox, deadline_in(timeout));
+        let Receiving { inlet, inbox } = &mut *side;
+        let taken = inlet.take(inbox, deadline_in(timeout));
         taken.map(|taken| side.message(taken)).transpose()
     }
 
@@ -154,7 +154,7 @@ impl<T: Payload> Hub<T> {
         };
         let mut message = side.try_message()?;
         if message.is_none() {
-            side.subscriber.wake(cx.waker());
+            side.inlet.wake(cx.waker());
             // Once more: what came before the waker was left woke nobody.
             message = side.try_message()?;
         }

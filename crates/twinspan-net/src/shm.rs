@@ -51,8 +51,11 @@ pub use layout::{
     MESSAGE_BYTES_MAX, PEERS_MAX, SLOTS_MAX, fuzz as fuzz_segment,
 };
 pub use map::{SEGMENT_BYTES_MAX, ViewError};
-pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX};
+pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, bell, quiet, ring};
 pub use pool::Block;
 pub use publisher::{PublishError, Publisher, PublisherStats};
 pub use subscriber::{Got, Held, Room, Subscriber, SubscriberStats, Taken, TooManyHeld};
-pub use wait::{GuardError, LatencyGuard, Wait, deadline_in, wake_cost};
+pub use wait::{
+    GuardError, LatencyGuard, Wait, calibrate, deadline_in, sleep_on, sleep_on_either, spin,
+    spin_limit, wake_cost,
+};

@@ -188,20 +188,23 @@ pub(super) fn is_taken(topic: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A bell: rung by other processes, heard by a wait of this one.
-pub(super) fn bell() -> io::Result<OwnedFd> {
+/// A bell: rung by other threads or processes, heard by a wait of this one.
+///
+/// # Errors
+/// What the operating system says.
+pub fn bell() -> io::Result<OwnedFd> {
     use rustix::event::{EventfdFlags, eventfd};
     Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 
 /// Rings a bell.
-pub(super) fn ring(bell: impl AsFd) {
+pub fn ring(bell: impl AsFd) {
     // A bell that cannot be rung is one that rings already, or no bell: its owner's loss.
     let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
 }
 
 /// Takes a bell's rings away.
-pub(super) fn quiet(bell: impl AsFd) {
+pub fn quiet(bell: impl AsFd) {
     // A failure says that there was none.
     let _ = rustix::io::read(bell, &mut [0; 8]);
 }

@@ -56,6 +56,13 @@ pub struct Taken {
     pub bytes: usize,
 }
 
+impl Taken {
+    /// A message that came on another road.
+    pub const fn new(publisher: u64, number: u64, lost: u64, bytes: usize) -> Self {
+        Self { publisher, number, lost, bytes }
+    }
+}
+
 /// What a subscriber did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscriberStats {

@@ -51,7 +51,7 @@ pub fn wake_cost() -> Option<Duration> {
 }
 
 /// Measures the cost of a wake-up in the background, once for each process.
-pub(super) fn calibrate() {
+pub fn calibrate() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let measure = || {
@@ -65,7 +65,7 @@ pub(super) fn calibrate() {
 
 /// How long an adaptive wait spins: twice the cost of a wake-up, for with less one late end makes
 /// the other fall asleep too, and both pay for it in turn.
-pub(super) fn spin_limit() -> Duration {
+pub fn spin_limit() -> Duration {
     // Asked once: the question reads files.
     static IS_ALONE: OnceLock<bool> = OnceLock::new();
     let ask = || thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
@@ -108,7 +108,7 @@ pub fn deadline_in(timeout: Duration) -> Option<Instant> {
 }
 
 /// Looks until something is found, the limit or the deadline passes.
-pub(super) fn spin<R>(
+pub fn spin<R>(
     limit: Option<Duration>,
     deadline: Option<Instant>,
     mut look: impl FnMut() -> Option<R>,
@@ -135,11 +135,25 @@ pub(super) fn spin<R>(
 }
 
 /// Sleeps until the descriptor is readable, for at most `limit`; may end early.
-pub(super) fn sleep_on(fd: BorrowedFd<'_>, limit: Option<Duration>) {
+pub fn sleep_on(fd: BorrowedFd<'_>, limit: Option<Duration>) {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     let mut wanted = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     // A signal ends it early, as anything else that is wrong does: the caller looks again.
     let _ = poll(&mut wanted, limit.as_ref());
+}
+
+/// The same for the first of two descriptors that is; whether each is.
+pub fn sleep_on_either(
+    fds: [BorrowedFd<'_>; 2],
+    limit: Option<Duration>,
+) -> [bool; 2] {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let mut wanted = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match poll(&mut wanted, limit.as_ref()) {
+        Ok(_) => wanted.map(|fd| !fd.revents().is_empty()),
+        // A signal ended it: both are worth a look.
+        Err(_) => [true; 2],
+    }
 }
 
 /// Orders a store of one process before its next load, in pairs: the frequent side passes

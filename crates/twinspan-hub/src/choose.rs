@@ -1,0 +1,163 @@
+//! Which road leads to an endpoint, and which end of it this hub is.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+
+use crate::endpoint::{Endpoint, Scheme};
+use crate::error::BuildError;
+use crate::report::Transport;
+use crate::road::Side;
+
+/// Addresses of one host that are looked at.
+const ADDRESSES_MAX: usize = 8;
+
+/// A road and why it is the one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) road: Transport,
+    pub(crate) reason: String,
+}
+
+/// Which road leads to an endpoint: a function of the endpoint and of what was asked for.
+pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<Choice, BuildError> {
+    let leads = |road: Transport, scheme: Scheme| {
+        matches!(
+            (road, scheme),
+            (Transport::SharedMemory, Scheme::Shm)
+                | (Transport::IoUring | Transport::BatchUdp, Scheme::Udp)
+                | (Transport::Tcp, Scheme::Tcp)
+                | (Transport::Quic, Scheme::Quic)
+        )
+    };
+    if let (Some(road), Some(scheme)) = (asked, endpoint.scheme)
+        && !leads(road, scheme)
+    {
+        return Err(BuildError::Road { road, scheme });
+    }
+    let is_memory = |road| road == Transport::SharedMemory;
+    let (road, reason) = match (asked, endpoint.scheme) {
+        (Some(road), Some(_)) => (road, "it was asked for".to_owned()),
+        (Some(road), None) if is_memory(road) => (road, "it was asked for".to_owned()),
+        // Without a host nobody can be found yet.
+        (Some(road), None) => return Err(BuildError::NoHost { road }),
+        (None, None) => (Transport::SharedMemory, "a bare topic is one of this machine".to_owned()),
+        (None, Some(scheme)) => {
+            let road = match scheme {
+                Scheme::Shm => Transport::SharedMemory,
+                Scheme::Udp => Transport::BatchUdp,
+                Scheme::Tcp => Transport::Tcp,
+                Scheme::Quic => Transport::Quic,
+            };
+            (road, format!("the endpoint begins with {scheme}://"))
+        }
+    };
+    match road {
+        Transport::IoUring => Err(BuildError::NotBuilt { road }),
+        road => Ok(Choice { road, reason }),
+    }
+}
+
+/// Where an endpoint is, and which end of the road this hub is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) side: Side,
+    pub(crate) reason: String,
+}
+
+/// Finds the addresses of an endpoint's host, and the end that this hub is.
+pub(crate) fn place(endpoint: &Endpoint, asked: Option<Side>) -> Result<Place, BuildError> {
+    let Some((host, port)) = &endpoint.host else {
+        return Err(BuildError::NoHost { road: Transport::BatchUdp });
+    };
+    let failed = |source| BuildError::Resolve { host: host.clone(), source };
+    let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
+    let addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
+    let Some(first) = addresses.first().copied() else {
+        return Err(failed(io::ErrorKind::NotFound.into()));
+    };
+    let (side, reason) = side(first, asked, is_own);
+    Ok(Place { addresses, side, reason: reason.to_owned() })
+}
+
+/// Which end a hub is: a function of the address, of what was asked for, and of whether the address
+/// is one of this machine.
+fn side(
+    address: SocketAddr,
+    asked: Option<Side>,
+    is_own: impl FnOnce(SocketAddr) -> bool,
+) -> (Side, &'static str) {
+    match asked {
+        Some(Side::Listen) => (Side::Listen, "it listens: asked for"),
+        Some(Side::Connect) => (Side::Connect, "it connects: asked for"),
+        None if address.ip().is_unspecified() => (Side::Listen, "it listens: the host is any"),
+        None if is_own(address) => (Side::Listen, "it listens: the host is this machine"),
+        None => (Side::Connect, "it connects: the host is another machine"),
+    }
+}
+
+/// Whether an address is one of this machine: only to those can a socket be bound.
+fn is_own(address: SocketAddr) -> bool {
+    UdpSocket::bind((address.ip(), 0)).is_ok()
+}
+
+/// A type's name as a topic: letters that topics do not have become `_`.
+pub(crate) fn topic_of(name: &str) -> String {
+    let good = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+    name.chars().map(good).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(endpoint: &str, asked: Option<Transport>) -> String {
+        match choose(&endpoint.parse().unwrap(), asked) {
+            Ok(Choice { road, reason }) => format!("{road}: {reason}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_road_is_a_function_of_the_endpoint_and_the_wish() {
+        let asked = Some(Transport::SharedMemory);
+        assert_eq!(chosen("a", None), "shared memory: a bare topic is one of this machine");
+        assert_eq!(chosen("shm://a", None), "shared memory: the endpoint begins with shm://");
+        assert_eq!(chosen("a", asked), "shared memory: it was asked for");
+        assert_eq!(chosen("udp://h:1", None), "batched UDP: the endpoint begins with udp://");
+        assert_eq!(chosen("tcp://h:1", None), "TCP: the endpoint begins with tcp://");
+        assert_eq!(chosen("quic://h:1", None), "QUIC: the endpoint begins with quic://");
+        let asked = Some(Transport::BatchUdp);
+        assert_eq!(chosen("udp://h:1", asked), "batched UDP: it was asked for");
+        let text = chosen("a", Some(Transport::BatchUdp));
+        assert!(text.contains("give an endpoint with a host"), "{text}");
+        let text = chosen("udp://h:1", Some(Transport::IoUring));
+        assert!(text.contains("the road io_uring is not built yet"), "{text}");
+        let text = chosen("udp://h:1", Some(Transport::SharedMemory));
+        assert_eq!(text, "shared memory does not lead to udp://: leave out one of the two");
+    }
+
+    #[test]
+    fn who_listens_is_a_function_of_the_address_and_the_wish() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let told = |address, asked, own: bool| side(at(address), asked, |_| own).0;
+        assert_eq!(told("0.0.0.0:1", None, false), Side::Listen);
+        assert_eq!(told("[::]:1", None, false), Side::Listen);
+        assert_eq!(told("10.0.0.1:1", None, true), Side::Listen);
+        assert_eq!(told("10.0.0.1:1", None, false), Side::Connect);
+        assert_eq!(told("10.0.0.1:1", Some(Side::Connect), true), Side::Connect);
+        assert_eq!(told("10.0.0.1:1", Some(Side::Listen), false), Side::Listen);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_known() {
+        assert!(is_own(SocketAddr::from(([127, 0, 0, 1], 9))));
+        // An address for documentation is nobody's.
+        assert!(!is_own(SocketAddr::from(([192, 0, 2, 1], 9))));
+    }
+
+    #[test]
+    fn a_type_s_name_is_a_topic() {
+        assert_eq!(topic_of("Pair<Imu, [u8; 3]>"), "Pair_Imu___u8__3__");
+    }
+}

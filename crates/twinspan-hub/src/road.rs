@@ -1,0 +1,218 @@
+//! Roads over the network: what each of them takes and gives, and the wait that they share.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use twinspan_net::shm::{
+    Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit,
+};
+
+use crate::error::PublishError;
+use crate::report::Compression;
+
+/// Which end of a road this hub is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// It is bound to the endpoint's port, and others come to it.
+    Listen,
+    /// It goes to the endpoint.
+    Connect,
+}
+
+/// Whether messages of a topic are sent again until they arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reliability {
+    /// What is lost is counted, and not sent again.
+    BestEffort,
+    /// Every subscriber gets every message, in order; a slow one holds the publisher back.
+    Reliable,
+}
+
+/// Settings of sockets and batches; each road says what became of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NetOptions {
+    pub(crate) flush_interval: Duration,
+    pub(crate) socket_buffer_bytes: usize,
+    pub(crate) busy_poll: Option<Duration>,
+    pub(crate) core: Option<usize>,
+    pub(crate) datagram_bytes: usize,
+    pub(crate) injected_loss: f64,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self {
+            flush_interval: Duration::from_micros(100),
+            socket_buffer_bytes: 4 << 20,
+            busy_poll: Some(Duration::from_micros(50)),
+            core: None,
+            datagram_bytes: 1_200,
+            injected_loss: 0.0,
+        }
+    }
+}
+
+/// What a road is opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct RoadConfig {
+    pub(crate) topic: String,
+    pub(crate) identity: Identity,
+    /// 1 to 8 addresses that the endpoint's host has.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) side: Side,
+    pub(crate) message_bytes_max: usize,
+    pub(crate) depth: u32,
+    pub(crate) history: u32,
+    pub(crate) policy: Policy,
+    pub(crate) wait: Wait,
+    pub(crate) publish_timeout: Duration,
+    pub(crate) roles: Roles,
+    pub(crate) echo: Echo,
+    /// `None`: the road's own default.
+    pub(crate) reliability: Option<Reliability>,
+    pub(crate) compression: Compression,
+    pub(crate) batch_size: Option<u32>,
+    pub(crate) net: NetOptions,
+    /// A random number that stands for this hub.
+    pub(crate) id: [u8; 16],
+}
+
+impl RoadConfig {
+    pub(crate) fn publishes(&self) -> bool {
+        self.roles != Roles::Subscriber
+    }
+
+    pub(crate) fn receives(&self) -> bool {
+        self.roles != Roles::Publisher
+    }
+}
+
+/// What the machines of the network know of a type.
+pub(crate) fn carried(identity: &Identity) -> twinspan_topic::Identity {
+    let form = match identity.form {
+        Form::Plain => twinspan_topic::Form::Plain,
+        Form::Postcard => twinspan_topic::Form::Postcard,
+        _ => twinspan_topic::Form::Bytes,
+    };
+    let Identity { bytes, align, version, name, .. } = identity.clone();
+    twinspan_topic::Identity { form, bytes, align, version, name }.cut()
+}
+
+/// The first eight bytes of a hub's id, which stand for it in messages.
+pub(crate) fn publisher_of(id: [u8; 16]) -> u64 {
+    twinspan_topic::publisher_of(id)
+}
+
+/// A road that was opened.
+pub(crate) struct Opened {
+    /// `None` where nothing is published.
+    pub(crate) out: Option<Box<dyn Outgoing>>,
+    /// `None` where nothing is received.
+    pub(crate) inlet: Option<Box<dyn Incoming>>,
+    pub(crate) peers: Arc<dyn Peers>,
+    /// What took effect of what was asked for.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Whether another message follows at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum More {
+    /// It does: nothing has to be sent before it.
+    Follows,
+    /// Nothing is known of one.
+    Unknown,
+}
+
+/// What the publishing side did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutStats {
+    pub(crate) published: u64,
+    pub(crate) dropped: u64,
+}
+
+/// What the receiving side did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InStats {
+    pub(crate) taken: u64,
+    pub(crate) lost: u64,
+    pub(crate) corrupt: u64,
+    pub(crate) naps: u64,
+}
+
+/// The publishing side of a road.
+pub(crate) trait Outgoing: Send {
+    /// Sends a message, or queues it for a moment; waits for room as long as the hub was told to.
+    /// Returns its number, from 0.
+    fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, PublishError>;
+
+    /// Sends what is queued.
+    fn flush(&mut self) -> Result<(), PublishError>;
+
+    /// The number of the next message.
+    fn next_number(&self) -> u64;
+
+    fn stats(&self) -> OutStats;
+}
+
+/// The receiving side of a road.
+pub(crate) trait Incoming: Send {
+    /// Takes a message without waiting. It drives a road that has no thread of its own.
+    fn try_take(&mut self, room: &mut dyn Room) -> Option<Taken>;
+
+    /// Sleeps until there may be a message, at most so long; a message that came before is noticed.
+    fn sleep(&mut self, limit: Option<Duration>);
+
+    /// Leaves a waker for the next message. Who calls it looks once more before it waits.
+    fn wake(&mut self, waker: &Waker);
+
+    /// Makes [`fd`](Self::fd) readable with the next message; false when there is one already.
+    fn arm(&mut self) -> bool;
+
+    /// What becomes readable.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    fn stats(&self) -> InStats;
+}
+
+/// Who else is there.
+pub(crate) trait Peers: Send + Sync {
+    /// Subscribers that hear this hub now.
+    fn subscribers(&self) -> usize;
+
+    /// Publishers that this hub hears now.
+    fn publishers(&self) -> usize;
+
+    /// Peers that went without a goodbye, or broke the protocol.
+    fn ended(&self) -> u64;
+}
+
+/// Looks until something is found; waits in between as `wait` says, until the deadline, for ever
+/// without one.
+pub(crate) fn wait_for<R>(
+    inlet: &mut dyn Incoming,
+    wait: Wait,
+    deadline: Option<Instant>,
+    mut look: impl FnMut(&mut dyn Incoming) -> Option<R>,
+) -> Option<R> {
+    loop {
+        let limit = match wait {
+            Wait::Spin => None,
+            Wait::Block => Some(Duration::ZERO),
+            _ => Some(spin_limit()),
+        };
+        if let Some(found) = spin(limit, deadline, || look(inlet)) {
+            return Some(found);
+        }
+        let left = match deadline {
+            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => Some(left),
+                _ => return None,
+            },
+            None => None,
+        };
+        inlet.sleep(left);
+    }
+}
