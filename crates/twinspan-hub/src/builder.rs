@@ -339,7 +339,6 @@ impl<T: Payload> HubBuilder<T> {
             depth: self.depth,
             history: self.history,
             policy: self.policy,
-            wait: self.wait,
             publish_timeout: self.publish_timeout,
             roles: self.roles,
             echo: self.echo,

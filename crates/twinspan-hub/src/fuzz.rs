@@ -10,6 +10,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("hub-endpoint", fuzz_endpoint),
     ("hub-segment", fuzz_segment),
     ("hub-greeting", fuzz_greeting),
+    ("hub-meeting", twinspan_topic::fuzz::fuzz_greeting),
+    ("hub-datagrams", twinspan_topic::fuzz::fuzz_datagrams),
 ];
 
 /// Any text is an endpoint or names a reason; one that was read is read the same again.
@@ -58,6 +60,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             heads.collect()
         }
         "hub-greeting" => shm::greeting_seeds(),
+        "hub-meeting" => twinspan_topic::fuzz::greeting_seeds(),
+        "hub-datagrams" => twinspan_topic::fuzz::datagram_seeds(),
         _ => Vec::new(),
     }
 }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use twinspan_net::shm::{
-    Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit,
-};
+use twinspan_net::shm::{Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
 
 use crate::error::PublishError;
 use crate::report::Compression;
@@ -32,7 +30,7 @@ pub enum Reliability {
 }
 
 /// Settings of sockets and batches; each road says what became of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct NetOptions {
     pub(crate) flush_interval: Duration,
     pub(crate) socket_buffer_bytes: usize,
@@ -67,7 +65,6 @@ pub(crate) struct RoadConfig {
     pub(crate) depth: u32,
     pub(crate) history: u32,
     pub(crate) policy: Policy,
-    pub(crate) wait: Wait,
     pub(crate) publish_timeout: Duration,
     pub(crate) roles: Roles,
     pub(crate) echo: Echo,
@@ -198,13 +195,14 @@ pub(crate) fn wait_for<R>(
     mut look: impl FnMut(&mut dyn Incoming) -> Option<R>,
 ) -> Option<R> {
     loop {
-        let limit = match wait {
-            Wait::Spin => None,
-            Wait::Block => Some(Duration::ZERO),
-            _ => Some(spin_limit()),
+        let found = match wait {
+            Wait::Spin => spin(None, deadline, || look(inlet)),
+            // Each look is a call to the kernel: one is enough.
+            Wait::Block => look(inlet),
+            _ => spin(Some(spin_limit()), deadline, || look(inlet)),
         };
-        if let Some(found) = spin(limit, deadline, || look(inlet)) {
-            return Some(found);
+        if found.is_some() {
+            return found;
         }
         let left = match deadline {
             Some(deadline) => match deadline.checked_duration_since(Instant::now()) {

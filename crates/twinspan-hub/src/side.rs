@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use twinspan_net::shm::{
-    Block, Got, Member, Publisher, PublishError as MemoryError, Room, Subscriber, Taken,
+    Block, Got, Member, PublishError as MemoryError, Publisher, Room, Subscriber, Taken,
     TooManyHeld, Wait, deadline_in,
 };
 
@@ -97,7 +97,6 @@ impl Outlet {
 }
 
 /// The receiving side.
-#[expect(clippy::large_enum_variant, reason = "a hub has one, and the large one is the fastest")]
 pub(crate) enum Inlet {
     Memory(Subscriber),
     Road(Box<dyn Incoming>, Wait),
@@ -114,7 +113,11 @@ impl Inlet {
 
     /// Waits for a message until the deadline, for ever without one.
     #[inline]
-    pub(crate) fn take(&mut self, room: &mut impl Room, deadline: Option<Instant>) -> Option<Taken> {
+    pub(crate) fn take(
+        &mut self,
+        room: &mut impl Room,
+        deadline: Option<Instant>,
+    ) -> Option<Taken> {
         match self {
             Self::Memory(subscriber) => subscriber.take(room, deadline),
             Self::Road(road, wait) => {
@@ -134,7 +137,9 @@ impl Inlet {
     /// The same, waiting for one; `None` when the wait ended early.
     pub(crate) fn get(&mut self, room: &mut impl Room) -> Option<Result<Got, TooManyHeld>> {
         match self {
-            Self::Memory(subscriber) => subscriber.wait_for(None, |it| it.try_get(room).transpose()),
+            Self::Memory(subscriber) => {
+                subscriber.wait_for(None, |it| it.try_get(room).transpose())
+            }
             Self::Road(..) => self.take(room, None).map(|taken| Ok(Got::Copied(taken))),
         }
     }

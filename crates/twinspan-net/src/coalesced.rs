@@ -10,7 +10,7 @@ use twinspan_core::time::Timestamp;
 use crate::sys::Headers;
 
 /// Runs taken by one receive call at most.
-const RUNS_MAX: usize = 16;
+pub(crate) const RUNS_MAX: usize = 16;
 /// Room of one run, in bytes: what a length field of 16 bits holds.
 const ROOM_BYTES: usize = 65_536;
 
@@ -71,10 +71,22 @@ impl Coalesced {
         socket: BorrowedFd<'_>,
         now: Timestamp,
     ) -> io::Result<()> {
+        self.fill_some(headers, socket, now, RUNS_MAX)
+    }
+
+    /// The same for at most so many runs.
+    pub(crate) fn fill_some(
+        &mut self,
+        headers: &mut Headers,
+        socket: BorrowedFd<'_>,
+        now: Timestamp,
+        runs_max: usize,
+    ) -> io::Result<()> {
         self.runs.clear();
-        let count = headers.receive(socket, self.memory.chunks_exact_mut(ROOM_BYTES))?;
+        let rooms = self.memory.chunks_exact_mut(ROOM_BYTES).take(runs_max);
+        let count = headers.receive(socket, rooms)?;
         self.at = now;
-        self.short = count < RUNS_MAX;
+        self.short = count < runs_max.min(RUNS_MAX);
         for room in (0..count).rev() {
             let received = headers.received(room).filter(|received| !received.cut);
             let Some((length, segment, peer)) =

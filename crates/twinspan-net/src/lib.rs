@@ -62,6 +62,8 @@ mod sys;
 mod tcp;
 mod threads;
 #[cfg(target_os = "linux")]
+mod train;
+#[cfg(target_os = "linux")]
 mod tun;
 #[cfg(target_os = "linux")]
 mod udp;
@@ -82,6 +84,8 @@ pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer, run};
 #[cfg(target_os = "linux")]
 pub use tcp::{ReactorListener, ReactorTcp};
 pub use threads::{lock, thread_cpu_time};
+#[cfg(target_os = "linux")]
+pub use train::{TrainOptions, TrainReport, TrainSocket};
 #[cfg(target_os = "linux")]
 pub use tun::{TUN_PACKET_BYTES_MAX, Tun};
 #[cfg(target_os = "linux")]

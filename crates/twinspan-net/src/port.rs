@@ -534,7 +534,7 @@ impl Port {
 
 /// What a failed call means for its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     /// Nothing to receive, or no room to send, now.
     Again,
     /// A signal came first; the call is repeated.
@@ -546,7 +546,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn of_receive(error: &io::Error) -> Self {
+    pub(crate) fn of_receive(error: &io::Error) -> Self {
         match error.raw_os_error() {
             // Repeating these would fail for ever.
             Some(libc::EINVAL | libc::ENOTCONN) => Self::Fatal,
@@ -556,7 +556,7 @@ impl Failure {
 
     /// What the network or the other end can cause is passing: routes vanish, firewalls refuse,
     /// addresses are wrong, queues are full, a datagram is longer than the interface takes.
-    fn of_send(error: &io::Error) -> Self {
+    pub(crate) fn of_send(error: &io::Error) -> Self {
         match error.raw_os_error() {
             // The same number as EWOULDBLOCK on Linux.
             Some(libc::EAGAIN) => Self::Again,

@@ -16,7 +16,7 @@ use std::ptr;
 use twinspan_core::packet::Datagram;
 
 pub(crate) use events::EventRoom;
-pub(crate) use option::{attach_steering, can_segment, coalesce};
+pub(crate) use option::{attach_steering, busy_poll, can_segment, coalesce};
 pub(crate) use sched::{ask_for_fifo, class};
 pub(crate) use tun::attach as attach_tun;
 pub(crate) use uring::Ring;
@@ -170,6 +170,25 @@ impl Run {
     }
 }
 
+/// Datagrams to one address that lie behind each other in memory, all but the last of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Train {
+    pub(crate) to: SocketAddr,
+    /// Where they begin.
+    pub(crate) from: usize,
+    /// Bytes of all of them.
+    pub(crate) bytes: usize,
+    /// Bytes of each but the last.
+    pub(crate) segment: usize,
+}
+
+/// Whether a send call names where datagrams go; a connected socket knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Each,
+    None,
+}
+
 /// The header arrays of batched calls: allocated once, shared by all sockets of a thread.
 pub(crate) struct Headers {
     messages: Vec<libc::mmsghdr>,
@@ -178,6 +197,11 @@ pub(crate) struct Headers {
     controls: Vec<Control>,
     runs: Vec<Run>,
 }
+
+// SAFETY: the pointers in the arrays are of use inside one call of a method alone, each of which
+// sets those that it hands to the kernel anew; between calls nobody follows them. All else is plain
+// data.
+unsafe impl Send for Headers {}
 
 impl Headers {
     pub(crate) fn new() -> Self {
@@ -276,6 +300,61 @@ impl Headers {
         };
         let taken = outcome(status)?;
         Ok(self.runs.iter().take(taken).map(|run| run.count).sum())
+    }
+
+    /// Sends the first of `trains`, which lie in `memory`, without waiting, and returns how many the
+    /// kernel took; an error is about the first.
+    pub(crate) fn send_trains(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        memory: &[u8],
+        trains: &[Train],
+        names: Names,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        let rows = self.messages.iter_mut().zip(&mut self.slices).zip(&mut self.names);
+        let rows = rows.zip(&mut self.controls);
+        for ((((message, slice), name), control), train) in rows.zip(trains) {
+            let bytes = memory.get(train.from..train.from + train.bytes).unwrap_or_default();
+            slice.iov_base = bytes.as_ptr().cast_mut().cast();
+            slice.iov_len = bytes.len();
+            message.msg_len = 0;
+            let header = &mut message.msg_hdr;
+            header.msg_flags = 0;
+            header.msg_iov = slice;
+            header.msg_iovlen = 1;
+            header.msg_name = ptr::null_mut();
+            header.msg_namelen = 0;
+            if names == Names::Each {
+                name.set(train.to);
+                header.msg_namelen = name.length() as libc::socklen_t;
+                header.msg_name = ptr::from_mut(name).cast();
+            }
+            header.msg_control = ptr::null_mut();
+            header.msg_controllen = 0;
+            if train.bytes > train.segment {
+                // Segments are shorter than RUN_BYTES_MAX, which fits 16 bits.
+                control.set_segment(train.segment as u16);
+                header.msg_control = ptr::from_mut(control).cast();
+                header.msg_controllen = mem::size_of::<Control>() as _;
+            }
+            count += 1;
+        }
+        let messages = self.messages.as_mut_ptr();
+        // SAFETY: the first `count` headers were just pointed at rows of `self.slices`,
+        // `self.names` and `self.controls`, which nothing touches until the call returns; each slice
+        // covers bytes of `memory`, borrowed for the whole call, and the kernel only reads them.
+        // `count` is at most CALL_MESSAGES_MAX, the length of the shortest arrays. `socket` is
+        // borrowed, so the descriptor stays open.
+        let status = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                messages,
+                count as libc::c_uint,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        outcome(status)
     }
 
     /// Datagrams of the first message of the last [`send`](Self::send).

@@ -308,7 +308,7 @@ mod tests {
         let mut out = Vec::new();
         write_piece(&mut out, 1, &[7; 600], 0, 300);
         assert!(Chunk::parse(&out).is_ok());
-        for (at, value) in [(8, 0), (12, 1), (14, 9), (13, 0)] {
+        for (at, value) in [(9, 0), (12, 1), (14, 9), (13, 0)] {
             let mut bad = out.clone();
             bad[at] = value;
             assert_eq!(Chunk::parse(&bad), Err(ChunkError::Piece), "byte {at}");

@@ -223,9 +223,9 @@ impl Greeting {
         let (topic, rest) = rest.split_at_checked(topic_bytes).ok_or(GreetingError::Short)?;
         let (name, rest) = rest.split_at_checked(name_bytes).ok_or(GreetingError::Short)?;
         let is_good = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:".contains(byte);
-        let topic = str::from_utf8(topic).ok().filter(|text| {
-            !text.is_empty() && text.as_bytes().iter().all(is_good)
-        });
+        let topic = str::from_utf8(topic)
+            .ok()
+            .filter(|text| !text.is_empty() && text.as_bytes().iter().all(is_good));
         let topic = topic.ok_or(GreetingError::Field("topic"))?.to_owned();
         let name = str::from_utf8(name).map_err(|_| GreetingError::Field("name"))?.to_owned();
         let mut id = [0; 16];

@@ -175,7 +175,7 @@ impl Inbox {
 
     /// Counts messages that were missed; the next one of their publisher tells.
     pub fn push_lost(&mut self, publisher: u64, lost: u64) {
-        self.stats.lost += lost;
+        self.stats.lost = self.stats.lost.saturating_add(lost);
         self.owe(publisher, lost);
     }
 
@@ -198,11 +198,11 @@ impl Inbox {
     }
 
     fn push(&mut self, mut slot: Slot) {
-        self.stats.lost += slot.lost;
-        if !self.owed.is_empty() {
-            if let Some(at) = self.owed.iter().position(|(of, _)| *of == slot.publisher) {
-                slot.lost = slot.lost.saturating_add(self.owed.swap_remove(at).1);
-            }
+        self.stats.lost = self.stats.lost.saturating_add(slot.lost);
+        if !self.owed.is_empty()
+            && let Some(at) = self.owed.iter().position(|(of, _)| *of == slot.publisher)
+        {
+            slot.lost = slot.lost.saturating_add(self.owed.swap_remove(at).1);
         }
         self.messages += slot.count;
         self.bytes += slot.bytes.len();
@@ -214,7 +214,7 @@ impl Inbox {
         let Some(slot) = self.slots.pop_front() else { return };
         self.messages -= slot.count;
         self.bytes -= slot.bytes.len();
-        self.stats.lost += slot.count;
+        self.stats.lost = self.stats.lost.saturating_add(slot.count);
         self.pass_on(slot.publisher, slot.lost.saturating_add(slot.count));
         self.recycle(slot.bytes);
     }

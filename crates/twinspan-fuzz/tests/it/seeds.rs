@@ -46,7 +46,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "record-file" => records(),
         "relay-frame" => trunk(),
         #[cfg(target_os = "linux")]
-        "hub-endpoint" | "hub-segment" | "hub-greeting" => twinspan_hub::fuzz::seeds(target),
+        target if target.starts_with("hub-") => twinspan_hub::fuzz::seeds(target),
         "lludp-frame" => lludp::packets(),
         "lludp-zero" => lludp::payloads(),
         "lludp-message" => lludp::messages(),

@@ -10,6 +10,7 @@ mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 mod roads;
+mod udp;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -143,10 +143,7 @@ pub fn sleep_on(fd: BorrowedFd<'_>, limit: Option<Duration>) {
 }
 
 /// The same for the first of two descriptors that is; whether each is.
-pub fn sleep_on_either(
-    fds: [BorrowedFd<'_>; 2],
-    limit: Option<Duration>,
-) -> [bool; 2] {
+pub fn sleep_on_either(fds: [BorrowedFd<'_>; 2], limit: Option<Duration>) -> [bool; 2] {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     let mut wanted = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     match poll(&mut wanted, limit.as_ref()) {

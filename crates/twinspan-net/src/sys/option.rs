@@ -34,6 +34,12 @@ pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
+/// Lets the kernel poll the device for so many microseconds where the socket is empty.
+pub(crate) fn busy_poll(socket: BorrowedFd<'_>, micros: u32) -> io::Result<()> {
+    let micros = libc::c_int::try_from(micros).map_err(|_| io::ErrorKind::InvalidInput)?;
+    set_int(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros)
+}
+
 /// Attaches a classic filter that names the place, in binding order, of the socket of a group that
 /// a datagram goes to. Each instruction is code, jump if true, jump if false, operand.
 pub(crate) fn attach_steering(

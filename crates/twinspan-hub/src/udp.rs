@@ -1,0 +1,543 @@
+//! The UDP road: the caller's thread drives the socket, and one of the road's own does so only while
+//! nobody else does.
+
+mod core;
+mod helper;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use twinspan_core::random::{SecretSource, Stream};
+use twinspan_net::shm::{
+    Echo, Policy, PublishError as MemoryError, Room, Taken, bell, deadline_in, quiet, ring,
+    sleep_on, sleep_on_either,
+};
+use twinspan_net::{TrainOptions, TrainReport, TrainSocket, allowed_cores, lock};
+use twinspan_topic::{
+    Compressions, Disagreement, Greeting, Inbox, Node, NodeConfig, NodeSide, Overflow, Refusal,
+};
+
+use crate::error::{BuildError, PublishError};
+use crate::mailbox::{AsRoom, taken};
+use crate::report::Compression;
+use crate::road::{
+    InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig, Side,
+    carried,
+};
+
+use self::core::{Core, CoreParts, Met, now};
+
+/// How long building waits for the first answer of the other end.
+const MEETING_MAX: Duration = Duration::from_millis(250);
+/// The longest sleep while waiting for room.
+const ROOM_NAP_MAX: Duration = Duration::from_millis(1);
+/// How long publishing looks for room before it sleeps.
+const ROOM_SPIN: Duration = Duration::from_micros(100);
+/// The stack of the helper's thread, which calls little.
+const HELPER_STACK_BYTES: usize = 256 << 10;
+
+/// What the threads of a road share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    /// The socket once more, to sleep on without the lock.
+    socket: OwnedFd,
+    /// Rung when the helper put something into the inbox.
+    bell: OwnedFd,
+    helper_bell: OwnedFd,
+    flush_interval: Duration,
+    /// Counts how often the user's threads drove the road.
+    drives: AtomicU64,
+    /// The user's threads that sleep on the road.
+    sleepers: AtomicU32,
+    /// When a task was left waiting, or the descriptor armed; 0 for never.
+    wanted_ns: AtomicU64,
+    /// Whether the helper watches the socket.
+    watches: AtomicBool,
+    /// Whether the helper looks at each flush interval.
+    alert: AtomicBool,
+    /// Whether the bell is to be rung for who gave it to an epoll.
+    is_armed: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Shared {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
+    }
+
+    /// Wakes who waits, if something is there.
+    fn tell(&self, core: &mut Core) {
+        if core.inbox.is_empty() {
+            return;
+        }
+        core.wakers.wake();
+        if self.sleepers.load(Ordering::SeqCst) > 0 || self.is_armed.swap(false, Ordering::SeqCst) {
+            ring(&self.bell);
+        }
+    }
+
+    /// Lets the helper watch the socket for somebody who does not do so himself.
+    fn want(&self) {
+        self.wanted_ns.store(now().as_nanos().max(1), Ordering::SeqCst);
+        if !self.watches.load(Ordering::SeqCst) {
+            ring(&self.helper_bell);
+        }
+    }
+
+    /// Lets the helper send what waits for company, should nobody else do so in time.
+    fn alert(&self) {
+        if !self.alert.load(Ordering::Relaxed) && !self.alert.swap(true, Ordering::SeqCst) {
+            ring(&self.helper_bell);
+        }
+    }
+}
+
+/// A road: it is closed when the last side of it is dropped.
+struct Road {
+    shared: Arc<Shared>,
+    helper: Option<JoinHandle<()>>,
+    /// How long what was published last is waited for.
+    linger: Duration,
+}
+
+impl Drop for Road {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        ring(&self.shared.helper_bell);
+        if let Some(helper) = self.helper.take() {
+            // One that panicked has let go of the road too.
+            let _ = helper.join();
+        }
+        let deadline = Instant::now() + self.linger;
+        let mut core = self.shared.core();
+        core.flush(now());
+        while core.is_reliable
+            && core.broken.is_none()
+            && core.node.unacknowledged() > 0
+            && Instant::now() < deadline
+        {
+            if !core.drive(true) {
+                let left = core.node.poll_timeout().since(now()).min(ROOM_NAP_MAX);
+                sleep_on(self.shared.socket.as_fd(), Some(left));
+            }
+        }
+        core.node.close();
+        core.transmit(now());
+    }
+}
+
+/// Opens a UDP road.
+pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
+    let batch_size = usize::try_from(config.batch_size.unwrap_or(64)).unwrap_or(usize::MAX);
+    check(config, batch_size)?;
+    let Some(address) = config.addresses.first().copied() else {
+        return Err(BuildError::NoHost { road: crate::Transport::BatchUdp });
+    };
+    let is_reliable = config.reliability == Some(Reliability::Reliable);
+    let greeting = Greeting {
+        id: config.id,
+        publishes: config.publishes(),
+        receives: config.receives(),
+        reliable: is_reliable,
+        message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+        history: config.history,
+        compressions: Compressions::default(),
+        topic: config.topic.clone(),
+        identity: carried(&config.identity),
+    };
+    let (local, side) = match config.side {
+        Side::Listen => (address, NodeSide::Listen),
+        Side::Connect => (any_like(address), NodeSide::Connect(address)),
+    };
+    let options = TrainOptions {
+        buffer_bytes: config.net.socket_buffer_bytes,
+        busy_poll: config.net.busy_poll,
+        connect: (config.side == Side::Connect).then_some(address),
+        batch_size,
+        datagram_bytes_max: config.net.datagram_bytes,
+    };
+    let socket = TrainSocket::bind(local, &options);
+    let socket = socket.map_err(|source| BuildError::Bind { address: local, source })?;
+    let node = NodeConfig {
+        datagram_bytes_max: config.net.datagram_bytes,
+        chunks_max: batch_size,
+        depth: config.depth,
+        overflow: match config.policy {
+            Policy::Overwrite => Overflow::DropOldest,
+            _ => Overflow::DropNew,
+        },
+        ..NodeConfig::new(greeting, side)
+    };
+    let too_far = |error: twinspan_topic::ConfigError| BuildError::Setting {
+        setting: error.field,
+        value: error.value.to_string(),
+        range: "what its option says",
+    };
+    node.check().map_err(too_far)?;
+    let mut notes = notes(config, &socket.report(), batch_size);
+    let inbox = Inbox::new(node.inbox_limits());
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|_| BuildError::NoRandomness)?;
+    let loss = config.net.injected_loss;
+    let mut secrets = SystemRandom { has_failed: false };
+    let node = Node::new(node, now(), &mut secrets);
+    if secrets.has_failed {
+        return Err(BuildError::NoRandomness);
+    }
+    let mut core = Core::new(CoreParts {
+        node,
+        inbox,
+        is_reliable,
+        echo: (config.echo == Echo::On && config.receives())
+            .then(|| crate::road::publisher_of(config.id)),
+        batch_size,
+        flush_interval: config.net.flush_interval,
+        loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
+        socket,
+    });
+    if config.side == Side::Connect && !meet(&mut core, config, address)? {
+        notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
+    }
+    start(core, config, notes)
+}
+
+/// Randomness of the operating system.
+struct SystemRandom {
+    has_failed: bool,
+}
+
+impl SecretSource for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.has_failed |= getrandom::fill(bytes).is_err();
+    }
+}
+
+/// Any address of the family of another.
+const fn any_like(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// Refuses settings that make no sense.
+fn check(config: &RoadConfig, batch_size: usize) -> Result<(), BuildError> {
+    let net = &config.net;
+    let cores = allowed_cores().unwrap_or_default();
+    let core = net.core.filter(|core| !cores.contains(core));
+    for (is_wrong, setting, value, range) in [
+        (!(1..=256).contains(&batch_size), "batch_size", batch_size.to_string(), "1 to 256"),
+        (
+            !(512..=9_000).contains(&net.datagram_bytes),
+            "datagram_bytes",
+            net.datagram_bytes.to_string(),
+            "512 to 9000",
+        ),
+        (
+            !(0.0..=1.0).contains(&net.injected_loss),
+            "injected_loss",
+            net.injected_loss.to_string(),
+            "0 to 1",
+        ),
+        (
+            net.flush_interval > Duration::from_secs(1),
+            "flush_interval",
+            format!("{:?}", net.flush_interval),
+            "1 s at most",
+        ),
+        (
+            config.message_bytes_max > 256 << 20,
+            "message_bytes_max",
+            config.message_bytes_max.to_string(),
+            "256 MiB at most",
+        ),
+        (config.history > 65_536, "history", config.history.to_string(), "65536 at most"),
+        (config.topic.len() > 80, "topic", config.topic.clone(), "80 letters at most"),
+        (
+            core.is_some(),
+            "core",
+            core.map(|core| core.to_string()).unwrap_or_default(),
+            "one that this process may use",
+        ),
+    ] {
+        if is_wrong {
+            return Err(BuildError::Setting { setting, value, range });
+        }
+    }
+    Ok(())
+}
+
+/// Whether something is on, off or refused.
+fn said(offload: impl std::fmt::Debug) -> String {
+    format!("{offload:?}").to_lowercase()
+}
+
+/// What took effect of what was asked for.
+fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<String> {
+    let asked = config.net.socket_buffer_bytes;
+    let TrainReport { receive_buffer_bytes, send_buffer_bytes, .. } = *report;
+    let mut notes = vec![
+        match config.reliability {
+            Some(Reliability::Reliable) => {
+                "reliable: a full subscriber holds publishers back".into()
+            }
+            _ => "best effort".to_owned(),
+        },
+        // The kernel doubles what it is asked for, for its own use.
+        format!(
+            "socket buffers of {asked} bytes were asked for, and {receive_buffer_bytes} to receive \
+             and {send_buffer_bytes} to send are in effect"
+        ),
+        format!("up to {batch_size} datagrams of {} bytes a call", config.net.datagram_bytes),
+        format!("segmentation {}, joining {}", said(report.segmentation), said(report.coalescing)),
+    ];
+    if let Some(time) = config.net.busy_poll {
+        notes.push(format!(
+            "busy polling for {time:?} is {}; it shortens waits on devices alone that have queues to \
+             poll, not on loopback",
+            said(report.busy_poll)
+        ));
+    }
+    if let Some(core) = config.net.core {
+        notes.push(format!("its thread runs on core {core}"));
+    }
+    if config.compression != Compression::None {
+        notes.push("compression is off: datagrams are not compressed".to_owned());
+    }
+    if config.net.injected_loss > 0.0 {
+        notes.push(format!("{} of the datagrams that come are dropped", config.net.injected_loss));
+    }
+    notes
+}
+
+/// Goes to the other end; whether it answered in time.
+fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<bool, BuildError> {
+    let deadline = deadline_in(MEETING_MAX);
+    loop {
+        core.drive(true);
+        if let Some(error) = core.broken.take() {
+            return Err(BuildError::Os(error));
+        }
+        match core.met.take() {
+            Some(Met::Joined) => return Ok(true),
+            Some(Met::Refused(Some(Disagreement::Type(theirs)))) => {
+                return Err(BuildError::AnotherType {
+                    topic: config.topic.clone(),
+                    theirs: theirs.to_string(),
+                    ours: carried(&config.identity).to_string(),
+                });
+            }
+            Some(Met::Refused(why)) => {
+                let why = why.map_or("it has no room for more".to_owned(), |why| why.to_string());
+                return Err(BuildError::Refused { address, why });
+            }
+            None => {}
+        }
+        let now = Instant::now();
+        let Some(left) = deadline.and_then(|at| at.checked_duration_since(now)) else {
+            return Ok(false);
+        };
+        let until_next = core.node.poll_timeout().since(self::now());
+        sleep_on(core.socket.fd(), Some(left.min(until_next)));
+    }
+}
+
+/// Starts the helper, and gives the sides.
+fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, BuildError> {
+    let socket = core.socket.fd().try_clone_to_owned().map_err(BuildError::Os)?;
+    let shared = Arc::new(Shared {
+        core: Mutex::new(core),
+        socket,
+        bell: bell().map_err(BuildError::Os)?,
+        helper_bell: bell().map_err(BuildError::Os)?,
+        flush_interval: config.net.flush_interval.max(Duration::from_micros(10)),
+        drives: AtomicU64::new(0),
+        sleepers: AtomicU32::new(0),
+        wanted_ns: AtomicU64::new(0),
+        watches: AtomicBool::new(false),
+        alert: AtomicBool::new(false),
+        is_armed: AtomicBool::new(false),
+        is_over: AtomicBool::new(false),
+    });
+    let (helped, on) = (Arc::clone(&shared), config.net.core);
+    let helper = thread::Builder::new().name("hub-udp".into()).stack_size(HELPER_STACK_BYTES);
+    let helper = helper.spawn(move || helper::run(&helped, on)).map_err(BuildError::Os)?;
+    let road = Arc::new(Road { shared, helper: Some(helper), linger: config.publish_timeout });
+    let outlet = UdpOutlet { road: Arc::clone(&road), publish_timeout: config.publish_timeout };
+    let inlet = UdpInlet { road: Arc::clone(&road), naps: 0 };
+    Ok(Opened {
+        out: config.publishes().then(|| Box::new(outlet) as Box<dyn Outgoing>),
+        inlet: config.receives().then(|| Box::new(inlet) as Box<dyn Incoming>),
+        peers: Arc::new(UdpPeers { road }),
+        notes,
+    })
+}
+
+struct UdpOutlet {
+    road: Arc<Road>,
+    publish_timeout: Duration,
+}
+
+impl UdpOutlet {
+    /// Waits until there may be room for a message.
+    fn wait_for_room(&self, began: Instant) -> Result<(), PublishError> {
+        let shared = &self.road.shared;
+        let waited = began.elapsed();
+        if waited >= self.publish_timeout {
+            return Err(MemoryError::Stalled { waited: self.publish_timeout }.into());
+        }
+        shared.drives.fetch_add(1, Ordering::Relaxed);
+        let left = {
+            let mut core = shared.core();
+            let came = core.drive(true);
+            core.flush(now());
+            shared.tell(&mut core);
+            core.check()?;
+            if came || waited < ROOM_SPIN {
+                return Ok(());
+            }
+            core.node.poll_timeout().since(now())
+        };
+        sleep_on(shared.socket.as_fd(), Some(left.min(ROOM_NAP_MAX)));
+        Ok(())
+    }
+}
+
+impl Outgoing for UdpOutlet {
+    #[inline]
+    fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, PublishError> {
+        let shared = &self.road.shared;
+        let mut began = None;
+        loop {
+            let mut core = shared.core();
+            match core.publish(bytes, more) {
+                Ok(number) => {
+                    if core.queued_at.is_some() {
+                        shared.alert();
+                    }
+                    if core.echo.is_some() {
+                        shared.tell(&mut core);
+                    }
+                    core.check()?;
+                    return Ok(number);
+                }
+                Err(Refusal::TooLong { have, max }) => {
+                    return Err(MemoryError::TooLong { have, max }.into());
+                }
+                Err(_) => {}
+            }
+            drop(core);
+            self.wait_for_room(*began.get_or_insert_with(Instant::now))?;
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), PublishError> {
+        let mut core = self.road.shared.core();
+        core.flush(now());
+        core.check()
+    }
+
+    fn next_number(&self) -> u64 {
+        self.road.shared.core().published
+    }
+
+    fn stats(&self) -> OutStats {
+        OutStats { published: self.road.shared.core().published, dropped: 0 }
+    }
+}
+
+struct UdpInlet {
+    road: Arc<Road>,
+    naps: u64,
+}
+
+impl Incoming for UdpInlet {
+    #[inline]
+    fn try_take(&mut self, room: &mut dyn Room) -> Option<Taken> {
+        let shared = &self.road.shared;
+        let mut core = shared.core();
+        if core.inbox.is_empty() {
+            shared.drives.fetch_add(1, Ordering::Relaxed);
+            core.drive(false);
+        }
+        let was_full = core.inbox.is_full();
+        let found = core.inbox.take(&mut AsRoom(room));
+        if was_full && core.is_reliable && !core.inbox.is_full() {
+            // Those who were held back may go on.
+            core.transmit(now());
+        }
+        found.map(taken)
+    }
+
+    fn sleep(&mut self, limit: Option<Duration>) {
+        let shared = &self.road.shared;
+        shared.sleepers.fetch_add(1, Ordering::SeqCst);
+        let next = {
+            let mut core = shared.core();
+            let next = core.settle();
+            // What is left of the last call to the kernel tells nobody that it is there.
+            let is_ready = !core.inbox.is_empty() || !core.socket.is_taken();
+            (!is_ready).then_some(next)
+        };
+        if let Some(next) = next {
+            self.naps += 1;
+            let until_next = next.since(now());
+            let limit = limit.map_or(until_next, |limit| limit.min(until_next));
+            let [_, is_rung] =
+                sleep_on_either([shared.socket.as_fd(), shared.bell.as_fd()], Some(limit));
+            if is_rung {
+                quiet(&shared.bell);
+            }
+        }
+        shared.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake(&mut self, waker: &Waker) {
+        let shared = &self.road.shared;
+        shared.core().wakers.leave(waker);
+        shared.want();
+    }
+
+    fn arm(&mut self) -> bool {
+        let shared = &self.road.shared;
+        quiet(&shared.bell);
+        shared.is_armed.store(true, Ordering::SeqCst);
+        shared.want();
+        let mut core = shared.core();
+        core.drive(false);
+        core.inbox.is_empty()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.road.shared.bell.as_fd()
+    }
+
+    fn stats(&self) -> InStats {
+        let stats = self.road.shared.core().inbox.stats();
+        InStats { taken: stats.taken, lost: stats.lost, corrupt: stats.corrupt, naps: self.naps }
+    }
+}
+
+struct UdpPeers {
+    road: Arc<Road>,
+}
+
+impl Peers for UdpPeers {
+    fn subscribers(&self) -> usize {
+        self.road.shared.core().node.subscribers()
+    }
+
+    fn publishers(&self) -> usize {
+        self.road.shared.core().node.publishers()
+    }
+
+    fn ended(&self) -> u64 {
+        self.road.shared.core().node.stats().ended
+    }
+}

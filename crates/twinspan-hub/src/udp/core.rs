@@ -1,0 +1,230 @@
+//! The machine, the socket and the inbox of a UDP road, moved on by whichever thread has them.
+
+use std::io;
+use std::time::Duration;
+
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
+use twinspan_net::{ReactorEnv, TrainSocket};
+use twinspan_topic::{Ended, Event, Inbox, Node, Refusal};
+
+use crate::error::PublishError;
+use crate::mailbox::Wakers;
+use crate::road::More;
+
+/// A message that comes so soon behind the one before belongs to a burst, and waits for company.
+const BURST_GAP: Duration = Duration::from_micros(2);
+
+/// The time of machines.
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_nanos(ReactorEnv::clock_ns())
+}
+
+/// What refused the road, at the first meeting.
+#[derive(Debug)]
+pub(super) enum Met {
+    Joined,
+    Refused(Option<twinspan_topic::Disagreement>),
+}
+
+/// A UDP road.
+pub(super) struct Core {
+    pub(super) node: Node,
+    pub(super) inbox: Inbox,
+    pub(super) socket: TrainSocket,
+    pub(super) wakers: Wakers,
+    pub(super) is_reliable: bool,
+    /// The number that stands for this hub, where it hears itself.
+    pub(super) echo: Option<u64>,
+    pub(super) batch_size: usize,
+    pub(super) flush_interval: Duration,
+    /// Since when messages wait for company.
+    pub(super) queued_at: Option<Timestamp>,
+    /// When the last message had been published.
+    left_at: Timestamp,
+    /// Drops a share of what comes.
+    loss: Option<(f64, Stream)>,
+    /// What made the socket useless.
+    pub(super) broken: Option<io::Error>,
+    pub(super) published: u64,
+    /// What the last meeting came to, until it is looked at.
+    pub(super) met: Option<Met>,
+}
+
+/// What a road is made of.
+pub(super) struct CoreParts {
+    pub(super) node: Node,
+    pub(super) inbox: Inbox,
+    pub(super) socket: TrainSocket,
+    pub(super) is_reliable: bool,
+    pub(super) echo: Option<u64>,
+    pub(super) batch_size: usize,
+    pub(super) flush_interval: Duration,
+    pub(super) loss: Option<(f64, Stream)>,
+}
+
+impl Core {
+    pub(super) fn new(parts: CoreParts) -> Self {
+        let CoreParts { node, inbox, socket, is_reliable, echo, batch_size, flush_interval, loss } =
+            parts;
+        Self {
+            node,
+            inbox,
+            socket,
+            wakers: Wakers::default(),
+            is_reliable,
+            echo,
+            batch_size,
+            flush_interval,
+            queued_at: None,
+            left_at: Timestamp::START,
+            loss,
+            broken: None,
+            published: 0,
+            met: None,
+        }
+    }
+
+    /// Publishes a message if there is room, and sends what is due.
+    pub(super) fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, Refusal> {
+        let number = self.node.publish(bytes)?;
+        self.published += 1;
+        if let Some(publisher) = self.echo {
+            self.inbox.push_message(publisher, number, 0, bytes);
+        }
+        let now = now();
+        let is_alone = more == More::Unknown
+            && self.queued_at.is_none()
+            && now.since(self.left_at) >= BURST_GAP;
+        let since = *self.queued_at.get_or_insert(now);
+        if is_alone || now.since(since) >= self.flush_interval {
+            self.flush(now);
+            // A clock read beside a system call: what sending took must not look like a pause.
+            self.left_at = self::now();
+        } else if self.node.chunks_waiting() >= self.batch_size {
+            self.transmit(now);
+            self.queued_at = self.node.is_open().then_some(now);
+            self.left_at = self::now();
+        } else {
+            self.left_at = now;
+        }
+        Ok(number)
+    }
+
+    /// Sends all that waits for company.
+    pub(super) fn flush(&mut self, now: Timestamp) {
+        self.node.flush();
+        self.queued_at = None;
+        self.transmit(now);
+    }
+
+    /// Sends what the machine has to say.
+    pub(super) fn transmit(&mut self, now: Timestamp) {
+        let credits = !self.inbox.is_full();
+        loop {
+            if self.socket.is_full() && !self.send() {
+                return;
+            }
+            let room = self.socket.room();
+            let Some(sent) = self.node.poll_transmit_to(now, room, credits) else { break };
+            self.socket.push(sent.to, sent.bytes);
+        }
+        self.send();
+    }
+
+    /// Whether all that was written has left.
+    fn send(&mut self) -> bool {
+        if self.socket.waiting() == 0 {
+            return true;
+        }
+        match self.socket.send() {
+            Ok(all) => all,
+            Err(error) => {
+                self.broken.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    /// Sends and looks at what is due, and takes in what came: all of it, or until a message is
+    /// there. Says whether anything came.
+    pub(super) fn drive(&mut self, takes_all: bool) -> bool {
+        let now = now();
+        if self.queued_at.is_some() {
+            self.node.flush();
+            self.queued_at = None;
+            self.transmit(now);
+        }
+        let is_due = self.node.poll_timeout() <= now;
+        if is_due {
+            self.node.handle_timeout(now);
+        }
+        let came = self.receive(now, takes_all || self.is_reliable);
+        if came || is_due || self.socket.waiting() > 0 {
+            self.transmit(now);
+            self.look_at_events();
+        }
+        came
+    }
+
+    /// Only what is due, without a look at the socket; when the next is.
+    pub(super) fn settle(&mut self) -> Timestamp {
+        let now = now();
+        if self.queued_at.is_some() {
+            self.flush(now);
+        }
+        if self.node.poll_timeout() <= now {
+            self.node.handle_timeout(now);
+            self.transmit(now);
+            self.look_at_events();
+        }
+        self.node.poll_timeout()
+    }
+
+    fn receive(&mut self, now: Timestamp, takes_all: bool) -> bool {
+        let mut came = false;
+        loop {
+            if self.socket.is_taken() {
+                match self.socket.receive() {
+                    Ok(true) => {}
+                    Ok(false) => return came,
+                    Err(error) => {
+                        self.broken.get_or_insert(error);
+                        return came;
+                    }
+                }
+            }
+            came = true;
+            // What is not acknowledged waits where it is until it is asked for; credit bounds what is.
+            while takes_all || self.inbox.is_empty() {
+                let Some((from, bytes)) = self.socket.take_next() else { break };
+                let is_dropped =
+                    self.loss.as_mut().is_some_and(|(share, draws)| draws.chance(*share));
+                if !is_dropped {
+                    self.node.handle_datagram(now, from, bytes, &mut self.inbox);
+                }
+            }
+            if takes_all || !self.inbox.is_empty() {
+                return came;
+            }
+        }
+    }
+
+    fn look_at_events(&mut self) {
+        while let Some(event) = self.node.poll_event() {
+            match event {
+                Event::Joined { .. } => self.met = Some(Met::Joined),
+                Event::Refused { why, .. } => self.met = Some(Met::Refused(why)),
+                Event::Ended(Ended { .. }) | _ => {}
+            }
+        }
+    }
+
+    /// Why nothing can be published any more.
+    pub(super) fn check(&self) -> Result<(), PublishError> {
+        match &self.broken {
+            Some(error) => Err(PublishError::Broken(error.to_string())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Limits and times of a node.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use twinspan_reliable::{Config as EngineConfig, ResendIdentity};
+
+use crate::greet::Greeting;
+use crate::inbox::{InboxLimits, Overflow};
+use crate::wire::{DATA_HEAD_BYTES, DATA_PARTS_BYTES, FRAME_HEAD_BYTES};
+
+/// Others that one node speaks with.
+pub const LINKS_MAX: usize = 64;
+/// Reliable chunks that wait for one link or are in flight to it.
+pub(crate) const CHUNKS_UNACKNOWLEDGED_MAX: usize = 1_024;
+/// Charged bytes of reliable chunks that a link may bring before its messages are taken.
+const CREDIT_BYTES: u64 = 2 << 20;
+/// Bytes of the inbox above which no more credit is given.
+const INBOX_BYTES_MAX: usize = 4 << 20;
+/// The fewest messages that an inbox holds: a datagram alone can bring hundreds.
+const INBOX_MESSAGES_MIN: u64 = 2_048;
+
+/// Which end a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeSide {
+    /// Others come to it.
+    Listen,
+    /// It goes to this address, again and again while nobody is there.
+    Connect(SocketAddr),
+}
+
+/// Limits and times of a node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// What it says of itself. Its history is what it keeps, and what it wants.
+    pub greeting: Greeting,
+    /// Which end it is.
+    pub side: NodeSide,
+    /// The longest datagram, 512 to 9,000 bytes.
+    pub datagram_bytes_max: usize,
+    /// Chunks that wait to be sent before publishing is refused, 1 to 1,024.
+    pub chunks_max: usize,
+    /// Messages that wait to be taken on a best-effort topic; at least 2,048 do.
+    pub depth: u32,
+    /// What happens to more of them.
+    pub overflow: Overflow,
+    /// How long nothing is said before a sign of life is.
+    pub keepalive_interval: Duration,
+    /// How long nothing is heard before the other one is given up.
+    pub silence_max: Duration,
+    /// How long an answer to a hello is waited for at first; the wait doubles up to 2 s.
+    pub hello_interval: Duration,
+    /// How long after the last of some messages their number is said once more, so that the loss of
+    /// the last is known.
+    pub tail_interval: Duration,
+}
+
+/// A field of [`NodeConfig`] is out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, set it to {min}..={max}")]
+pub struct ConfigError {
+    /// Which field.
+    pub field: &'static str,
+    /// What it is.
+    pub value: usize,
+    /// Least legal value.
+    pub min: usize,
+    /// Greatest legal value.
+    pub max: usize,
+}
+
+impl NodeConfig {
+    /// The defaults.
+    pub const fn new(greeting: Greeting, side: NodeSide) -> Self {
+        Self {
+            greeting,
+            side,
+            datagram_bytes_max: 1_200,
+            chunks_max: 64,
+            depth: 256,
+            overflow: Overflow::DropOldest,
+            keepalive_interval: Duration::from_secs(2),
+            silence_max: Duration::from_secs(10),
+            hello_interval: Duration::from_millis(100),
+            tail_interval: Duration::from_millis(20),
+        }
+    }
+
+    /// Checks every field that has a range.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (field, value, min, max) in [
+            ("datagram_bytes_max", self.datagram_bytes_max, 512, 9_000),
+            ("chunks_max", self.chunks_max, 1, 1_024),
+            ("message_bytes_max", self.greeting.message_bytes_max as usize, 0, 256 << 20),
+        ] {
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError { field, value, min, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// The longest chunk: what fits a datagram whatever else is in it but an ack.
+    pub(crate) const fn chunk_bytes_max(&self) -> usize {
+        self.datagram_bytes_max - DATA_HEAD_BYTES - DATA_PARTS_BYTES - FRAME_HEAD_BYTES
+    }
+
+    /// What the node's inbox shall hold. On a reliable topic credit is its bound, and nothing is
+    /// dropped.
+    pub fn inbox_limits(&self) -> InboxLimits {
+        let longest = self.greeting.message_bytes_max as usize;
+        let bytes_max = INBOX_BYTES_MAX.max(longest.saturating_mul(2));
+        let messages_max = u64::from(self.depth).max(INBOX_MESSAGES_MIN);
+        if self.greeting.reliable {
+            return InboxLimits { messages_max: u64::MAX, bytes_max, overflow: Overflow::Keep };
+        }
+        InboxLimits { messages_max, bytes_max, overflow: self.overflow }
+    }
+
+    /// The reliability engine of one link.
+    pub(crate) fn engine(&self) -> EngineConfig {
+        let chunk = self.chunk_bytes_max();
+        EngineConfig {
+            identity: ResendIdentity::FreshNumber,
+            fragment_bytes_max: chunk,
+            frame_head_bytes: FRAME_HEAD_BYTES,
+            message_bytes_max: chunk,
+            queued_messages_max: CHUNKS_UNACKNOWLEDGED_MAX,
+            queued_bytes_max: CHUNKS_UNACKNOWLEDGED_MAX * chunk,
+            in_flight_frames_max: CHUNKS_UNACKNOWLEDGED_MAX,
+            credit_bytes: CREDIT_BYTES,
+            rto_initial: Duration::from_millis(100),
+            rto_min: Duration::from_millis(10),
+            rto_max: Duration::from_secs(1),
+            ack_delay_max: Duration::from_millis(1),
+            ack_packets_max: 32,
+            recycled_bytes_max: 4 << 20,
+            ..EngineConfig::default()
+        }
+    }
+}

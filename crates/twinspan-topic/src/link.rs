@@ -1,0 +1,490 @@
+//! One link: what goes to another hub and what comes from it.
+//!
+//! //= hub 8.5
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use twinspan_core::number::widen;
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
+use twinspan_reliable::{AckTracker, Channel, Delivery, InFrame, Receiver, Sender, StreamId};
+
+use crate::chunk::{Assembly, Chunk, number_of};
+use crate::config::{CHUNKS_UNACKNOWLEDGED_MAX, NodeConfig};
+use crate::greet::Greeting;
+use crate::inbox::Inbox;
+use crate::wire::{Body, Data, DataWriter, EndReason, FRAME_HEAD_BYTES, Frame, next_frame};
+
+/// Chunks of messages travel here on a reliable topic.
+const CHUNKS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
+/// Credit travels here.
+const CREDIT: Channel = Channel::new(Delivery::Ordered, StreamId::CONTROL);
+
+/// Room that an ack leaves for the start.
+const START_BYTES: usize = 8;
+
+/// What one link did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkStats {
+    /// Chunks that came late or twice.
+    pub(crate) stale: u64,
+    /// Pieces of messages longer than this side takes.
+    pub(crate) too_long: u64,
+}
+
+/// What came of chunks.
+#[derive(Debug)]
+struct Incoming {
+    publisher: u64,
+    /// The number of the next message; `None` until the other end said where it starts.
+    expected: Option<u64>,
+    assembly: Assembly,
+    message_bytes_max: usize,
+    stats: LinkStats,
+}
+
+/// The reliability engine of a link.
+#[derive(Debug)]
+struct Engine {
+    sender: Sender,
+    receiver: Receiver,
+    tracker: AckTracker,
+}
+
+/// A link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) address: SocketAddr,
+    /// What the other end puts into its datagrams.
+    pub(crate) token_in: u64,
+    /// What we put into ours.
+    pub(crate) token_out: u64,
+    pub(crate) peer: Greeting,
+    /// Whether our messages go there.
+    pub(crate) is_heard: bool,
+    /// Messages from this number on go there.
+    pub(crate) from: u64,
+    /// Where what goes there starts, history included.
+    start: u64,
+    peer_knows_start: bool,
+    next_packet: u64,
+    largest_in: u64,
+    heard_at: Timestamp,
+    said_at: Timestamp,
+    /// When the number of the last message is to be said once more.
+    tail_at: Timestamp,
+    /// Chunks of history, that go before all others.
+    pub(crate) backlog: VecDeque<Vec<u8>>,
+    /// Which of the chunks of all links is next; for best effort.
+    pub(crate) cursor: usize,
+    incoming: Incoming,
+    engine: Option<Box<Engine>>,
+    keepalive_interval: core::time::Duration,
+    silence_max: core::time::Duration,
+    tail_interval: core::time::Duration,
+}
+
+/// What a link is made of.
+pub(crate) struct LinkParts {
+    pub(crate) address: SocketAddr,
+    pub(crate) token_in: u64,
+    pub(crate) token_out: u64,
+    pub(crate) peer: Greeting,
+    /// The number of the next message.
+    pub(crate) next: u64,
+    /// Chunks of messages before it, and the number of the first.
+    pub(crate) backlog: VecDeque<Vec<u8>>,
+    pub(crate) start: u64,
+}
+
+impl Link {
+    pub(crate) fn new(config: &NodeConfig, parts: LinkParts, now: Timestamp) -> Self {
+        let LinkParts { address, token_in, token_out, peer, next, backlog, start } = parts;
+        let engine = config.greeting.reliable.then(|| {
+            let engine = config.engine();
+            // The spread of resends need not be secret.
+            let jitter = Stream::new(token_out, "hub link", token_in);
+            Box::new(Engine {
+                sender: Sender::new(&engine, jitter),
+                receiver: Receiver::new(&engine),
+                tracker: AckTracker::new(&engine),
+            })
+        });
+        let incoming = Incoming {
+            publisher: peer.publisher(),
+            expected: None,
+            assembly: Assembly::default(),
+            message_bytes_max: config.greeting.message_bytes_max as usize,
+            stats: LinkStats::default(),
+        };
+        Self {
+            address,
+            token_in,
+            token_out,
+            is_heard: peer.receives && config.greeting.publishes,
+            peer,
+            from: next,
+            start,
+            peer_knows_start: false,
+            next_packet: 0,
+            largest_in: 0,
+            heard_at: now,
+            // At once: what the first datagram says is waited for.
+            said_at: Timestamp::START,
+            tail_at: Timestamp::NEVER,
+            backlog,
+            cursor: 0,
+            incoming,
+            engine,
+            keepalive_interval: config.keepalive_interval,
+            silence_max: config.silence_max,
+            tail_interval: config.tail_interval,
+        }
+    }
+
+    pub(crate) const fn stats(&self) -> LinkStats {
+        self.incoming.stats
+    }
+
+    /// The number that stands for the other end, and the one of its next message.
+    pub(crate) const fn expects(&self) -> Option<(u64, u64)> {
+        match self.incoming.expected {
+            Some(expected) => Some((self.incoming.publisher, expected)),
+            None => None,
+        }
+    }
+
+    /// Reliable chunks that wait or are in flight.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        let waiting = self.engine.as_ref().map_or(0, |engine| engine.sender.unacknowledged());
+        waiting + self.backlog.len()
+    }
+
+    /// Whether one more reliable chunk finds room.
+    pub(crate) fn has_room(&self) -> bool {
+        self.backlog.is_empty() && self.unacknowledged() < CHUNKS_UNACKNOWLEDGED_MAX
+    }
+
+    /// Queues a reliable chunk, for which there is room.
+    pub(crate) fn queue(&mut self, now: Timestamp, chunk: &[u8]) {
+        if number_of(chunk) < self.from {
+            return;
+        }
+        if let Some(engine) = &mut self.engine {
+            // Where the engine is dead the link ends with its next timeout.
+            let _ = engine.sender.send(now, CHUNKS, chunk);
+        }
+    }
+
+    /// Moves history into the engine.
+    pub(crate) fn queue_backlog(&mut self, now: Timestamp) {
+        let Some(engine) = &mut self.engine else { return };
+        while engine.sender.unacknowledged() < CHUNKS_UNACKNOWLEDGED_MAX
+            && let Some(chunk) = self.backlog.pop_front()
+        {
+            let _ = engine.sender.send(now, CHUNKS, &chunk);
+        }
+    }
+
+    /// Writes the next datagram; `None` when there is none. `chunks` are those of all links, `next`
+    /// the number of the next message, and `credits` whether the inbox takes more.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Timestamp,
+        chunks: &VecDeque<Vec<u8>>,
+        next: u64,
+        credits: bool,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if self.engine.is_some() {
+            return self.transmit_reliable(now, credits, out);
+        }
+        while chunks.get(self.cursor).is_some_and(|chunk| number_of(chunk) < self.from) {
+            self.cursor += 1;
+        }
+        let chunk = if !self.is_heard {
+            None
+        } else if let Some(chunk) = self.backlog.front() {
+            Some(chunk.as_slice())
+        } else {
+            chunks.get(self.cursor).map(Vec::as_slice)
+        };
+        if chunk.is_none() && !self.must_speak(now) {
+            return None;
+        }
+        let mut writer = DataWriter::begin(out, self.token_out, self.next_packet)?;
+        if !self.peer_knows_start {
+            writer.start(self.start);
+        }
+        if self.incoming.expected.is_some() {
+            writer.knows_start();
+        }
+        match chunk {
+            Some(chunk) => {
+                writer.chunk(chunk);
+                if self.backlog.pop_front().is_none() {
+                    self.cursor += 1;
+                }
+                self.tail_at = now.after(self.tail_interval);
+            }
+            None => {
+                writer.next(next.max(self.start));
+                self.tail_at = Timestamp::NEVER;
+            }
+        }
+        self.next_packet += 1;
+        self.said_at = now;
+        Some(writer.finish())
+    }
+
+    /// Whether a sign of life is due, or the number behind the last message.
+    fn must_speak(&self, now: Timestamp) -> bool {
+        now >= self.speak_at()
+    }
+
+    fn speak_at(&self) -> Timestamp {
+        let regular = if self.said_at == Timestamp::START {
+            Timestamp::START
+        } else {
+            self.said_at.after(self.keepalive_interval)
+        };
+        regular.min(self.tail_at)
+    }
+
+    fn transmit_reliable(
+        &mut self,
+        now: Timestamp,
+        credits: bool,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let must_speak = self.must_speak(now);
+        let engine = self.engine.as_mut()?;
+        if credits && let Some(credit) = engine.receiver.poll_credit() {
+            let _ = engine.sender.send(now, CREDIT, &credit.to_le_bytes());
+        }
+        let ack_due = engine.tracker.ack_due();
+        let is_due = ack_due.is_some_and(|due| due <= now);
+        if !is_due && !must_speak && !engine.sender.wants_to_send(now) {
+            return None;
+        }
+        let number = self.next_packet;
+        let mut writer = DataWriter::begin(out, self.token_out, number)?;
+        let mut says = must_speak;
+        // What waits for an ack gets it with whatever leaves.
+        let ack = ack_due.and_then(|_| engine.tracker.build(now));
+        if let Some(ack) = ack
+            && writer.ack(&ack, START_BYTES)
+        {
+            says = true;
+            engine.tracker.on_ack_sent(now);
+        }
+        if !self.peer_knows_start {
+            writer.start(self.start);
+        }
+        if self.incoming.expected.is_some() {
+            writer.knows_start();
+        }
+        let mut has_frames = false;
+        while let Some(room) = writer.room().checked_sub(FRAME_HEAD_BYTES)
+            && let Some(frame) = engine.sender.poll_frame(now, room + FRAME_HEAD_BYTES)
+        {
+            let channel = frame.channel.to_byte();
+            let number = frame.number.unwrap_or(0) as u16;
+            has_frames |= writer.frame(Frame { channel, number, body: frame.body });
+        }
+        if !says && !has_frames {
+            return None;
+        }
+        if has_frames && engine.sender.take_ask(now) {
+            writer.asks();
+        }
+        let bytes = writer.finish();
+        engine.sender.on_sent(now, number, 0, bytes, false);
+        self.next_packet += 1;
+        self.said_at = now;
+        Some(bytes)
+    }
+
+    /// Takes in data that has the right token.
+    ///
+    /// # Errors
+    /// The other end breaks the protocol.
+    pub(crate) fn handle_data(
+        &mut self,
+        now: Timestamp,
+        data: &Data<'_>,
+        departed: &mut VecDeque<(u64, u64)>,
+        inbox: &mut Inbox,
+    ) -> Result<(), EndReason> {
+        self.heard_at = now;
+        self.peer_knows_start |= data.knows_start;
+        let number = widen(u64::from(data.number), 32, self.largest_in);
+        self.largest_in = self.largest_in.max(number);
+        if let (Some(start), None) = (data.start, self.incoming.expected) {
+            self.incoming.begin(start, departed, inbox)?;
+        }
+        if let Some(engine) = &mut self.engine {
+            if let Some(ack) = data.ack {
+                let next = self.next_packet;
+                let largest = widen(ack.largest, 32, next);
+                let ack = twinspan_reliable::Ack { largest, ..ack };
+                let taken = engine.sender.handle_ack(now, &ack, &mut |_, _| {});
+                taken.map_err(|_| EndReason::Violation)?;
+            }
+            // Frames before the start are not taken, so they are not acknowledged.
+            let (Body::Frames(frames), Some(_)) = (data.body, self.incoming.expected) else {
+                return Ok(());
+            };
+            engine.handle_frames(now, frames, &mut self.incoming, inbox)?;
+            engine.tracker.on_packet(now, number, true, data.asks);
+            return Ok(());
+        }
+        if let Body::Chunk(chunk) = data.body {
+            self.incoming.handle_chunk(chunk, inbox)?;
+        }
+        if let Some(next) = data.next {
+            self.incoming.handle_next(next, inbox);
+        }
+        Ok(())
+    }
+
+    /// The other end has gone, and says the number behind its last message.
+    pub(crate) fn handle_end(&mut self, next: u64, inbox: &mut Inbox) {
+        self.incoming.handle_next(next, inbox);
+    }
+
+    /// Looks at what is overdue.
+    ///
+    /// # Errors
+    /// The link is over.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) -> Result<(), EndReason> {
+        if let Some(engine) = &mut self.engine {
+            if engine.sender.poll_timeout().is_some_and(|at| at <= now) {
+                engine.sender.handle_timeout(now);
+            }
+            if engine.sender.is_dead() {
+                return Err(EndReason::Silent);
+            }
+        }
+        if now >= self.heard_at.after(self.silence_max) { Err(EndReason::Silent) } else { Ok(()) }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, or a datagram may be due.
+    pub(crate) fn poll_timeout(&self) -> Timestamp {
+        let mut at = self.heard_at.after(self.silence_max).min(self.speak_at());
+        if let Some(engine) = &self.engine {
+            let due = engine.sender.poll_timeout().unwrap_or(Timestamp::NEVER);
+            let ack = engine.tracker.ack_due().unwrap_or(Timestamp::NEVER);
+            at = at.min(due).min(ack);
+        }
+        at
+    }
+}
+
+impl Engine {
+    fn handle_frames(
+        &mut self,
+        now: Timestamp,
+        mut frames: &[u8],
+        incoming: &mut Incoming,
+        inbox: &mut Inbox,
+    ) -> Result<(), EndReason> {
+        let Self { sender, receiver, .. } = self;
+        while !frames.is_empty() {
+            let (frame, rest) = next_frame(frames).map_err(|_| EndReason::Violation)?;
+            frames = rest;
+            let channel = Channel::from_byte(frame.channel);
+            if channel != CHUNKS && channel != CREDIT {
+                return Err(EndReason::Violation);
+            }
+            let mut outcome = Ok(());
+            let frame = InFrame { channel, number: frame.number, fragment: None, body: frame.body };
+            let handled = receiver.handle_frame(now, frame, &mut |channel, bytes| {
+                let done = if channel == CREDIT {
+                    let credit = bytes.try_into().map(u64::from_le_bytes);
+                    credit.map(|credit| sender.handle_credit(credit)).map_err(|_| ())
+                } else {
+                    incoming.handle_chunk(bytes, inbox).map_err(|_| ())
+                };
+                if done.is_err() {
+                    outcome = Err(EndReason::Violation);
+                }
+            });
+            handled.map_err(|_| EndReason::Violation)?;
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+impl Incoming {
+    /// The other end says where its messages start.
+    fn begin(
+        &mut self,
+        start: u64,
+        departed: &mut VecDeque<(u64, u64)>,
+        inbox: &mut Inbox,
+    ) -> Result<(), EndReason> {
+        if start >= crate::chunk::NUMBER_MAX {
+            return Err(EndReason::Violation);
+        }
+        let known = departed.iter().position(|(publisher, _)| *publisher == self.publisher);
+        let heard = known.and_then(|at| departed.remove(at)).map_or(start, |(_, next)| next);
+        // Who was heard before goes on where it was left: what is between is missed, and what comes
+        // again is known.
+        if start > heard {
+            inbox.push_lost(self.publisher, start - heard);
+        }
+        self.expected = Some(start.max(heard));
+        Ok(())
+    }
+
+    fn handle_chunk(&mut self, chunk: &[u8], inbox: &mut Inbox) -> Result<(), EndReason> {
+        let Some(expected) = self.expected else { return Ok(()) };
+        match Chunk::parse(chunk).map_err(|_| EndReason::Violation)? {
+            Chunk::Messages { first, .. } if first < expected => self.stats.stale += 1,
+            Chunk::Messages { first, count, records } => {
+                self.assembly.drop_it();
+                inbox.push_records(self.publisher, first - expected, (first, count), records);
+                self.expected = Some(first + count);
+            }
+            Chunk::Piece(piece) => {
+                let number = piece.number;
+                let is_late = self.assembly.number().is_some_and(|other| other > number);
+                if number < expected || is_late {
+                    self.stats.stale += 1;
+                    return Ok(());
+                }
+                if piece.total > self.message_bytes_max {
+                    // It is missed, as the next message tells.
+                    self.stats.too_long += 1;
+                    return Ok(());
+                }
+                if !self.assembly.takes(&piece) {
+                    if self.assembly.number() == Some(number) {
+                        return Err(EndReason::Violation);
+                    }
+                    self.assembly.begin(&piece, || inbox.spare(piece.total));
+                }
+                if let Some(bytes) = self.assembly.add(&piece) {
+                    inbox.push_owned(self.publisher, number, number - expected, bytes);
+                    self.expected = Some(number + 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All messages below `next` were sent.
+    fn handle_next(&mut self, next: u64, inbox: &mut Inbox) {
+        if let Some(expected) = self.expected
+            && next > expected
+            && next < crate::chunk::NUMBER_MAX
+        {
+            self.assembly.drop_it();
+            inbox.push_lost(self.publisher, next - expected);
+            self.expected = Some(next);
+        }
+    }
+}

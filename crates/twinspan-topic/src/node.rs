@@ -1,0 +1,760 @@
+//! One hub's side of a topic over datagrams: it meets others, and speaks with them over links.
+//!
+//! //= hub 8
+
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use twinspan_core::random::SecretSource;
+use twinspan_core::time::Timestamp;
+
+use crate::chunk::{Packer, fits, write_piece};
+use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
+use crate::cookie::Secret;
+use crate::greet::{Disagreement, Greeting};
+use crate::inbox::Inbox;
+use crate::link::{Link, LinkParts};
+use crate::wire::{COOKIE_BYTES, Data, EndReason, Packet, RefusedFor};
+
+/// Answers that wait to be sent; more are dropped, and asked for again.
+const REPLIES_MAX: usize = 64;
+/// Things that happened and were not asked for; older ones are forgotten.
+const EVENTS_MAX: usize = 64;
+/// Publishers that went and are remembered, so that what was missed in between is counted.
+const DEPARTED_MAX: usize = 64;
+/// The longest wait between two hellos.
+const HELLO_INTERVAL_MAX: Duration = Duration::from_secs(2);
+/// Chunks of history that a link gets at most.
+const BACKLOG_CHUNKS_MAX: usize = 1_024;
+/// How often a goodbye is said to each.
+const GOODBYES: usize = 3;
+/// Buffers that are kept for chunks.
+const SPARES_MAX: usize = 1_024;
+
+/// Why a message is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is longer than the topic's messages may be.
+    #[error("a message of {have} bytes does not fit: this topic's have {max} at most")]
+    TooLong {
+        /// Bytes of the message.
+        have: usize,
+        /// The most that there may be.
+        max: usize,
+    },
+    /// As much waits to be sent or acknowledged as may: send, or wait for the other ends.
+    #[error("as much waits to be sent as may: try again when some of it has left")]
+    Full,
+}
+
+/// Another hub that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Where it was.
+    pub address: SocketAddr,
+    /// Why.
+    pub reason: EndReason,
+    /// Reliable chunks that it may not have got.
+    pub unacknowledged: usize,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Another hub is there.
+    Joined {
+        /// Where it is.
+        address: SocketAddr,
+    },
+    /// Another hub is gone.
+    Ended(Ended),
+    /// The hub that this one went to refuses.
+    Refused {
+        /// Where it is.
+        address: SocketAddr,
+        /// Why; `None` when it has no room for more.
+        why: Option<Disagreement>,
+    },
+}
+
+/// A datagram that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Whom it goes to.
+    pub to: SocketAddr,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// What a node did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Messages published.
+    pub published: u64,
+    /// Datagrams that came.
+    pub datagrams_in: u64,
+    /// Datagrams that were written.
+    pub datagrams_out: u64,
+    /// Datagrams that cannot be read.
+    pub malformed: u64,
+    /// Data of nobody whom this node knows.
+    pub unknown: u64,
+    /// Chunks that came late or twice.
+    pub stale: u64,
+    /// Pieces of messages longer than this side takes.
+    pub too_long: u64,
+    /// Answers dropped because too many waited.
+    pub replies_dropped: u64,
+    /// Hubs that came.
+    pub joined: u64,
+    /// Hubs that said that they go.
+    pub left: u64,
+    /// Hubs that were given up: silent, or broke the protocol.
+    pub ended: u64,
+    /// Hubs that were refused, or that refused.
+    pub refused: u64,
+}
+
+/// How far a connecting node is.
+#[derive(Clone, Copy, Debug)]
+struct Calling {
+    token: u64,
+    cookie: [u8; COOKIE_BYTES],
+    next_at: Timestamp,
+    interval: Duration,
+}
+
+/// A message that is cut into pieces as there is room.
+#[derive(Debug, Default)]
+struct Long {
+    number: u64,
+    bytes: Vec<u8>,
+    at: usize,
+    index: u32,
+    is_open: bool,
+}
+
+/// One hub's side of a topic over datagrams.
+///
+/// After each `handle_*` and each flush, drain [`poll_transmit`](Self::poll_transmit); call
+/// [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) says so.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    chunk_bytes_max: usize,
+    secret: Secret,
+    links: Vec<Link>,
+    /// The link that spoke last.
+    last: usize,
+    /// The link whose turn it is to send.
+    turn: usize,
+    calling: Option<Calling>,
+    replies: VecDeque<(SocketAddr, Vec<u8>)>,
+    events: VecDeque<Event>,
+    departed: VecDeque<(u64, u64)>,
+    packer: Packer,
+    /// Chunks that are full, for all links.
+    chunks: VecDeque<Vec<u8>>,
+    spares: Vec<Vec<u8>>,
+    long: Long,
+    /// The last messages, with their numbers behind each other.
+    kept: VecDeque<Vec<u8>>,
+    stats: NodeStats,
+    is_closed: bool,
+}
+
+impl Node {
+    /// A node that has met nobody. `config` passed [`NodeConfig::check`].
+    pub fn new(config: NodeConfig, now: Timestamp, secrets: &mut dyn SecretSource) -> Self {
+        let mut secret = Secret::new(secrets);
+        let calling = match config.side {
+            NodeSide::Listen => None,
+            NodeSide::Connect(_) => Some(Calling {
+                token: secret.token(),
+                cookie: [0; COOKIE_BYTES],
+                next_at: now,
+                interval: config.hello_interval,
+            }),
+        };
+        Self {
+            chunk_bytes_max: config.chunk_bytes_max(),
+            config,
+            secret,
+            links: Vec::new(),
+            last: 0,
+            turn: 0,
+            calling,
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            departed: VecDeque::new(),
+            packer: Packer::default(),
+            chunks: VecDeque::new(),
+            spares: Vec::new(),
+            long: Long::default(),
+            kept: VecDeque::new(),
+            stats: NodeStats::default(),
+            is_closed: false,
+        }
+    }
+
+    /// The token with which the other end of a link speaks.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn token_of(&self, link: usize) -> Option<u64> {
+        self.links.get(link).map(|link| link.token_in)
+    }
+
+    /// Messages published so far, which is the number of the next one.
+    pub const fn published(&self) -> u64 {
+        self.stats.published
+    }
+
+    /// Hubs that hear this one.
+    pub fn subscribers(&self) -> usize {
+        self.links.iter().filter(|link| link.is_heard).count()
+    }
+
+    /// Hubs that this one hears.
+    pub fn publishers(&self) -> usize {
+        let receives = self.config.greeting.receives;
+        self.links.iter().filter(|link| receives && link.peer.publishes).count()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> NodeStats {
+        let mut stats = self.stats;
+        for link in &self.links {
+            stats.stale += link.stats().stale;
+            stats.too_long += link.stats().too_long;
+        }
+        stats
+    }
+
+    /// Chunks that are full and wait to be sent.
+    pub fn chunks_waiting(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Whether a chunk is open, or a message is not cut to its end: what [`flush`](Self::flush) sends.
+    pub const fn is_open(&self) -> bool {
+        self.packer.count > 0 || self.long.is_open
+    }
+
+    /// Reliable chunks that somebody may not have got yet, those that are not full included.
+    pub fn unacknowledged(&self) -> usize {
+        let links = self.links.iter().filter(|link| link.is_heard);
+        links.map(Link::unacknowledged).sum::<usize>()
+            + self.chunks.len()
+            + usize::from(self.is_open())
+    }
+
+    /// Publishes a message, and returns its number, from 0. It leaves with its chunk, when that is
+    /// full or flushed.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was published then.
+    pub fn publish(&mut self, message: &[u8]) -> Result<u64, Refusal> {
+        let max = self.config.greeting.message_bytes_max as usize;
+        if message.len() > max {
+            return Err(Refusal::TooLong { have: message.len(), max });
+        }
+        if self.long.is_open || self.chunks.len() >= self.config.chunks_max {
+            return Err(Refusal::Full);
+        }
+        let number = self.stats.published;
+        if self.links.iter().any(|link| link.is_heard) {
+            if fits(message.len(), self.chunk_bytes_max) {
+                if !self.packer.push(number, message, self.chunk_bytes_max) {
+                    self.seal();
+                    self.packer.push(number, message, self.chunk_bytes_max);
+                }
+            } else {
+                self.seal();
+                let Long { bytes, .. } = &mut self.long;
+                bytes.clear();
+                bytes.extend_from_slice(message);
+                let bytes = core::mem::take(bytes);
+                self.long = Long { number, bytes, at: 0, index: 0, is_open: true };
+                self.cut();
+            }
+        }
+        self.keep(message);
+        self.stats.published += 1;
+        Ok(number)
+    }
+
+    /// Remembers a message for who joins late.
+    fn keep(&mut self, message: &[u8]) {
+        let most = self.config.greeting.history as usize;
+        if most == 0 {
+            return;
+        }
+        let mut bytes =
+            if self.kept.len() >= most { self.kept.pop_front() } else { None }.unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(message);
+        self.kept.push_back(bytes);
+    }
+
+    /// Lets the open chunk leave.
+    pub fn flush(&mut self) {
+        self.seal();
+    }
+
+    fn seal(&mut self) {
+        if self.packer.count == 0 {
+            return;
+        }
+        let spare = self.spares.pop().unwrap_or_default();
+        self.chunks.extend(self.packer.seal(spare));
+    }
+
+    /// Cuts the long message while there is room for its pieces.
+    fn cut(&mut self) {
+        let Long { number, bytes, at, index, is_open } = &mut self.long;
+        while *is_open && self.chunks.len() < self.config.chunks_max {
+            let mut piece = self.spares.pop().unwrap_or_default();
+            *at = write_piece(&mut piece, *number, bytes, *index, self.chunk_bytes_max);
+            *index += 1;
+            *is_open = *at < bytes.len();
+            self.chunks.push_back(piece);
+        }
+    }
+
+    fn spare(&mut self, chunk: Vec<u8>) {
+        if self.spares.len() < SPARES_MAX {
+            self.spares.push(chunk);
+        }
+    }
+
+    /// The oldest thing that happened and was not told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn reply(&mut self, to: SocketAddr, packet: &Packet<'_>) {
+        if self.replies.len() >= REPLIES_MAX {
+            self.stats.replies_dropped += 1;
+            return;
+        }
+        let mut bytes = Vec::new();
+        packet.write(&mut bytes);
+        self.replies.push_back((to, bytes));
+    }
+
+    /// Takes in a datagram that came from `from`; messages go to `inbox`.
+    pub fn handle_datagram(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        bytes: &[u8],
+        inbox: &mut Inbox,
+    ) {
+        self.stats.datagrams_in += 1;
+        let Ok(packet) = Packet::parse(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        match packet {
+            Packet::Data(data) => self.handle_data(now, from, &data, inbox),
+            Packet::Hello { token, cookie, greeting } => {
+                self.handle_hello(now, from, (token, cookie), greeting);
+            }
+            Packet::Cookie { token, cookie } => self.handle_cookie(now, from, token, cookie),
+            Packet::Welcome { token, own_token, greeting } => {
+                self.handle_welcome(now, from, (token, own_token), greeting);
+            }
+            Packet::Refused { token, reason, greeting } => {
+                self.handle_refused(now, from, token, (reason, greeting));
+            }
+            Packet::End { token, reason, next } => {
+                if let Some(at) = self.find(from, |link| link.token_in == token) {
+                    if let Some(link) = self.links.get_mut(at) {
+                        link.handle_end(next, inbox);
+                    }
+                    let reason =
+                        if reason == EndReason::Closed { reason } else { EndReason::Forgotten };
+                    self.end(now, at, reason);
+                }
+            }
+            Packet::Reset { token } => {
+                if let Some(at) = self.find(from, |link| link.token_out == token) {
+                    self.end(now, at, EndReason::Forgotten);
+                }
+            }
+        }
+    }
+
+    /// The link with an address, if it is the right one.
+    #[inline]
+    fn find(&mut self, from: SocketAddr, is_right: impl Fn(&Link) -> bool) -> Option<usize> {
+        let matches = |link: &Link| link.address == from;
+        if !self.links.get(self.last).is_some_and(matches) {
+            self.last = self.links.iter().position(matches)?;
+        }
+        self.links.get(self.last).is_some_and(is_right).then_some(self.last)
+    }
+
+    #[inline]
+    fn handle_data(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        data: &Data<'_>,
+        inbox: &mut Inbox,
+    ) {
+        let Some(at) = self.find(from, |link| link.token_in == data.token) else {
+            self.stats.unknown += 1;
+            // Who speaks to one that was here before learns that it has to begin anew. It is shorter
+            // than any data.
+            if !self.is_closed {
+                self.reply(from, &Packet::Reset { token: data.token });
+            }
+            return;
+        };
+        let Some(link) = self.links.get_mut(at) else { return };
+        if let Err(reason) = link.handle_data(now, data, &mut self.departed, inbox) {
+            self.end(now, at, reason);
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        (token, cookie): (u64, [u8; COOKIE_BYTES]),
+        greeting: Greeting,
+    ) {
+        if self.config.side != NodeSide::Listen || self.is_closed {
+            return;
+        }
+        if !self.secret.is_good(now, from, token, &cookie) {
+            let cookie = self.secret.cookie(now, from, token);
+            self.reply(from, &Packet::Cookie { token, cookie });
+            return;
+        }
+        let ours = self.config.greeting.clone();
+        // The token that stands for the link at the other end tells a hello that was sent again.
+        if let Some(at) = self.find(from, |link| link.token_out == token)
+            && let Some(link) = self.links.get(at)
+        {
+            let own_token = link.token_in;
+            self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
+            return;
+        }
+        let is_full = self.links.len() >= LINKS_MAX;
+        let same = |link: &Link| link.address == from || link.peer.id == greeting.id;
+        let before = self.links.iter().position(same);
+        let reason = match ours.agrees_with(&greeting) {
+            Err(_) => Some(RefusedFor::Disagreement),
+            Ok(()) if is_full && before.is_none() || greeting.id == ours.id => {
+                Some(RefusedFor::Full)
+            }
+            Ok(()) => None,
+        };
+        if let Some(reason) = reason {
+            self.stats.refused += 1;
+            self.reply(from, &Packet::Refused { token, reason, greeting: ours });
+            return;
+        }
+        if let Some(at) = before {
+            self.end(now, at, EndReason::Replaced);
+        }
+        let own_token = self.secret.token();
+        self.join(now, from, own_token, token, greeting);
+        self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
+    }
+
+    /// Whether a datagram is an answer to a hello of ours.
+    fn is_answer(&self, from: SocketAddr, token: u64) -> bool {
+        self.config.side == NodeSide::Connect(from)
+            && self.calling.is_some_and(|calling| calling.token == token)
+    }
+
+    fn handle_cookie(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        token: u64,
+        cookie: [u8; COOKIE_BYTES],
+    ) {
+        if self.is_answer(from, token)
+            && let Some(calling) = &mut self.calling
+        {
+            calling.cookie = cookie;
+            calling.next_at = now;
+            calling.interval = self.config.hello_interval;
+        }
+    }
+
+    fn handle_welcome(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        (token, own_token): (u64, u64),
+        greeting: Greeting,
+    ) {
+        if !self.is_answer(from, token) {
+            return;
+        }
+        if let Err(why) = self.config.greeting.agrees_with(&greeting) {
+            self.stats.refused += 1;
+            self.tell(Event::Refused { address: from, why: Some(why) });
+            return self.call_later(now);
+        }
+        self.calling = None;
+        self.join(now, from, token, own_token, greeting);
+    }
+
+    fn handle_refused(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        token: u64,
+        (reason, greeting): (RefusedFor, Greeting),
+    ) {
+        if !self.is_answer(from, token) {
+            return;
+        }
+        self.stats.refused += 1;
+        let why = match reason {
+            RefusedFor::Full => None,
+            RefusedFor::Disagreement => self.config.greeting.agrees_with(&greeting).err(),
+        };
+        self.tell(Event::Refused { address: from, why });
+        self.call_later(now);
+    }
+
+    fn call_later(&mut self, now: Timestamp) {
+        if let Some(calling) = &mut self.calling {
+            calling.interval = HELLO_INTERVAL_MAX;
+            calling.next_at = now.after(HELLO_INTERVAL_MAX);
+        }
+    }
+
+    fn join(
+        &mut self,
+        now: Timestamp,
+        address: SocketAddr,
+        token_in: u64,
+        token_out: u64,
+        peer: Greeting,
+    ) {
+        // What was published before is for those who were here.
+        self.seal();
+        let next = self.stats.published;
+        let (start, backlog) =
+            if peer.receives { self.backlog(peer.history) } else { Default::default() };
+        let start = if backlog.is_empty() { next } else { start };
+        let parts = LinkParts { address, token_in, token_out, peer, next, backlog, start };
+        self.links.push(Link::new(&self.config, parts, now));
+        self.stats.joined += 1;
+        self.tell(Event::Joined { address });
+    }
+
+    /// The last messages in chunks, as many as are wanted and kept, and the number of the first.
+    fn backlog(&self, wanted: u32) -> (u64, VecDeque<Vec<u8>>) {
+        let count = self.kept.len().min(wanted as usize);
+        let mut first = self.stats.published - count as u64;
+        let mut chunks = VecDeque::new();
+        let mut packer = Packer::default();
+        for (number, message) in (first..).zip(self.kept.iter().skip(self.kept.len() - count)) {
+            if fits(message.len(), self.chunk_bytes_max) {
+                if !packer.push(number, message, self.chunk_bytes_max) {
+                    chunks.extend(packer.seal(Vec::new()));
+                    packer.push(number, message, self.chunk_bytes_max);
+                }
+                continue;
+            }
+            chunks.extend(packer.seal(Vec::new()));
+            let (mut at, mut index) = (0, 0);
+            while at < message.len() {
+                let mut piece = Vec::new();
+                at = write_piece(&mut piece, number, message, index, self.chunk_bytes_max);
+                index += 1;
+                chunks.push_back(piece);
+            }
+        }
+        chunks.extend(packer.seal(Vec::new()));
+        // Of more than a link takes the newest are kept, from the first whole message on.
+        while chunks.len() > BACKLOG_CHUNKS_MAX {
+            let left = chunks.pop_front().map(|chunk| crate::chunk::number_of(&chunk));
+            while left.is_some() && chunks.front().map(|it| crate::chunk::number_of(it)) == left {
+                chunks.pop_front();
+            }
+            first = chunks.front().map_or(self.stats.published, |it| crate::chunk::number_of(it));
+        }
+        (first, chunks)
+    }
+
+    /// A link is over.
+    fn end(&mut self, now: Timestamp, at: usize, reason: EndReason) {
+        let link = self.links.swap_remove(at);
+        (self.last, self.turn) = (0, 0);
+        if let Some(known) = link.expects() {
+            if self.departed.len() >= DEPARTED_MAX {
+                self.departed.pop_front();
+            }
+            self.departed.push_back(known);
+        }
+        self.stats.stale += link.stats().stale;
+        self.stats.too_long += link.stats().too_long;
+        let is_told = !matches!(reason, EndReason::Closed | EndReason::Forgotten);
+        if is_told {
+            // Who lives and was given up learns it, and begins anew.
+            let next = self.stats.published;
+            self.reply(link.address, &Packet::End { token: link.token_out, reason, next });
+        }
+        match reason {
+            EndReason::Closed | EndReason::Replaced => self.stats.left += 1,
+            _ => self.stats.ended += 1,
+        }
+        let unacknowledged = if link.is_heard { link.unacknowledged() } else { 0 };
+        self.tell(Event::Ended(Ended { address: link.address, reason, unacknowledged }));
+        if let NodeSide::Connect(_) = self.config.side
+            && !self.is_closed
+        {
+            let token = self.secret.token();
+            self.calling = Some(Calling {
+                token,
+                cookie: [0; COOKIE_BYTES],
+                next_at: now,
+                interval: self.config.hello_interval,
+            });
+        }
+    }
+
+    /// Says goodbye to all; nothing is published or taken in after it.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+        self.calling = None;
+        let next = self.stats.published;
+        let links = core::mem::take(&mut self.links);
+        // Nobody answers it: it is said more than once.
+        for link in links.iter().cycle().take(links.len() * GOODBYES) {
+            let reason = EndReason::Closed;
+            let mut bytes = Vec::new();
+            Packet::End { token: link.token_out, reason, next }.write(&mut bytes);
+            self.replies.push_back((link.address, bytes));
+        }
+    }
+
+    /// Looks at what is overdue.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let mut at = 0;
+        while let Some(link) = self.links.get_mut(at) {
+            if link.poll_timeout() > now {
+                at += 1;
+                continue;
+            }
+            match link.handle_timeout(now) {
+                Ok(()) => at += 1,
+                Err(reason) => self.end(now, at, reason),
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next and a datagram may be due.
+    pub fn poll_timeout(&self) -> Timestamp {
+        let call = self.calling.map_or(Timestamp::NEVER, |calling| calling.next_at);
+        self.links.iter().map(Link::poll_timeout).fold(call, Timestamp::min)
+    }
+
+    /// Writes the next datagram into `out`, which has room for
+    /// [`datagram_bytes_max`](NodeConfig::datagram_bytes_max); `None` when there is none now. Those of
+    /// one link come behind each other.
+    pub fn poll_transmit(&mut self, now: Timestamp, out: &mut [u8]) -> Option<Sent> {
+        self.poll_transmit_to(now, out, true)
+    }
+
+    /// The same, and `credits` says whether others may send more than they were told they may.
+    pub fn poll_transmit_to(
+        &mut self,
+        now: Timestamp,
+        out: &mut [u8],
+        credits: bool,
+    ) -> Option<Sent> {
+        let sent = self.next_datagram(now, out, credits);
+        self.stats.datagrams_out += u64::from(sent.is_some());
+        sent
+    }
+
+    fn next_datagram(&mut self, now: Timestamp, out: &mut [u8], credits: bool) -> Option<Sent> {
+        if let Some((to, bytes)) = self.replies.pop_front() {
+            out.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+            return Some(Sent { to, bytes: bytes.len() });
+        }
+        if let Some(sent) = self.hello(now, out) {
+            return Some(sent);
+        }
+        let bytes_max = self.config.datagram_bytes_max.min(out.len());
+        let out = out.get_mut(..bytes_max)?;
+        loop {
+            if self.config.greeting.reliable {
+                self.pump(now);
+            }
+            let next = self.stats.published;
+            for _ in 0..self.links.len() {
+                let Some(link) = self.links.get_mut(self.turn) else { break };
+                let sent = link.poll_transmit(now, &self.chunks, next, credits, out);
+                if let Some(bytes) = sent {
+                    return Some(Sent { to: link.address, bytes });
+                }
+                self.turn = if self.turn + 1 >= self.links.len() { 0 } else { self.turn + 1 };
+            }
+            if self.config.greeting.reliable || !self.finish_chunks() {
+                return None;
+            }
+        }
+    }
+
+    /// All links have the chunks: makes room, and says whether there are new ones.
+    fn finish_chunks(&mut self) -> bool {
+        while let Some(chunk) = self.chunks.pop_front() {
+            self.spare(chunk);
+        }
+        self.links.iter_mut().for_each(|link| link.cursor = 0);
+        self.cut();
+        !self.chunks.is_empty()
+    }
+
+    /// Moves chunks into the engines of all links while each has room.
+    fn pump(&mut self, now: Timestamp) {
+        for link in self.links.iter_mut().filter(|link| !link.backlog.is_empty()) {
+            link.queue_backlog(now);
+        }
+        loop {
+            let mut heard = self.links.iter().filter(|link| link.is_heard);
+            if !heard.all(Link::has_room) {
+                return;
+            }
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            for link in self.links.iter_mut().filter(|link| link.is_heard) {
+                link.queue(now, &chunk);
+            }
+            self.spare(chunk);
+            self.cut();
+        }
+    }
+
+    fn hello(&mut self, now: Timestamp, out: &mut [u8]) -> Option<Sent> {
+        let NodeSide::Connect(to) = self.config.side else { return None };
+        let calling = self.calling.as_mut().filter(|calling| calling.next_at <= now)?;
+        let Calling { token, cookie, .. } = *calling;
+        calling.next_at = now.after(calling.interval);
+        calling.interval = (2 * calling.interval).min(HELLO_INTERVAL_MAX);
+        let mut bytes = Vec::new();
+        Packet::Hello { token, cookie, greeting: self.config.greeting.clone() }.write(&mut bytes);
+        out.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+        Some(Sent { to, bytes: bytes.len() })
+    }
+}

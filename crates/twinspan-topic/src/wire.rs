@@ -1,0 +1,560 @@
+//! Datagrams of a topic: how they are read and written.
+//!
+//! //= hub 8.2
+
+use core::time::Duration;
+
+use twinspan_reliable::Ack;
+
+use crate::greet::{Greeting, GreetingError};
+
+const MAGIC: [u8; 4] = *b"TwHu";
+const VERSION: u8 = 1;
+const HELLO: u8 = 1;
+const COOKIE: u8 = 2;
+const WELCOME: u8 = 3;
+const REFUSED: u8 = 4;
+const DATA: u8 = 5;
+const END: u8 = 6;
+const RESET: u8 = 7;
+
+/// Bytes of a cookie.
+pub(crate) const COOKIE_BYTES: usize = 16;
+/// Bytes of data before its parts.
+pub(crate) const DATA_HEAD_BYTES: usize = 14;
+/// Bytes of the parts that may stand before a chunk in any datagram.
+pub(crate) const DATA_PARTS_BYTES: usize = 16;
+/// Bytes of a frame before its body.
+pub(crate) const FRAME_HEAD_BYTES: usize = 5;
+/// Bytes of an ack without its bitmap.
+const ACK_FIXED_BYTES: usize = 7;
+/// Delays of acks travel in these.
+const DELAY_UNIT_US: u64 = 16;
+
+const HAS_ACK: u8 = 1;
+const HAS_START: u8 = 2;
+const KNOWS_START: u8 = 4;
+const HAS_NEXT: u8 = 8;
+const HAS_CHUNK: u8 = 16;
+const HAS_FRAMES: u8 = 32;
+const ASKS: u8 = 64;
+
+/// Why the other end goes, or why it was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// It was closed.
+    Closed,
+    /// It came anew from the same place, or from another one.
+    Replaced,
+    /// Nothing was heard of it for too long, or it acknowledged nothing.
+    Silent,
+    /// It does not know us any more.
+    Forgotten,
+    /// It broke the protocol.
+    Violation,
+}
+
+impl EndReason {
+    const ALL: [Self; 5] =
+        [Self::Closed, Self::Replaced, Self::Silent, Self::Forgotten, Self::Violation];
+}
+
+/// Why a datagram is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// It ends too early.
+    #[error("a datagram is shorter than it says")]
+    Short,
+    /// It is longer than it says.
+    #[error("a datagram is longer than it says")]
+    Long,
+    /// Its first byte says nothing.
+    #[error("a datagram has kind {0}, which there is not")]
+    Kind(u8),
+    /// It is of another protocol.
+    #[error("a datagram is of another protocol")]
+    Magic,
+    /// It is of another version.
+    #[error("a datagram has version {0}, this program {VERSION}: use one version")]
+    Version(u8),
+    /// A field has a value without a meaning.
+    #[error("a datagram's {0} means nothing")]
+    Field(&'static str),
+    /// Its greeting is none.
+    #[error(transparent)]
+    Greeting(#[from] GreetingError),
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusedFor {
+    Disagreement,
+    Full,
+}
+
+/// A datagram that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Packet<'a> {
+    Hello { token: u64, cookie: [u8; COOKIE_BYTES], greeting: Greeting },
+    Cookie { token: u64, cookie: [u8; COOKIE_BYTES] },
+    Welcome { token: u64, own_token: u64, greeting: Greeting },
+    Refused { token: u64, reason: RefusedFor, greeting: Greeting },
+    Data(Data<'a>),
+    End { token: u64, reason: EndReason, next: u64 },
+    Reset { token: u64 },
+}
+
+/// What carries messages and all that belongs to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Data<'a> {
+    pub(crate) token: u64,
+    /// The low half of the packet's number.
+    pub(crate) number: u32,
+    /// `largest` has its low half alone.
+    pub(crate) ack: Option<Ack>,
+    pub(crate) start: Option<u64>,
+    pub(crate) knows_start: bool,
+    pub(crate) next: Option<u64>,
+    pub(crate) asks: bool,
+    pub(crate) body: Body<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body<'a> {
+    Nothing,
+    Chunk(&'a [u8]),
+    Frames(&'a [u8]),
+}
+
+fn split<const N: usize>(bytes: &[u8]) -> Result<(&[u8; N], &[u8]), WireError> {
+    bytes.split_first_chunk().ok_or(WireError::Short)
+}
+
+fn long(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
+    let (value, rest) = split::<8>(bytes)?;
+    Ok((u64::from_le_bytes(*value), rest))
+}
+
+fn nothing_more(rest: &[u8]) -> Result<(), WireError> {
+    if rest.is_empty() { Ok(()) } else { Err(WireError::Long) }
+}
+
+impl<'a> Packet<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let (&[kind], rest) = split::<1>(bytes)?;
+        match kind {
+            DATA => Data::parse(rest).map(Self::Data),
+            END => {
+                let (&[reason], rest) = split::<1>(rest)?;
+                let (token, rest) = long(rest)?;
+                let (next, rest) = long(rest)?;
+                nothing_more(rest)?;
+                let reason = EndReason::ALL.get(usize::from(reason));
+                let reason = *reason.ok_or(WireError::Field("reason"))?;
+                Ok(Self::End { token, reason, next })
+            }
+            RESET => {
+                let (&[zero], rest) = split::<1>(rest)?;
+                let (token, rest) = long(rest)?;
+                nothing_more(rest)?;
+                if zero == 0 { Ok(Self::Reset { token }) } else { Err(WireError::Field("zero")) }
+            }
+            HELLO | COOKIE | WELCOME | REFUSED => Self::parse_meeting(kind, rest),
+            other => Err(WireError::Kind(other)),
+        }
+    }
+
+    fn parse_meeting(kind: u8, rest: &'a [u8]) -> Result<Self, WireError> {
+        let (&[version, what, zero, m0, m1, m2, m3], rest) = split::<7>(rest)?;
+        if [m0, m1, m2, m3] != MAGIC {
+            return Err(WireError::Magic);
+        }
+        if version != VERSION {
+            return Err(WireError::Version(version));
+        }
+        if zero != 0 || kind != REFUSED && what != 0 {
+            return Err(WireError::Field("zero"));
+        }
+        let (token, rest) = long(rest)?;
+        match kind {
+            HELLO => {
+                let (cookie, rest) = split::<COOKIE_BYTES>(rest)?;
+                let (greeting, rest) = Greeting::parse(rest)?;
+                nothing_more(rest)?;
+                Ok(Self::Hello { token, cookie: *cookie, greeting })
+            }
+            COOKIE => {
+                let (cookie, rest) = split::<COOKIE_BYTES>(rest)?;
+                nothing_more(rest)?;
+                Ok(Self::Cookie { token, cookie: *cookie })
+            }
+            WELCOME => {
+                let (own_token, rest) = long(rest)?;
+                let (greeting, rest) = Greeting::parse(rest)?;
+                nothing_more(rest)?;
+                Ok(Self::Welcome { token, own_token, greeting })
+            }
+            _ => {
+                let reason = match what {
+                    0 => RefusedFor::Disagreement,
+                    1 => RefusedFor::Full,
+                    _ => return Err(WireError::Field("reason")),
+                };
+                let (greeting, rest) = Greeting::parse(rest)?;
+                nothing_more(rest)?;
+                Ok(Self::Refused { token, reason, greeting })
+            }
+        }
+    }
+
+    /// Appends the datagram. Data has a [writer](DataWriter) of its own, and is left out here.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut meeting = |kind: u8, what: u8, token: u64| {
+            out.extend_from_slice(&[kind, VERSION, what, 0]);
+            out.extend_from_slice(&MAGIC);
+            out.extend_from_slice(&token.to_le_bytes());
+        };
+        match self {
+            Self::Hello { token, cookie, greeting } => {
+                meeting(HELLO, 0, *token);
+                out.extend_from_slice(cookie);
+                greeting.write(out);
+            }
+            Self::Cookie { token, cookie } => {
+                meeting(COOKIE, 0, *token);
+                out.extend_from_slice(cookie);
+            }
+            Self::Welcome { token, own_token, greeting } => {
+                meeting(WELCOME, 0, *token);
+                out.extend_from_slice(&own_token.to_le_bytes());
+                greeting.write(out);
+            }
+            Self::Refused { token, reason, greeting } => {
+                let what = if *reason == RefusedFor::Full { 1 } else { 0 };
+                meeting(REFUSED, what, *token);
+                greeting.write(out);
+            }
+            Self::End { token, reason, next } => {
+                let reason = EndReason::ALL.iter().position(|other| other == reason);
+                out.extend_from_slice(&[END, reason.map_or(0, |at| at as u8)]);
+                out.extend_from_slice(&token.to_le_bytes());
+                out.extend_from_slice(&next.to_le_bytes());
+            }
+            Self::Reset { token } => {
+                out.extend_from_slice(&[RESET, 0]);
+                out.extend_from_slice(&token.to_le_bytes());
+            }
+            Self::Data(_) => {}
+        }
+    }
+}
+
+impl<'a> Data<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let (&[flags], rest) = split::<1>(bytes)?;
+        let (token, rest) = long(rest)?;
+        let (number, mut rest) = split::<4>(rest)?;
+        let mut data = Self {
+            token,
+            number: u32::from_le_bytes(*number),
+            ack: None,
+            start: None,
+            knows_start: flags & KNOWS_START != 0,
+            next: None,
+            asks: flags & ASKS != 0,
+            body: Body::Nothing,
+        };
+        if flags & 0x80 != 0 {
+            return Err(WireError::Field("flag"));
+        }
+        if flags & HAS_ACK != 0 {
+            let (ack, behind) = parse_ack(rest)?;
+            data.ack = Some(ack);
+            rest = behind;
+        }
+        if flags & HAS_START != 0 {
+            let (start, behind) = long(rest)?;
+            data.start = Some(start);
+            rest = behind;
+        }
+        if flags & HAS_NEXT != 0 {
+            let (next, behind) = long(rest)?;
+            data.next = Some(next);
+            rest = behind;
+        }
+        data.body = match (flags & HAS_CHUNK != 0, flags & HAS_FRAMES != 0) {
+            (false, false) => {
+                nothing_more(rest)?;
+                Body::Nothing
+            }
+            (true, false) => Body::Chunk(rest),
+            (false, true) => Body::Frames(rest),
+            (true, true) => return Err(WireError::Field("flag")),
+        };
+        Ok(data)
+    }
+}
+
+fn parse_ack(bytes: &[u8]) -> Result<(Ack, &[u8]), WireError> {
+    let (&[l0, l1, l2, l3, d0, d1, bitmap_bytes], rest) = split::<ACK_FIXED_BYTES>(bytes)?;
+    let largest = u64::from(u32::from_le_bytes([l0, l1, l2, l3]));
+    let delay = u64::from(u16::from_le_bytes([d0, d1])) * DELAY_UNIT_US;
+    let bitmap = rest.split_at_checked(usize::from(bitmap_bytes)).ok_or(WireError::Short)?;
+    let ack = Ack::from_bitmap(largest, Duration::from_micros(delay), bitmap.0);
+    Ok((ack.ok_or(WireError::Field("bitmap"))?, bitmap.1))
+}
+
+/// A frame of the reliability engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame<'a> {
+    pub(crate) channel: u8,
+    pub(crate) number: u16,
+    pub(crate) body: &'a [u8],
+}
+
+/// The first frame of some, and what is behind it.
+pub(crate) fn next_frame(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), WireError> {
+    let (&[channel, n0, n1, b0, b1], rest) = split::<FRAME_HEAD_BYTES>(bytes)?;
+    let length = usize::from(u16::from_le_bytes([b0, b1]));
+    let (body, rest) = rest.split_at_checked(length).ok_or(WireError::Short)?;
+    Ok((Frame { channel, number: u16::from_le_bytes([n0, n1]), body }, rest))
+}
+
+/// Writes data into a buffer, part by part in the order of its methods.
+#[derive(Debug)]
+pub(crate) struct DataWriter<'a> {
+    out: &'a mut [u8],
+    at: usize,
+    flags: u8,
+}
+
+impl<'a> DataWriter<'a> {
+    /// Begins a datagram; `None` where not even its head fits.
+    pub(crate) fn begin(out: &'a mut [u8], token: u64, number: u64) -> Option<Self> {
+        let mut writer = Self { out, at: 0, flags: 0 };
+        let is_written = writer.put(&[DATA, 0])
+            && writer.put(&token.to_le_bytes())
+            && writer.put(&(number as u32).to_le_bytes());
+        is_written.then_some(writer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> bool {
+        let Some(place) = self.out.get_mut(self.at..self.at + bytes.len()) else { return false };
+        place.copy_from_slice(bytes);
+        self.at += bytes.len();
+        true
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.out.len() - self.at
+    }
+
+    /// Appends an ack if it leaves `keep` bytes.
+    pub(crate) fn ack(&mut self, ack: &Ack, keep: usize) -> bool {
+        let bitmap_bytes = ack.bitmap_bytes();
+        if ACK_FIXED_BYTES + bitmap_bytes + keep > self.room() {
+            return false;
+        }
+        let delay = ack.delay.as_micros() / u128::from(DELAY_UNIT_US);
+        let delay = u16::try_from(delay).unwrap_or(u16::MAX);
+        // At most 128 bytes.
+        let is_written = self.put(&(ack.largest as u32).to_le_bytes())
+            && self.put(&delay.to_le_bytes())
+            && self.put(&[bitmap_bytes as u8])
+            && (0..bitmap_bytes).all(|index| self.put(&[ack.bitmap_byte(index)]));
+        self.flags |= if is_written { HAS_ACK } else { 0 };
+        is_written
+    }
+
+    pub(crate) fn start(&mut self, start: u64) {
+        if self.put(&start.to_le_bytes()) {
+            self.flags |= HAS_START;
+        }
+    }
+
+    pub(crate) fn knows_start(&mut self) {
+        self.flags |= KNOWS_START;
+    }
+
+    pub(crate) fn next(&mut self, next: u64) {
+        if self.put(&next.to_le_bytes()) {
+            self.flags |= HAS_NEXT;
+        }
+    }
+
+    pub(crate) fn asks(&mut self) {
+        self.flags |= ASKS;
+    }
+
+    pub(crate) fn chunk(&mut self, chunk: &[u8]) -> bool {
+        let is_written = self.put(chunk);
+        self.flags |= if is_written { HAS_CHUNK } else { 0 };
+        is_written
+    }
+
+    pub(crate) fn frame(&mut self, frame: Frame<'_>) -> bool {
+        // Bodies are chunks, far shorter than 64 KiB.
+        let length = frame.body.len() as u16;
+        let is_written = self.room() >= FRAME_HEAD_BYTES + frame.body.len()
+            && self.put(&[frame.channel])
+            && self.put(&frame.number.to_le_bytes())
+            && self.put(&length.to_le_bytes())
+            && self.put(frame.body);
+        self.flags |= if is_written { HAS_FRAMES } else { 0 };
+        is_written
+    }
+
+    /// Ends the datagram, and returns its length.
+    pub(crate) fn finish(self) -> usize {
+        if let Some(flags) = self.out.get_mut(1) {
+            *flags = self.flags;
+        }
+        self.at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::greet::example;
+
+    #[test]
+    fn datagrams_have_their_golden_bytes() {
+        let mut greeting = Vec::new();
+        example().write(&mut greeting);
+        let token = 0x0807_0605_0403_0201;
+        let cookie = *b"the cookie bytes";
+        let head = |kind: u8, what: u8| {
+            [&[kind, 1, what, 0][..], b"TwHu", &[1, 2, 3, 4, 5, 6, 7, 8]].concat()
+        };
+        let greeted = example();
+        let own_token = 9;
+        for (packet, golden) in [
+            (
+                Packet::Hello { token, cookie, greeting: greeted.clone() },
+                [&head(1, 0)[..], &cookie, &greeting].concat(),
+            ),
+            (Packet::Cookie { token, cookie }, [&head(2, 0)[..], &cookie].concat()),
+            (
+                Packet::Welcome { token, own_token, greeting: greeted.clone() },
+                [&head(3, 0)[..], &[9, 0, 0, 0, 0, 0, 0, 0], &greeting].concat(),
+            ),
+            (
+                Packet::Refused { token, reason: RefusedFor::Full, greeting: greeted },
+                [&head(4, 1)[..], &greeting].concat(),
+            ),
+            (
+                Packet::End { token, reason: EndReason::Silent, next: 258 },
+                [&[6, 2][..], &[1, 2, 3, 4, 5, 6, 7, 8], &[2, 1, 0, 0, 0, 0, 0, 0]].concat(),
+            ),
+            (Packet::Reset { token }, [&[7, 0][..], &[1, 2, 3, 4, 5, 6, 7, 8]].concat()),
+        ] {
+            let mut bytes = Vec::new();
+            packet.write(&mut bytes);
+            assert_eq!(bytes, golden);
+            assert_eq!(Packet::parse(&bytes), Ok(packet));
+            assert_eq!(Packet::parse(&[&bytes[..], &[0]].concat()), Err(WireError::Long));
+        }
+    }
+
+    #[test]
+    fn data_has_its_golden_bytes() {
+        let mut out = [0; 100];
+        let mut ack = Ack::single(0x1_0000_0005, Duration::from_micros(32));
+        ack.bits[0] = 0b101;
+        let mut writer = DataWriter::begin(&mut out, 7, 0x2_0000_0003).unwrap();
+        assert!(writer.ack(&ack, 0));
+        writer.start(4);
+        writer.knows_start();
+        writer.next(6);
+        writer.asks();
+        assert!(writer.frame(Frame { channel: 0xc3, number: 8, body: b"xy" }));
+        let bytes = writer.finish();
+        let golden: [&[u8]; 7] = [
+            &[5, 0b110_1111, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0],
+            &[5, 0, 0, 0, 2, 0, 1, 0b101],
+            &[4, 0, 0, 0, 0, 0, 0, 0],
+            &[6, 0, 0, 0, 0, 0, 0, 0],
+            &[0xc3, 8, 0],
+            &[2, 0],
+            b"xy",
+        ];
+        assert_eq!(out[..bytes], golden.concat());
+        let Ok(Packet::Data(data)) = Packet::parse(&out[..bytes]) else { panic!("no data") };
+        let ack = Some(Ack { largest: 5, ..ack });
+        let body = Body::Frames(b"\xc3\x08\0\x02\0xy");
+        let expected = Data {
+            token: 7,
+            number: 3,
+            ack,
+            start: Some(4),
+            knows_start: true,
+            next: Some(6),
+            asks: true,
+            body,
+        };
+        assert_eq!(data, expected);
+        let Body::Frames(frames) = data.body else { panic!("no frames") };
+        let frame = Frame { channel: 0xc3, number: 8, body: b"xy" };
+        assert_eq!(next_frame(frames), Ok((frame, &[][..])));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let mut out = [0; 20];
+        assert!(DataWriter::begin(&mut out[..13], 1, 1).is_none());
+        let mut writer = DataWriter::begin(&mut out, 1, 1).unwrap();
+        let ack = Ack::single(1, Duration::ZERO);
+        assert!(!writer.ack(&ack, 0) && !writer.chunk(&[0; 7]));
+        assert!(!writer.frame(Frame { channel: 0, number: 0, body: &[0; 2] }));
+        assert!(writer.chunk(&[1; 6]));
+        assert_eq!(writer.finish(), 20);
+        assert_eq!(out[1], HAS_CHUNK);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(Packet::parse(&[]), Err(WireError::Short));
+        assert_eq!(Packet::parse(&[0x45]), Err(WireError::Kind(0x45)));
+        assert_eq!(Packet::parse(&[2, 1, 0, 0, b'T', b'w', b'H', b'x']), Err(WireError::Magic));
+        assert_eq!(Packet::parse(b"\x02\x02\0\0TwHu"), Err(WireError::Version(2)));
+        assert_eq!(Packet::parse(b"\x02\x01\x01\0TwHu"), Err(WireError::Field("zero")));
+        let mut data = [0; 14];
+        data[0] = 5;
+        for (flags, error) in [
+            (0x80, WireError::Field("flag")),
+            (HAS_CHUNK | HAS_FRAMES, WireError::Field("flag")),
+            (HAS_START, WireError::Short),
+        ] {
+            data[1] = flags;
+            assert_eq!(Packet::parse(&data), Err(error));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_datagram_or_name_a_reason(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            kind in 0_u8..9,
+        ) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            if let Ok(packet) = Packet::parse(&bytes) {
+                let mut again = Vec::new();
+                packet.write(&mut again);
+                prop_assert!(matches!(packet, Packet::Data(_)) || again == bytes);
+                if let Packet::Data(Data { body: Body::Frames(mut rest), .. }) = packet {
+                    while let Ok((_, behind)) = next_frame(rest) {
+                        prop_assert!(behind.len() < rest.len());
+                        rest = behind;
+                    }
+                }
+            }
+        }
+    }
+}
