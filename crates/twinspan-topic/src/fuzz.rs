@@ -12,6 +12,9 @@ use crate::greet::{Compressions, Form, Greeting, Identity};
 use crate::inbox::Inbox;
 use crate::node::Node;
 
+/// Datagrams of one input; those behind them are left out.
+const DATAGRAMS_MAX: usize = 24;
+
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
 const THERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2);
 
@@ -76,7 +79,11 @@ pub fn fuzz_datagrams(data: &[u8]) -> u64 {
     }
     let token = here.token_of(0).unwrap_or(0);
     let mut message = Vec::new();
-    while let Some((length, behind)) = rest.split_first() {
+    let mut left = DATAGRAMS_MAX;
+    while let Some((length, behind)) = rest.split_first()
+        && left > 0
+    {
+        left -= 1;
         let (datagram, behind) = behind.split_at(behind.len().min(usize::from(*length)));
         rest = behind;
         let mut datagram = datagram.to_vec();

@@ -130,8 +130,8 @@ impl Link {
             next_packet: 0,
             largest_in: 0,
             heard_at: now,
-            // At once: what the first datagram says is waited for.
-            said_at: Timestamp::START,
+            // Never yet: what the first datagram says is waited for.
+            said_at: Timestamp::NEVER,
             tail_at: Timestamp::NEVER,
             backlog,
             cursor: 0,
@@ -244,7 +244,7 @@ impl Link {
     }
 
     fn speak_at(&self) -> Timestamp {
-        let regular = if self.said_at == Timestamp::START {
+        let regular = if self.said_at == Timestamp::NEVER {
             Timestamp::START
         } else {
             self.said_at.after(self.keepalive_interval)
