@@ -39,7 +39,8 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Crates that no runtime may stand below, besides those of layers 0 and 1.
-const RUNTIME_FREE: &[&str] = &["twinspan-circuit", "twinspan-lludp", "twinspan-session", "twinspan-topic"];
+const RUNTIME_FREE: &[&str] =
+    &["twinspan-circuit", "twinspan-lludp", "twinspan-session", "twinspan-topic"];
 
 /// What counts as a runtime: it waits, it opens sockets, or it runs tasks.
 const RUNTIMES: &[&str] = &[
