@@ -49,7 +49,8 @@ pub struct AgentConfig {
     /// Silence of the agent's region after which it is given up: the agent logs out, for what it
     /// is worth, so that the next login is not refused. Shorter than the circuits' silence.
     pub lost_after: Duration,
-    /// Longest time between two updates of stance and camera.
+    /// Longest time between two updates of stance and camera. One may leave after a quarter of it
+    /// to take acks along.
     pub update_idle: Duration,
     /// Shortest time between two of them, when something changes.
     pub update_active: Duration,
@@ -415,9 +416,12 @@ impl Agent {
         }
     }
 
-    /// Tells stance and camera where it is time for it.
+    /// Tells stance and camera where it is time for it, or acks are about to leave alone.
     fn update(&mut self, now: Timestamp) {
         let Some(main) = self.main else { return };
+        if self.circuits.acks_due(main) <= now {
+            self.updates.carry(now);
+        }
         let Some((update, first)) = self.updates.take(now, &self.ids) else { return };
         let options = if first { SendOptions::CRITICAL } else { SendOptions::UNRELIABLE };
         if self.circuits.send(now, main, &update, options).is_err() {
@@ -524,6 +528,7 @@ impl Agent {
 
     /// Writes the next datagram into `out` as [`Circuits::poll_transmit`] does.
     pub fn poll_transmit(&mut self, now: Timestamp, out: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        self.update(now);
         self.circuits.poll_transmit(now, out)
     }
 

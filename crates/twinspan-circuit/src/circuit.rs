@@ -16,6 +16,7 @@ use crate::config::{Config, NUMBERS_REMEMBERED};
 use crate::flight::Flights;
 use crate::message::{CircuitEvent, CloseReason, Outcome, Retry};
 use crate::order::Reorder;
+use crate::patience::Patience;
 use crate::ping::Pings;
 use crate::queue::{Outgoing, Queues};
 use crate::shared::Shared;
@@ -45,6 +46,8 @@ pub(crate) struct Circuit {
     queues: Queues,
     throttles: Throttles,
     acks: AckQueue,
+    /// How long they may wait.
+    patience: Patience,
     /// Acks are due, and the packets that leave are too long to take any along.
     acks_starve: bool,
     pings: Pings,
@@ -125,6 +128,7 @@ impl Circuit {
             queues: Queues::new(),
             throttles: Throttles::new(&config.rates),
             acks: AckQueue::new(),
+            patience: Patience::new(),
             acks_starve: false,
             pings: Pings::new(),
             inherited: numbers.came.largest().is_some(),
@@ -176,6 +180,16 @@ impl Circuit {
 
     pub(crate) fn pings_in_flight(&self) -> usize {
         self.pings.in_flight()
+    }
+
+    /// When acks leave alone; never while none waits.
+    pub(crate) const fn acks_due(&self) -> Timestamp {
+        self.acks.due()
+    }
+
+    /// The acks that have not left, when it ends.
+    pub(crate) const fn take_acks(&mut self) -> AckQueue {
+        core::mem::replace(&mut self.acks, AckQueue::new())
     }
 
     /// Reliable messages without an outcome.

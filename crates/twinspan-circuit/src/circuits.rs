@@ -10,6 +10,7 @@ use twinspan_core::wheel::{TimerHandle, TimerWheel};
 use twinspan_lludp::messages::{CloseCircuit, UseCircuitCode};
 use twinspan_lludp::{AnyMessage, Encoder, Flags, Frame, Message, MessageId, Sequence, WriteError};
 
+use crate::acks::AckQueue;
 use crate::circuit::{Circuit, Numbers};
 use crate::config::{
     Config, ConfigError, EVENTS_WAITING_MAX, GROUP_MESSAGES_MAX, ORDERED_MESSAGES_MAX, Role,
@@ -37,6 +38,16 @@ pub enum Farewell {
     Silent,
     /// `CloseCircuit`, once and unreliably.
     CloseCircuit,
+}
+
+/// What a circuit leaves to be sent after its end.
+#[derive(Debug)]
+struct LastWord {
+    addr: SocketAddr,
+    number: u64,
+    farewell: Farewell,
+    /// What came is acknowledged, or the peer would send it again for nothing.
+    acks: AckQueue,
 }
 
 /// A circuit and its place in the set's queues.
@@ -121,7 +132,7 @@ pub struct Circuits {
     /// Datagrams that the first of these has sent in this turn.
     turn: u32,
     wheel: TimerWheel<u32>,
-    farewells: VecDeque<(SocketAddr, u64)>,
+    farewells: VecDeque<LastWord>,
     /// The numbers of circuits that ended, oldest first.
     past_numbers: VecDeque<(SocketAddr, Numbers)>,
     random: Stream,
@@ -204,15 +215,16 @@ impl Circuits {
         Ok(())
     }
 
-    /// Ends a circuit. What it had to send is not sent; outcomes and [`CircuitEvent::Closed`]
-    /// follow. False when there is none.
+    /// Ends a circuit. What it had to send is not sent, but for acks of what came; outcomes and
+    /// [`CircuitEvent::Closed`] follow. False when there is none.
     pub fn close(&mut self, addr: SocketAddr, farewell: Farewell) -> bool {
         let Some(index) = self.table.get(&addr).copied() else { return false };
-        if farewell == Farewell::CloseCircuit
-            && self.farewells.len() < FAREWELLS_MAX
-            && let Some(circuit) = self.circuit(addr)
-        {
-            self.farewells.push_back((addr, circuit.next_number()));
+        let has_room = self.farewells.len() < FAREWELLS_MAX;
+        if has_room && let Some((_, circuit, _)) = self.circuit_mut(addr) {
+            let (number, acks) = (circuit.next_number(), circuit.take_acks());
+            if farewell == Farewell::CloseCircuit || acks.due() != Timestamp::NEVER {
+                self.farewells.push_back(LastWord { addr, number, farewell, acks });
+            }
         }
         self.remove(index, CloseReason::Local);
         true
@@ -512,11 +524,11 @@ impl Circuits {
         if out.len() < self.shared.config.datagram_bytes_max {
             return None;
         }
-        if let Some((addr, number)) = self.farewells.pop_front() {
-            let number = Sequence::of(number);
-            let last =
-                self.shared.encoder.packet(out, Flags::NONE, number, &CloseCircuit::default());
-            return last.ok().map(|len| (addr, len));
+        while let Some(last) = self.farewells.pop_front() {
+            let addr = last.addr;
+            if let Some(len) = self.say_last(last, out) {
+                return Some((addr, len));
+            }
         }
         while let Some(index) = self.ready.front().copied() {
             let circuit = self.slots.get_mut(index as usize).and_then(|slot| slot.circuit.as_mut());
@@ -538,6 +550,23 @@ impl Circuits {
             return Some(sent);
         }
         None
+    }
+
+    /// Writes the one packet that follows a circuit: acks in or behind it as far as they fit.
+    fn say_last(&mut self, mut last: LastWord, out: &mut [u8]) -> Option<usize> {
+        let number = Sequence::of(last.number);
+        let max = self.shared.config.datagram_bytes_max;
+        if last.farewell == Farewell::CloseCircuit {
+            let bye = CloseCircuit::default();
+            let len = self.shared.encoder.packet(out, Flags::NONE, number, &bye).ok()?;
+            let (len, count) = last.acks.append(out, len, max);
+            self.past.acks_piggybacked += count as u64;
+            return Some(len);
+        }
+        let (len, count) = last.acks.pack(out, number, max)?;
+        self.past.packet_acks_out += 1;
+        self.past.acks_packed += count as u64;
+        Some(len)
     }
 
     /// A circuit has nothing to send now: the wheel knows until when.
@@ -625,6 +654,12 @@ impl Circuits {
     /// The smoothed round trip to a peer, once a ping was answered.
     pub fn rtt(&self, addr: SocketAddr) -> Option<Duration> {
         self.circuit(addr)?.rtt()
+    }
+
+    /// When acks to a peer leave in a packet of their own, if nothing takes them along before;
+    /// [`Timestamp::NEVER`] while none waits.
+    pub fn acks_due(&self, addr: SocketAddr) -> Timestamp {
+        self.circuit(addr).map_or(Timestamp::NEVER, Circuit::acks_due)
     }
 
     /// Whether a peer leaves so many pings unanswered that it looks gone for the moment.

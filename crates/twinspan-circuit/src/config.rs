@@ -54,8 +54,11 @@ pub struct Config {
     pub queued_bytes_max: usize,
     /// Bytes of reliable packets in flight of one circuit.
     pub in_flight_bytes_max: usize,
-    /// How long acks wait for a packet to ride in. At most 2 s.
+    /// How long acks may wait for a packet to ride in, whatever the peer is like. At most 2 s.
     pub ack_delay: Duration,
+    /// How long they may wait where that is soon enough for the peer not to send again, as far as
+    /// is known of its round trip and its resends. From `ack_delay` to 2 s.
+    pub ack_delay_max: Duration,
     /// How long the peer is thought to keep its acks: it lengthens resend timeouts. Simulators
     /// look after their acks only every half second.
     pub peer_ack_delay: Duration,
@@ -100,6 +103,7 @@ impl Default for Config {
             queued_bytes_max: 1 << 20,
             in_flight_bytes_max: 512_000,
             ack_delay: Duration::from_millis(100),
+            ack_delay_max: Duration::from_millis(400),
             peer_ack_delay: Duration::from_millis(500),
             rto_initial: Duration::from_secs(1),
             rto_min: Duration::from_millis(250),
@@ -145,13 +149,13 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// What a simulator uses: viewers collect acks for a tenth of a second, many circuits are open,
-    /// and each keeps to rates that its viewer asks for.
+    /// What a simulator uses: viewers collect acks for a tenth of a second, or for as long as five
+    /// round trips allow; many circuits are open, and each keeps to rates that its viewer asks for.
     pub fn simulator() -> Self {
         Self {
             role: Role::Simulator,
             circuits_max: 1_024,
-            peer_ack_delay: Duration::from_millis(150),
+            peer_ack_delay: Duration::from_millis(200),
             rates: crate::Rates::of_total(1_024_000.0),
             ..Self::default()
         }
@@ -173,6 +177,7 @@ impl Config {
             ("queued_bytes_max", self.queued_bytes_max as u64, datagram, 1 << 30),
             ("in_flight_bytes_max", self.in_flight_bytes_max as u64, datagram, 1 << 30),
             ("ack_delay", ms(self.ack_delay), 0, 2_000),
+            ("ack_delay_max", ms(self.ack_delay_max), ms(self.ack_delay), 2_000),
             ("peer_ack_delay", ms(self.peer_ack_delay), 0, 10_000),
             ("delivery_timeout", ms(self.delivery_timeout), 1, day),
             ("critical_interval", ms(self.critical_interval), 10, 60_000),

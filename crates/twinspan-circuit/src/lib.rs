@@ -21,6 +21,7 @@ mod flight;
 pub mod fuzz;
 mod message;
 mod order;
+mod patience;
 mod ping;
 mod queue;
 mod shared;

@@ -52,6 +52,9 @@ impl Default for Body {
     }
 }
 
+/// Least share of the longest time between two updates after which one may leave early.
+const CARRY_SHARE: u32 = 4;
+
 /// When to say it.
 #[derive(Clone, Debug)]
 pub(crate) struct Updates {
@@ -98,6 +101,14 @@ impl Updates {
 
     pub(crate) const fn due(&self) -> Timestamp {
         self.due
+    }
+
+    /// Acks to the agent's region leave now: the next update goes along, unless the last one has
+    /// just gone. One packet less, for the next one in turn is due later by that.
+    pub(crate) fn carry(&mut self, now: Timestamp) {
+        if self.due != Timestamp::NEVER && self.last.after(self.idle / CARRY_SHARE) <= now {
+            self.due = self.due.min(now);
+        }
     }
 
     /// The update that is to leave now and whether reliably.
@@ -150,5 +161,21 @@ mod tests {
         assert_eq!(updates.due(), at(1_055));
         updates.end();
         assert_eq!(updates.due(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn an_update_goes_along_with_acks_when_the_last_one_is_a_quarter_of_the_time_ago() {
+        let ids = AgentIds { agent_id: Uuid::nil(), session_id: Uuid::nil(), circuit_code: 1 };
+        let at = |ms| Timestamp::START.after(Duration::from_millis(ms));
+        let mut updates = Updates::new(Duration::from_secs(1), Duration::from_millis(50));
+        updates.carry(at(5_000));
+        assert_eq!(updates.due(), Timestamp::NEVER, "nobody is there to be told");
+        updates.begin(at(5_000));
+        updates.take(at(5_000), &ids).unwrap();
+        updates.carry(at(5_249));
+        assert_eq!(updates.due(), at(6_000));
+        updates.carry(at(5_250));
+        assert!(updates.take(at(5_250), &ids).is_some());
+        assert_eq!(updates.due(), at(6_250));
     }
 }

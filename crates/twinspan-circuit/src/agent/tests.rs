@@ -4,9 +4,9 @@ use super::*;
 use core::time::Duration;
 
 use twinspan_lludp::messages::{
-    AgentMovementComplete, CompleteAgentMovement, DisableSimulator, KickUser, LogoutReply,
-    RegionHandshake, RegionHandshakeReply, TeleportFailed, TeleportLocal, TeleportLocationRequest,
-    TeleportStart, UseCircuitCode,
+    AgentMovementComplete, AgentUpdate, ChatFromSimulator, CompleteAgentMovement, DisableSimulator,
+    KickUser, LogoutReply, RegionHandshake, RegionHandshakeReply, TeleportFailed, TeleportLocal,
+    TeleportLocationRequest, TeleportStart, UseCircuitCode,
 };
 use twinspan_lludp::{MessageId, Uuid, Var1, Var2, Vector3};
 
@@ -192,6 +192,27 @@ fn login_leads_into_the_first_region_and_neighbours_follow() {
     assert_eq!(world.told(arrived), 1);
     let named = |event: &AgentEvent| matches!(event, AgentEvent::Handshake { name, .. } if name == "Region 0");
     assert_eq!(world.told(named), 1);
+}
+
+#[test]
+fn acks_leave_with_updates_of_stance() {
+    let mut world = World::in_world();
+    let before = world.agent.circuits().total();
+    let updates = world.seen::<AgentUpdate>(0);
+    for _ in 0..100 {
+        let (_, circuits, _) = &mut world.regions[0];
+        let chat = ChatFromSimulator::default();
+        circuits.send(world.now, viewer(), &chat, SendOptions::RELIABLE).unwrap();
+        world.run(Duration::from_millis(280));
+    }
+    world.settle();
+    let after = world.agent.circuits().total();
+    assert_eq!(after.reliable_in - before.reliable_in, 100);
+    assert!(after.packet_acks_out - before.packet_acks_out <= 5, "{after:?}");
+    // One for each word in 30 s in place of one each second and one ack for each word.
+    let updates = world.seen::<AgentUpdate>(0) - updates;
+    assert!((90..=110).contains(&updates), "{updates} updates");
+    assert_eq!(world.regions[0].1.total().resends_out, 0);
 }
 
 #[test]

@@ -29,6 +29,10 @@ impl Packet<'_> {
     const fn is_reliable(&self) -> bool {
         self.frame.flags.has(Flags::RELIABLE)
     }
+
+    const fn is_resent(&self) -> bool {
+        self.frame.flags.has(Flags::RESENT)
+    }
 }
 
 impl Circuit {
@@ -145,16 +149,29 @@ impl Circuit {
 
     /// The packet is taken: its number is known from now on, and its ack waits to leave.
     fn keep(&mut self, now: Timestamp, packet: Packet<'_>, config: &Config) {
-        if self.window.commit(packet.number) == Sighting::Fresh {
+        let fresh = self.window.commit(packet.number) == Sighting::Fresh;
+        if fresh {
             self.loss.on_packet(packet.number);
-            self.stats.reliable_in += u64::from(packet.is_reliable());
         }
-        self.ack_again(now, packet, config);
+        if packet.is_reliable() {
+            if fresh {
+                self.stats.reliable_in += 1;
+            }
+            if fresh && !packet.is_resent() {
+                self.patience.on_first(now, packet.number);
+            }
+            let delay = self.patience.ack_delay(now, config, self.engine.rtt());
+            // As it came: a peer that never wraps waits for all 32 bits.
+            self.acks.push(now, delay, packet.frame.sequence);
+        }
     }
 
+    /// It had come before: its ack was lost, or is still on its way, or waited for too long.
     fn ack_again(&mut self, now: Timestamp, packet: Packet<'_>, config: &Config) {
         if packet.is_reliable() {
-            // As it came: a peer that never wraps waits for all 32 bits.
+            if packet.is_resent() {
+                self.patience.on_resend(now, packet.number);
+            }
             self.acks.push(now, config.ack_delay, packet.frame.sequence);
         }
     }

@@ -153,6 +153,55 @@ fn few_acks_travel_alone() {
     assert!(viewer.acks_piggybacked > 200);
 }
 
+/// The simulator says a word each 60 ms, 40 ms away, to a viewer that says nothing. Returns the
+/// viewer's counters and how often the simulator sent again.
+fn sparse_words(simulator: Config) -> (twinspan_circuit::CircuitStats, u64) {
+    let conditions = Conditions { delay_ms: 40.0, ..CLEAN };
+    let mut pair = Pair::connected([Config::default(), simulator], conditions, 4);
+    pair.run_for(SECOND);
+    for number in 0..300 {
+        let (now, down) = (pair.now, chat_down(number, 100));
+        pair.ends[SIMULATOR].send(now, addr(VIEWER), &down, SendOptions::RELIABLE).unwrap();
+        pair.run_for(Duration::from_millis(60));
+    }
+    pair.settle(5 * SECOND);
+    assert_eq!(pair.inboxes[VIEWER].order.len(), 300);
+    (pair.ends[VIEWER].total(), pair.ends[SIMULATOR].total().resends_out)
+}
+
+#[test]
+fn acks_of_sparse_traffic_leave_together_and_before_anything_is_sent_again() {
+    let (viewer, resends) = sparse_words(configs()[SIMULATOR].clone());
+    let share = 100 * viewer.packet_acks_out / viewer.reliable_in;
+    assert!(share <= 25, "{share} PacketAck packets for 100 reliable ones");
+    assert_eq!((resends, viewer.duplicates_in), (0, 0));
+}
+
+#[test]
+fn a_peer_that_sends_again_soon_is_answered_sooner() {
+    let impatient = Config { peer_ack_delay: Duration::ZERO, ..configs()[SIMULATOR].clone() };
+    let (viewer, resends) = sparse_words(impatient);
+    assert!((1..=10).contains(&viewer.duplicates_in), "{} duplicates", viewer.duplicates_in);
+    assert_eq!(resends, viewer.duplicates_in, "nothing was lost");
+}
+
+#[test]
+fn what_came_is_acknowledged_even_where_the_circuit_ends() {
+    for farewell in [twinspan_circuit::Farewell::Silent, twinspan_circuit::Farewell::CloseCircuit] {
+        let mut pair = Pair::connected(configs(), CLEAN, 11);
+        pair.run_for(SECOND);
+        let (now, down) = (pair.now, AnyMessage::from(chat_down(1, 10)));
+        let id = pair.ends[SIMULATOR].send_reliable(now, addr(VIEWER), &[down]).unwrap();
+        pair.run_for(Duration::from_millis(21));
+        assert_eq!(pair.inboxes[VIEWER].numbers[&1], 1);
+        pair.ends[VIEWER].close(addr(SIMULATOR), farewell);
+        pair.run_for(SECOND);
+        let outcome = pair.outcomes[SIMULATOR].get(&id);
+        assert!(matches!(outcome, Some(Outcome::Acked { .. })), "{farewell:?}: {outcome:?}");
+        assert_eq!(pair.ends[SIMULATOR].total().resends_out, 0);
+    }
+}
+
 #[test]
 fn acks_due_find_their_way_past_full_packets() {
     let mut pair = Pair::connected(configs(), CLEAN, 5);
