@@ -53,8 +53,9 @@ pub(crate) struct Circuit {
     pings: Pings,
     /// Numbers that came.
     window: Window<WINDOW_WORDS>,
-    /// Whether all of these came on a circuit before this one, so that the peer may begin anew.
-    inherited: bool,
+    /// Those that came on a circuit before this one, until it is known whether the peer counts on
+    /// or begins anew.
+    before: Option<Box<Window<WINDOW_WORDS>>>,
     /// A number far ahead of all others: the next packet says whether to believe it.
     far: Option<u64>,
     order: Option<Box<Reorder>>,
@@ -131,7 +132,7 @@ impl Circuit {
             patience: Patience::new(),
             acks_starve: false,
             pings: Pings::new(),
-            inherited: numbers.came.largest().is_some(),
+            before: numbers.came.largest().map(|_| Box::new(numbers.came.clone())),
             window: numbers.came,
             far: None,
             order: None,

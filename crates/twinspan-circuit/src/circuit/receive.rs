@@ -177,14 +177,15 @@ impl Circuit {
     }
 
     /// A peer that begins to count anew sends numbers that came on the circuit before this one, and
-    /// not as resends: what was known of them is forgotten. One that counts on is believed to.
+    /// not as resends: what was known of them is forgotten. One that counts on is believed to. What
+    /// came on this circuit says nothing: a resend may overtake what it repeats.
     //= lludp 6.1
     fn settle_numbers(&mut self, packet: Packet<'_>) {
-        if !self.inherited || packet.frame.flags.has(Flags::RESENT) {
+        if packet.is_resent() {
             return;
         }
-        self.inherited = false;
-        if self.window.look(packet.number) != Sighting::Fresh {
+        let Some(before) = self.before.take() else { return };
+        if before.look(packet.number) != Sighting::Fresh {
             self.window = Window::default();
             self.loss = LossMeter::default();
             self.order = None;

@@ -71,6 +71,24 @@ fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
 }
 
 #[test]
+fn a_resend_that_overtakes_its_packet_on_a_circuit_opened_again_begins_nothing_anew() {
+    let mut pair = pair();
+    for number in 20..30 {
+        forge(&mut pair, &packet(Flags::RELIABLE, number, &chat_down(number, 10)));
+    }
+    let now = pair.now;
+    pair.ends[VIEWER].close(addr(SIMULATOR), twinspan_circuit::Farewell::Silent);
+    pair.ends[VIEWER].open(now, addr(SIMULATOR)).unwrap();
+    let again = Flags::RELIABLE.with(Flags::RESENT);
+    for flags in [again, Flags::RELIABLE] {
+        forge(&mut pair, &packet(flags, 30, &chat_down(30, 10)));
+        forge(&mut pair, &packet(again, 25, &chat_down(25, 10)));
+    }
+    let numbers = &pair.inboxes[VIEWER].numbers;
+    assert_eq!((numbers[&30], numbers[&25]), (1, 1));
+}
+
+#[test]
 fn acks_of_what_was_never_sent_are_counted_and_do_nothing() {
     let mut pair = pair();
     let (now, to) = (pair.now, addr(SIMULATOR));
