@@ -6,10 +6,10 @@ use twinspan_circuit::{Admission, Rates, Received, Sink, Taken};
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{
     AgentDataUpdateRequest, AgentPause, AgentRequestSit, AgentResume, AgentSit, AgentThrottle,
-    AgentUpdate, ChatFromViewer, CompleteAgentMovement, ImprovedInstantMessage, LogoutRequest,
-    MapBlockRequest, MapNameRequest, RegionHandleRequest, RegionHandshakeReply,
-    RequestMultipleObjects, SetAlwaysRun, TeleportCancel, TeleportLocationRequest, UUIDNameRequest,
-    UseCircuitCode,
+    AgentUpdate, AgentWearablesRequest, ChatFromViewer, CompleteAgentMovement,
+    ImprovedInstantMessage, LogoutRequest, MapBlockRequest, MapNameRequest, RegionHandleRequest,
+    RegionHandshakeReply, RequestMultipleObjects, RequestRegionInfo, SetAlwaysRun, TeleportCancel,
+    TeleportLocationRequest, UUIDNameRequest, UseCircuitCode,
 };
 use twinspan_lludp::{Message, Quaternion, Uuid, Vector3};
 
@@ -63,6 +63,10 @@ pub(crate) enum Word {
     Objects(Vec<u32>),
     Region(Uuid),
     Myself,
+    /// What the avatar wears.
+    Clothes,
+    /// What this region is like.
+    Here,
 }
 
 impl Word {
@@ -154,6 +158,14 @@ impl Word {
             AgentDataUpdateRequest::ID => {
                 let data = AgentDataUpdateRequest::decode(body).ok()?.0.agent_data;
                 ((data.agent_id, data.session_id), Self::Myself)
+            }
+            AgentWearablesRequest::ID => {
+                let data = AgentWearablesRequest::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Clothes)
+            }
+            RequestRegionInfo::ID => {
+                let data = RequestRegionInfo::decode(body).ok()?.0.agent_data;
+                ((data.agent_id, data.session_id), Self::Here)
             }
             RequestMultipleObjects::ID => {
                 let (read, _) = RequestMultipleObjects::decode(body).ok()?;

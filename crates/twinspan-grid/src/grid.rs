@@ -402,6 +402,8 @@ impl Grid {
             Word::Objects(ids) => self.on_objects_asked(now, region, code, &ids),
             Word::Region(id) => self.on_region_asked(now, region, code, id),
             Word::Myself => self.on_self_asked(now, region, code),
+            Word::Clothes => self.on_clothes_asked(now, region, code),
+            Word::Here => self.on_here_asked(now, region, code),
             // The others are about circuits and journeys.
             _ => {}
         }

@@ -5,18 +5,18 @@ use twinspan_lludp::content::{
     CoarseLocation, Dialog, Faces, Motion, ObjectView, PCode, Shape, TerseUpdate, TextureEntry,
 };
 use twinspan_lludp::messages::{
-    AgentDataUpdate, AgentMovementComplete, AvatarAnimation, AvatarAnimationAnimationList,
-    AvatarSitResponse, ChatFromSimulator, CoarseLocationUpdate, CoarseLocationUpdateAgentData,
-    ImprovedInstantMessage, ImprovedTerseObjectUpdate, KickUser, KillObject, KillObjectObjectData,
-    LogoutReply, MapBlockReply, MapBlockReplyData, ObjectUpdate, ObjectUpdateObjectData,
-    RegionHandshake, TeleportFailed, TeleportLocal, TeleportProgress, UUIDNameReply,
-    UUIDNameReplyUUIDNameBlock,
+    AgentDataUpdate, AgentMovementComplete, AgentWearablesUpdate, AvatarAnimation,
+    AvatarAnimationAnimationList, AvatarSitResponse, ChatFromSimulator, CoarseLocationUpdate,
+    CoarseLocationUpdateAgentData, ImprovedInstantMessage, ImprovedTerseObjectUpdate, KickUser,
+    KillObject, KillObjectObjectData, LogoutReply, MapBlockReply, MapBlockReplyData, ObjectUpdate,
+    ObjectUpdateObjectData, RegionHandshake, RegionInfo, TeleportFailed, TeleportLocal,
+    TeleportProgress, UUIDNameReply, UUIDNameReplyUUIDNameBlock,
 };
 use twinspan_lludp::{Uuid, Var1, Var2, Vector3, Vector4};
 
 use crate::assets;
 use crate::avatar::{Activity, Avatar, GROUND, Seat};
-use crate::config::{Guest, RegionConfig};
+use crate::config::{Guest, RegionConfig, SESSIONS_MAX};
 use crate::scene::Thing;
 
 /// The size of an avatar in metres.
@@ -53,6 +53,35 @@ pub(crate) fn handshake(region: &RegionConfig, id: Uuid) -> RegionHandshake {
     message.region_info.billable_factor = 1.0;
     message.region_info2.region_id = id;
     message.region_info3.product_name = short("Twinspan");
+    message
+}
+
+/// What a region is like, beyond what its handshake says.
+pub(crate) fn region_info(ids: &AgentIds, region: &RegionConfig) -> RegionInfo {
+    let mut message = RegionInfo::default();
+    message.agent_data.agent_id = ids.agent_id;
+    message.agent_data.session_id = ids.session_id;
+    let info = &mut message.region_info;
+    info.sim_name = short(&region.name);
+    // The estate that belongs to the grid, as elsewhere.
+    (info.estate_id, info.parent_estate_id) = (1, 1);
+    info.sim_access = GENERAL;
+    info.max_agents = u8::MAX;
+    (info.billable_factor, info.object_bonus_factor) = (1.0, 1.0);
+    info.water_height = WATER;
+    message.region_info2.product_name = short("Twinspan");
+    let agents = u32::try_from(SESSIONS_MAX).unwrap_or(u32::MAX);
+    message.region_info2.max_agents32 = agents;
+    message.region_info2.hard_max_agents = agents;
+    message
+}
+
+/// An avatar wears nothing that the grid knows of.
+pub(crate) fn no_clothes(ids: &AgentIds) -> AgentWearablesUpdate {
+    let mut message = AgentWearablesUpdate::default();
+    message.agent_data.agent_id = ids.agent_id;
+    message.agent_data.session_id = ids.session_id;
+    message.agent_data.serial_num = 1;
     message
 }
 

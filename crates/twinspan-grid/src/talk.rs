@@ -224,4 +224,20 @@ impl Grid {
         let message = reply::agent_data(guest);
         self.send_to(now, region, code, &message, SendOptions::RELIABLE);
     }
+    /// Somebody asks what he wears, as viewers do before they move on: nothing that the grid knows
+    /// of.
+    pub(crate) fn on_clothes_asked(&mut self, now: Timestamp, region: RegionId, code: u32) {
+        let Some(guest) = self.guest(code) else { return };
+        let message = reply::no_clothes(&guest.ids);
+        self.send_to(now, region, code, &message, SendOptions::RELIABLE);
+    }
+
+    /// Somebody asks what the region is like.
+    pub(crate) fn on_here_asked(&mut self, now: Timestamp, region: RegionId, code: u32) {
+        let (Some(guest), Some(place)) = (self.guest(code), self.regions.get(region.0)) else {
+            return;
+        };
+        let message = reply::region_info(&guest.ids, &place.config);
+        self.send_to(now, region, code, &message, SendOptions::RELIABLE);
+    }
 }
