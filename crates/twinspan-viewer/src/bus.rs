@@ -1,12 +1,10 @@
 //! Events to many subscribers: who is slow learns how many it missed, and goes on.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError as Missed, TryRecvError};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 
 /// Something that can be told to many, and can say that some of it was missed.
 pub trait Event: Clone + Send + 'static {
@@ -24,6 +22,9 @@ pub trait Event: Clone + Send + 'static {
 pub const EVENTS_KEPT: usize = 512;
 /// Events of which there are many, that wait for one subscriber.
 pub const MANY_EVENTS_KEPT: usize = 2_048;
+/// Room for events above which it is given back once nothing waits, and what is left of it then.
+const ROOM_MAX: usize = 256;
+const ROOM_LEFT: usize = 32;
 
 /// There will be no more events: who sent them is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,35 +35,126 @@ pub struct EventsEnded;
 ///
 /// Telling never waits: a subscriber that has not taken its events when [`EVENTS_KEPT`] or, of
 /// those of which there are many, [`MANY_EVENTS_KEPT`] newer ones came is told how many it missed.
-pub struct EventBus<T> {
-    few: broadcast::Sender<T>,
-    many: broadcast::Sender<T>,
+/// Only events that wait take room: a subscriber that keeps up has little.
+pub struct EventBus<T>(Arc<Bus<T>>);
+
+/// All subscribers; a change makes a new list, so that nobody holds the lock while telling.
+struct Bus<T>(Mutex<Arc<[Subscriber<T>]>>);
+
+/// What waits for one of them, for both ends.
+type Subscriber<T> = Arc<Mutex<Waiting<T>>>;
+
+/// Events of one kind that wait, at most so many.
+struct Ring<T> {
+    events: VecDeque<T>,
+    kept: usize,
+    missed: u64,
+}
+
+/// What waits for one subscriber.
+struct Waiting<T> {
+    few: Ring<T>,
+    many: Ring<T>,
+    /// Whether nobody is left who could tell any.
+    over: bool,
+    waker: Option<Waker>,
+}
+
+/// Each change under a lock is whole, so what a panic left is good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Event> EventBus<T> {
     /// A bus that nobody listens to.
     pub fn new() -> Self {
-        Self {
-            few: broadcast::Sender::new(EVENTS_KEPT),
-            many: broadcast::Sender::new(MANY_EVENTS_KEPT),
-        }
+        Self(Arc::new(Bus(Mutex::new(Arc::new([])))))
     }
 
     /// Listens to everything that is told from now on.
     pub fn subscribe(&self) -> Subscription<T> {
-        Subscription { few: Some(self.few.subscribe()), many: Some(self.many.subscribe()) }
+        let waiting = Arc::new(Mutex::new(Waiting {
+            few: Ring::new(EVENTS_KEPT),
+            many: Ring::new(MANY_EVENTS_KEPT),
+            over: false,
+            waker: None,
+        }));
+        let mut all = lock(&self.0.0);
+        *all = all.iter().chain([&waiting]).cloned().collect();
+        Subscription { waiting, bus: Arc::downgrade(&self.0) }
     }
 
     /// Tells an event.
     pub fn tell(&self, event: T) {
-        let to = if event.is_one_of_many() { &self.many } else { &self.few };
-        // Nobody may be listening.
-        drop(to.send(event));
+        let all = Arc::clone(&lock(&self.0.0));
+        let Some((last, others)) = all.split_last() else { return };
+        for waiting in others {
+            tell_one(waiting, event.clone());
+        }
+        tell_one(last, event);
     }
 
     /// How many listen.
     pub fn listeners(&self) -> usize {
-        self.few.receiver_count()
+        lock(&self.0.0).len()
+    }
+}
+
+fn tell_one<T: Event>(waiting: &Mutex<Waiting<T>>, event: T) {
+    let mut waiting = lock(waiting);
+    let ring = if event.is_one_of_many() { &mut waiting.many } else { &mut waiting.few };
+    ring.push(event);
+    let waker = waiting.waker.take();
+    drop(waiting);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl<T> Ring<T> {
+    const fn new(kept: usize) -> Self {
+        Self { events: VecDeque::new(), kept, missed: 0 }
+    }
+
+    fn push(&mut self, event: T) {
+        if self.events.len() >= self.kept {
+            self.events.pop_front();
+            self.missed = self.missed.saturating_add(1);
+        }
+        self.events.push_back(event);
+    }
+}
+
+impl<T: Event> Ring<T> {
+    fn pop(&mut self) -> Option<T> {
+        if self.missed > 0 {
+            return Some(T::lagged(std::mem::take(&mut self.missed)));
+        }
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > ROOM_MAX {
+            self.events.shrink_to(ROOM_LEFT);
+        }
+        event
+    }
+}
+
+impl<T: Event> Waiting<T> {
+    fn pop(&mut self) -> Option<T> {
+        self.few.pop().or_else(|| self.many.pop())
+    }
+}
+
+impl<T> Drop for Bus<T> {
+    fn drop(&mut self) {
+        for waiting in lock(&self.0).iter() {
+            let mut waiting = lock(waiting);
+            waiting.over = true;
+            let waker = waiting.waker.take();
+            drop(waiting);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -74,29 +166,20 @@ impl<T: Event> Default for EventBus<T> {
 
 impl<T> Clone for EventBus<T> {
     fn clone(&self) -> Self {
-        Self { few: self.few.clone(), many: self.many.clone() }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<T> fmt::Debug for EventBus<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventBus").field("listeners", &self.few.receiver_count()).finish()
-    }
-}
-
-/// What one ring has next; one that is over has nothing, ever.
-async fn recv<T: Event>(receiver: Option<&mut broadcast::Receiver<T>>) -> Result<T, Missed> {
-    match receiver {
-        Some(receiver) => receiver.recv().await,
-        None => pending().await,
+        f.debug_struct("EventBus").field("listeners", &lock(&self.0.0).len()).finish()
     }
 }
 
 /// One subscriber's events.
 pub struct Subscription<T> {
-    /// `None` once its sender is gone.
-    few: Option<broadcast::Receiver<T>>,
-    many: Option<broadcast::Receiver<T>>,
+    waiting: Subscriber<T>,
+    bus: Weak<Bus<T>>,
 }
 
 impl<T: Event> Subscription<T> {
@@ -109,38 +192,40 @@ impl<T: Event> Subscription<T> {
     /// # Cancel safety
     /// Dropping the future loses no event.
     pub async fn recv(&mut self) -> Result<T, EventsEnded> {
-        loop {
-            if self.few.is_none() && self.many.is_none() {
-                return Err(EventsEnded);
-            }
-            let got = {
-                let mut few = pin!(recv(self.few.as_mut()));
-                let mut many = pin!(recv(self.many.as_mut()));
-                let either = poll_fn(|cx| match few.as_mut().poll(cx) {
-                    Poll::Ready(got) => Poll::Ready((got, true)),
-                    Poll::Pending => many.as_mut().poll(cx).map(|got| (got, false)),
-                });
-                either.await
-            };
-            match got {
-                (Ok(event), _) => return Ok(event),
-                (Err(Missed::Lagged(missed)), _) => return Ok(T::lagged(missed)),
-                (Err(Missed::Closed), true) => self.few = None,
-                (Err(Missed::Closed), false) => self.many = None,
-            }
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<T, EventsEnded>> {
+        let mut waiting = lock(&self.waiting);
+        if let Some(event) = waiting.pop() {
+            return Poll::Ready(Ok(event));
         }
+        if waiting.over {
+            return Poll::Ready(Err(EventsEnded));
+        }
+        let former = waiting.waker.replace(cx.waker().clone());
+        // It may be the last of a task that has a subscription itself.
+        drop(waiting);
+        drop(former);
+        Poll::Pending
     }
 
     /// The next event, if one waits.
     pub fn try_recv(&mut self) -> Option<T> {
-        for receiver in [&mut self.few, &mut self.many].into_iter().flatten() {
-            match receiver.try_recv() {
-                Ok(event) => return Some(event),
-                Err(TryRecvError::Lagged(missed)) => return Some(T::lagged(missed)),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => {}
-            }
-        }
-        None
+        lock(&self.waiting).pop()
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        let Some(bus) = self.bus.upgrade() else { return };
+        let mut all = lock(&bus.0);
+        let others = all.iter().filter(|waiting| !Arc::ptr_eq(waiting, &self.waiting));
+        let others = others.cloned().collect();
+        let former = std::mem::replace(&mut *all, others);
+        // What waited is dropped without the lock.
+        drop(all);
+        drop(former);
     }
 }
 
@@ -153,7 +238,8 @@ impl<T> fmt::Debug for Subscription<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::task::{Context, Waker};
+    use std::future::Future;
+    use std::pin::pin;
 
     #[derive(Clone, Debug, PartialEq)]
     enum Told {
@@ -222,5 +308,55 @@ mod tests {
         assert_eq!(now(late.recv()), Some(Ok(Told::Number(2))));
         assert_eq!(now(late.recv()), Some(Ok(Told::Flood(1))));
         assert_eq!(now(late.recv()), Some(Err(EventsEnded)));
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_an_event_and_by_the_end() {
+        struct Count(std::sync::atomic::AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let bus = EventBus::new();
+        let mut waits = bus.subscribe();
+        let count = Arc::new(Count(std::sync::atomic::AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let poll = |waits: &mut Subscription<Told>| {
+            pin!(waits.recv()).poll(&mut Context::from_waker(&waker)).map(Result::ok)
+        };
+        let woken = || count.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(poll(&mut waits), Poll::Pending);
+        bus.tell(Told::Number(1));
+        bus.tell(Told::Number(2));
+        assert_eq!(woken(), 1);
+        for number in [1, 2] {
+            assert_eq!(poll(&mut waits), Poll::Ready(Some(Told::Number(number))));
+        }
+        assert_eq!(poll(&mut waits), Poll::Pending);
+        drop(bus);
+        assert_eq!((woken(), poll(&mut waits)), (2, Poll::Ready(None)));
+    }
+
+    #[test]
+    fn room_is_taken_by_what_waits_and_given_back() {
+        let bus = EventBus::new();
+        let mut slow = bus.subscribe();
+        let room = |slow: &Subscription<Told>| lock(&slow.waiting).many.events.capacity();
+        assert_eq!(room(&slow), 0, "nothing waits");
+        (0..10_000).for_each(|number| bus.tell(Told::Flood(number)));
+        assert!((MANY_EVENTS_KEPT..2 * MANY_EVENTS_KEPT).contains(&room(&slow)));
+        while slow.try_recv().is_some() {}
+        assert!(room(&slow) <= ROOM_MAX);
+    }
+
+    #[test]
+    fn who_goes_listens_no_more() {
+        let bus = EventBus::<Told>::new();
+        let [one, other] = [bus.subscribe(), bus.subscribe()];
+        drop(one);
+        assert_eq!(bus.listeners(), 1);
+        drop(other);
+        assert_eq!(bus.listeners(), 0);
     }
 }

@@ -30,6 +30,8 @@ const WORDS: u32 = 300;
 const WORD_INTERVAL: Duration = Duration::from_millis(100);
 /// Circuits whose memory is measured.
 const CIRCUITS: usize = 500;
+/// Clients whose memory is measured.
+const CLIENTS: usize = 100;
 
 const GRID_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const NAMES: [&str; 2] = ["Ruth Resident", "Max Miller"];
@@ -50,23 +52,28 @@ pub(super) fn run(args: &BenchViewerArgs) -> Result<u8, CommandError> {
     }
     let per_100 = acks.packet_acks_out as f64 * 100.0 / acks.reliable_in as f64;
     let (p50, p95) = (share(&first_objects, 50), share(&first_objects, 95));
-    let bytes = idle_circuit()?;
+    let (bytes, client_bytes) = (idle_circuit()?, idle_client()?);
     let text = if args.json {
         serde_json::json!({
             "packet_acks_per_100_reliable": per_100,
             "reliable_in": acks.reliable_in,
             "packet_acks_out": acks.packet_acks_out,
             "acks_piggybacked": acks.acks_piggybacked,
+            // On a network that loses nothing: what the grid sent again for want of an ack.
+            "duplicates_in": acks.duplicates_in,
+            "packets_out": acks.packets_out,
             "first_object_update_p50_ms": p50.as_secs_f64() * 1e3,
             "first_object_update_p95_ms": p95.as_secs_f64() * 1e3,
             "first_object_update_runs": args.runs,
             "memory_per_idle_circuit_bytes": bytes,
+            "memory_per_client_bytes": client_bytes,
         })
         .to_string()
     } else {
         format!(
             "{per_100:.1} PacketAcks for 100 reliable messages; at 20 % loss the first object after \
-             {:.0} ms (p50) and {:.0} ms (p95 of {} runs); {bytes} bytes for each idle circuit",
+             {:.0} ms (p50) and {:.0} ms (p95 of {} runs); {bytes} bytes for each idle circuit, \
+             {client_bytes} for each idle client",
             p50.as_secs_f64() * 1e3,
             p95.as_secs_f64() * 1e3,
             args.runs,
@@ -190,6 +197,26 @@ fn idle_circuit() -> Result<i64, CommandError> {
     drop(viewer);
     let after = Memory::now().ok_or_else(uncounted)?;
     Ok((before.live_bytes - after.live_bytes) / CIRCUITS as i64)
+}
+
+/// Bytes of memory that a client holds which is not connected, with somebody who listens.
+fn idle_client() -> Result<i64, CommandError> {
+    let broken = |error: &dyn std::fmt::Display| CommandError::BenchViewer(error.to_string());
+    memory::begin();
+    let mut sim = Sim::new(SimConfig::default());
+    let env = sim.host("viewer", Ipv4Addr::new(10, 0, 0, 1).into());
+    let client = |_| {
+        let (core, handle) = ViewerCore::new(env.clone(), ViewerConfig::default())?;
+        let listens = (handle.network_manager.subscribe(), handle.event_bus.subscribe());
+        Ok::<_, twinspan_viewer::CoreError>((core, handle, listens))
+    };
+    let clients = (0..CLIENTS).map(client).collect::<Result<Vec<_>, _>>();
+    let clients = clients.map_err(|error| broken(&error))?;
+    let uncounted = || broken(&"this program's allocator does not count");
+    let before = Memory::now().ok_or_else(uncounted)?;
+    drop(clients);
+    let after = Memory::now().ok_or_else(uncounted)?;
+    Ok((before.live_bytes - after.live_bytes) / CLIENTS as i64)
 }
 
 /// Opens a circuit and exchanges twenty messages each way.
