@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use twinspan_circuit::AgentConfig;
+use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::Stream;
 use twinspan_http::{ClientConfig, ClientError};
-use twinspan_provider::{Env, Machine, UdpOptions, drive};
+use twinspan_provider::{Env, Machine, Timer, UdpOptions, drive};
 
 pub(crate) use session::AgentSession;
 
@@ -438,7 +439,8 @@ impl<E: Env> ViewerCore<E> {
         loop {
             let opening = UdpTransport::open(&self.env, proxy, &options);
             // Somebody may want the end while the proxy takes its time.
-            let why = match unless_over(live, opening).await? {
+            let meanwhile = if was_lost { Meanwhile::Cut } else { Meanwhile::NotBegun };
+            let why = match unless_over(&self.env, live, meanwhile, opening).await? {
                 Ok(mut socket) => {
                     if let Some(relay) = socket.relay() {
                         self.shared.proxies.on_associated(relay);
@@ -477,23 +479,64 @@ impl<E: Env> ViewerCore<E> {
             if proxy.is_none() || attempts > ASSOCIATION_ATTEMPTS_MAX {
                 return Some(why);
             }
-            unless_over(live, sleep(&self.env, ASSOCIATION_WAIT * attempts)).await?;
+            let pause = sleep(&self.env, ASSOCIATION_WAIT * attempts);
+            let meanwhile = if was_lost { Meanwhile::Cut } else { Meanwhile::NotBegun };
+            unless_over(&self.env, live, meanwhile, pause).await?;
         }
     }
 }
 
+/// What a session without a socket is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    /// It has sent nothing yet, and its first words wait for the socket.
+    NotBegun,
+    /// Its time goes on, or it would not notice that its region is lost; what it sends is lost.
+    Cut,
+}
+
 /// What a future gives, unless the session is over before that; its commands are taken meanwhile.
-async fn unless_over<E: Env, F: Future>(live: &mut Live<E>, future: F) -> Option<F::Output> {
+async fn unless_over<E: Env, F: Future>(
+    env: &E,
+    live: &mut Live<E>,
+    meanwhile: Meanwhile,
+    future: F,
+) -> Option<F::Output> {
     let mut future = pin!(future);
+    let mut timer = env.timer();
+    let (pool, mut lost) = (PacketPool::new(LOST_BATCH), DatagramBatch::new(LOST_BATCH));
     poll_fn(|cx| {
         while live.poll_command(cx).is_ready() {}
-        if live.is_leaving() {
-            return Poll::Ready(None);
+        for _ in 0..TURNS_IN_A_ROW_MAX {
+            if live.is_leaving() || live.is_done() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if meanwhile == Meanwhile::NotBegun {
+                return Poll::Pending;
+            }
+            let now = env.now();
+            live.poll_transmit(now, &pool, &mut lost);
+            if lost.is_empty() {
+                timer.set(live.poll_timeout());
+                std::task::ready!(timer.poll_expired(cx));
+                live.handle_timeout(now);
+            }
+            lost.clear();
         }
-        future.as_mut().poll(cx).map(Some)
+        // Others have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     })
     .await
 }
+
+/// Datagrams without a socket that are lost at once.
+const LOST_BATCH: usize = 64;
+/// Turns of a session without a socket before the other tasks of its thread have theirs.
+const TURNS_IN_A_ROW_MAX: u32 = 16;
 
 /// How often an association is tried in a row.
 const ASSOCIATION_ATTEMPTS_MAX: u32 = 5;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use twinspan_core::link::Conditions;
 use twinspan_grid::{Account, GridServer, GridServerConfig};
 use twinspan_provider::{Env, TimeProvider, Timer};
-use twinspan_sim::{Sim, SimConfig, SimEnv};
+use twinspan_sim::{Sim, SimConfig, SimEnv, SimTask};
 use twinspan_viewer::{
-    AccountName, ClientHandle, Grid, LoginCredentials, NetworkEvent, Subscription, ViewerConfig,
-    ViewerCore,
+    AccountName, Bot, ClientHandle, Grid, LoginCredentials, NetworkEvent, NetworkManager,
+    Subscription, ViewerConfig, ViewerCore,
 };
 
 pub(crate) const GRID_IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
@@ -47,6 +47,28 @@ impl World {
         let viewer = self.viewer.clone();
         self.sim.block_on(&viewer, LIMIT, test).expect("the test ends within its time")
     }
+
+    /// Starts a grid and logs an avatar in.
+    pub(crate) fn log_in(&mut self, config: ViewerConfig) -> Visit {
+        let (grid, viewer) = (self.grid.clone(), self.viewer.clone());
+        self.run(async move {
+            let server = start_grid(&grid, grid_config(GRID_IP)).await;
+            let Viewer { handle, events, task } = start_viewer(&viewer, config);
+            let manager = handle.network_manager.clone();
+            manager.connect(credentials(USER, server.login_url())).await.expect("let in");
+            Visit { server, bot: handle.bot(), manager, handle, events, task }
+        })
+    }
+}
+
+/// An avatar that is in, and its grid.
+pub(crate) struct Visit {
+    pub(crate) server: GridServer<SimEnv>,
+    pub(crate) manager: NetworkManager,
+    pub(crate) bot: Bot,
+    pub(crate) handle: ClientHandle,
+    pub(crate) events: Subscription<NetworkEvent>,
+    pub(crate) task: SimTask,
 }
 
 /// A grid with accounts for two.
