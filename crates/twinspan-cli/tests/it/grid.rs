@@ -99,37 +99,42 @@ fn a_wrong_password_is_refused_over_http_and_counted() {
     assert_eq!((&summary["logins_refused"], &summary["wrong_passwords"]), (&1.into(), &1.into()));
 }
 
-/// The Python of the peer's environment. Without it the caller's test is over, unless
-/// `TWINSPAN_REQUIRE_PEERS` is 1: then the test fails.
-fn hippolyzer() -> Option<PathBuf> {
+/// Where a peer is: at the place that a variable names, or in the target folder. Without it the
+/// caller's test is over, unless `TWINSPAN_REQUIRE_PEERS` is 1: then the test fails.
+fn peer(variable: &str, place: &str, what: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let python = std::env::var_os("TWINSPAN_HIPPOLYZER")
-        .map_or(target.join("peers/hippolyzer/bin/python"), PathBuf::from);
-    if python.exists() {
-        return Some(python);
+    let peer = std::env::var_os(variable).map_or(target.join("peers").join(place), PathBuf::from);
+    if peer.exists() {
+        return Some(peer);
     }
-    let reason = "skipped: this test needs hippolyzer 0.15.6 from PyPI in the environment \
-                  target/peers/hippolyzer";
+    let reason =
+        format!("skipped: this test needs {what} in target/peers, as .ci/run puts it there");
     assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{reason}");
     println!("{reason}");
     None
 }
 
+/// What a peer that was run tells.
+fn told_by(command: &mut Command) -> Value {
+    let peer = command.stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
+    serde_json::from_slice(&peer.stdout).unwrap()
+}
+
+/// How often somebody arrived in a region.
+fn arrivals(told: &[Value], region: &str) -> usize {
+    let arrived = |event: &&Value| event["event"] == "arrived" && event["region"] == region;
+    told.iter().filter(arrived).count()
+}
+
 #[test]
 fn hippolyzer_logs_in_talks_walks_and_travels() {
-    let Some(python) = hippolyzer() else { return };
+    let python = peer("TWINSPAN_HIPPOLYZER", "hippolyzer/bin/python", "hippolyzer 0.15.6");
+    let Some(python) = python else { return };
     let (grid, ready) =
         start(&["--user", "Ruth Tester:sesame", "--user", "Max Tester:sesame", "--for", "300"]);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/grid_peer.py");
-    let peer = Command::new(python)
-        .arg(script)
-        .arg(ready["login_uri"].as_str().unwrap())
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
-    let done: Value = serde_json::from_slice(&peer.stdout).unwrap();
+    let done = told_by(Command::new(python).arg(script).arg(ready["login_uri"].as_str().unwrap()));
     assert_eq!(done["error"], Value::Null, "{done}");
     assert_eq!(done["regions"], serde_json::json!(["Alpha", "Alpha"]), "{done}");
     assert_eq!(done["heard"], serde_json::json!(["a secret", "good day"]), "{done}");
@@ -142,10 +147,35 @@ fn hippolyzer_logs_in_talks_walks_and_travels() {
     let ended = grid.end();
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     let told = lines(&ended.stdout);
-    let arrived = |region: &str| {
-        told.iter().filter(|event| event["event"] == "arrived" && event["region"] == region).count()
-    };
-    assert_eq!((arrived("Alpha"), arrived("Gamma")), (2, 1), "{told:?}");
+    assert_eq!((arrivals(&told, "Alpha"), arrivals(&told, "Gamma")), (2, 1), "{told:?}");
+    let summary = told.last().unwrap();
+    assert_eq!((&summary["logins"], &summary["dropped"]), (&2.into(), &0.into()), "{summary}");
+}
+
+#[test]
+fn node_metaverse_logs_in_talks_walks_and_travels() {
+    let modules = peer(
+        "TWINSPAN_NODE_METAVERSE",
+        "node-metaverse/node_modules",
+        "@caspertech/node-metaverse 0.8.16",
+    );
+    let Some(modules) = modules else { return };
+    let (grid, ready) =
+        start(&["--user", "Ruth Tester:sesame", "--user", "Max Tester:sesame", "--for", "300"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/grid_peer.cjs");
+    let uri = ready["login_uri"].as_str().unwrap();
+    let done = told_by(Command::new("node").arg(script).arg(uri).env("NODE_PATH", modules));
+    assert_eq!(done["error"], Value::Null, "{done}");
+    assert_eq!(done["regions"], serde_json::json!(["Alpha", "Alpha"]), "{done}");
+    assert_eq!(done["heard"], serde_json::json!(["a secret", "good day"]), "{done}");
+    assert_eq!((&done["walked"], &done["arrived"]), (&true.into(), &"Gamma".into()), "{done}");
+    assert!(done["texture"].as_u64().unwrap() > 3_000, "{done}");
+    assert_eq!((&done["folders"], &done["left"]), (&16.into(), &true.into()), "{done}");
+    grid.signal(Signal::TERM);
+    let ended = grid.end();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let told = lines(&ended.stdout);
+    assert_eq!((arrivals(&told, "Alpha"), arrivals(&told, "Gamma")), (2, 1), "{told:?}");
     let summary = told.last().unwrap();
     assert_eq!((&summary["logins"], &summary["dropped"]), (&2.into(), &0.into()), "{summary}");
 }
