@@ -243,6 +243,7 @@ pub(crate) fn not_here(to: Uuid, from: Uuid, id: Uuid) -> ImprovedInstantMessage
     block.dialog = Dialog::BusyAutoResponse.wire();
     block.from_agent_name = short("Grid");
     block.message = Var2::text("Nobody of that name is on the grid.").unwrap_or_default();
+    message.estate_block.get_or_insert_default().estate_id = 1;
     message
 }
 

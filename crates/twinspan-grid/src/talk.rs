@@ -119,7 +119,8 @@ impl Grid {
         (block.parent_estate_id, block.offline, block.timestamp) = (1, 0, 0);
         message.agent_data.agent_id = session.guest.ids.agent_id;
         message.agent_data.session_id = Uuid::nil();
-        message.estate_block = None;
+        // Older viewers read it unasked.
+        message.estate_block.get_or_insert_default().estate_id = 1;
         message.meta_data.clear();
         let from = session.guest.ids.agent_id;
         let hearer = self.code_of(to).and_then(|code| Some((code, self.home(code)?)));

@@ -156,6 +156,8 @@ impl Bot {
             let mut message = ImprovedInstantMessage::default();
             message.agent_data.agent_id = session.agent_id();
             message.agent_data.session_id = session.session_id();
+            // Older peers read it unasked.
+            message.estate_block = Some(Default::default());
             let block = &mut message.message_block;
             block.to_agent_id = to;
             block.dialog = Dialog::Message.wire();

@@ -118,7 +118,9 @@ fn peer(variable: &str, place: &str, what: &str) -> Option<PathBuf> {
 /// What a peer that was run tells.
 fn told_by(command: &mut Command) -> Value {
     let peer = command.stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
-    serde_json::from_slice(&peer.stdout).unwrap()
+    // What comes before the last line is what its library prints.
+    let text = String::from_utf8(peer.stdout).unwrap();
+    serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap()
 }
 
 /// How often somebody arrived in a region.

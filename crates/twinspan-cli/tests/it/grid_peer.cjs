@@ -65,9 +65,12 @@ async function visit(uri) {
 
   // Ruth walks east.
   const begin = seen().position.x;
-  ruth.agent.setControlFlag(ControlFlags.AGENT_CONTROL_AT_POS);
-  ruth.agent.sendAgentUpdate();
-  await until('steps', () => seen().position.x > begin + 2);
+  await until('steps', () => {
+    // The library lets go of all controls whenever its avatar's animation changes.
+    ruth.agent.setControlFlag(ControlFlags.AGENT_CONTROL_AT_POS);
+    ruth.agent.sendAgentUpdate();
+    return seen().position.x > begin + 2;
+  });
   ruth.agent.clearControlFlag(ControlFlags.AGENT_CONTROL_AT_POS);
   ruth.agent.sendAgentUpdate();
   done.walked = true;
