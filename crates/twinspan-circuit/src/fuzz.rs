@@ -6,7 +6,7 @@ mod script;
 
 use twinspan_core::fuzz::Body;
 
-pub use script::{Action, Step, WAITS_MS, write_step};
+pub use script::{Action, Step, WAITS_MS, peer_addr, steps, wait_of, write_step};
 
 /// Every body by its name.
 pub const TARGETS: &[(&str, Body)] =

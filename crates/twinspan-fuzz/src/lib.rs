@@ -32,6 +32,7 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
         twinspan_xmlrpc::fuzz::TARGETS,
         twinspan_circuit::fuzz::TARGETS,
         twinspan_http::fuzz::TARGETS,
+        twinspan_viewer::fuzz::TARGETS,
         twinspan_admission::fuzz::TARGETS,
         twinspan_record::fuzz::TARGETS,
         HUB,

@@ -187,7 +187,7 @@ pub async fn fetch_asset<E: Env>(
 }
 
 /// What an answer is.
-fn taken(
+pub(crate) fn taken(
     status: StatusCode,
     part: Option<&str>,
     bytes: Bytes,

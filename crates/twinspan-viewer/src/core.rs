@@ -1,6 +1,8 @@
 //! The core of a client: one node's thread, on which login, circuits and event queues meet.
 
 mod fetches;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod live;
 mod region_task;
 mod session;
@@ -18,6 +20,8 @@ use twinspan_core::random::Stream;
 use twinspan_http::{ClientConfig, ClientError};
 use twinspan_provider::{Env, Machine, Timer, UdpOptions, drive};
 
+#[cfg(feature = "fuzz")]
+pub(crate) use fuzz::fuzz_region;
 pub(crate) use session::AgentSession;
 
 use crate::client::ClientHandle;

@@ -57,6 +57,8 @@ mod core;
 mod credentials;
 mod event;
 mod files;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod grid;
 mod handle;
 mod handlers;

@@ -1,6 +1,8 @@
 //! Logging in: every answer of a grid has its type, and every wait its limit.
 
 mod attempt;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 mod mfa;
 
 use std::cell::RefCell;
@@ -12,6 +14,8 @@ use twinspan_provider::{Env, OffloadError};
 use twinspan_xmlrpc::LoginForm;
 use twinspan_xmlrpc::login::{LoginReadError, LoginReply, LoginWriteError};
 
+#[cfg(feature = "fuzz")]
+pub(crate) use fuzz::fuzz_login;
 pub use mfa::{MFA_HASHES_MAX, MfaStore, MfaStoreError};
 
 use crate::credentials::{CredentialsError, LoginCredentials};

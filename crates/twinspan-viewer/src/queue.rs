@@ -5,6 +5,8 @@
 //! [`QueuePolicy`].
 
 mod events;
+#[cfg(feature = "fuzz")]
+mod fuzz;
 
 use std::fmt;
 use std::ops::Deref;
@@ -15,6 +17,8 @@ use twinspan_http::{HttpError, Response, StatusCode};
 use twinspan_llsd::{Limits, Map, ParseError, Value};
 
 pub use events::{EventError, circuit_event};
+#[cfg(feature = "fuzz")]
+pub(crate) use fuzz::fuzz_queue;
 
 /// How long an answer is waited for: longer than any server holds a request.
 pub const POLL_TIMEOUT: Duration = Duration::from_secs(90);

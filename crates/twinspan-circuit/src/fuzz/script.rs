@@ -49,7 +49,7 @@ pub fn write_step(step: Step<'_>, out: &mut Vec<u8>) {
 
 /// Reads steps until the bytes end; a datagram that is said to be longer than what is left ends
 /// with it.
-pub(super) fn steps(mut data: &[u8]) -> impl Iterator<Item = Step<'_>> {
+pub fn steps(mut data: &[u8]) -> impl Iterator<Item = Step<'_>> {
     core::iter::from_fn(move || {
         let (&head, rest) = data.split_first()?;
         let (peer, wait) = (head % PEERS, (head >> 2) & 7);
@@ -68,12 +68,12 @@ pub(super) fn steps(mut data: &[u8]) -> impl Iterator<Item = Step<'_>> {
 }
 
 /// Where a peer is.
-pub(super) fn peer_addr(peer: u8) -> SocketAddr {
+pub fn peer_addr(peer: u8) -> SocketAddr {
     ([10, 0, 0, 1 + peer % PEERS], 9_000).into()
 }
 
 /// How long a step waits.
-pub(super) fn wait_of(step: &Step<'_>) -> Duration {
+pub fn wait_of(step: &Step<'_>) -> Duration {
     Duration::from_millis(WAITS_MS.get(usize::from(step.wait & 7)).copied().unwrap_or_default())
 }
 

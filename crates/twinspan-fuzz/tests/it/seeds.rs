@@ -28,6 +28,7 @@ mod contents;
 mod http;
 mod llsd;
 mod lludp;
+mod viewer;
 mod xmlrpc;
 
 /// The seeds of one target; none for a target that this file does not know.
@@ -62,6 +63,10 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "socks5-datagram" => http::datagrams(),
         "http-connect" => http::connects(),
         "http-response" => http::responses(),
+        "viewer-login" => viewer::logins(),
+        "viewer-queue" => viewer::queues(),
+        "viewer-answer" => viewer::answers(),
+        "viewer-region" => viewer::regions(),
         "llsd-xml" => llsd::documents(twinspan_llsd::Form::Xml),
         "llsd-binary" => llsd::documents(twinspan_llsd::Form::Binary),
         "llsd-notation" => llsd::documents(twinspan_llsd::Form::Notation),

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use twinspan_circuit::{AgentEvent, Journey, Seed, SendOptions};
+use twinspan_circuit::{AgentEvent, Journey, Seed};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
 use twinspan_http::HttpClient;
@@ -135,15 +135,7 @@ impl<E: Env> Live<E> {
 
     /// After the agent took something in: what it tells, and what is to be sent or begun for it.
     fn settle(&mut self, now: Timestamp) {
-        for (to, message) in std::mem::take(&mut self.session.ears.out) {
-            // A full queue: who asked in vain asks again, or its time is over.
-            let _ = self.session.agent.circuits_mut().send_any(
-                now,
-                to,
-                &message,
-                SendOptions::RELIABLE,
-            );
-        }
+        self.session.send_answers(now);
         for job in self.session.ears.dispatcher.take_jobs() {
             (self.starter)(job);
         }
@@ -190,12 +182,7 @@ impl<E: Env> Live<E> {
                 self.on_region_gone(addr);
                 self.tell(NetworkEvent::CircuitClosed { address: addr, reason });
             }
-            AgentEvent::Delivery { id, outcome, .. } => {
-                if let Some(reply) = self.session.deliveries.remove(&id) {
-                    // Who asked may have gone.
-                    let _ = reply.send(outcome);
-                }
-            }
+            AgentEvent::Delivery { id, outcome, .. } => self.session.on_delivery(id, outcome),
             AgentEvent::Ended { reason } => {
                 self.reason.get_or_insert(DisconnectReason::Ended(reason));
             }
@@ -286,10 +273,7 @@ impl<E: Env> Live<E> {
 
     fn on_region_gone(&mut self, address: SocketAddr) {
         self.tasks.remove(&address);
-        self.session.caps.remove(&address);
-        self.session.ears.regions.remove(&address);
-        self.session.ears.transfers.on_region_gone(address);
-        self.session.ears.world.on_region_gone(address);
+        self.session.on_region_gone(address);
     }
 
     fn on_note(&mut self, now: Timestamp, address: SocketAddr, note: Note) {
@@ -426,20 +410,14 @@ impl<E: Env> Machine for Live<E> {
     fn handle_datagrams(&mut self, now: Timestamp, received: &mut DatagramBatch) {
         self.session.refresh_handlers();
         while let Some(datagram) = received.pop() {
-            let AgentSession { agent, ears, .. } = &mut self.session;
-            agent.handle_datagram(now, datagram.peer, &datagram.packet, ears);
+            self.session.handle_datagram(now, datagram.peer, &datagram.packet);
         }
         self.settle(now);
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.turn_at = now.after(TURN);
-        let AgentSession { agent, ears, .. } = &mut self.session;
-        agent.handle_timeout(now, ears);
-        ears.dispatcher.handle_timeout(now);
-        ears.transfers.handle_timeout(now);
-        ears.lookups.handle_timeout(now);
-        self.session.pilot(now);
+        self.session.handle_timeout(now);
         self.settle(now);
     }
 
@@ -455,12 +433,9 @@ impl<E: Env> Machine for Live<E> {
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
-        let due = self.session.agent.poll_timeout();
+        let due = self.session.poll_timeout();
         // Where no buffer was free, something waits still: it is looked after a little later.
         let due = if due == Timestamp::START { self.turn_at } else { due };
-        let ears = &self.session.ears;
-        let due = due.min(ears.dispatcher.poll_timeout()).min(ears.transfers.poll_timeout());
-        let due = due.min(ears.lookups.poll_timeout()).min(self.session.pilot_timeout());
         (due != Timestamp::NEVER).then_some(due)
     }
 

@@ -10,6 +10,7 @@ use twinspan_circuit::{
     Agent, Body, CircuitStats, DeliveryId, Destination, Outcome, Rates, Received, SendError,
     SendOptions, Sink, Taken, TravelError,
 };
+use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::{AnyMessage, DecodeError, Uuid, Vector3};
 use twinspan_provider::Env;
@@ -146,11 +147,22 @@ impl AgentSession {
         info: Arc<SessionInfo>,
         number: u64,
     ) -> Result<Self, String> {
-        let now = env.now();
+        let random = ["viewer.agent", "viewer.transfers"].map(|name| env.stream(name, number));
+        Self::begin(env.now(), config, (shared, sender), info, random)
+    }
+
+    /// As [`new`](Self::new), without a node: the random streams are those of the agent and of the
+    /// transfers.
+    pub(super) fn begin(
+        now: Timestamp,
+        config: &ViewerConfig,
+        (shared, sender): (Arc<Shared>, mpsc::WeakSender<Command>),
+        info: Arc<SessionInfo>,
+        [agent_random, transfer_random]: [Stream; 2],
+    ) -> Result<Self, String> {
         let ids = info.ids();
-        let random = env.stream("viewer.agent", number);
-        let mut agent =
-            Agent::new(ids, config.agent.clone(), random).map_err(|error| error.to_string())?;
+        let agent = Agent::new(ids, config.agent.clone(), agent_random);
+        let mut agent = agent.map_err(|error| error.to_string())?;
         let dispatcher = Dispatcher::new(shared.registry.clone());
         for id in shared.registry.ordered() {
             agent.circuits_mut().keep_in_order(id);
@@ -161,7 +173,7 @@ impl AgentSession {
             shared,
             sender,
             world: Surroundings::default(),
-            transfers: Transfers::new(env.stream("viewer.transfers", number)),
+            transfers: Transfers::new(transfer_random),
             lookups: Lookups::default(),
             out: Vec::new(),
             regions: BTreeMap::new(),
@@ -185,6 +197,60 @@ impl AgentSession {
             arrived: None,
             summary: SessionSummary::default(),
         })
+    }
+
+    /// Takes a datagram.
+    pub(super) fn handle_datagram(&mut self, now: Timestamp, from: SocketAddr, datagram: &[u8]) {
+        self.agent.handle_datagram(now, from, datagram, &mut self.ears);
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        self.agent.handle_timeout(now, &mut self.ears);
+        self.ears.dispatcher.handle_timeout(now);
+        self.ears.transfers.handle_timeout(now);
+        self.ears.lookups.handle_timeout(now);
+        self.pilot(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has work;
+    /// [`Timestamp::START`] while there is something to send.
+    pub(super) fn poll_timeout(&self) -> Timestamp {
+        let ears = &self.ears;
+        [
+            self.agent.poll_timeout(),
+            ears.dispatcher.poll_timeout(),
+            ears.transfers.poll_timeout(),
+            ears.lookups.poll_timeout(),
+            self.pilot_timeout(),
+        ]
+        .into_iter()
+        .fold(Timestamp::NEVER, Timestamp::min)
+    }
+
+    /// Sends what is to be sent because of what came.
+    pub(super) fn send_answers(&mut self, now: Timestamp) {
+        for (to, message) in std::mem::take(&mut self.ears.out) {
+            // A full queue: who asked in vain asks again, or its time is over.
+            let circuits = self.agent.circuits_mut();
+            let _ = circuits.send_any(now, to, &message, SendOptions::RELIABLE);
+        }
+    }
+
+    /// What became of a message that somebody asked after.
+    pub(super) fn on_delivery(&mut self, id: DeliveryId, outcome: Outcome) {
+        if let Some(reply) = self.deliveries.remove(&id) {
+            // Who asked may have gone.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// A region has no circuit any more: nothing of it is kept.
+    pub(super) fn on_region_gone(&mut self, address: SocketAddr) {
+        self.caps.remove(&address);
+        self.ears.regions.remove(&address);
+        self.ears.transfers.on_region_gone(address);
+        self.ears.world.on_region_gone(address);
     }
 
     /// Handlers came or went: those that want the order of sending get it from now on.
@@ -372,12 +438,12 @@ impl AgentSession {
     }
 
     /// When [`pilot`](Self::pilot) has work.
-    pub(super) fn pilot_timeout(&self) -> Timestamp {
+    fn pilot_timeout(&self) -> Timestamp {
         self.pilot.poll_timeout().min(self.release.0)
     }
 
     /// Looks where the avatar walks, and lets go of what was pressed, when it is time.
-    pub(super) fn pilot(&mut self, now: Timestamp) {
+    fn pilot(&mut self, now: Timestamp) {
         if self.release.0 <= now {
             let (_, pressed) = std::mem::replace(&mut self.release, (Timestamp::NEVER, 0));
             self.steer(|body| body.control_flags &= !pressed);

@@ -99,10 +99,10 @@ pub(super) fn exchanges() -> Vec<Vec<u8>> {
 }
 
 /// What a region sends, as one datagram each.
-struct Region(Circuits, Timestamp);
+pub(super) struct Region(Circuits, Timestamp);
 
 impl Region {
-    fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64) -> Self {
         let now = Timestamp::START.after(Duration::from_secs(1));
         let config = Config { rates: Rates::UNLIMITED, ..Config::default() };
         let mut circuits = Circuits::new(config, Stream::new(number, "region", 0)).unwrap();
@@ -110,7 +110,13 @@ impl Region {
         Self(circuits, now)
     }
 
-    fn say(&mut self, peer: u8, wait: u8, message: impl Into<AnyMessage>, script: &mut Vec<u8>) {
+    pub(super) fn say(
+        &mut self,
+        peer: u8,
+        wait: u8,
+        message: impl Into<AnyMessage>,
+        script: &mut Vec<u8>,
+    ) {
         let Self(circuits, now) = self;
         let message = message.into();
         circuits.send_any(*now, viewer(), &message, SendOptions::CRITICAL).unwrap();
@@ -121,7 +127,7 @@ impl Region {
 }
 
 /// A region answers, names itself and lets the agent in.
-fn arrival(region: &mut Region, peer: u8, script: &mut Vec<u8>) {
+pub(super) fn arrival(region: &mut Region, peer: u8, script: &mut Vec<u8>) {
     let mut handshake = RegionHandshake::default();
     handshake.region_info.sim_name = Var1::text("Alpha").unwrap();
     region.say(peer, 2, handshake, script);
