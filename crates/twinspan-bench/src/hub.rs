@@ -1,5 +1,6 @@
 //! The hub between two processes, through its public handle, beside a bare ring in the same run.
 
+mod floor;
 pub mod kill;
 pub mod peer;
 mod summary;
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use twinspan_core::time::Timestamp;
 use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, Wait, wake_cost};
-use twinspan_net::shm::{BareRing, End};
+use twinspan_net::shm::End;
 use twinspan_net::{ReactorEnv, allowed_cores, pin_to_core};
 
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::memory::{self, Memory};
 use crate::process;
+use floor::Floor;
 use peer::{Counted, Plan, Turn, receive, send};
 pub use summary::HubSummary;
 
@@ -70,9 +72,34 @@ impl HubWait {
     }
 }
 
+/// Which road is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HubRoad {
+    /// Shared memory.
+    Shm,
+    /// UDP over loopback.
+    Udp,
+}
+
+impl HubRoad {
+    /// As the summary says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shm => "shm",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// What to measure and how.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct HubOptions {
+    /// The road.
+    pub road: HubRoad,
+    /// Whether lost messages are sent again, on roads over a network.
+    pub reliable: bool,
+    /// Share of the datagrams that are dropped at their arrival, 0 to 1.
+    pub loss: f64,
     /// Latency or throughput.
     pub mode: Mode,
     /// Bytes of a message.
@@ -93,9 +120,40 @@ pub struct HubOptions {
     pub time: Duration,
 }
 
+impl HubOptions {
+    /// Whether the road loses nothing.
+    pub const fn loses_nothing(&self) -> bool {
+        matches!(self.road, HubRoad::Shm) || self.reliable
+    }
+}
+
+/// Ports of loopback that were free a moment ago.
+fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+    let mut ports = [0; N];
+    let mut sockets = Vec::new();
+    for port in &mut ports {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        *port = socket.local_addr()?.port();
+        sockets.push(socket);
+    }
+    Ok(ports)
+}
+
 /// A hub as both processes build it.
-fn build(topic: &str, options: &HubOptions) -> Result<Hub<Bytes>, BenchError> {
-    let builder = Hub::<Bytes>::builder(topic).wait(options.wait.wait());
+fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
+    let options = &plan.options;
+    let endpoint = match options.road {
+        HubRoad::Shm => plan.name.clone(),
+        HubRoad::Udp => format!("udp://127.0.0.1:{}/bench", plan.port),
+    };
+    let mut builder = Hub::<Bytes>::builder(endpoint).wait(options.wait.wait());
+    if options.road != HubRoad::Shm {
+        builder = if end == End::First { builder.listen() } else { builder.connect() };
+        builder = builder.injected_loss(options.loss);
+        if options.reliable {
+            builder = builder.reliable();
+        }
+    }
     let policy = match options.mode {
         Mode::Latency => Policy::Overwrite,
         Mode::Throughput => Policy::Block,
@@ -131,14 +189,15 @@ pub fn run(options: &HubOptions) -> Result<HubSummary, BenchError> {
     let cores = allowed_cores()?;
     let guard = if options.guard { Some(LatencyGuard::request()) } else { None };
     let name = format!("bench/{}", std::process::id());
-    let plan = Plan { name: name.clone(), core: cores.last().copied(), options: *options };
+    let (core, [port], ports) = (cores.last().copied(), free_ports()?, free_ports()?);
+    let plan = Plan { name, core, port, ports, options: *options };
     let mut child = Child::start(PEER)?;
     child.tell(&plan)?;
     if cores.len() > 1 {
         pin_to_core(cores.first().copied().unwrap_or(0))?;
     }
-    let mut bare = BareRing::meet(&plan.floor_name(), End::First, options.size)?;
-    let hub = build(&name, options)?;
+    let mut bare = Floor::meet(&plan, End::First)?;
+    let hub = build(&plan, End::First)?;
     let () = child.hear()?;
     if options.mode == Mode::Latency && !hub.wait_for_subscribers(1, Duration::from_secs(10)) {
         return Err(BenchError::Ended { name: PEER });
@@ -225,7 +284,7 @@ fn hub_turn(
     match options.mode {
         Mode::Latency => ping_pong(time, options.gap, message, samples, |message| {
             send(hub, options, message)?;
-            receive(hub, options, &mut room).map(|_| ())
+            Ok(receive(hub, options, &mut room)?.is_some())
         })?,
         Mode::Throughput if options.batch > 1 => {
             let mut batch = vec![Bytes(message.to_vec()); options.batch];
@@ -247,11 +306,12 @@ fn hub_turn(
     }
     peer::number(message, u64::MAX);
     send(hub, options, message)?;
+    hub.flush()?;
     Ok(began.elapsed().as_secs_f64())
 }
 
 fn floor_turn(
-    bare: &mut BareRing,
+    bare: &mut Floor,
     options: &HubOptions,
     time: Duration,
     message: &mut [u8],
@@ -260,29 +320,13 @@ fn floor_turn(
     let began = Instant::now();
     let mut room = vec![0; options.size];
     match options.mode {
-        Mode::Latency => ping_pong(time, options.gap, message, samples, |message| {
-            while !bare.try_send(message) {
-                std::hint::spin_loop();
-            }
-            while !bare.try_take(&mut room) {
-                std::hint::spin_loop();
-            }
-            Ok(())
-        })?,
-        Mode::Throughput => {
-            let mut number = 0_u64;
-            while number & 63 != 0 || began.elapsed() < time {
-                peer::number(message, number);
-                while !bare.try_send(message) {
-                    std::hint::spin_loop();
-                }
-                number += 1;
-            }
+        Mode::Latency => {
+            ping_pong(time, options.gap, message, samples, |message| {
+                Ok(bare.trip(message, &mut room))
+            })?;
+            bare.end(message);
         }
-    }
-    peer::number(message, u64::MAX);
-    while !bare.try_send(message) {
-        std::hint::spin_loop();
+        Mode::Throughput => bare.pour(time, message)?,
     }
     Ok(began.elapsed().as_secs_f64())
 }
@@ -293,7 +337,7 @@ fn ping_pong(
     gap: Duration,
     message: &mut [u8],
     samples: &mut Vec<u64>,
-    mut trip: impl FnMut(&mut [u8]) -> Result<(), BenchError>,
+    mut trip: impl FnMut(&mut [u8]) -> Result<bool, BenchError>,
 ) -> Result<(), BenchError> {
     let began = Timestamp::from_nanos(ReactorEnv::clock_ns());
     let (warm, end) = (began.after(time / WARM_UP), began.after(time));
@@ -301,14 +345,14 @@ fn ping_pong(
     loop {
         let sent = ReactorEnv::clock_ns();
         peer::number(message, number);
-        trip(message)?;
+        let is_back = trip(message)?;
         let back = ReactorEnv::clock_ns();
         number += 1;
         let now = Timestamp::from_nanos(back);
         if now >= end {
             return Ok(());
         }
-        if now >= warm && samples.len() < SAMPLES_MAX {
+        if is_back && now >= warm && samples.len() < SAMPLES_MAX {
             samples.push((back - sent) / 2);
         }
         if !gap.is_zero() {

@@ -77,6 +77,20 @@ impl<T: Payload> Hub<T> {
         Ok(T::decode_into(inbox, value)?)
     }
 
+    /// The same, waiting for so long; false when none came, and the value is as it was.
+    ///
+    /// # Errors
+    /// [`RecvError`] says why a value that is there cannot be had.
+    pub fn recv_into_timeout(&self, value: &mut T, timeout: Duration) -> Result<bool, RecvError> {
+        let mut side = lock(self.receiving().ok_or(RecvError::NoSubscriber)?);
+        let Receiving { inlet, inbox } = &mut *side;
+        if inlet.take(inbox, deadline_in(timeout)).is_none() {
+            return Ok(false);
+        }
+        T::decode_into(inbox, value)?;
+        Ok(true)
+    }
+
     /// Receives a value if there is one; `None` too while another thread is receiving.
     ///
     /// # Errors

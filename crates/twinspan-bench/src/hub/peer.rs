@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use twinspan_hub::{Bytes, Hub};
 use twinspan_net::pin_to_core;
-use twinspan_net::shm::{BareRing, End};
+use twinspan_net::shm::End;
 
+use super::floor::{Floor, SILENCE};
 use super::{HubOptions, HubWait, Mode, allocations, build};
 use crate::error::BenchError;
 use crate::lines::Parent;
@@ -21,6 +22,10 @@ use crate::process;
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) core: Option<usize>,
+    /// Where the hub listens on a road over a network.
+    pub(super) port: u16,
+    /// Where the ends of the floor are.
+    pub(super) ports: [u16; 4],
     pub(super) options: HubOptions,
 }
 
@@ -69,7 +74,7 @@ pub(super) fn number(message: &mut [u8], number: u64) {
     }
 }
 
-fn number_of(message: &[u8]) -> u64 {
+pub(super) fn number_of(message: &[u8]) -> u64 {
     message.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
@@ -93,12 +98,13 @@ pub(super) fn send(
     Ok(())
 }
 
-/// Receives as the options say; returns the message's number, and what was read of it.
+/// Receives as the options say; returns the message's number, and what was read of it, or `None` when
+/// a road that loses messages brought none for long.
 pub(super) fn receive(
     hub: &Hub<Bytes>,
     options: &HubOptions,
     room: &mut Bytes,
-) -> Result<(u64, u64), BenchError> {
+) -> Result<Option<(u64, u64)>, BenchError> {
     let read = |message: &[u8]| {
         let (words, _) = message.as_chunks::<8>();
         let sum = if options.touch_all {
@@ -110,18 +116,20 @@ pub(super) fn receive(
     };
     if options.loan {
         let sample = hub.recv_bytes()?;
-        return Ok(read(&sample));
+        return Ok(Some(read(&sample)));
     }
     if options.wait == HubWait::Async {
         *room = block_on(hub.recv_async())?;
-    } else {
+    } else if options.loses_nothing() {
         hub.recv_into(room)?;
+    } else if !hub.recv_into_timeout(room, SILENCE)? {
+        return Ok(None);
     }
-    Ok(if options.touch_all && options.mode == Mode::Throughput {
+    Ok(Some(if options.touch_all && options.mode == Mode::Throughput {
         read(room)
     } else {
         (number_of(room), 0)
-    })
+    }))
 }
 
 /// Wakes a thread that waits for a task.
@@ -157,8 +165,8 @@ pub fn run() -> Result<(), BenchError> {
     if let Some(core) = plan.core {
         pin_to_core(core)?;
     }
-    let mut bare = BareRing::meet(&plan.floor_name(), End::Second, options.size)?;
-    let hub = build(&plan.name, &options)?;
+    let mut bare = Floor::meet(&plan, End::Second)?;
+    let hub = build(&plan, End::Second)?;
     if !hub.wait_for_subscribers(1, Duration::from_secs(10)) {
         return Err(BenchError::Plan("the parent did not join".into()));
     }
@@ -173,7 +181,7 @@ pub fn run() -> Result<(), BenchError> {
         parent.tell(&())?;
         let before = (process::cpu_time(), Memory::now());
         let mut counted = match turn {
-            Turn::Floor(_) => floor_turn(&mut bare, &options, &mut room.0),
+            Turn::Floor(_) => bare.answer(&options, &mut room.0)?.finish(),
             _ => hub_turn(&hub, &options, &mut room)?,
         };
         counted.cpu = process::cpu_time().saturating_sub(before.0);
@@ -183,14 +191,16 @@ pub fn run() -> Result<(), BenchError> {
 }
 
 /// Counts messages in order, from the first one on.
-struct Counter {
+pub(super) struct Counter {
     counted: Counted,
     began: Option<Instant>,
+    /// When the clock was looked at last.
+    seen: Option<Instant>,
     next: u64,
 }
 
 impl Counter {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         let counted = Counted {
             messages: 0,
             lost: 0,
@@ -199,21 +209,42 @@ impl Counter {
             allocations: 0,
             sum: 0,
         };
-        Self { counted, began: None, next: 0 }
+        Self { counted, began: None, seen: None, next: 0 }
     }
 
     /// Counts one; false for the last.
-    fn count(&mut self, number: u64, read: u64) -> bool {
+    pub(super) fn count(&mut self, number: u64, read: u64) -> bool {
         if number == u64::MAX {
             self.counted.seconds = self.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
             return false;
         }
         self.began.get_or_insert_with(Instant::now);
-        self.counted.lost += u64::from(number != self.next);
+        if self.counted.messages & 1_023 == 0 {
+            self.seen = Some(Instant::now());
+        }
+        // One that comes again, or behind a later one, counts as one that did not arrive.
+        self.counted.lost += number.checked_sub(self.next).unwrap_or(1);
         self.next = number.wrapping_add(1);
         self.counted.messages += 1;
         self.counted.sum = self.counted.sum.wrapping_add(read);
         true
+    }
+
+    /// What was counted elsewhere.
+    pub(super) const fn of_bytes(&mut self, messages: u64, seconds: f64) {
+        self.counted.messages = messages;
+        self.counted.seconds = seconds;
+    }
+
+    /// What was counted. Where the last message did not say so, the turn ended at the last look at
+    /// the clock, some hundred messages before its end.
+    pub(super) fn finish(mut self) -> Counted {
+        if let (Some(began), Some(seen), true) =
+            (self.began, self.seen, self.counted.seconds == 0.0)
+        {
+            self.counted.seconds = seen.duration_since(began).as_secs_f64();
+        }
+        self.counted
     }
 }
 
@@ -224,9 +255,15 @@ fn hub_turn(
 ) -> Result<Counted, BenchError> {
     let mut counter = Counter::new();
     loop {
-        let (number, read) = receive(hub, options, room)?;
+        let Some((number, read)) = receive(hub, options, room)? else {
+            // Nothing at all came yet: the other side has hardly begun.
+            if counter.began.is_some() {
+                return Ok(counter.finish());
+            }
+            continue;
+        };
         if !counter.count(number, read) {
-            return Ok(counter.counted);
+            return Ok(counter.finish());
         }
         if options.mode == Mode::Latency {
             if options.loan {
@@ -235,23 +272,6 @@ fn hub_turn(
                 answer.publish()?;
             } else {
                 hub.publish_bytes(room)?;
-            }
-        }
-    }
-}
-
-fn floor_turn(bare: &mut BareRing, options: &HubOptions, room: &mut [u8]) -> Counted {
-    let mut counter = Counter::new();
-    loop {
-        while !bare.try_take(room) {
-            std::hint::spin_loop();
-        }
-        if !counter.count(number_of(room), 0) {
-            return counter.counted;
-        }
-        if options.mode == Mode::Latency {
-            while !bare.try_send(room) {
-                std::hint::spin_loop();
             }
         }
     }

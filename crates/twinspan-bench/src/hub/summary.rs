@@ -6,7 +6,7 @@ use serde::Serialize;
 use twinspan_hub::HubStats;
 use twinspan_net::shm::INLINE_BYTES_MAX;
 
-use super::{HubOptions, Mode, Road, Used};
+use super::{HubOptions, HubRoad, Mode, Road, Used};
 
 /// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +21,12 @@ pub struct HubSummary {
     pub guard: Option<bool>,
     /// Bytes of a message.
     pub size_bytes: usize,
+    /// Bytes of a datagram at most; `None` where there are none.
+    pub datagram_bytes: Option<usize>,
+    /// Whether lost messages were sent again.
+    pub reliable: bool,
+    /// Percent of the datagrams that were dropped on purpose.
+    pub loss_percent: f64,
     /// How much of a message was written and read.
     pub touched: &'static str,
     /// Messages published at once.
@@ -77,13 +83,17 @@ pub(super) fn summarise(
         _ => floor_per_second / per_second.max(1e-9),
     };
     let is_pooled = options.size > INLINE_BYTES_MAX;
+    let is_memory = options.road == HubRoad::Shm;
     let cores = |time: Duration| time.as_secs_f64() / ours.seconds.max(1e-9);
     HubSummary {
-        transport: "shm",
+        transport: options.road.name(),
         mode: if is_latency { "latency" } else { "throughput" },
         wait: options.wait.name(),
         guard,
         size_bytes: options.size,
+        datagram_bytes: (!is_memory).then_some(1_200),
+        reliable: options.loses_nothing(),
+        loss_percent: options.loss * 100.0,
         touched: if options.touch_all { "all" } else { "first" },
         batch: options.batch,
         one_way_p50_ns: p50,
@@ -95,7 +105,12 @@ pub(super) fn summarise(
         cpu_publisher: cores(used.publisher),
         cpu_subscriber: cores(used.subscriber),
         allocations_in_steady_state: used.allocations,
-        copies_per_message: if options.loan && is_pooled { 0 } else { 2 },
+        copies_per_message: match (is_memory, options.loan && is_pooled) {
+            (true, true) => 0,
+            (true, false) => 2,
+            // To the datagram, into the kernel, out of it, to the inbox, to the user.
+            (false, _) => 5,
+        },
         wake_cost_us: wake_cost.map(|cost| cost.as_secs_f64() * 1e6),
         foreign_cpu: used.foreign,
         floor_one_way_p50_ns: floor_p50,
@@ -107,9 +122,8 @@ pub(super) fn summarise(
 impl HubSummary {
     /// The figures for people.
     pub fn text(&self) -> String {
-        let Self { size_bytes, wait, touched, .. } = self;
-        let mut text =
-            format!("shared memory, {size_bytes} bytes, wait {wait}, touched {touched}\n");
+        let Self { size_bytes, wait, touched, transport, .. } = self;
+        let mut text = format!("{transport}, {size_bytes} bytes, wait {wait}, touched {touched}\n");
         if let (Some(p50), Some(p99), Some(p999)) =
             (self.one_way_p50_ns, self.one_way_p99_ns, self.one_way_p999_ns)
         {

@@ -33,6 +33,8 @@ pub struct HubExplainArgs {
 pub enum HubTransport {
     /// Shared memory
     Shm,
+    /// UDP over loopback
+    Udp,
 }
 
 /// What is measured.
@@ -90,6 +92,12 @@ pub struct BenchHubArgs {
     /// Ask for the latency guard
     #[arg(long)]
     pub guard: bool,
+    /// Send lost messages again
+    #[arg(long)]
+    pub reliable: bool,
+    /// Percent of the datagrams that are dropped at their arrival
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
+    pub loss: u8,
     /// Write and read messages in shared memory where they do not fit a slot
     #[arg(long)]
     pub loan: bool,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use twinspan_bench::hub::kill::{self, KillReport};
-use twinspan_bench::hub::{self, HubOptions, HubSummary, HubWait, Mode};
+use twinspan_bench::hub::{self, HubOptions, HubRoad, HubSummary, HubWait, Mode};
 
-use crate::args::{BenchHubArgs, HubMode, HubTouch, HubWaitName};
+use crate::args::{BenchHubArgs, HubMode, HubTouch, HubTransport, HubWaitName};
 use crate::error::CommandError;
 use crate::output::print;
 
@@ -16,6 +16,12 @@ pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
     }
     refuse_unused(args)?;
     let options = HubOptions {
+        road: match args.transport {
+            HubTransport::Shm => HubRoad::Shm,
+            HubTransport::Udp => HubRoad::Udp,
+        },
+        reliable: args.reliable,
+        loss: f64::from(args.loss) / 100.0,
         mode: match args.mode {
             HubMode::Latency => Mode::Latency,
             HubMode::Throughput => Mode::Throughput,
@@ -36,14 +42,18 @@ pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
     };
     let summary = hub::run(&options)?;
     print(&summary, args.json, HubSummary::text)?;
-    Ok(u8::from(summary.lost > 0))
+    Ok(u8::from(options.loses_nothing() && summary.lost > 0))
 }
 
 /// Refuses what has no effect: a figure must not look as if it had heeded it.
 fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
     let is_latency = args.mode == HubMode::Latency;
     let is_async = args.wait == HubWaitName::Async;
+    let is_memory = args.transport == HubTransport::Shm;
     let unused = [
+        (is_memory && args.reliable, "--reliable", "with --transport shm"),
+        (is_memory && args.loss > 0, "--loss", "with --transport shm"),
+        (!is_memory && args.loan, "--loan", "without --transport shm"),
         (args.seed.is_some(), "--seed", "without --kill"),
         (is_latency && args.batch > 1, "--batch", "with --mode latency"),
         (args.loan && args.batch > 1, "--batch", "with --loan"),

@@ -36,6 +36,11 @@ fn the_ruler_tells_all_that_it_promises() {
         &["--wait", "async", "--gap-us", "10"],
         &["--wait", "block", "--guard"],
         &["--wait", "adaptive", "--gap-us", "50"],
+        &["--transport", "udp", "--size", "64"],
+        &["--transport", "udp", "--wait", "block", "--guard"],
+        &["--transport", "udp", "--wait", "async", "--reliable"],
+        &["--transport", "udp", "--mode", "throughput", "--reliable", "--loss", "1"],
+        &["--transport", "udp", "--mode", "throughput", "--reliable", "--size", "65536"],
     ] {
         let mut all = vec!["bench", "hub", "--time-ms", "300", "--json"];
         all.extend(args);
@@ -71,10 +76,10 @@ fn the_road_to_an_endpoint_is_explained() {
     let told = object(&["hub", "explain", "shm://sensor/nobody-is-here", "--json"]);
     assert_eq!(told["transport"], "shared memory");
     assert_eq!(told["is_taken"], false);
-    let output = twinspan(&["hub", "explain", "udp://10.0.0.1:9000"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("none: the road batched UDP is not built yet"), "{text}");
+    let told = object(&["hub", "explain", "udp://192.0.2.1:9000/a", "--json"]);
+    assert_eq!(told["transport"], "batched UDP");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.contains("it connects: the host is another machine"), "{reason}");
     let output = twinspan(&["hub", "explain", "ftp://x"]);
     assert_eq!(output.status.code(), Some(2));
 }
