@@ -91,6 +91,8 @@ pub enum ClientEvent<'a> {
 /// Waits for the server's answer to HELLO.
 struct Connecting {
     initiator: Initiator,
+    /// Of the server's key. They take more than all else of a session, so it has none once it is up.
+    macs: PublicMacs,
     hello: HelloBytes,
     cookie: [u8; 16],
     /// HELLOs sent with this cookie.
@@ -127,7 +129,6 @@ pub struct ClientSession {
     server: SocketAddr,
     secrets: Box<dyn SecretSource>,
     jitter: Stream,
-    macs: PublicMacs,
     nonce: [u8; 16],
     id: u32,
     /// Somebody chose the id, who has to know it.
@@ -139,7 +140,7 @@ pub struct ClientSession {
     /// What the server gave for coming back.
     ticket: Option<ResumeTicket>,
     /// The ticket with which this session is being set up, until the server was heard.
-    entering: Option<ResumeTicket>,
+    entering: Option<Box<ResumeTicket>>,
     /// The server's clock and ours at one moment.
     clocks: Option<(Timestamp, Timestamp)>,
     stats: ClientStats,
@@ -166,7 +167,6 @@ impl ClientSession {
         secrets.fill(&mut nonce);
         let id = draw_id(secrets.as_mut());
         let mut new = Self {
-            macs: PublicMacs::new(&token.server_key()),
             token: token.clone(),
             server,
             secrets,
@@ -247,9 +247,11 @@ impl ClientSession {
             let reason = CloseReason::Refused(RefuseReason::TokenInvalid);
             return State::Closed { reason, told: false };
         };
+        let macs = PublicMacs::new(&self.token.server_key());
         State::Connecting(Box::new(Connecting {
             initiator,
-            hello: HelloBytes::new(&prologue, &noise, &self.macs),
+            hello: HelloBytes::new(&prologue, &noise, &macs),
+            macs,
             cookie: [0; 16],
             sent: 0,
             next_hello_at: Timestamp::START,
@@ -301,7 +303,7 @@ impl ClientSession {
         };
         match kind {
             kind::RETRY => {
-                let cookie = parse_retry(bytes, &self.nonce, &self.macs)?;
+                let cookie = parse_retry(bytes, &self.nonce, &connecting.macs)?;
                 // A repeated RETRY must not call forth another HELLO.
                 if cookie != connecting.cookie {
                     connecting.set_cookie(cookie);
@@ -314,7 +316,7 @@ impl ClientSession {
             kind::ACCEPT => self.handle_accept(now, bytes, on_event),
             kind::REFUSE => {
                 let cookie = &connecting.cookie;
-                let reason = parse_refuse(bytes, &self.nonce, cookie, &self.macs)?;
+                let reason = parse_refuse(bytes, &self.nonce, cookie, &connecting.macs)?;
                 let reason = CloseReason::Refused(reason);
                 self.state = State::Closed { reason, told: true };
                 on_event(ClientEvent::Closed { reason });

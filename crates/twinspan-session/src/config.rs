@@ -1,7 +1,8 @@
 //! Limits and times of sessions.
 
 use core::time::Duration;
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, Weak};
 
 use crate::error::ConfigError;
 use crate::frames::FRAME_HEAD_BYTES_MAX;
@@ -211,7 +212,13 @@ impl IntakeCosts {
     }
 }
 
-/// What all sessions of one end share.
+thread_local! {
+    /// What the last end of this thread was made with. Of thousands of clients of a fleet or a
+    /// simulation each is an end of its own, and all are made with the same.
+    static LAST: RefCell<Weak<Common>> = const { RefCell::new(Weak::new()) };
+}
+
+/// What all sessions of one end share, and the next ends of the thread that are set up alike.
 pub(crate) struct Common {
     pub(crate) config: SessionConfig,
     pub(crate) suites: Arc<dyn AeadSuite>,
@@ -226,8 +233,15 @@ impl Common {
 
     pub(crate) fn new(mut config: SessionConfig, suites: Arc<dyn AeadSuite>) -> Arc<Self> {
         config.reliable.frame_head_bytes = FRAME_HEAD_BYTES_MAX;
+        let last = LAST.with_borrow(Weak::upgrade);
+        let same = last.filter(|last| last.config == config && Arc::ptr_eq(&last.suites, &suites));
+        if let Some(same) = same {
+            return same;
+        }
         let intake = IntakeCosts::new(config.packets_in_per_second, config.control_in_per_second);
-        Arc::new(Self { config, suites, intake })
+        let new = Arc::new(Self { config, suites, intake });
+        LAST.set(Arc::downgrade(&new));
+        new
     }
 }
 
@@ -251,6 +265,20 @@ mod tests {
     fn the_default_is_legal() {
         assert_eq!(SessionConfig::default().check(), Ok(()));
         assert_eq!(FRAGMENT_BYTES_MAX, 1_163);
+    }
+
+    #[test]
+    fn ends_of_a_thread_that_are_set_up_alike_share_their_settings() {
+        let suites: Arc<dyn AeadSuite> = Arc::new(crate::CryptoSuite::AES_FIRST);
+        let config = SessionConfig::default();
+        let one = Common::new(config.clone(), Arc::clone(&suites));
+        assert!(Arc::ptr_eq(&one, &Common::new(config.clone(), Arc::clone(&suites))));
+        let other = SessionConfig { sessions_max: 3, ..config.clone() };
+        let other = Common::new(other, Arc::clone(&suites));
+        assert_eq!((one.config.sessions_max, other.config.sessions_max), (config.sessions_max, 3));
+        let suites: Arc<dyn AeadSuite> = Arc::new(crate::CryptoSuite::AES_FIRST);
+        let again = Common::new(other.config.clone(), suites);
+        assert!(!Arc::ptr_eq(&other, &again), "their suites are others");
     }
 
     #[test]

@@ -107,7 +107,9 @@ pub use interest::{
     WINDOW_SPAN,
 };
 pub use prediction::{INPUTS_PENDING_MAX, Prediction};
-pub use replica::{Applied, EDGE_LAG_TICKS, REPLICA_ENTITIES_MAX, Replica, ReplicaError};
+pub use replica::{
+    Applied, EDGE_LAG_TICKS, REPLICA_ENTITIES_MAX, Replica, ReplicaError, SharedKeyframes,
+};
 pub use state::{DIGEST_TICKS, PlanInput, STATE_ROOM_MIN, StateBytes, StateError, StatePlan};
 pub use world::{HealthPrivacy, InvariantBroken, SpoiltPart, Stealth, World, WorldFull};
 

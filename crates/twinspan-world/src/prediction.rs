@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::prefetch;
+
 use crate::entity::{Flags, Position};
 use crate::header::OwnState;
 use crate::input::{ClaimedPosition, Input};
@@ -59,6 +61,13 @@ impl Prediction {
             is_placed: false,
             dropped: 0,
         }
+    }
+
+    /// Wishes for the inputs that the server has not answered.
+    pub fn prefetch(&self) {
+        let (older, newer) = self.pending.as_slices();
+        prefetch::value(older);
+        prefetch::value(newer);
     }
 
     /// Walks one tick by `input` and returns it with the next sequence and the claim filled in.

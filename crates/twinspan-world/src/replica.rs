@@ -2,6 +2,7 @@
 
 mod coverage;
 mod parse;
+mod share;
 mod view;
 
 use std::cell::RefCell;
@@ -16,19 +17,30 @@ use crate::header::{Context, OwnState, StateHeader, TICKS_PER_STATE};
 use crate::id::EntityId;
 use crate::interest::{cell_at, window_bit, window_contains};
 use crate::state::StateError;
-use coverage::{Coverage, Scope};
+use coverage::{Coverage, Scope, Spare};
 use parse::{Scratch, Word};
+pub use share::SharedKeyframes;
 use view::Views;
 
 /// The most entities that a replica holds.
 pub const REPLICA_ENTITIES_MAX: usize = 16_384;
+/// The list of entities grows to a multiple of this.
+const ROOM_STEP: usize = 8;
 /// Ticks by which a word about a cell at the edge of sight may be older than the newest state.
 pub const EDGE_LAG_TICKS: u32 = 15;
 
 thread_local! {
-    /// What messages are read into. Replicas of one thread have their turns one after another, so one
-    /// does for all of them, and stays in the caches.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// Where messages are read. Replicas of one thread have their turns one after another, so one does
+    /// for all of them, and stays in the caches.
+    static WORKPLACE: RefCell<Workplace> = RefCell::default();
+}
+
+/// What a replica needs only while it reads a message.
+#[derive(Debug, Default)]
+struct Workplace {
+    scratch: Scratch,
+    fresh: Vec<Entry>,
+    pieces: Spare,
 }
 
 /// The entities that a client sees, kept up to date by state messages in any order.
@@ -43,7 +55,8 @@ thread_local! {
 pub struct Replica {
     /// By ascending id.
     entities: Vec<Entry>,
-    /// Entities of one record that were not known, before they are sorted in.
+    /// Entities of one record that were not known, before they are sorted in; without memory between
+    /// messages.
     fresh: Vec<Entry>,
     coverage: Coverage,
     views: Views,
@@ -152,12 +165,15 @@ impl Replica {
     /// The [`ReplicaError`] that names what is wrong; the replica is then as before.
     pub fn apply(&mut self, message: &[u8]) -> Result<Applied, ReplicaError> {
         let (header, statuses, context, rest) = StateHeader::decode(message, self.context)?;
-        let mut scratch = SCRATCH.take();
+        let Workplace { mut scratch, fresh, pieces } = WORKPLACE.take();
         self.views.prefetch(&header, statuses);
         let parsed = scratch.parse(&header, &context, statuses, rest, &self.views);
         let fits = parsed.and_then(|()| self.check_room(&scratch));
+        self.fresh = fresh;
+        self.coverage.lend(pieces);
         let told = fits.map(|()| self.commit(&header, context, &scratch));
-        SCRATCH.set(scratch);
+        let (fresh, pieces) = (core::mem::take(&mut self.fresh), self.coverage.give_back());
+        WORKPLACE.set(Workplace { scratch, fresh, pieces });
         Ok(if told? { Applied::New { header } } else { Applied::Stale { header } })
     }
 
@@ -340,6 +356,12 @@ impl Replica {
 
     fn sort_in(&mut self) {
         if !self.fresh.is_empty() {
+            let wanted = self.entities.len() + self.fresh.len();
+            if wanted > self.entities.capacity() {
+                // Not twice as much, as a vector would take: so many are in sight, and hardly ever more.
+                let room = (wanted + wanted / 4).next_multiple_of(ROOM_STEP);
+                self.entities.reserve_exact(room - self.entities.len());
+            }
             self.entities.append(&mut self.fresh);
             self.entities.sort_unstable_by_key(|entry| entry.id);
         }

@@ -2,7 +2,6 @@
 
 use super::{ClientSession, State, draw_id};
 use crate::error::ComeBackError;
-use crate::messages::PublicMacs;
 use crate::reason::CloseReason;
 
 impl ClientSession {
@@ -24,11 +23,9 @@ impl ClientSession {
             return Err(ComeBackError::Ended(reason));
         }
         // While the server was not heard, the ticket that it gave may be one of no session.
-        let ticket = self.entering.take().or_else(|| self.ticket.take());
+        let ticket = self.entering.take().or_else(|| self.ticket.take().map(Box::new));
         let ticket = ticket.ok_or(ComeBackError::NoTicket)?;
         self.token = ticket.as_token().clone();
-        // The server may have another key than when the session began.
-        self.macs = PublicMacs::new(&self.token.server_key());
         self.secrets.fill(&mut self.nonce);
         if !self.is_id_chosen {
             self.id = draw_id(self.secrets.as_mut());

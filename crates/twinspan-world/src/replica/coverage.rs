@@ -37,24 +37,45 @@ struct Piece {
 pub(super) struct Coverage {
     /// By cell, then by first id. A cell that is seen has a piece that begins at 0.
     pieces: Vec<Piece>,
-    /// The other half of the double buffer.
-    spare: Vec<Piece>,
+    /// Where they are put together anew; without memory while none is lent.
+    spare: Spare,
 }
 
+/// Memory that a [`Coverage`] needs while it changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spare(Vec<Piece>);
+
 impl Coverage {
+    /// Takes memory for changes, which go without as well.
+    pub(super) fn lend(&mut self, spare: Spare) {
+        self.spare = spare;
+    }
+
+    /// Gives it back.
+    pub(super) fn give_back(&mut self) -> Spare {
+        core::mem::take(&mut self.spare)
+    }
+
+    /// What was put together takes effect.
+    fn take_effect(&mut self) {
+        self.pieces.clear();
+        self.pieces.extend_from_slice(&self.spare.0);
+    }
+
     /// Keeps what is known of the cells that `header` lists and begins with the others. An older
     /// word about those is refused: it dates from before they were left.
     pub(super) fn move_window(&mut self, header: &StateHeader) {
-        self.spare.clear();
+        let spare = &mut self.spare.0;
+        spare.clear();
         for cell in header.cells() {
             let run = run(&self.pieces, cell);
             if run.is_empty() {
-                self.spare.push(Piece { cell, first: 0, open: header.tick, is_told: false });
+                spare.push(Piece { cell, first: 0, open: header.tick, is_told: false });
             } else {
-                self.spare.extend_from_slice(run);
+                spare.extend_from_slice(run);
             }
         }
-        core::mem::swap(&mut self.pieces, &mut self.spare);
+        self.take_effect();
     }
 
     /// Whether a record with this head is news anywhere in its span.
@@ -102,24 +123,25 @@ impl Coverage {
             *piece = Piece { open: piece.open.max(open), is_told: true, ..*piece };
             return;
         }
-        self.spare.clear();
-        self.spare.extend_from_slice(self.pieces.get(..start).unwrap_or_default());
+        let spare = &mut self.spare.0;
+        spare.clear();
+        spare.extend_from_slice(self.pieces.get(..start).unwrap_or_default());
         for (piece, last) in spans(self.pieces.get(start..end).unwrap_or_default()) {
             let closed = Piece { open: piece.open.max(open), is_told: true, ..piece };
             if last < head.first || head.last < piece.first {
-                push_joined(&mut self.spare, piece);
+                push_joined(spare, piece);
                 continue;
             }
             if piece.first < head.first {
-                push_joined(&mut self.spare, piece);
+                push_joined(spare, piece);
             }
-            push_joined(&mut self.spare, Piece { first: piece.first.max(head.first), ..closed });
+            push_joined(spare, Piece { first: piece.first.max(head.first), ..closed });
             if head.last < last {
-                push_joined(&mut self.spare, Piece { first: head.last + 1, ..piece });
+                push_joined(spare, Piece { first: head.last + 1, ..piece });
             }
         }
-        self.spare.extend_from_slice(self.pieces.get(end..).unwrap_or_default());
-        core::mem::swap(&mut self.pieces, &mut self.spare);
+        spare.extend_from_slice(self.pieces.get(end..).unwrap_or_default());
+        self.take_effect();
         if self.pieces.len() > PIECES_MAX {
             self.join_all();
         }
@@ -181,7 +203,7 @@ mod tests {
     fn coverage() -> Coverage {
         let other = CellId { x: 5, z: 5 };
         let piece = |cell| Piece { cell, first: 0, open: 10, is_told: false };
-        Coverage { pieces: vec![piece(CELL), piece(other)], spare: Vec::new() }
+        Coverage { pieces: vec![piece(CELL), piece(other)], spare: Spare::default() }
     }
 
     #[test]

@@ -165,6 +165,38 @@ fn an_entity_is_where_the_newest_word_puts_it() {
 }
 
 #[test]
+fn replicas_that_share_keyframes_are_as_those_that_do_not() {
+    let states = || {
+        let cells: [(CellId, &[u32]); 2] = [(WEST, &[1, 2]), (EAST, &[3])];
+        let whole = message(header(10, &[WEST, EAST]), &cells, &[]);
+        // The west is as at its keyframe, and the east went out of sight and came back.
+        let mut statuses = Statuses::default();
+        statuses.set(bit_of(&header(11, &[WEST]), WEST), Status::Same);
+        let mut same = Vec::new();
+        header(11, &[WEST]).encode(None, statuses, &mut same);
+        [whole, same, message(header(12, &[WEST, EAST]), &[(EAST, &[3, 4])], &[])]
+    };
+    let played = |replica: &mut Replica| {
+        states().map(|state| {
+            replica.apply(&state).unwrap();
+            (slots(replica), replica.entities().collect::<Vec<_>>())
+        })
+    };
+    let mut alone = Replica::new();
+    let wanted = played(&mut alone);
+    let keyframes = SharedKeyframes::begin(2);
+    let (mut one, mut other) = (Replica::new(), Replica::new());
+    assert_eq!(played(&mut one), wanted);
+    assert_eq!(played(&mut other), wanted);
+    assert_eq!((alone.views.shared(), one.views.shared(), other.views.shared()), (0, 2, 2));
+    drop(keyframes);
+    let before = seen(&other);
+    assert!(one.spoil(), "what is spoilt in one");
+    assert_eq!(seen(&other), before, "is not in the other");
+    assert_eq!(one.views.shared(), 0);
+}
+
+#[test]
 fn a_span_says_nothing_about_ids_outside_it() {
     let mut replica = Replica::new();
     let mut apply = |tick, spans: &[(u32, u32, &[u32])]| {

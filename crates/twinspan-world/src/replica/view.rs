@@ -1,8 +1,11 @@
 //! What a replica keeps of each cell in sight: the keyframes that later records build on.
 
+use std::sync::Arc;
+
 use twinspan_core::prefetch;
 
 use super::parse::Key;
+use super::share;
 use crate::content::Content;
 use crate::grid::CellId;
 use crate::header::{StateHeader, Status, Statuses};
@@ -18,19 +21,77 @@ const KEYFRAMES_MAX: usize = 3;
 /// Somebody whom a keyframe lists; without content when he was gone as it came.
 pub(super) type Member = Option<(EntityId, Content)>;
 
-/// One keyframe.
+/// Whom a keyframe lists.
+#[derive(Clone, Debug)]
+enum Members {
+    /// In memory of its own, which is used again.
+    Own(Vec<Member>),
+    /// In memory that other replicas of the thread have, too.
+    Shared(Arc<[Member]>),
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl Members {
+    fn as_slice(&self) -> &[Member] {
+        match self {
+            Self::Own(members) => members,
+            Self::Shared(members) => members,
+        }
+    }
+
+    /// Lists these from now on.
+    fn set(&mut self, cell: CellId, tick: u32, members: &[Member]) {
+        if let Some(shared) = share::find(cell, tick, members) {
+            *self = Self::Shared(shared);
+            return;
+        }
+        match self {
+            Self::Own(own) => copy(own, members),
+            Self::Shared(_) => {
+                let mut own = Vec::new();
+                copy(&mut own, members);
+                *self = Self::Own(own);
+            }
+        }
+    }
+
+    /// Lists nobody; memory of its own is kept.
+    fn clear(&mut self) {
+        match self {
+            Self::Own(own) => own.clear(),
+            Self::Shared(_) => *self = Self::default(),
+        }
+    }
+
+    /// The same in memory of its own, to be changed.
+    fn own(&mut self) -> &mut [Member] {
+        if let Self::Shared(shared) = self {
+            *self = Self::Own(shared.to_vec());
+        }
+        match self {
+            Self::Own(own) => own,
+            Self::Shared(_) => &mut [],
+        }
+    }
+}
+
+/// One keyframe, or room for one.
 #[derive(Clone, Debug, Default)]
 struct Keyframe {
-    tick: u32,
-    members: Vec<Member>,
+    /// `None` while there is only room.
+    tick: Option<u32>,
+    members: Members,
 }
 
 /// One cell in sight.
 #[derive(Clone, Debug, Default)]
 struct View {
-    keyframes: Vec<Keyframe>,
-    /// Keyframes to be used again.
-    spare: Vec<Keyframe>,
+    keyframes: [Keyframe; KEYFRAMES_MAX],
     /// The tick of the newest record.
     shown_at: u32,
 }
@@ -68,9 +129,7 @@ impl Views {
             let status = bit.map_or(Status::Absent, |bit| statuses.get(bit as u32));
             matches!(status, Status::Same | Status::Record)
         };
-        let told = || self.cells.iter().zip(&self.views).filter(|(cell, _)| is_told(cell));
-        told().for_each(|(_, view)| prefetch::value(view.keyframes.as_slice()));
-        for (_, view) in told() {
+        for (_, view) in self.cells.iter().zip(&self.views).filter(|(cell, _)| is_told(cell)) {
             view.keyframes.iter().for_each(|key| prefetch::value(key.members.as_slice()));
         }
     }
@@ -85,7 +144,10 @@ impl Views {
             } else {
                 self.cells.swap_remove(at);
                 let mut view = self.views.swap_remove(at);
-                view.spare.append(&mut view.keyframes);
+                for keyframe in &mut view.keyframes {
+                    keyframe.tick = None;
+                    keyframe.members.clear();
+                }
                 view.shown_at = 0;
                 self.spare.push(view);
             }
@@ -111,41 +173,36 @@ impl Views {
     /// Whom the keyframe of `tick` lists.
     pub(super) fn keyframe(&self, cell: CellId, tick: u32) -> Option<&[Member]> {
         let keyframes = &self.find(cell)?.keyframes;
-        let found = keyframes.iter().find(|keyframe| keyframe.tick == tick)?;
-        Some(&found.members)
+        let found = keyframes.iter().find(|keyframe| keyframe.tick == Some(tick))?;
+        Some(found.members.as_slice())
     }
 
     /// Whom the newest keyframe up to `tick` lists.
     pub(super) fn newest_keyframe(&self, cell: CellId, tick: u32) -> Option<&[Member]> {
         let keyframes = self.find(cell)?.keyframes.iter();
-        let newest =
-            keyframes.filter(|keyframe| keyframe.tick <= tick).max_by_key(|key| key.tick)?;
-        Some(&newest.members)
+        let known = keyframes.filter(|keyframe| keyframe.tick.is_some_and(|of| of <= tick));
+        Some(known.max_by_key(|keyframe| keyframe.tick)?.members.as_slice())
     }
 
     /// Keeps a keyframe in place of the oldest, unless it is kept already.
     pub(super) fn store(&mut self, cell: CellId, key: &Key, members: &[Member]) {
         let tick = key.tick;
         let Some(view) = self.find_or_add(cell) else { return };
-        if let Some(known) = view.keyframes.iter_mut().find(|keyframe| keyframe.tick == tick) {
+        let keyframes = &mut view.keyframes;
+        if let Some(known) = keyframes.iter_mut().find(|keyframe| keyframe.tick == Some(tick)) {
             if key.is_whole {
-                copy(&mut known.members, members);
+                known.members.set(cell, tick, members);
             }
             return;
         }
-        let mut keyframe = if view.keyframes.len() < KEYFRAMES_MAX {
-            view.spare.pop().unwrap_or_default()
-        } else {
-            let keyframes = view.keyframes.iter().enumerate();
-            let oldest = keyframes.min_by_key(|(_, keyframe)| keyframe.tick);
-            match oldest.map(|(index, keyframe)| (index, keyframe.tick)) {
-                Some((index, oldest)) if oldest < tick => view.keyframes.swap_remove(index),
-                _ => return,
-            }
+        // Mere room comes before any tick.
+        let Some(oldest) = keyframes.iter_mut().min_by_key(|keyframe| keyframe.tick) else {
+            return;
         };
-        keyframe.tick = tick;
-        copy(&mut keyframe.members, members);
-        view.keyframes.push(keyframe);
+        if oldest.tick < Some(tick) {
+            oldest.tick = Some(tick);
+            oldest.members.set(cell, tick, members);
+        }
     }
 
     /// Notes the tick of the newest record.
@@ -160,10 +217,18 @@ impl Views {
         self.find(cell).map(|view| view.shown_at)
     }
 
+    /// Keyframes that are in memory of several.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> usize {
+        let keyframes = self.views.iter().flat_map(|view| &view.keyframes);
+        keyframes.filter(|key| matches!(key.members, Members::Shared(_))).count()
+    }
+
     /// Changes something that is not told again until the entity moves.
     pub(super) fn spoil(&mut self) -> bool {
-        let members = self.views.iter_mut().flat_map(|view| &mut view.keyframes);
-        let mut members = members.flat_map(|keyframe| &mut keyframe.members).flatten().peekable();
+        let keyframes = self.views.iter_mut().flat_map(|view| &mut view.keyframes);
+        let members = keyframes.flat_map(|keyframe| keyframe.members.own());
+        let mut members = members.flatten().peekable();
         let any = members.peek().is_some();
         members.for_each(|(_, content)| content.path.x ^= 0x400);
         any
