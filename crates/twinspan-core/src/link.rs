@@ -107,6 +107,11 @@ impl Flows {
         &mut first.get_or_insert_with(|| (key, Flow::default())).1
     }
 
+    fn remove(&mut self, key: u64) {
+        self.first = self.first.filter(|(known, _)| *known != key);
+        self.more.remove(&key);
+    }
+
     fn retain(&mut self, mut keep: impl FnMut(&Flow) -> bool) {
         self.first = self.first.filter(|(_, flow)| keep(flow));
         self.more.retain(|_, flow| keep(flow));
@@ -327,6 +332,11 @@ impl Link {
             counters.observe(FaultKind::Reorder);
         }
         flow.arrived = flow.arrived.max(arrival.number.saturating_add(1));
+    }
+
+    /// Forgets a flow of which nothing is on its way.
+    pub fn forget(&mut self, flow: u64) {
+        self.flows.remove(flow);
     }
 
     /// When the bottleneck has sent this datagram; `None` when its queue has no room.

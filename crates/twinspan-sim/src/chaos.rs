@@ -150,6 +150,7 @@ pub(crate) struct Chaos {
     key: u64,
     source: Source,
     log: Vec<Fault>,
+    log_max: usize,
     pub(crate) unrecorded: u64,
     /// The next slot.
     slot: u64,
@@ -177,6 +178,7 @@ impl Chaos {
             key: draw(seed, &[u64::from(u32::MAX)]),
             source: Source::Off,
             log: Vec::new(),
+            log_max: FAULTS_RECORDED_MAX,
             unrecorded: 0,
             slot: 0,
             troubles: Troubles::default(),
@@ -230,6 +232,11 @@ impl Chaos {
         self.source = Source::Off;
     }
 
+    /// Writes down no more than so many.
+    pub(crate) fn keep_at_most(&mut self, faults: usize) {
+        self.log_max = faults.min(FAULTS_RECORDED_MAX);
+    }
+
     /// The faults that struck, and were not too many to write down.
     pub(crate) fn written_down(&self) -> &[Fault] {
         &self.log
@@ -280,7 +287,7 @@ impl Chaos {
     }
 
     fn write_down(&mut self, fault: Fault) {
-        if self.log.len() < FAULTS_RECORDED_MAX {
+        if self.log.len() < self.log_max {
             self.log.push(fault);
         } else {
             self.unrecorded += 1;

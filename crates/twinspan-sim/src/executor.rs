@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use twinspan_core::link::FaultKind;
+use twinspan_core::prefetch;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
@@ -139,6 +140,14 @@ impl Executor {
         }
     }
 
+    /// Wishes for what a task keeps between its turns.
+    pub(crate) fn prefetch_body(&self, key: Key) {
+        if let Some(body) = self.tasks.get(key).and_then(|task| task.body.as_ref()) {
+            prefetch::value(&*body.future);
+            prefetch::value(&*body.shared);
+        }
+    }
+
     /// Takes tasks out of the table; the caller drops them when the world is free.
     pub(crate) fn take_tasks(&mut self, wanted: impl Fn(&Task) -> bool) -> Vec<Task> {
         let keys = self.tasks.keys(wanted);
@@ -203,6 +212,9 @@ impl World {
         });
         assert!(key.is_some(), "a simulation holds {TASKS_MAX} tasks at most; end some first");
         let key = key.unwrap_or(Key::NOWHERE);
+        if let Some(turn) = state.turn_mut(host) {
+            turn.task = key;
+        }
         let [name_hash, ordinal] = coordinates;
         let ids = [u64::from(host.0), name_hash, ordinal, u64::from(key.index)];
         state.trace.record(self.now.get(), TraceKind::Spawn, ids);

@@ -155,11 +155,13 @@
 #[doc = include_str!("../../../docs/SIMULATOR.md")]
 pub mod guide {}
 
+mod ahead;
 mod chaos;
 mod config;
 mod disk;
 mod env;
 mod executor;
+mod key_table;
 mod meter;
 mod names;
 mod network;
@@ -186,6 +188,7 @@ mod udp;
 pub mod victims;
 mod world;
 
+pub use ahead::Wish;
 pub use chaos::{HostPanic, Mark, MarkCount, SLOT, Start, TROUBLES_MAX, is_planned};
 pub use config::{
     FullBacklog, HOSTS_MAX, LOOPBACK_DELAY, OnPanic, SOCKETS_MAX, SimConfig, TASKS_MAX, TIMERS_MAX,
@@ -201,7 +204,7 @@ pub type SimNetworkProvider = SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
 pub use meter::{Meter, Polled};
 pub use names::{NAMES_MAX, NameFailure};
-pub use network::{FLOWS_MAX, SentDatagram};
+pub use network::{FLOW_IDLE, FLOWS_MAX, SentDatagram};
 pub use plan::{Fault, FaultPlan, Place, Rates};
 pub use queue::QueueKind;
 pub use run::{RUN_IP, RUN_LIMIT, RunError, run};

@@ -16,6 +16,7 @@ use twinspan_provider::{BindError, UdpOptions};
 
 use crate::chaos::Kinds;
 use crate::config::{LOOPBACK_DELAY, SOCKETS_MAX, SimConfig};
+use crate::key_table::KeyTable;
 use crate::slab::{Key, Slab};
 use crate::store::{Payload, Store};
 use crate::trace::TraceKind;
@@ -23,6 +24,11 @@ use crate::world::{EPHEMERAL_PORT_FIRST, HostId, State, ip_words};
 
 /// Pairs of socket addresses of one simulation; datagrams of further pairs are dropped and counted.
 pub const FLOWS_MAX: usize = 1 << 22;
+/// A flow in which nothing was sent for so long, and of which nothing is on its way, may be forgotten:
+/// should it begin again, its numbers begin again. Far longer than anything is on its way.
+pub const FLOW_IDLE: Duration = Duration::from_mins(10);
+/// Flows from which on idle ones are looked for.
+const FLOWS_SWEPT_MIN: usize = 256;
 /// The smallest receive buffer that a socket is granted.
 const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 /// The largest.
@@ -62,7 +68,11 @@ pub(crate) struct Network {
     pub(crate) sockets: Slab<Socket>,
     bound: BTreeMap<(HostId, u16, IpAddr), Key>,
     flows: Vec<Flow>,
-    flow_by_key: BTreeMap<u64, u32>,
+    flow_by_key: KeyTable,
+    /// Places of forgotten flows, to be taken again.
+    free_flows: Vec<u32>,
+    /// With so many flows idle ones are looked for.
+    sweep_at: usize,
     pub(crate) links: Vec<LinkState>,
     link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
     pub(crate) store: Store,
@@ -133,6 +143,10 @@ struct Flow {
     next_number: u64,
     /// Who received last; looked up again when it is gone.
     receiver: Key,
+    /// When something was sent last.
+    sent_at: Timestamp,
+    /// Datagrams of it that are on their way.
+    in_flight: u32,
 }
 
 pub(crate) struct LinkState {
@@ -146,16 +160,32 @@ pub(crate) struct LinkState {
     tampers: Vec<(u64, Tamper)>,
 }
 
-/// A datagram on its way.
+/// A datagram on its way. There are as many as wait in the queue of events, so it is small.
 pub(crate) struct Flight {
     pub(crate) flow: u32,
     pub(crate) arrival: Arrival,
     pub(crate) payload: Payload,
     pub(crate) hash: u64,
-    /// Planned faults whose effect is that it comes.
+    /// What planned faults made of it, which is nothing but where they do.
+    pub(crate) odd: Option<Box<Odd>>,
+}
+
+const _: () = assert!(size_of::<Flight>() <= 72);
+
+/// What planned faults made of a datagram.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Odd {
+    /// Those whose effect is that it comes.
     pub(crate) marks: Kinds,
     /// From where it seems to come, if not from where it does.
     pub(crate) from: Option<SocketAddr>,
+}
+
+impl Odd {
+    /// Apart, where there is anything.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// Why a datagram was not sent.
@@ -175,7 +205,9 @@ impl Network {
             sockets: Slab::new(SOCKETS_MAX),
             bound: BTreeMap::new(),
             flows: Vec::new(),
-            flow_by_key: BTreeMap::new(),
+            flow_by_key: KeyTable::default(),
+            free_flows: Vec::new(),
+            sweep_at: FLOWS_SWEPT_MIN,
             links: Vec::new(),
             link_by_ends: BTreeMap::new(),
             store: Store::default(),
@@ -209,14 +241,37 @@ impl Network {
         self.in_flight
     }
 
+    /// A datagram of a flow is on its way.
+    pub(crate) fn depart(&mut self, flow: u32) {
+        self.in_flight += 1;
+        if let Some(flow) = self.flows.get_mut(flow as usize) {
+            flow.in_flight += 1;
+        }
+    }
+
+    /// It is so no longer.
+    pub(crate) fn land(&mut self, flow: u32) {
+        self.in_flight -= 1;
+        if let Some(flow) = self.flows.get_mut(flow as usize) {
+            flow.in_flight -= 1;
+        }
+    }
+
     /// Whether anything was ever sent.
     pub(crate) fn has_flows(&self) -> bool {
         !self.flows.is_empty()
     }
 
-    /// From whom to whom each flow goes, by its key.
+    /// Places in the table of flows, those of forgotten ones too.
+    #[cfg(test)]
+    pub(crate) fn places_of_flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// From whom to whom each flow goes that is known, by its key.
     pub(crate) fn flow_ends(&self) -> BTreeMap<u64, (SocketAddr, SocketAddr)> {
-        self.flows.iter().map(|flow| (flow.key, (flow.from, flow.to))).collect()
+        let known = self.flows.iter().filter(|flow| flow.host != HostId::NOBODY);
+        known.map(|flow| (flow.key, (flow.from, flow.to))).collect()
     }
 
     /// What all links between two hosts are like from now on.
@@ -275,28 +330,70 @@ impl Network {
         index
     }
 
+    /// Forgets the flows that were idle for long, when there are many; their places in the table.
+    fn sweep_flows(&mut self, now: Timestamp) -> Vec<u32> {
+        if self.flow_by_key.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let mut forgotten = Vec::new();
+        for (flow, index) in self.flows.iter_mut().zip(0..) {
+            let is_idle = flow.in_flight == 0 && now >= flow.sent_at.after(FLOW_IDLE);
+            if flow.host == HostId::NOBODY || !is_idle {
+                continue;
+            }
+            flow.host = HostId::NOBODY;
+            self.flow_by_key.remove(flow.key);
+            if let Some(state) = self.links.get_mut(flow.link as usize) {
+                state.link.forget(flow.key);
+            }
+            forgotten.push(index);
+        }
+        self.free_flows.extend_from_slice(&forgotten);
+        self.sweep_at = (2 * self.flow_by_key.len()).max(FLOWS_SWEPT_MIN);
+        forgotten
+    }
+
     /// The flow from a socket of `host` to an address; `None` when there are too many.
-    fn flow(&mut self, host: (HostId, IpAddr), from: SocketAddr, to: SocketAddr) -> Option<u32> {
+    fn flow(
+        &mut self,
+        now: Timestamp,
+        host: (HostId, IpAddr),
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Option<u32> {
         let (host, ip) = host;
         let ([a, b], [c, d], [e, f]) = (ip_words(ip), ip_words(from.ip()), ip_words(to.ip()));
         let ports = u64::from(from.port()) << 16 | u64::from(to.port());
         let mut key = draw(0, &[a, b, c, d, e, f, ports]);
-        while let Some(index) = self.flow_by_key.get(&key).copied() {
+        while let Some(index) = self.flow_by_key.get(key) {
             let flow = self.flows.get(index as usize)?;
             if (flow.host, flow.from, flow.to) == (host, from, to) {
                 return Some(index);
             }
             key = draw(key, &[1]);
         }
-        if self.flows.len() >= FLOWS_MAX {
+        if self.flow_by_key.len() >= FLOWS_MAX {
             return None;
         }
         let far_ip = if to.ip().is_loopback() { ip } else { to.ip() };
         let link = self.link(ip, far_ip);
+        let flow = Flow {
+            host,
+            from,
+            to,
+            key,
+            link,
+            next_number: 0,
+            receiver: Key::NOWHERE,
+            sent_at: now,
+            in_flight: 0,
+        };
         // The limit is below 2^32.
-        let index = self.flows.len() as u32;
-        let receiver = Key::NOWHERE;
-        self.flows.push(Flow { host, from, to, key, link, next_number: 0, receiver });
+        let index = self.free_flows.pop().unwrap_or(self.flows.len() as u32);
+        match self.flows.get_mut(index as usize) {
+            Some(place) => *place = flow,
+            None => self.flows.push(flow),
+        }
         self.flow_by_key.insert(key, index);
         Some(index)
     }

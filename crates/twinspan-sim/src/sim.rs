@@ -13,6 +13,7 @@ use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::TaskProvider;
 
+use crate::ahead::Wish;
 use crate::chaos::{HostPanic, Mark, MarkCount, Start};
 use crate::config::SimConfig;
 use crate::env::SimEnv;
@@ -80,6 +81,15 @@ impl Sim {
         !runs
     }
 
+    /// Some events before the turn of the host at `ip`, `wish` is asked to bring what the host's machine
+    /// will touch into the caches; in simulations of a few hosts it is not. False when there is no such
+    /// host.
+    pub fn set_wish(&mut self, ip: IpAddr, wish: Rc<dyn Wish>) -> bool {
+        let state = &mut *self.world.state.borrow_mut();
+        let turn = state.hosts.at(ip).and_then(|host| state.turn_mut(host));
+        turn.map(|turn| turn.wish = Some(wish)).is_some()
+    }
+
     /// Lets the faults of a plan strike from now on, in place of those of an earlier one.
     pub fn plan_faults(&mut self, plan: FaultPlan) {
         self.world.state.borrow_mut().chaos.follow(self.now(), plan);
@@ -91,6 +101,13 @@ impl Sim {
     pub fn heal_faults(&mut self) {
         self.world.state.borrow_mut().heal_faults(self.now());
         self.heal_all();
+    }
+
+    /// Writes down no more than so many planned faults from now on, where there would be
+    /// [`FAULTS_RECORDED_MAX`](crate::plan::FAULTS_RECORDED_MAX): for runs of hours, whose faults
+    /// nobody gives back to them. It changes nothing else.
+    pub fn keep_faults(&mut self, faults: usize) {
+        self.world.state.borrow_mut().chaos.keep_at_most(faults);
     }
 
     /// The planned faults that struck so far, in order: as a [`FaultPlan::Listed`] they give the same
@@ -387,6 +404,7 @@ mod tests {
     use twinspan_provider::{NetworkProvider, TimeProvider, Timer, UdpOptions, UdpSocket};
 
     use super::*;
+    use crate::plan::Rates;
 
     /// Sends to its own host every 10 ms and receives.
     async fn chatter(env: SimEnv) {
@@ -404,6 +422,72 @@ mod tests {
             timer.set(Some(env.now().after(Duration::from_millis(10))));
             poll_fn(|cx| timer.poll_expired(cx)).await;
         }
+    }
+
+    /// Sends to another port of its own host each second, and now and then to the first one.
+    async fn wanderer(env: SimEnv) {
+        let local = SocketAddr::new(env.ip(), 5_000);
+        let mut socket = env.bind_udp(local, &UdpOptions::default()).await.unwrap();
+        let mut out = DatagramBatch::new(8);
+        let mut timer = env.timer();
+        for number in 0_u16.. {
+            let port = if number % 900 == 0 { 6_000 } else { 6_000 + number };
+            let peer = SocketAddr::new(env.ip(), port);
+            out.push(Datagram { peer, at: env.now(), packet: socket.pool().take().unwrap() })
+                .unwrap();
+            poll_fn(|cx| socket.poll_send(cx, &mut out)).await.unwrap();
+            timer.set(Some(env.now().after(Duration::from_secs(1))));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+        }
+    }
+
+    #[test]
+    fn flows_that_are_idle_for_long_are_forgotten() {
+        let mut sim = Sim::new(SimConfig::default());
+        let env = sim.host("node", [10, 0, 0, 1].into());
+        let task = env.spawn("wanderer", wanderer(env.clone()));
+        let idle = crate::FLOW_IDLE.as_secs();
+        let mut most = 0;
+        for _ in 0..20_000 {
+            sim.run_for(Duration::from_secs(1));
+            most = most.max(sim.trace_legend().flows.len());
+        }
+        assert!((idle as usize..=2 * idle as usize + 2).contains(&most), "{most} flows at once");
+        let state = sim.world.state.borrow();
+        assert!(state.network.places_of_flows() <= most + 1, "places are taken again");
+        assert_eq!(state.faults.effect(FaultKind::Unbound), 20_000, "all went their way");
+        drop((state, task));
+    }
+
+    #[test]
+    fn faults_are_written_down_up_to_a_limit_and_strike_beyond_it() {
+        let run = |kept: Option<usize>| {
+            let mut sim = Sim::new(SimConfig::default());
+            if let Some(kept) = kept {
+                sim.keep_faults(kept);
+            }
+            sim.plan_faults(FaultPlan::Drawn(Rates::new().with(FaultKind::Loss, 0.5)));
+            let ips = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+            let env = sim.host("one", ips[0]);
+            let peer = SocketAddr::new(ips[1], 7);
+            let inner = env.clone();
+            let task = env.spawn("sender", async move {
+                let (env, local) = (inner, SocketAddr::new(ips[0], 7));
+                let mut socket = env.bind_udp(local, &UdpOptions::default()).await.unwrap();
+                let mut out = DatagramBatch::new(1);
+                for _ in 0..100 {
+                    let packet = socket.pool().take().unwrap();
+                    out.push(Datagram { peer, at: env.now(), packet }).unwrap();
+                    poll_fn(|cx| socket.poll_send(cx, &mut out)).await.unwrap();
+                }
+            });
+            sim.run_for(Duration::from_secs(1));
+            drop(task);
+            (sim.struck().len() as u64, sim.faults_unrecorded(), sim.trace_hash())
+        };
+        let (all, none, hash) = run(None);
+        assert!(all > 20 && none == 0, "{all} struck");
+        assert_eq!(run(Some(3)), (3, all - 3, hash));
     }
 
     #[test]

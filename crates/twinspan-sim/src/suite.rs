@@ -4,6 +4,7 @@ use twinspan_core::aead::{
     AeadSuite, Cipher, HeaderKey, MASK_BYTES, NONCE_BYTES, OpenError, PacketKey, SAMPLE_BYTES,
     SECRET_BYTES, TAG_BYTES,
 };
+use twinspan_core::prefetch;
 use twinspan_core::random::draw;
 use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -88,6 +89,10 @@ impl PacketKey for TagKey {
             return Err(OpenError);
         }
         Ok(text.len())
+    }
+
+    fn prefetch(&self) {
+        prefetch::value(self);
     }
 }
 

@@ -11,6 +11,7 @@ use twinspan_core::link::{FaultCounters, FaultKind};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
+use crate::ahead::Turn;
 use crate::chaos::{Chaos, Garbage};
 use crate::config::{HOSTS_MAX, SOCKETS_MAX, SimConfig, TIMERS_MAX};
 use crate::disk::HostDisk;
@@ -30,6 +31,11 @@ use crate::trace::{Trace, TraceKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HostId(pub(crate) u32);
 
+impl HostId {
+    /// No host: there are never so many.
+    pub(crate) const NOBODY: Self = Self(u32::MAX);
+}
+
 /// A simulation. No borrow of `state` is held while a task runs or a future is dropped.
 pub(crate) struct World {
     pub(crate) config: SimConfig,
@@ -46,6 +52,8 @@ pub(crate) struct State {
     pub(crate) trace: Trace,
     pub(crate) faults: FaultCounters,
     pub(crate) hosts: Hosts,
+    /// What is wished for before a host's turn, by its number.
+    pub(crate) turns: Vec<Turn>,
     pub(crate) executor: Executor,
     pub(crate) timers: Slab<TimerState>,
     pub(crate) network: Network,
@@ -165,6 +173,7 @@ impl World {
                 trace: Trace::new(config.seed),
                 faults: FaultCounters::default(),
                 hosts: Hosts::new(),
+                turns: Vec::new(),
                 executor: Executor::new(),
                 timers: Slab::new(TIMERS_MAX),
                 network: Network::new(&config),
@@ -192,6 +201,7 @@ impl World {
             let id = HostId(hosts.all.len() as u32);
             let [high, low] = ip_words(ip);
             hosts.by_ip.insert(ip, id);
+            state.turns.push(Turn::NONE);
             hosts.all.push(Host {
                 name: name.to_owned(),
                 ip,
@@ -324,31 +334,14 @@ impl World {
         state.stop_segments(|_| true);
         let dead = state.take_dead();
         let boots = state.chaos.boots.take_all();
+        let turns = std::mem::take(&mut state.turns);
         // What the futures hold may use the world while they are dropped.
         drop(state);
-        drop((tasks, sockets, dead, boots));
+        drop((tasks, sockets, dead, boots, turns));
     }
 }
 
-/// How many events ahead memory is wished for: the event itself, what it names, what that names.
-const AHEAD: [usize; 3] = [6, 4, 2];
-
 impl State {
-    /// Wishes for what the next events will need, one step of what leads to what for each: with
-    /// thousands of hosts all of it has left the caches since their last turn.
-    fn look_ahead(&self) {
-        let [event, names, named] = AHEAD;
-        self.wheel.prefetch(event);
-        match self.wheel.upcoming(names) {
-            Some(Event::Deliver(flight)) => self.network.prefetch_flow(flight),
-            Some(Event::Timer(key)) => self.timers.prefetch(*key),
-            _ => {}
-        }
-        if let Some(Event::Deliver(flight)) = self.wheel.upcoming(named) {
-            self.network.prefetch_ends(flight);
-        }
-    }
-
     /// Ends and listeners that can be dropped now that the world is free.
     pub(crate) fn take_dead(&mut self) -> Dead {
         let (ends, listeners) = self.streams.take_dead();

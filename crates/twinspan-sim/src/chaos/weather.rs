@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::troubles::Carried;
 use super::{Chaos, Strike};
-use crate::network::Flight;
+use crate::network::{Flight, Odd};
 use crate::plan::{Place, flow_key};
 use crate::world::State;
 
@@ -150,6 +150,13 @@ impl Chaos {
             memory.key = flow_key(from, to);
         }
         memory
+    }
+
+    /// A flow was forgotten; its place may be another's.
+    pub(crate) fn forget_flow(&mut self, index: u32) {
+        if let Some(memory) = self.flows.get_mut(index as usize) {
+            *memory = FlowMemory::default();
+        }
     }
 
     /// What was begun with earlier datagrams befalls no later ones.
@@ -298,8 +305,7 @@ impl State {
                 arrival: Arrival::plain(at, leaving.number),
                 payload: self.network.store.copy(bytes),
                 hash: xxh3_64(bytes),
-                marks,
-                from,
+                odd: Odd { marks, from }.boxed(),
             };
             self.launch(now, flight, leaving.flow_key);
         }
@@ -360,7 +366,7 @@ impl State {
             return OnArrival::Lost(kind);
         }
         if let Some((until, kind)) = self.chaos.troubles.receive_clog(now, to) {
-            flight.marks.add(kind);
+            flight.mark(kind);
             return OnArrival::Held(until);
         }
         let number = flight.arrival.number;
@@ -376,7 +382,7 @@ impl State {
         memory.arrived = memory.arrived.max(number.saturating_add(1));
         if !is_late {
             // It lagged, and nothing overtook it.
-            flight.marks.remove(FaultKind::Reorder);
+            flight.unmark(FaultKind::Reorder);
         }
         OnArrival::Comes
     }

@@ -10,7 +10,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_core::wheel::Full;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Flight, Inbound, LinkState, Network, Refused, SentDatagram};
+use super::{Flight, Inbound, LinkState, Network, Odd, Refused, SentDatagram, Socket};
 use crate::chaos::{Chaos, Leaving, OnArrival, Weather};
 use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
@@ -26,7 +26,7 @@ impl State {
         key: Key,
         datagram: &mut Datagram,
     ) -> Result<(), Refused> {
-        let index = match self.flow_of(key, datagram.peer) {
+        let index = match self.flow_of(now, key, datagram.peer) {
             Ok(Some(index)) => index,
             Ok(None) => {
                 self.faults.inject(FaultKind::QueueDrop);
@@ -45,6 +45,7 @@ impl State {
         let state = network.links.get_mut(link).ok_or(Refused)?;
         let (flow_key, number, ends) = (flow.key, flow.next_number, (flow.from, flow.to));
         flow.next_number += 1;
+        flow.sent_at = now;
         let later = state.tamper(&mut datagram.packet);
         let bytes: &[u8] = &datagram.packet;
         if let Some(tape) = &mut network.tape {
@@ -86,8 +87,8 @@ impl State {
             let (at, marks) = weather.bend(arrival.at.after(later));
             arrival.at = at.max(earliest);
             let payload = self.network.store.copy(bytes);
-            let from = weather.from;
-            let flight = Flight { flow: index, arrival, payload, hash, marks, from };
+            let odd = Odd { marks, from: weather.from }.boxed();
+            let flight = Flight { flow: index, arrival, payload, hash, odd };
             self.launch(now, flight, flow_key);
         }
         Ok(())
@@ -109,6 +110,7 @@ impl State {
     /// Puts a datagram on its way, or drops it when too many are.
     pub(crate) fn launch(&mut self, now: Timestamp, flight: Flight, flow_key: u64) {
         let (at, number, hash) = (flight.arrival.at, flight.arrival.number, flight.hash);
+        let flow = flight.flow;
         let flight = if self.network.in_flight >= self.network.in_flight_max {
             flight
         } else {
@@ -116,7 +118,7 @@ impl State {
                 // The wheel has room for all that may be in flight; a drop is the answer if not.
                 Err(Full(Event::Deliver(flight))) => flight,
                 Ok(_) | Err(_) => {
-                    self.network.in_flight += 1;
+                    self.network.depart(flow);
                     return;
                 }
             }
@@ -129,11 +131,19 @@ impl State {
     }
 
     /// The flow from a socket to `peer`; `Ok(None)` when there are too many flows.
-    fn flow_of(&mut self, key: Key, peer: SocketAddr) -> Result<Option<u32>, Refused> {
+    fn flow_of(
+        &mut self,
+        now: Timestamp,
+        key: Key,
+        peer: SocketAddr,
+    ) -> Result<Option<u32>, Refused> {
         let network = &mut self.network;
         let socket = network.sockets.get(key).ok_or(Refused)?;
         if let Some((known, flow)) = socket.last_flow
             && known == peer
+            && let Some(known) = network.flows.get(flow as usize)
+            // It may have been forgotten, and its place be another's.
+            && (known.host, known.from.port(), known.to) == (socket.host, socket.local.port(), peer)
         {
             return Ok(Some(flow));
         }
@@ -157,7 +167,11 @@ impl State {
         } else {
             return Err(Refused);
         };
-        let flow = network.flow((id, host.ip), from, peer);
+        let host = (id, host.ip);
+        for forgotten in network.sweep_flows(now) {
+            self.chaos.forget_flow(forgotten);
+        }
+        let flow = network.flow(now, host, from, peer);
         if let (Some(socket), Some(flow)) = (network.sockets.get_mut(key), flow) {
             socket.last_flow = Some((peer, flow));
         }
@@ -179,7 +193,7 @@ impl State {
         mut flight: Flight,
         seen: Option<(SocketAddr, SocketAddr)>,
     ) {
-        self.network.in_flight -= 1;
+        self.network.land(flight.flow);
         let flow = self.network.flows.get(flight.flow as usize);
         let (flow_key, sent_from) = flow.map_or((0, None), |flow| (flow.key, Some(flow.from)));
         if self.chaos.is_on {
@@ -204,7 +218,8 @@ impl State {
                 }
             }
         }
-        let Flight { flow, arrival, payload, hash, marks, from } = flight;
+        let Flight { flow, arrival, payload, hash, odd } = flight;
+        let Odd { marks, from } = odd.map_or_else(Odd::default, |odd| *odd);
         let what = (flow, arrival, seen, from);
         let accepted =
             self.network.accept(now, what, payload, (&self.hosts, &self.chaos), &mut self.faults);
@@ -240,8 +255,9 @@ impl State {
         flow_key: u64,
     ) {
         let (at, number, hash) = (flight.arrival.at, flight.arrival.number, flight.hash);
+        let flow = flight.flow;
         match self.wheel.insert(at, Event::Held(Box::new((flight, seen)))) {
-            Ok(_) => self.network.in_flight += 1,
+            Ok(_) => self.network.depart(flow),
             Err(Full(event)) => {
                 if let Event::Held(held) = event {
                     self.network.store.give(held.0.payload);
@@ -329,9 +345,23 @@ type Coming = (u32, Arrival, Option<(SocketAddr, SocketAddr)>, Option<SocketAddr
 impl Flight {
     /// It seems to come from where it does.
     fn forget_source(&mut self) {
-        self.from = None;
-        self.marks.remove(FaultKind::Spoof);
-        self.marks.remove(FaultKind::Rebind);
+        if let Some(odd) = &mut self.odd {
+            odd.from = None;
+            odd.marks.remove(FaultKind::Spoof);
+            odd.marks.remove(FaultKind::Rebind);
+        }
+    }
+
+    /// That it comes is the effect of this too.
+    pub(crate) fn mark(&mut self, kind: FaultKind) {
+        self.odd.get_or_insert_default().marks.add(kind);
+    }
+
+    /// That it comes is no effect of this.
+    pub(crate) fn unmark(&mut self, kind: FaultKind) {
+        if let Some(odd) = &mut self.odd {
+            odd.marks.remove(kind);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -373,16 +403,32 @@ impl Network {
         }
     }
 
+    /// The socket that it will come to, as far as is known.
+    pub(crate) fn receiver_of(&self, flight: &Flight) -> Option<&Socket> {
+        self.sockets.get(self.flows.get(flight.flow as usize)?.receiver)
+    }
+
+    /// Wishes for who waits at the socket that it comes to, after that.
+    pub(crate) fn prefetch_waker(&self, flight: &Flight) {
+        let Some(socket) = self.receiver_of(flight) else { return };
+        if let Some(waker) = &socket.receiver.waker {
+            prefetch::bytes(waker.data().cast(), prefetch::LINE_BYTES);
+        }
+        let (queue, _) = socket.queue.as_slices();
+        prefetch::bytes(queue.as_ptr().cast(), prefetch::LINE_BYTES);
+    }
+
     /// Another of the same, in flight as well.
     pub(crate) fn copy_flight(&mut self, flight: &Flight) -> Flight {
-        self.in_flight += 1;
+        self.depart(flight.flow);
         let payload = self.store.copy(flight.payload.as_slice());
-        Flight { payload, ..*flight }
+        let Flight { flow, arrival, hash, .. } = *flight;
+        Flight { flow, arrival, payload, hash, odd: flight.odd.clone() }
     }
 
     /// It does not arrive anywhere.
     pub(crate) fn lose_flight(&mut self, flight: Flight) {
-        self.in_flight -= 1;
+        self.land(flight.flow);
         self.store.give(flight.payload);
     }
 
