@@ -180,6 +180,10 @@ impl Machine for Bot {
         if self.has_begun { self.client.poll_timeout() } else { Some(Timestamp::START) }
     }
 
+    fn prefetch(&self) {
+        self.client.prefetch();
+    }
+
     fn is_done(&self) -> bool {
         self.client.is_done()
     }

@@ -36,8 +36,6 @@ use messages::Typed;
 const INPUT_SLOTS_MAX: usize = 8;
 /// Time between two wishes for everything anew: an answer takes a round trip.
 const WISH_INTERVAL: Duration = Duration::from_millis(750);
-/// Samples kept for whoever measures.
-const SAMPLES_MAX: usize = 64;
 
 /// What the player wants to do until told otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -136,7 +134,7 @@ pub struct ClientStats {
     pub effects_told: u64,
     /// Notices dropped because the application did not fetch them.
     pub notices_lost: u64,
-    /// Samples dropped because nobody fetched them.
+    /// Samples dropped because nobody fetched them; none where none is kept.
     pub samples_lost: u64,
 }
 
@@ -172,6 +170,7 @@ pub struct Client {
     notices: VecDeque<Notice>,
     notices_max: usize,
     samples: VecDeque<StateSample>,
+    samples_max: usize,
     closed: Option<CloseReason>,
     comes_back: bool,
     /// Until when the client tries to come back; `None` while it is not away.
@@ -236,6 +235,7 @@ impl Client {
             notices: VecDeque::new(),
             notices_max: config.notices_max.max(1),
             samples: VecDeque::new(),
+            samples_max: config.samples_max,
             closed: None,
             comes_back: config.comes_back,
             away_until: None,
@@ -421,6 +421,7 @@ impl Client {
             prediction,
             notices,
             samples,
+            samples_max: self.samples_max,
             notices_max: self.notices_max,
             own: &mut self.own,
             next_input_at: &mut self.next_input_at,
@@ -509,6 +510,12 @@ impl Machine for Client {
         }
     }
 
+    fn prefetch(&self) {
+        self.session.prefetch();
+        self.replica.prefetch();
+        self.prediction.prefetch();
+    }
+
     fn is_done(&self) -> bool {
         self.closed.is_some()
     }
@@ -521,6 +528,7 @@ struct Listener<'a> {
     prediction: &'a mut Prediction,
     notices: &'a mut VecDeque<Notice>,
     samples: &'a mut VecDeque<StateSample>,
+    samples_max: usize,
     notices_max: usize,
     own: &'a mut Option<EntityId>,
     next_input_at: &'a mut Option<Timestamp>,
@@ -543,7 +551,10 @@ impl Listener<'_> {
     }
 
     fn sample(&mut self, sample: StateSample) {
-        if self.samples.len() == SAMPLES_MAX {
+        if self.samples_max == 0 {
+            return;
+        }
+        if self.samples.len() >= self.samples_max {
             self.samples.pop_front();
             self.stats.samples_lost += 1;
         }

@@ -98,6 +98,9 @@ pub struct ClientConfig {
     pub session: SessionConfig,
     /// Notices kept for the application; the oldest are dropped and counted beyond it.
     pub notices_max: usize,
+    /// [Ages of states](crate::Client::poll_sample) kept for whoever measures; further ones are dropped
+    /// and counted. 0 where nobody does.
+    pub samples_max: usize,
     /// The types of messages that the application sends and receives, if any.
     pub messages: Option<Arc<Registry>>,
     /// Inputs in one message, 1 to 8: the newest and the few before it, so that a lost message loses
@@ -113,6 +116,7 @@ impl Default for ClientConfig {
         Self {
             session: session_defaults(),
             notices_max: 1_024,
+            samples_max: 64,
             messages: None,
             inputs_per_message: INPUTS_PER_BUNDLE_MAX,
             comes_back: true,

@@ -25,8 +25,10 @@ use twinspan_provider::{
 use twinspan_reliable::Knobs;
 use twinspan_session::{CloseReason, CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
 use twinspan_sim::scenario::{Case, Verdict, Watch};
-use twinspan_sim::{Sim, SimConfig, SimEnv, SimSuite, SimTask, TraceCheckpoints, TraceLegend};
-use twinspan_world::tick_duration;
+use twinspan_sim::{
+    Sim, SimConfig, SimEnv, SimSuite, SimTask, TraceCheckpoints, TraceLegend, Wish,
+};
+use twinspan_world::{SharedKeyframes, tick_duration};
 
 use crate::bot::{Bot, BotConfig};
 use crate::client::Client;
@@ -230,6 +232,8 @@ struct Run<'a> {
     reliable_sent: u64,
     reliable_delivered: u64,
     look: Option<Look<'a>>,
+    /// All replicas are on this thread.
+    _keyframes: SharedKeyframes,
 }
 
 /// Promises that were not kept.
@@ -300,7 +304,7 @@ impl Run<'_> {
         let mut login = Stream::new(scenario.seed, "login", 0);
         let mut bots = Vec::new();
         for number in 0..=scenario.clients {
-            let mut config = ClientConfig::default();
+            let mut config = ClientConfig { samples_max: 0, ..ClientConfig::default() };
             config.session.reliable.knobs = scenario.knobs;
             if number == scenario.clients {
                 config.session.reliable.knobs.ack_ahead = CHEAT_ACKS_AHEAD;
@@ -315,6 +319,7 @@ impl Run<'_> {
             let bot = Rc::new(RefCell::new(bot));
             let start_at = Timestamp::START.after(START_SPACING * number);
             tasks.push(launch(&env, address, start_at, Rc::clone(&bot)));
+            sim.set_wish(address.ip(), Rc::clone(&bot) as Rc<dyn Wish>);
             bots.push(bot);
         }
         // The loop above made one more than the honest ones.
@@ -336,6 +341,7 @@ impl Run<'_> {
             reliable_sent: 0,
             reliable_delivered: 0,
             look: None,
+            _keyframes: SharedKeyframes::begin(scenario.clients as usize),
         })
     }
 

@@ -50,6 +50,10 @@ pub trait Machine {
         Poll::Pending
     }
 
+    /// Wishes for the memory that its next turn needs, and changes nothing: for who has thousands of
+    /// machines on one thread and knows whose turn is next.
+    fn prefetch(&self) {}
+
     /// Whether the machine has ended and the driver shall return.
     fn is_done(&self) -> bool {
         false
@@ -82,6 +86,12 @@ impl<M: Machine> Machine for Rc<RefCell<M>> {
 
     fn poll_command(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.borrow_mut().poll_command(cx)
+    }
+
+    fn prefetch(&self) {
+        if let Ok(machine) = self.try_borrow() {
+            machine.prefetch();
+        }
     }
 
     fn is_done(&self) -> bool {

@@ -89,10 +89,22 @@ fn notices_and_samples_that_nobody_fetches_are_bounded_and_counted() {
     let stats = *client.stats();
     // Connected, Entered, and two for each action: its result and the effect.
     assert_eq!(stats.notices_lost, 2 + 2 * 5 - 2);
-    assert_eq!(stats.samples_lost, stats.states_applied - SAMPLES_MAX as u64);
+    assert_eq!(stats.samples_lost, stats.states_applied - 64);
     assert_eq!(std::iter::from_fn(|| client.poll_notice()).count(), 2);
-    assert_eq!(std::iter::from_fn(|| client.poll_sample()).count(), SAMPLES_MAX);
+    assert_eq!(std::iter::from_fn(|| client.poll_sample()).count(), 64);
     assert_eq!(client.actions(), (5, 5));
+}
+
+#[test]
+fn a_client_that_nobody_measures_keeps_no_samples() {
+    let (server, mut clients) = world(1);
+    clients[0].samples_max = 0;
+    let mut table = Table::new(server, clients);
+    table.run_until(Timestamp::START.after(Duration::from_secs(2)));
+    let client = &mut table.players[0];
+    assert!(client.stats().states_applied > 20);
+    assert_eq!((client.poll_sample(), client.stats().samples_lost), (None, 0));
+    assert_eq!(client.samples.capacity(), 0);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use twinspan_sim::{FaultPlan, Rates};
 
 use super::{PlannedWorld, Run, ScenarioError, WorldReport, WorldScenario};
 
+/// Faults that are written down: nobody gives those of hours back to a run.
+const FAULTS_KEPT: usize = 1_024;
 /// How often the caller may look.
 const LOOK_INTERVAL: Duration = Duration::from_mins(1);
 /// How often each kind of planned fault strikes a datagram or a call, besides what links do anyway.
@@ -30,7 +32,10 @@ impl WorldScenario {
         let rates = PlannedWorld.kinds().into_iter().fold(Rates::new(), |rates, kind| {
             rates.with(kind, if kind == FaultKind::DelaySpike { SPIKE_RATE } else { RATE })
         });
-        let mut run = Run::new(self, |sim| sim.plan_faults(FaultPlan::Drawn(rates)))?;
+        let mut run = Run::new(self, |sim| {
+            sim.keep_faults(FAULTS_KEPT);
+            sim.plan_faults(FaultPlan::Drawn(rates));
+        })?;
         // A planned fault may befall what another has lost.
         run.faults_expected = false;
         run.under_faults(Duration::ZERO);

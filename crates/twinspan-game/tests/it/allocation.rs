@@ -16,6 +16,7 @@ use twinspan_game::{
 };
 use twinspan_provider::Machine;
 use twinspan_session::{CryptoSuite, ServerIdentity, TokenIssuer, TokenKey, UserId};
+use twinspan_world::SharedKeyframes;
 
 use crate::counting::{calls, held_bytes};
 use crate::rig::{SERVER, suites};
@@ -97,7 +98,9 @@ impl<M: Told> Table<M> {
         let mut bot = |player: u64| {
             let token = issuer.issue(&mut login, UserId(player), SERVER, u64::MAX);
             let random = Stream::new(7, "client", player);
-            let (config, secrets) = (ClientConfig::default(), secrets(1_000 + player));
+            // Nobody here asks how old states were.
+            let config = ClientConfig { samples_max: 0, ..ClientConfig::default() };
+            let secrets = secrets(1_000 + player);
             let suites = Arc::clone(suites);
             let client = Client::new(config, suites, &token, SERVER, secrets, random).unwrap();
             Bot::new(client, BotConfig::default(), Stream::new(7, "bot", player))
@@ -256,6 +259,33 @@ fn a_session_at_play_takes_at_most_6_kb() {
     let each = (more - less) / 64;
     println!("{each} bytes for each player");
     assert!((3_000..=6_144).contains(&each), "{each}");
+}
+
+/// What 64 more clients of one thread take, each: the session with its keys, what it sees and what it
+/// predicts.
+#[test]
+fn a_client_among_many_takes_at_most_10_kb() {
+    let suites: Arc<dyn AeadSuite> = Arc::new(CryptoSuite::AES_FIRST);
+    let _keyframes = SharedKeyframes::begin(128);
+    let [less, more] = [64, 128].map(|players| {
+        let random = &mut |name| Stream::new(7, name, 0);
+        let server = Server::new(
+            ServerConfig::for_players(128),
+            Arc::clone(&suites),
+            keys(),
+            secrets(0),
+            random,
+        );
+        let server = server.unwrap();
+        let before = held_bytes();
+        let mut table = Table::with(server, &suites, players);
+        table.play(8);
+        assert_eq!(table.stats.session_count, usize::from(players));
+        held_bytes() - before - table.held
+    });
+    let each = (more - less) / 64;
+    println!("{each} bytes for each client");
+    assert!((3_000..=10_240).contains(&each), "{each}");
 }
 
 #[test]

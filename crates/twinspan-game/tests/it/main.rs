@@ -14,6 +14,8 @@ mod datagrams;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod endure;
+#[cfg(test)]
 mod fairness;
 #[cfg(test)]
 mod far;

@@ -1,0 +1,25 @@
+//! A long run under faults that never cease: memory is flat once everything has been as full as it gets.
+
+use std::time::Duration;
+
+use twinspan_game::scenario::{Protection, WorldScenario};
+
+use crate::counting::held_bytes;
+
+#[test]
+fn memory_is_flat_under_endless_faults() {
+    let scenario = WorldScenario {
+        clients: 3,
+        duration: Duration::from_mins(24),
+        protection: Protection::Tag,
+        ..WorldScenario::default()
+    };
+    let mut held = Vec::with_capacity(64);
+    let report = scenario.run_long(|_| held.push(held_bytes())).unwrap();
+    assert_eq!(report.broken, Vec::<String>::new());
+    assert_eq!(held.len(), 24);
+    let mean = |part: &[i64]| part.iter().sum::<i64>() / part.len() as i64;
+    let (early, late) = (mean(&held[6..12]), mean(&held[18..24]));
+    println!("{early} bytes in the second quarter, {late} in the last");
+    assert!(late <= early + early / 100, "{held:?}");
+}
