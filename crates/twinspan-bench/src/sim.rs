@@ -26,6 +26,24 @@ pub const WORLD_CLIENTS_MAX: u32 = 20_000;
 /// The seed of every part.
 const SEED: u64 = 1;
 
+/// What is measured, each in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SimPart {
+    /// Machines under the drive loop.
+    Machines,
+    /// Async functions on streams.
+    Streams,
+    /// The world, its packets protected by the simulator's tag.
+    World,
+    /// The same with the real ciphers.
+    Sealed,
+    /// Seeds of a small scenario.
+    Seeds,
+    /// The shrinking of a long run.
+    Shrink,
+}
+
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct SimOptions {
@@ -35,42 +53,64 @@ pub struct SimOptions {
     pub world_seconds: u64,
     /// Virtual seconds of each echo that are measured.
     pub echo_seconds: u64,
+    /// This part alone; all without it.
+    pub part: Option<SimPart>,
 }
 
-/// What came of it.
-#[derive(Clone, Debug, Serialize)]
+/// What came of it; what was not measured is left out.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct SimSummary {
     /// Trace events of machines under the drive loop: 100 clients send 100 bytes at 60 Hz over a
     /// rough network, one host sends them back.
-    pub machine_events_per_cpu_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine_events_per_cpu_second: Option<f64>,
     /// Trace events of async functions on streams: 100 clients write a KiB, one host reads it and
     /// writes it back, over 1 to 10 ms each way.
-    pub async_events_per_cpu_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub async_events_per_cpu_second: Option<f64>,
     /// Messages of that, there and back.
-    pub async_messages_per_cpu_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub async_messages_per_cpu_second: Option<f64>,
+    /// Virtual time of that to processor time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub async_times_real_time: Option<f64>,
     /// Clients of the world, each on a host of its own with a session and a replica.
     pub world_clients: u32,
     /// Those that stood in the world when the measurement began.
-    pub world_connected: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_connected: Option<u32>,
     /// Virtual time to processor time, packets protected by the simulator's tag.
-    pub world_times_real_time: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_times_real_time: Option<f64>,
     /// The same with the real ciphers.
-    pub world_times_real_time_aead: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_times_real_time_aead: Option<f64>,
     /// Trace events of the world for each second of processor time, with the tag.
-    pub world_events_per_cpu_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_events_per_cpu_second: Option<f64>,
     /// Most memory of the process of the world with the tag, in MiB.
-    pub world_rss_mb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_rss_mb: Option<f64>,
+    /// Bytes that each of its clients takes from the allocator, what the network and the server keep
+    /// for it included; left out where nobody counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_bytes_per_client: Option<f64>,
     /// The cipher of the world with real ones.
-    pub world_cipher: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_cipher: Option<String>,
     /// Seeds of the scenario `echo` in a minute of processor time, each with faults of its own and
     /// the time after their healing in which all must settle.
-    pub seeds_per_minute: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds_per_minute: Option<f64>,
     /// Processor time to shrink a failing run of the scenario `planted`, in seconds.
-    pub shrink_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrink_seconds: Option<f64>,
     /// Faults that struck in that run.
-    pub shrink_faults_before: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrink_faults_before: Option<u64>,
     /// Those that were left: without any one of them it does not fail.
-    pub shrink_faults_after: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shrink_faults_after: Option<u64>,
 }
 
 /// What a process is told to measure.
@@ -98,6 +138,8 @@ struct Measured {
     before: u64,
     /// Most memory of the process, in bytes.
     resident_bytes: u64,
+    /// Bytes that were taken from the allocator and are out; 0 where nobody counts.
+    live_bytes: u64,
     cipher: String,
 }
 
@@ -121,31 +163,47 @@ impl Measured {
 /// # Errors
 /// [`BenchError`] when a process cannot be run or a machine cannot be set up.
 pub fn run(options: SimOptions) -> Result<SimSummary, BenchError> {
-    let SimOptions { world_clients: clients, world_seconds: seconds, echo_seconds } = options;
+    let SimOptions { world_clients: clients, world_seconds: seconds, echo_seconds, part } = options;
     if !(1..=WORLD_CLIENTS_MAX).contains(&clients) {
         return Err(BenchError::Clients { players: clients, max: WORLD_CLIENTS_MAX });
     }
-    let echo = measure(Part::Echo { seconds: echo_seconds })?;
-    let streams = measure(Part::Streams { seconds: echo_seconds })?;
-    let world = measure(Part::World { clients, seconds, real_ciphers: false })?;
-    let sealed = measure(Part::World { clients, seconds, real_ciphers: true })?;
-    let (swept, shrunk) = (measure(Part::Seeds)?, measure(Part::Shrink)?);
-    Ok(SimSummary {
-        machine_events_per_cpu_second: echo.per_cpu_second(echo.events),
-        async_events_per_cpu_second: streams.per_cpu_second(streams.events),
-        async_messages_per_cpu_second: streams.per_cpu_second(streams.count),
-        world_clients: clients,
-        world_connected: u32::try_from(world.count).unwrap_or(u32::MAX),
-        world_times_real_time: world.times_real_time(),
-        world_times_real_time_aead: sealed.times_real_time(),
-        world_events_per_cpu_second: world.per_cpu_second(world.events),
-        world_rss_mb: world.resident_bytes as f64 / f64::from(1 << 20),
-        world_cipher: sealed.cipher,
-        seeds_per_minute: swept.per_cpu_second(swept.count) * 60.0,
-        shrink_seconds: shrunk.cpu_nanos as f64 / 1e9,
-        shrink_faults_before: shrunk.before,
-        shrink_faults_after: shrunk.count,
-    })
+    let wants = |one| part.is_none_or(|part| part == one);
+    let mut summary = SimSummary { world_clients: clients, ..SimSummary::default() };
+    if wants(SimPart::Machines) {
+        let echo = measure(Part::Echo { seconds: echo_seconds })?;
+        summary.machine_events_per_cpu_second = Some(echo.per_cpu_second(echo.events));
+    }
+    if wants(SimPart::Streams) {
+        let streams = measure(Part::Streams { seconds: echo_seconds })?;
+        summary.async_events_per_cpu_second = Some(streams.per_cpu_second(streams.events));
+        summary.async_messages_per_cpu_second = Some(streams.per_cpu_second(streams.count));
+        summary.async_times_real_time = Some(streams.times_real_time());
+    }
+    if wants(SimPart::World) {
+        let world = measure(Part::World { clients, seconds, real_ciphers: false })?;
+        summary.world_connected = Some(u32::try_from(world.count).unwrap_or(u32::MAX));
+        summary.world_times_real_time = Some(world.times_real_time());
+        summary.world_events_per_cpu_second = Some(world.per_cpu_second(world.events));
+        summary.world_rss_mb = Some(world.resident_bytes as f64 / f64::from(1 << 20));
+        summary.world_bytes_per_client =
+            (world.live_bytes > 0).then(|| world.live_bytes as f64 / f64::from(clients));
+    }
+    if wants(SimPart::Sealed) {
+        let sealed = measure(Part::World { clients, seconds, real_ciphers: true })?;
+        summary.world_times_real_time_aead = Some(sealed.times_real_time());
+        summary.world_cipher = Some(sealed.cipher);
+    }
+    if wants(SimPart::Seeds) {
+        let swept = measure(Part::Seeds)?;
+        summary.seeds_per_minute = Some(swept.per_cpu_second(swept.count) * 60.0);
+    }
+    if wants(SimPart::Shrink) {
+        let shrunk = measure(Part::Shrink)?;
+        summary.shrink_seconds = Some(shrunk.cpu_nanos as f64 / 1e9);
+        summary.shrink_faults_before = Some(shrunk.before);
+        summary.shrink_faults_after = Some(shrunk.count);
+    }
+    Ok(summary)
 }
 
 fn measure(part: Part) -> Result<Measured, BenchError> {
@@ -197,29 +255,49 @@ fn nanos(time: Duration) -> u64 {
 impl SimSummary {
     /// The summary as a table for people.
     pub fn text(&self) -> String {
-        format!(
-            "machines   {:.2} million events a second of processor time\n\
-             async      {:.2} million events, {:.2} million messages a second of processor time\n\
-             world      {} of {} clients in; {:.2} times real time with the simulator's tag, \
-             {:.2} with {}\n\
-             \u{20}          {:.2} million events a second of processor time, {:.0} MiB at most\n\
-             seeds      {:.0} a minute of processor time\n\
-             shrinking  {} of {} faults are left after {:.2} s\n",
-            self.machine_events_per_cpu_second / 1e6,
-            self.async_events_per_cpu_second / 1e6,
-            self.async_messages_per_cpu_second / 1e6,
-            self.world_connected,
-            self.world_clients,
-            self.world_times_real_time,
-            self.world_times_real_time_aead,
-            self.world_cipher,
-            self.world_events_per_cpu_second / 1e6,
-            self.world_rss_mb,
-            self.seeds_per_minute,
-            self.shrink_faults_after,
-            self.shrink_faults_before,
-            self.shrink_seconds,
-        )
+        let mut text = String::new();
+        if let Some(events) = self.machine_events_per_cpu_second {
+            text += &format!(
+                "machines   {:.2} million events a second of processor time\n",
+                events / 1e6
+            );
+        }
+        if let (Some(events), Some(messages)) =
+            (self.async_events_per_cpu_second, self.async_messages_per_cpu_second)
+        {
+            text += &format!(
+                "async      {:.2} million events, {:.2} million messages a second of processor time\n",
+                events / 1e6,
+                messages / 1e6,
+            );
+        }
+        if let (Some(connected), Some(times), Some(events)) =
+            (self.world_connected, self.world_times_real_time, self.world_events_per_cpu_second)
+        {
+            text += &format!(
+                "world      {connected} of {} clients in; {times:.2} times real time with the \
+                 simulator's tag\n\
+                 \u{20}          {:.2} million events a second of processor time, {:.0} MiB at most, \
+                 {:.1} KiB a client\n",
+                self.world_clients,
+                events / 1e6,
+                self.world_rss_mb.unwrap_or_default(),
+                self.world_bytes_per_client.unwrap_or_default() / 1_024.0,
+            );
+        }
+        if let (Some(times), Some(cipher)) = (self.world_times_real_time_aead, &self.world_cipher) {
+            text += &format!("sealed     the same {times:.2} times real time with {cipher}\n");
+        }
+        if let Some(seeds) = self.seeds_per_minute {
+            text += &format!("seeds      {seeds:.0} a minute of processor time\n");
+        }
+        if let (Some(seconds), Some(before), Some(after)) =
+            (self.shrink_seconds, self.shrink_faults_before, self.shrink_faults_after)
+        {
+            text +=
+                &format!("shrinking  {after} of {before} faults are left after {seconds:.2} s\n");
+        }
+        text
     }
 }
 
@@ -237,6 +315,18 @@ mod tests {
         let small = || world::run(5, Duration::from_secs(1), false).unwrap();
         let (first, again) = (small(), small());
         assert_eq!((first.events, first.count), (again.events, 5));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out() {
+        let summary = SimSummary {
+            world_clients: 7,
+            seeds_per_minute: Some(1_234.4),
+            ..SimSummary::default()
+        };
+        assert_eq!(summary.text(), "seeds      1234 a minute of processor time\n");
+        let json = serde_json::to_string(&summary).unwrap();
+        assert_eq!(json, r#"{"world_clients":7,"seeds_per_minute":1234.4}"#);
     }
 
     #[test]

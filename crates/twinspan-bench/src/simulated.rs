@@ -73,7 +73,8 @@ impl Site {
     pub(crate) fn client(&mut self, number: u32, env: &SimEnv) -> Result<Client, BenchError> {
         let token = self.token(number);
         let (secrets, random) = (env.secrets(), env.stream("client", 0));
-        let (config, suites) = (ClientConfig::default(), Arc::clone(&self.suites));
+        let config = ClientConfig { samples_max: 0, ..ClientConfig::default() };
+        let suites = Arc::clone(&self.suites);
         Ok(Client::new(config, suites, &token, SERVER, secrets, random)?)
     }
 

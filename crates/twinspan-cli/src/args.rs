@@ -15,7 +15,8 @@ mod sim;
 mod viewer;
 
 pub use determinism::{
-    BenchSimArgs, ProxyArgs, QueueName, SimTraceArgs, SimVerifyArgs, SimVerifyWorkerArgs,
+    BenchSimArgs, ProxyArgs, QueueName, SimPartName, SimTraceArgs, SimVerifyArgs,
+    SimVerifyWorkerArgs,
 };
 pub use grid::{GivenUser, GridArgs};
 pub use hub::{

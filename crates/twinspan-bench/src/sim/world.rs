@@ -11,10 +11,12 @@ use twinspan_core::time::Timestamp;
 use twinspan_game::{Bot, BotConfig, GATHER};
 use twinspan_provider::{RandomProvider, UdpOptions};
 use twinspan_session::CryptoSuite;
-use twinspan_sim::{SimConfig, SimSuite};
+use twinspan_sim::{SimConfig, SimSuite, Wish};
+use twinspan_world::SharedKeyframes;
 
 use super::{Measured, ROUGH, SEED, meter};
 use crate::error::BenchError;
+use crate::memory;
 use crate::simulated::{SERVER, Site};
 
 /// From the start of one client to that of the next.
@@ -22,7 +24,7 @@ const START_SPACING: Duration = Duration::from_micros(200);
 /// Time for the last ones to come in, and for areas of interest to settle.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Packet buffers of a client's socket: it has a few datagrams at a time.
-const CLIENT_POOL_PACKETS: usize = 32;
+const CLIENT_POOL_PACKETS: usize = 8;
 /// The same of the server's, with datagrams for everybody at once.
 const SERVER_POOL_PACKETS: usize = 8_192;
 
@@ -39,6 +41,10 @@ pub(super) fn run(
     let config = SimConfig { seed: SEED, conditions: ROUGH, ..SimConfig::default() };
     let (mut site, secrets) = Site::new(config, suites);
     let server = site.world_server(clients, secrets)?;
+    // All replicas are on this thread.
+    let _keyframes = SharedKeyframes::begin(clients as usize);
+    memory::begin();
+    let before = memory::Memory::now();
     let env = site.server.clone();
     // As a server on a real socket does.
     let options =
@@ -54,12 +60,16 @@ pub(super) fn run(
         let bot = Rc::new(RefCell::new(bot));
         let start_at = Timestamp::START.after(START_SPACING * number);
         site.launch(&env, address, Some(start_at), options, Rc::clone(&bot));
+        site.sim.set_wish(address.ip(), Rc::clone(&bot) as Rc<dyn Wish>);
         bots.push(bot);
     }
     site.sim.run_for(START_SPACING * clients + SETTLE);
     let measured = meter(&mut site.sim, time);
+    let after = memory::Memory::now();
+    let live = |memory: Option<memory::Memory>| memory.map_or(0, |memory| memory.live_bytes);
+    let live_bytes = u64::try_from(live(after) - live(before)).unwrap_or(0);
     let connected = bots.iter().filter(|bot| bot.borrow().connected_at().is_some()).count() as u64;
-    Ok(Measured { count: connected, cipher, ..measured })
+    Ok(Measured { count: connected, cipher, live_bytes, ..measured })
 }
 
 /// The address of client `number`: 10.1.0.1 and on.

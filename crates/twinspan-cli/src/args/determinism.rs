@@ -126,6 +126,9 @@ pub struct BenchSimArgs {
     /// Virtual seconds of each echo that are measured
     #[arg(long, value_name = "S", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub echo_seconds: u64,
+    /// Measure this part alone
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["fairness", "realism"])]
+    pub part: Option<SimPartName>,
     /// Measure instead how a sealed session and a TCP flow share a bottleneck
     #[arg(long, conflicts_with_all = ["realism", "clients", "seconds", "echo_seconds"])]
     pub fairness: bool,
@@ -138,6 +141,38 @@ pub struct BenchSimArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Parts of `bench sim` by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SimPartName {
+    /// Machines under the drive loop
+    Machines,
+    /// Async functions on streams
+    Streams,
+    /// The world with the simulator's tag
+    World,
+    /// The world with real ciphers
+    Sealed,
+    /// Seeds of a small scenario
+    Seeds,
+    /// The shrinking of a long run
+    Shrink,
+}
+
+impl SimPartName {
+    /// The part.
+    pub const fn part(self) -> twinspan_bench::sim::SimPart {
+        use twinspan_bench::sim::SimPart;
+        match self {
+            Self::Machines => SimPart::Machines,
+            Self::Streams => SimPart::Streams,
+            Self::World => SimPart::World,
+            Self::Sealed => SimPart::Sealed,
+            Self::Seeds => SimPart::Seeds,
+            Self::Shrink => SimPart::Shrink,
+        }
+    }
 }
 
 /// Queues of events by their names.

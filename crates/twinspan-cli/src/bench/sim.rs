@@ -2,7 +2,7 @@
 
 use twinspan_bench::sim::{SimOptions, SimSummary, run as measure};
 
-use crate::args::BenchSimArgs;
+use crate::args::{BenchSimArgs, SimPartName};
 use crate::error::CommandError;
 use crate::output::print;
 
@@ -12,6 +12,7 @@ pub(super) fn run(args: &BenchSimArgs) -> Result<u8, CommandError> {
         world_clients: args.clients,
         world_seconds: args.seconds,
         echo_seconds: args.echo_seconds,
+        part: args.part.map(SimPartName::part),
     })?;
     print(&summary, args.json, SimSummary::text)?;
     Ok(0)
