@@ -28,7 +28,7 @@ pub const FLOWS_MAX: usize = 1 << 22;
 /// should it begin again, its numbers begin again. Far longer than anything is on its way.
 pub const FLOW_IDLE: Duration = Duration::from_mins(10);
 /// Flows from which on idle ones are looked for.
-const FLOWS_SWEPT_MIN: usize = 256;
+const FLOWS_SWEPT_MIN: usize = 16;
 /// The smallest receive buffer that a socket is granted.
 const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 /// The largest.

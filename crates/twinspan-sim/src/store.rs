@@ -1,9 +1,21 @@
 //! Buffers for datagrams on their way, reused.
 
+use std::collections::VecDeque;
+
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
-/// Sizes of buffers: an input, a short state, a long one, anything.
-const SIZES: [usize; 4] = [128, 256, 512, PACKET_BYTES_MAX];
+/// Sizes of buffers, none much larger than what is in it: most of what is on its way in a large world
+/// are inputs and states of a hundred to three hundred bytes.
+const SIZES: [usize; 9] = [64, 128, 192, 256, 384, 512, 768, 1_280, PACKET_BYTES_MAX];
+
+/// `len` bytes from `start` on, in the two slices in which they lie; `None` where there are not so many.
+pub(crate) fn part_of(bytes: &VecDeque<u8>, start: usize, len: usize) -> Option<[&[u8]; 2]> {
+    let end = start.checked_add(len).filter(|end| *end <= bytes.len())?;
+    let (front, back) = bytes.as_slices();
+    let first = front.get(start.min(front.len())..end.min(front.len()))?;
+    let second = back.get(start.saturating_sub(front.len())..end.saturating_sub(front.len()))?;
+    Some([first, second])
+}
 
 /// Free buffers by size. How many exist is bounded by the datagrams in flight and in sockets.
 #[derive(Default)]
@@ -77,13 +89,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_part_is_found_wherever_the_bytes_wrap() {
+        let mut bytes: VecDeque<u8> = VecDeque::with_capacity(8);
+        for turn in 0..20_u8 {
+            bytes.extend([turn, turn + 1, turn + 2]);
+            let all: Vec<u8> = bytes.iter().copied().collect();
+            for start in 0..=all.len() + 1 {
+                for len in 0..=all.len() + 1 {
+                    let part = part_of(&bytes, start, len).map(|part| part.concat());
+                    assert_eq!(part.as_deref(), all.get(start..start + len));
+                }
+            }
+            bytes.drain(..bytes.len() - 4.min(bytes.len()));
+        }
+    }
+
+    #[test]
     fn buffers_are_reused_by_size() {
         let mut store = Store::default();
-        for bytes in [&[1; 3][..], &[2; 128], &[3; 129], &[4; 513], &[5; 2_048], &[]] {
+        for bytes in [&[1; 3][..], &[2; 128], &[3; 129], &[4; 1_300], &[5; 2_048], &[]] {
             let payload = store.copy(bytes);
             assert_eq!(payload.as_slice(), bytes);
             store.give(payload);
         }
-        assert_eq!(store.counts(), (3, 0));
+        assert_eq!(store.counts(), (4, 0));
     }
 }

@@ -264,7 +264,7 @@ fn a_session_at_play_takes_at_most_6_kb() {
 /// What 64 more clients of one thread take, each: the session with its keys, what it sees and what it
 /// predicts.
 #[test]
-fn a_client_among_many_takes_at_most_10_kb() {
+fn a_client_among_many_takes_at_most_13_kb() {
     let suites: Arc<dyn AeadSuite> = Arc::new(CryptoSuite::AES_FIRST);
     let _keyframes = SharedKeyframes::begin(128);
     let [less, more] = [64, 128].map(|players| {
@@ -285,7 +285,7 @@ fn a_client_among_many_takes_at_most_10_kb() {
     });
     let each = (more - less) / 64;
     println!("{each} bytes for each client");
-    assert!((3_000..=10_240).contains(&each), "{each}");
+    assert!((3_000..=13_312).contains(&each), "{each}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
+use crate::store::part_of;
+
 /// Ranges out of order that are kept; a segment that would need another is dropped and sent again.
 pub(crate) const RANGES_MAX: usize = 64;
 /// How long an acknowledgement may wait for company (RFC 9293, section 3.8.6.3, allows 500 ms).
@@ -184,7 +186,14 @@ impl Inbound {
     /// Reads into `out`; how many bytes.
     pub(crate) fn read(&mut self, out: &mut [u8]) -> usize {
         let len = self.ready.min(out.len());
-        out.iter_mut().zip(self.inbox.drain(..len)).for_each(|(out, byte)| *out = byte);
+        let [first, second] = part_of(&self.inbox, 0, len).unwrap_or_default();
+        if let Some((one, rest)) = out.split_at_mut_checked(first.len())
+            && let Some(other) = rest.get_mut(..second.len())
+        {
+            one.copy_from_slice(first);
+            other.copy_from_slice(second);
+        }
+        self.inbox.drain(..len);
         self.ready -= len;
         len
     }

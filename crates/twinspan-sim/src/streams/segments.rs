@@ -8,11 +8,12 @@ use twinspan_core::link::FaultKind;
 use twinspan_core::random::{draw, unit};
 use twinspan_core::time::Timestamp;
 use twinspan_provider::ReadBuf;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{Body, End, EndKey, RESEND_FIRST, STREAM_ENDS_MAX, Segment, Status, stopped};
 use crate::config::{FullBacklog, WIRE_DELAY_MIN};
 use crate::slab::Key;
+use crate::store::part_of;
 use crate::timer::keep_waker;
 use crate::trace::TraceKind;
 use crate::world::{Event, State};
@@ -357,11 +358,11 @@ impl State {
             let from = self.streams.ends.get(segment.from);
             let bytes = from.and_then(|from| {
                 let start = usize::try_from(offset.checked_sub(from.acked)?).ok()?;
-                let range = start..start.checked_add(len)?;
-                (range.end <= from.outbox.len()).then(|| from.outbox.range(range))
+                part_of(&from.outbox, start, len)
             });
             let is_there = bytes.is_some();
-            inbox.extend(bytes.into_iter().flatten());
+            // Whole slices: byte by byte it took two thirds of all that streams cost.
+            bytes.into_iter().flatten().for_each(|bytes| inbox.extend(bytes));
             let Some(end) = self.streams.live(segment.to) else { return };
             end.inbox = inbox;
             if is_there {
@@ -636,16 +637,18 @@ impl End {
     /// A hash of bytes of the outbox, wherever its ring is broken.
     fn hash(&self, offset: u64, len: usize) -> u64 {
         let start = usize::try_from(offset.saturating_sub(self.acked)).unwrap_or(usize::MAX);
-        let mut hasher = Xxh3::new();
-        let (front, back) = self.outbox.as_slices();
-        let from_front = front.get(start.min(front.len())..).unwrap_or_default();
-        let first = from_front.get(..len.min(from_front.len())).unwrap_or_default();
-        let skip = start.saturating_sub(front.len()).min(back.len());
-        let rest = back.get(skip..).unwrap_or_default();
-        let second = rest.get(..(len - first.len()).min(rest.len())).unwrap_or_default();
-        hasher.update(first);
-        hasher.update(second);
-        hasher.digest()
+        let there = self.outbox.len().saturating_sub(start).min(len);
+        match part_of(&self.outbox, start, there) {
+            // Most pieces lie in one place, and hash the same in one go.
+            Some([whole, []]) => xxh3_64(whole),
+            Some([first, second]) => {
+                let mut hasher = Xxh3::new();
+                hasher.update(first);
+                hasher.update(second);
+                hasher.digest()
+            }
+            None => xxh3_64(&[]),
+        }
     }
 
     /// How much of `there` a call moves: seeds make some short.
