@@ -1,5 +1,7 @@
 //! The echo on madsim: `madsim-echo SECONDS`, to be built with `--cfg madsim`.
 
+#![forbid(unsafe_code)]
+
 #[cfg(madsim)]
 mod echo {
     use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,8 @@
 //! What the echoes of all simulators have in common: its numbers, a count of messages, the clock of
 //! processor time and the line at the end.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,8 @@
 //! Its world and its executor alone, without the runner that checks invariants after each event, and
 //! with its chaos off.
 
+#![forbid(unsafe_code)]
+
 use std::time::Duration;
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};

@@ -3,6 +3,8 @@
 //! Each host of turmoil is a runtime of its own that is ticked each virtual millisecond, so the fewer
 //! hosts, the faster: HOSTS says over how many the 100 clients are spread, each on its own unless given.
 
+#![forbid(unsafe_code)]
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use meter::{
