@@ -18,8 +18,8 @@ const PARTS: usize = 10;
 /// By how much the mean of the last part may be above that of the second, in percent: what is under
 /// way differs from one minute to the next.
 const GROWTH_PERCENT_MAX: f64 = 1.0;
-/// Virtual minutes from which on growth is judged. The simulation writes down the first 262,144
-/// faults that strike, which takes about two hours: a shorter run grows by that alone.
+/// Virtual minutes from which on growth is judged: in the first hours what is bounded still fills up,
+/// such as links to those from whom forged datagrams seem to come.
 const JUDGED_MINUTES: u64 = 1_200;
 
 /// What a run prints.
@@ -176,7 +176,7 @@ mod tests {
         assert!(text(&flat).ends_with("promises   all kept\n"));
         let short = SimEndureArgs { minutes: 60, ..args() };
         let early = outcome(&short, report.clone(), &[900, 1_000, 1_005, 1_011], cpu);
-        assert_eq!(early.broken, Vec::<String>::new(), "faults are still written down");
+        assert_eq!(early.broken, Vec::<String>::new(), "what is bounded still fills up");
         let grown = outcome(&args(), report, &[900, 1_000, 1_005, 1_011], cpu);
         assert_eq!(grown.broken, ["memory grew by 1.10 % after the second tenth"]);
         assert!(text(&grown).contains("memory     0 0 0 0 KiB, tenth by tenth; +1.10 % from"));
