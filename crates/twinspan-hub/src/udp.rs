@@ -418,7 +418,7 @@ impl Outgoing for UdpOutlet {
             let mut core = shared.core();
             match core.publish(bytes, more) {
                 Ok(number) => {
-                    if core.queued_at.is_some() {
+                    if core.has_unsent() {
                         shared.alert();
                     }
                     if core.echo.is_some() {

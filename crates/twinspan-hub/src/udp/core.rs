@@ -15,6 +15,9 @@ use crate::road::More;
 /// A message that comes so soon behind the one before belongs to a burst, and waits for company.
 const BURST_GAP: Duration = Duration::from_micros(2);
 
+/// Reliable chunks that leave without an ack of any before them, whatever the window.
+const UNACKNOWLEDGED_CALM: usize = 8;
+
 /// The time of machines.
 pub(super) fn now() -> Timestamp {
     Timestamp::from_nanos(ReactorEnv::clock_ns())
@@ -218,6 +221,12 @@ impl Core {
                 Event::Ended(Ended { .. }) | _ => {}
             }
         }
+    }
+
+    /// Whether something waits that only an ack or the end of a pause lets go.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.queued_at.is_some()
+            || self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_CALM
     }
 
     /// Why nothing can be published any more.

@@ -75,7 +75,7 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
         if alert {
             let now = now();
             let is_due = |since| now.since(since) >= shared.flush_interval;
-            calm = if road.queued_at.is_some() { 0 } else { calm + 1 };
+            calm = if road.has_unsent() { 0 } else { calm + 1 };
             if road.queued_at.is_some_and(is_due) {
                 road.flush(now);
             }

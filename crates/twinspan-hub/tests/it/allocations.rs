@@ -27,3 +27,37 @@ fn a_warm_exchange_allocates_nothing() {
     exchange(200);
     assert_eq!(counting::calls() - before, 0);
 }
+
+#[test]
+fn a_warm_exchange_over_udp_allocates_nothing() {
+    for reliable in [false, true] {
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("udp://127.0.0.1:{port}/{}", topic());
+        let hub = || {
+            let hub = Hub::<Bytes>::builder(&endpoint);
+            if reliable { hub.reliable() } else { hub }
+        };
+        let (here, there) = (hub().listen().build().unwrap(), hub().connect().build().unwrap());
+        assert!(here.wait_for_subscribers(1, std::time::Duration::from_secs(30)));
+        let mut value = Bytes::default();
+        let mut exchange = |rounds: usize| {
+            for round in 0..rounds {
+                for length in [8, 200, 5_000, 30_000] {
+                    here.publish_bytes(&bytes_of(round as u8)[..length]).unwrap();
+                    there.recv_into(&mut value).unwrap();
+                    assert_eq!(value.len(), length);
+                    there.publish(&value).unwrap();
+                    here.recv_into(&mut value).unwrap();
+                }
+            }
+        };
+        exchange(200);
+        let before = counting::calls();
+        exchange(200);
+        assert_eq!(counting::calls() - before, 0, "reliable: {reliable}");
+    }
+}
+
+const fn bytes_of(byte: u8) -> [u8; 30_000] {
+    [byte; 30_000]
+}
