@@ -7,6 +7,14 @@ use std::process::Command;
 
 use crate::json::{self, Value};
 
+/// Where the house's programs run; `deny.toml` names the same.
+const PLATFORMS: [&str; 4] = [
+    "aarch64-apple-darwin",
+    "aarch64-unknown-linux-gnu",
+    "x86_64-pc-windows-msvc",
+    "x86_64-unknown-linux-gnu",
+];
+
 /// What cargo knows of the workspace.
 #[derive(Default)]
 pub(crate) struct Metadata {
@@ -48,6 +56,8 @@ impl Metadata {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
             .args(["metadata", "--format-version", "1", "--all-features"])
+            // What others would need in a browser, say, is nobody's here.
+            .args(PLATFORMS.map(|platform| format!("--filter-platform={platform}")))
             .current_dir(root)
             .output()
             .map_err(|error| format!("cargo metadata did not start: {error}"))?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use twinspan_net::shm::{
@@ -14,9 +15,10 @@ use crate::endpoint::Endpoint;
 use crate::error::BuildError;
 use crate::hub::Hub;
 use crate::payload::Payload;
+use crate::quic::{Idempotent, QuicOptions, Trust};
 use crate::report::{Compression, Transport, TransportReport};
 use crate::road::{NetOptions, Opened, Reliability, RoadConfig, Side};
-use crate::udp;
+use crate::{quic, stream, udp};
 
 /// The longest message of types whose length varies, unless asked for otherwise.
 const MESSAGE_BYTES_DEFAULT: usize = 64 << 10;
@@ -43,6 +45,8 @@ pub struct HubBuilder<T> {
     asks_for_guard: bool,
     batch_size: Option<u32>,
     compression: Compression,
+    dictionary: Option<Vec<u8>>,
+    quic: QuicOptions,
     side: Option<Side>,
     reliability: Option<Reliability>,
     net: NetOptions,
@@ -69,6 +73,8 @@ impl<T: Payload> HubBuilder<T> {
             asks_for_guard: false,
             batch_size: None,
             compression: Compression::None,
+            dictionary: None,
+            quic: QuicOptions::default(),
             side: None,
             reliability: None,
             net: NetOptions::default(),
@@ -189,6 +195,39 @@ impl<T: Payload> HubBuilder<T> {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// What messages have in common, for [`Compression::Zstd`]: short messages become much shorter with
+    /// a dictionary that was trained on such ones. Both ends give the same one, of at most
+    /// [`DICTIONARY_BYTES_MAX`](crate::DICTIONARY_BYTES_MAX) bytes.
+    #[must_use]
+    pub fn dictionary(mut self, dictionary: impl Into<Vec<u8>>) -> Self {
+        self.dictionary = Some(dictionary.into());
+        self
+    }
+
+    /// The certificate chain and the private key of a QUIC listener, in PEM. Without them it has a
+    /// certificate of its own, signed by itself: a new one for each process, or the one that is kept
+    /// in the [`state_folder`](Self::state_folder). The report shows its fingerprint.
+    #[must_use]
+    pub fn certificate(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.quic.certificate = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// Whom a QUIC connector believes to be the listener: whoever is there first, unless set.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.quic.trust = trust;
+        self
+    }
+
+    /// A folder for what QUIC keeps: the certificate of a listener without another one, and whom a
+    /// connector met first. It is made if there is none; nobody else may read the key.
+    #[must_use]
+    pub fn state_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.quic.state_folder = Some(folder.into());
         self
     }
 
@@ -344,6 +383,9 @@ impl<T: Payload> HubBuilder<T> {
             echo: self.echo,
             reliability: self.reliability,
             compression: self.compression,
+            dictionary: self.dictionary.clone(),
+            host: endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone()),
+            quic: self.quic.clone(),
             batch_size: self.batch_size,
             net: self.net,
             id,
@@ -384,10 +426,30 @@ impl<T: Payload> HubBuilder<T> {
     }
 }
 
+impl<T: Payload + Idempotent> HubBuilder<T> {
+    /// Speaks on QUIC before the handshake ended, where an earlier connection of this process to the
+    /// listener left a session: the first answer comes a round trip earlier. Both ends must say so.
+    ///
+    /// Somebody on the way can send such words again, so that the type must bear that:
+    ///
+    /// ```compile_fail
+    /// use twinspan_hub::{Bytes, Hub};
+    ///
+    /// let _ = Hub::<Bytes>::builder("quic://host:9000/a").zero_rtt(); // Bytes are not `Idempotent`
+    /// ```
+    #[must_use]
+    pub fn zero_rtt(mut self) -> Self {
+        self.quic.is_idempotent = true;
+        self
+    }
+}
+
 /// Opens a road over the network.
 fn open(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
     match road {
         Transport::BatchUdp => udp::open(config),
+        Transport::Tcp => stream::tcp::open(config),
+        Transport::Quic => quic::open(config),
         _ => Err(BuildError::NotBuilt { road }),
     }
 }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use twinspan_net::shm::{self, JoinError, TooManyHeld};
 
+use crate::compress::CompressionError;
 use crate::endpoint::{EndpointError, Scheme};
 use crate::payload::{DecodeError, EncodeError};
+use crate::quic::{CertificateError, Fingerprint};
 use crate::report::Transport;
 
 /// Why a hub cannot be built.
@@ -88,6 +90,23 @@ pub enum BuildError {
         /// Why.
         why: String,
     },
+    /// Certificates or keys for QUIC cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Somebody else than before, or than was pinned, listens there.
+    #[error(
+        "{address} has the certificate {seen}, which is not the one that is trusted: if that is right, \
+         pin it or forget the old one"
+    )]
+    Stranger {
+        /// Who listens.
+        address: SocketAddr,
+        /// What stands for its certificate.
+        seen: Fingerprint,
+    },
+    /// Compression cannot be set up.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
     /// The operating system has no randomness.
     #[error("the operating system gives no random numbers, without which no hub can be told apart")]
     NoRandomness,

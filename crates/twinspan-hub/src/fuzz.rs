@@ -12,6 +12,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("hub-greeting", fuzz_greeting),
     ("hub-meeting", twinspan_topic::fuzz::fuzz_greeting),
     ("hub-datagrams", twinspan_topic::fuzz::fuzz_datagrams),
+    ("hub-stream", fuzz_stream),
+    ("hub-packed", fuzz_packed),
 ];
 
 /// Any text is an endpoint or names a reason; one that was read is read the same again.
@@ -33,6 +35,17 @@ pub fn fuzz_segment(data: &[u8]) -> u64 {
 /// Any bytes are a greeting or name a reason.
 pub fn fuzz_greeting(data: &[u8]) -> u64 {
     digest(&shm::fuzz_greeting(data))
+}
+
+/// Any bytes from a peer are messages and frames, or a named reason to end its stream; what a hub
+/// holds of them stays within its limits.
+pub fn fuzz_stream(data: &[u8]) -> u64 {
+    digest(&crate::stream::fuzz::run(data))
+}
+
+/// Any bytes are a packed message within its limit or name a reason.
+pub fn fuzz_packed(data: &[u8]) -> u64 {
+    digest(&crate::compress::fuzz(data))
 }
 
 /// Good inputs of a target; none of one that is not here.
@@ -62,6 +75,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "hub-greeting" => shm::greeting_seeds(),
         "hub-meeting" => twinspan_topic::fuzz::greeting_seeds(),
         "hub-datagrams" => twinspan_topic::fuzz::datagram_seeds(),
+        "hub-stream" => crate::stream::fuzz::seeds(),
+        "hub-packed" => crate::compress::seeds(),
         _ => Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ use twinspan_net::lock;
 use twinspan_net::shm::{Joined, LatencyGuard, Wait};
 
 use crate::builder::HubBuilder;
+use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
 use crate::report::TransportReport;
@@ -207,6 +208,11 @@ impl<T: Payload> Hub<T> {
             forgotten: self.present.forgotten(),
             ended: self.present.ended(),
         }
+    }
+
+    /// What compression did; `None` on a road that has none.
+    pub fn compression(&self) -> Option<CompressionStats> {
+        self.present.compression()
     }
 
     /// Makes sure that the hub's descriptor becomes readable with the next message, for an epoll of

@@ -69,15 +69,34 @@
 //! # }
 //! ```
 //!
+//! TCP and QUIC are `tcp://` and `quic://`. On all roads over a network messages can be compressed:
+//!
+//! ```
+//! use twinspan_hub::{Bytes, Compression, Hub};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+//! let endpoint = format!("tcp://127.0.0.1:{port}/log");
+//! let here = Hub::<Bytes>::builder(&endpoint).listen().build()?;
+//! let there = Hub::<Bytes>::builder(&endpoint).connect().compression(Compression::Lz4).build()?;
+//! # there.wait_for_subscribers(1, std::time::Duration::from_secs(30));
+//! there.publish(&Bytes(b"all is well; ".repeat(100)))?;
+//! assert_eq!(here.recv()?.len(), 1_300);
+//! assert!(there.compression().is_some_and(|it| it.bytes_after < it.bytes_before));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What a message can be: plain data, any type with zerocopy's traits, which travels as it lies in
 //! memory; [`Serde`] around any type of serde's; [`Bytes`].
 //!
-//! Linux alone has this crate's one road today; elsewhere it is empty.
+//! Linux alone has this crate's roads today; elsewhere it is empty.
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
 mod builder;
 mod choose;
+mod compress;
 mod endpoint;
 mod error;
 #[cfg(feature = "fuzz")]
@@ -87,18 +106,22 @@ mod loan;
 #[allow(dead_code, reason = "for the roads with a thread of their own")]
 mod mailbox;
 mod payload;
+mod quic;
 mod receive;
 mod report;
 mod road;
 mod side;
+mod stream;
 mod udp;
 
 pub use builder::{Explained, HubBuilder, explain};
+pub use compress::{CompressionError, CompressionStats, DICTIONARY_BYTES_MAX};
 pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
 pub use error::{BuildError, PublishError, RecvError};
 pub use hub::{Hub, HubStats};
 pub use loan::{BytesLoan, BytesSample, Loan, Sample};
 pub use payload::{Bytes, DecodeError, EncodeError, Payload, Plain, Serde};
+pub use quic::{CertificateError, Fingerprint, FingerprintError, Idempotent, Trust};
 pub use receive::{Iter, Message, Messages, Recv};
 pub use report::{Compression, Transport, TransportReport};
 pub use road::Reliability;

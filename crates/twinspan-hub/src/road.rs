@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use twinspan_net::shm::{Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
 
+use crate::compress::CompressionStats;
 use crate::error::PublishError;
+use crate::quic::QuicOptions;
 use crate::report::Compression;
 
 /// Which end of a road this hub is.
@@ -71,6 +73,11 @@ pub(crate) struct RoadConfig {
     /// `None`: the road's own default.
     pub(crate) reliability: Option<Reliability>,
     pub(crate) compression: Compression,
+    /// What both ends know of messages before they come, for compression.
+    pub(crate) dictionary: Option<Vec<u8>>,
+    /// The host as the endpoint has it.
+    pub(crate) host: String,
+    pub(crate) quic: QuicOptions,
     pub(crate) batch_size: Option<u32>,
     pub(crate) net: NetOptions,
     /// A random number that stands for this hub.
@@ -184,6 +191,11 @@ pub(crate) trait Peers: Send + Sync {
 
     /// Peers that went without a goodbye, or broke the protocol.
     fn ended(&self) -> u64;
+
+    /// What compression did; `None` on a road that has none.
+    fn compression(&self) -> Option<CompressionStats> {
+        None
+    }
 }
 
 /// Looks until something is found; waits in between as `wait` says, until the deadline, for ever

@@ -11,6 +11,7 @@ use twinspan_net::shm::{
     TooManyHeld, Wait, deadline_in,
 };
 
+use crate::compress::CompressionStats;
 use crate::error::PublishError;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers, wait_for};
 
@@ -184,6 +185,13 @@ pub(crate) enum Present {
 }
 
 impl Present {
+    pub(crate) fn compression(&self) -> Option<CompressionStats> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Road(peers) => peers.compression(),
+        }
+    }
+
     pub(crate) fn subscribers(&self) -> usize {
         match self {
             Self::Memory(member) => member.subscribers(),

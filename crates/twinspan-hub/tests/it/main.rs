@@ -9,7 +9,9 @@
 mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
+mod quic;
 mod roads;
+mod tcp;
 mod udp;
 mod values;
 

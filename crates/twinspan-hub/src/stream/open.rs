@@ -1,0 +1,159 @@
+//! What roads made of streams have in common when they are opened.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use twinspan_core::time::Timestamp;
+use twinspan_topic::{Compressions, Disagreement, Greeting};
+
+use super::MESSAGE_BYTES_MAX;
+use super::node::{Carrier, Member, Seats, StreamIn, StreamOut};
+use super::topic::{LinkId, Refusal, Topic, TopicConfig};
+use super::wire::{EndReason, Frame, Hello};
+use crate::compress::{Packer, Unpacks};
+use crate::error::BuildError;
+use crate::road::{Incoming, Opened, Outgoing, Peers, Reliability, RoadConfig, carried};
+
+/// How long building waits for the first answer of who listens.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the last words of a best-effort topic may take.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Messages that are written at once in a burst, unless set.
+const BATCH_DEFAULT: u32 = 64;
+
+/// What the first answer was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Welcome,
+    /// This side found that the ends do not agree.
+    Disagrees(Refusal),
+    /// The other side ended it with this reason.
+    Refused(EndReason),
+}
+
+/// The time since some moment of this process.
+pub(crate) fn stopwatch() -> Duration {
+    use std::sync::OnceLock;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// The topic of a hub.
+pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
+    if config.message_bytes_max > MESSAGE_BYTES_MAX {
+        return Err(BuildError::Setting {
+            setting: "the longest message",
+            value: format!("{} bytes", config.message_bytes_max),
+            range: "at most 256 MiB",
+        });
+    }
+    let dictionary = config.dictionary.as_deref();
+    let packer = Packer::new(config.compression, dictionary, stopwatch)?;
+    let is_reliable = config.reliability != Some(Reliability::BestEffort);
+    let greeting = Greeting {
+        id: config.id,
+        publishes: config.publishes(),
+        receives: config.receives(),
+        reliable: is_reliable,
+        message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+        history: config.history,
+        compressions: Compressions(Unpacks::ours(dictionary).codecs),
+        topic: config.topic.clone(),
+        identity: carried(&config.identity),
+    };
+    let topic = TopicConfig {
+        greeting,
+        publishes: config.publishes(),
+        receives: config.receives(),
+        is_reliable,
+        message_bytes_max: config.message_bytes_max,
+        depth: config.depth,
+        history: config.history,
+        // A publisher's patience; without reliability what the kernels have is enough.
+        linger: if is_reliable { config.publish_timeout } else { CLOSING_TIMEOUT },
+    };
+    Ok(Topic::new(topic, packer, dictionary))
+}
+
+/// Answers who came to a listener: `out` gets what to say. `None` where it is refused.
+pub(crate) fn welcome(
+    now: Timestamp,
+    theirs: &Hello,
+    seats: &mut Seats,
+    out: &mut Vec<u8>,
+) -> Option<(usize, LinkId)> {
+    let Some((seat, topic)) = seats.named(&theirs.greeting.topic) else {
+        Frame::End(EndReason::NoTopic).write(out);
+        return None;
+    };
+    let ours = topic.hello(Some(theirs.greeting.id));
+    ours.write(out);
+    match topic.admit(now, theirs, &ours.standing) {
+        Ok(link) => Some((seat, link)),
+        Err(refusal) => {
+            Frame::End(refusal.reason()).write(out);
+            None
+        }
+    }
+}
+
+/// What became of the first answer: a note for the report.
+pub(crate) fn judge(
+    config: &RoadConfig,
+    address: SocketAddr,
+    told: Option<Told>,
+) -> Result<String, BuildError> {
+    let refused = |why: &str| BuildError::Refused { address, why: why.to_owned() };
+    match told {
+        None => Ok(format!("{address} has not answered yet, it is tried again and again")),
+        Some(Told::Welcome) => Ok(format!("{address} answered")),
+        Some(Told::Disagrees(Refusal::Disagreement(Disagreement::Type(theirs)))) => {
+            Err(BuildError::AnotherType {
+                topic: config.topic.clone(),
+                theirs: theirs.to_string(),
+                ours: config.identity.to_string(),
+            })
+        }
+        Some(Told::Disagrees(Refusal::Disagreement(other))) => Err(refused(&other.to_string())),
+        Some(Told::Disagrees(Refusal::Compression)) => Err(refused(
+            "it cannot undo this hub's compression: give both the same dictionary, or none",
+        )),
+        Some(Told::Disagrees(Refusal::Oneself)) => Err(refused("it is this hub itself")),
+        Some(Told::Disagrees(Refusal::Full)) => Err(refused("this hub has too many peers")),
+        Some(Told::Refused(EndReason::NoTopic)) => Err(refused("nobody there has the topic")),
+        Some(Told::Refused(EndReason::Full)) => Err(refused("it has as many peers as it may")),
+        Some(Told::Refused(EndReason::Disagreement)) => {
+            Err(refused("its topic, type, reliability or compression differs"))
+        }
+        // It left just now, and may come back.
+        Some(Told::Refused(_)) => Ok(format!("{address} left, it is tried again and again")),
+    }
+}
+
+/// The handles of a hub that has joined.
+pub(crate) fn opened<C: Carrier>(
+    config: &RoadConfig,
+    member: &Arc<Member<C>>,
+    mut notes: Vec<String>,
+) -> Opened {
+    if config.depth > 0 && config.compression != crate::report::Compression::None {
+        notes.push(format!("messages are packed where that pays: {:?}", config.compression));
+    }
+    let out = config.publishes().then(|| {
+        let out = StreamOut {
+            member: Arc::clone(member),
+            message_bytes_max: config.message_bytes_max,
+            batch_size: config.batch_size.unwrap_or(BATCH_DEFAULT).max(1),
+            publish_timeout: config.publish_timeout,
+            next: 0,
+        };
+        Box::new(out) as Box<dyn Outgoing>
+    });
+    let inlet = config.receives().then(|| {
+        let inlet = StreamIn::new(Arc::clone(member));
+        Box::new(inlet) as Box<dyn Incoming>
+    });
+    let peers: Arc<dyn Peers> = Arc::clone(member) as _;
+    Opened { out, inlet, peers, notes }
+}

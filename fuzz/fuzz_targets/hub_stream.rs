@@ -1,0 +1,5 @@
+//! The target `hub-stream`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = twinspan_fuzz::run("hub-stream", data);
+});
