@@ -63,8 +63,8 @@ struct Inner {
 
 /// Which proxies a client goes through, and what became of its associations. Clones are the same.
 ///
-/// Associations and the connections of HTTP clients are pooled by the client's core; one that the
-/// proxy ends is made again by itself, and told
+/// The client's core keeps HTTP clients, one for each proxy, with their connections, and one
+/// association for the session; one that the proxy ends is made again by itself, and told
 /// ([`NetworkError::ProxyLost`](crate::NetworkError::ProxyLost),
 /// [`NetworkEvent::ProxyRestored`](crate::NetworkEvent::ProxyRestored)).
 #[derive(Clone, Default)]

@@ -6,6 +6,9 @@ mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 #[cfg(test)]
+#[cfg(unix)]
+mod daemons;
+#[cfg(test)]
 mod datagrams;
 #[cfg(test)]
 mod exchange;

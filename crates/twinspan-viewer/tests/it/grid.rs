@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use twinspan_circuit::Journey;
 use twinspan_core::link::Conditions;
+use twinspan_grid::TEXTURE;
 use twinspan_lludp::Vector3;
 use twinspan_provider::Env;
 use twinspan_viewer::{
-    AssetKind, ByteRange, DisconnectReason, NetworkEvent, NetworkStatus, SessionSummary,
-    ViewerConfig, WorldEvent,
+    AssetError, AssetKind, Bot, ByteRange, DisconnectReason, NetworkEvent, NetworkStatus,
+    SessionSummary, ViewerConfig, WorldEvent,
 };
 
 use crate::rig::{
@@ -17,10 +18,15 @@ use crate::rig::{
 };
 
 /// Logs in two avatars; one talks, walks, teleports and logs out.
-async fn whole_session<E: Env>(grid_env: E, viewer_env: E, ip: IpAddr) -> SessionSummary {
+pub(crate) async fn whole_session<E: Env>(
+    grid_env: E,
+    viewer_env: E,
+    ip: IpAddr,
+    config: ViewerConfig,
+) -> SessionSummary {
     let server = start_grid(&grid_env, grid_config(ip)).await;
     let url = server.login_url().to_owned();
-    let mut viewer = start_viewer(&viewer_env, ViewerConfig::default());
+    let mut viewer = start_viewer(&viewer_env, config);
     let other = start_viewer(&viewer_env, ViewerConfig::default());
     let mut heard = other.handle.bot().listen();
 
@@ -53,6 +59,18 @@ async fn whole_session<E: Env>(grid_env: E, viewer_env: E, ip: IpAddr) -> Sessio
         sleep(&viewer_env, Duration::from_millis(100)).await;
     }
 
+    // A message for the other alone.
+    let other_id = other.handle.network_manager.session().expect("a session").agent_id;
+    bot.instant_message(other_id, "psst").await.expect("sent");
+    loop {
+        if let WorldEvent::InstantMessage(message) = heard.recv().await.expect("events") {
+            assert_eq!(message.text, "psst");
+            assert_eq!(message.from_name, "Ruth Resident");
+            break;
+        }
+    }
+
+    sit(&viewer_env, &bot).await;
     fetch(&viewer.handle).await;
 
     // Walks.
@@ -89,6 +107,26 @@ async fn whole_session<E: Env>(grid_env: E, viewer_env: E, ip: IpAddr) -> Sessio
     summary
 }
 
+/// Sits down on the nearest thing, and stands up.
+async fn sit<E: Env>(env: &E, bot: &Bot) {
+    let mut told = bot.listen();
+    let thing = loop {
+        let near = bot.objects_within(200.0).await.expect("connected");
+        if let Some(thing) = near.first() {
+            break thing.id;
+        }
+        sleep(env, Duration::from_millis(100)).await;
+    };
+    bot.sit_on(thing).await.expect("asked");
+    loop {
+        if let WorldEvent::Sat { on } = told.recv().await.expect("events") {
+            assert_eq!(on, thing);
+            break;
+        }
+    }
+    bot.stand().await.expect("asked");
+}
+
 /// Fetches the inventory and an asset.
 async fn fetch(handle: &twinspan_viewer::ClientHandle) {
     let session = handle.network_manager.session().expect("a session");
@@ -100,16 +138,20 @@ async fn fetch(handle: &twinspan_viewer::ClientHandle) {
     let fetched =
         core.fetch_folders(twinspan_viewer::InventoryOwner::Agent, vec![root]).await.expect("told");
     assert_eq!(fetched.folders.len(), 1);
+    let part = Some(ByteRange { from: 2, to: Some(9) });
+    let texture = core.fetch_asset(AssetKind::Texture, TEXTURE, part).await.expect("sent");
+    assert_eq!((texture.from, texture.bytes.len()), (2, 8));
+    assert!(texture.total.is_some_and(|total| total > 10), "{:?}", texture.total);
     let id = twinspan_lludp::Uuid::from_u128(0x1234);
-    let none = core.fetch_asset(AssetKind::Texture, id, Some(ByteRange { from: 0, to: Some(9) }));
-    assert!(none.await.is_err(), "there is no such texture");
+    let none = core.fetch_asset(AssetKind::Texture, id, part).await;
+    assert!(matches!(none, Err(AssetError::NotFound)), "{none:?}");
 }
 
 #[test]
 fn a_whole_session_in_the_simulator() {
     let mut world = World::new(7, Conditions::CLEAN);
     let (grid, viewer) = (world.grid.clone(), world.viewer.clone());
-    let summary = world.run(whole_session(grid, viewer, GRID_IP));
+    let summary = world.run(whole_session(grid, viewer, GRID_IP, ViewerConfig::default()));
     assert_eq!((summary.teleports, summary.decode_errors), (1, 0));
     assert!(summary.caps > 3 && summary.queue_messages > 0, "{summary:?}");
     assert_eq!(summary.regions.first().map(String::as_str), Some("Alpha"));
@@ -118,7 +160,9 @@ fn a_whole_session_in_the_simulator() {
 #[test]
 fn a_whole_session_on_loopback() {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let summary = twinspan_provider::run(|env| whole_session(env.clone(), env, ip)).unwrap();
+    let summary =
+        twinspan_provider::run(|env| whole_session(env.clone(), env, ip, ViewerConfig::default()))
+            .unwrap();
     assert_eq!((summary.teleports, summary.decode_errors), (1, 0));
 }
 
@@ -127,7 +171,7 @@ fn the_same_seed_gives_the_same_run() {
     let hash = |seed| {
         let mut world = World::new(seed, Conditions { loss: 0.1, ..Conditions::WIFI });
         let (grid, viewer) = (world.grid.clone(), world.viewer.clone());
-        world.run(whole_session(grid, viewer, GRID_IP));
+        world.run(whole_session(grid, viewer, GRID_IP, ViewerConfig::default()));
         world.sim.trace_hash()
     };
     assert_eq!(hash(3), hash(3));
@@ -139,7 +183,7 @@ fn losses_up_to_30_percent_are_borne() {
     for (seed, loss) in [(1, 0.1), (2, 0.2), (3, 0.3)] {
         let mut world = World::new(seed, Conditions { loss, ..Conditions::WIFI });
         let (grid, viewer) = (world.grid.clone(), world.viewer.clone());
-        let summary = world.run(whole_session(grid, viewer, GRID_IP));
+        let summary = world.run(whole_session(grid, viewer, GRID_IP, ViewerConfig::default()));
         assert_eq!(summary.teleports, 1, "at {loss}");
         assert!(summary.stats.resends_out > 0, "the fault was not only switched on");
         let handshake = summary.handshake.expect("it arrived");

@@ -7,8 +7,13 @@
 )]
 
 mod client;
+#[cfg(unix)]
+#[path = "../../../twinspan-http/tests/it/daemons.rs"]
+mod daemons;
 mod forged;
 mod grid;
 mod hostile;
+#[cfg(unix)]
+mod peers;
 mod rig;
 mod troubles;
