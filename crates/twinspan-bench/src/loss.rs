@@ -16,7 +16,9 @@ use serde::Serialize;
 use twinspan_core::link::Conditions;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
-use twinspan_game::{Bot, BotConfig, EVENTS, Fleet, INPUT, Latency, session_defaults, wire_micros};
+use twinspan_game::{
+    Bot, BotConfig, ClientConfig, EVENTS, Fleet, INPUT, Latency, session_defaults, wire_micros,
+};
 use twinspan_provider::{Machine, RandomProvider, UdpOptions};
 use twinspan_session::{ClientEvent, ClientSession};
 use twinspan_sim::{SimConfig, SimSuite};
@@ -175,7 +177,7 @@ fn world(
     for number in 0..players {
         let address = client_address(number);
         let env = site.sim.host(&format!("client {number}"), address.ip());
-        let client = site.client(number, &env)?;
+        let client = site.client(number, &env, ClientConfig::default())?;
         let bot = Bot::new(client, BotConfig::default(), env.stream("bot", 0));
         let start_at = Timestamp::START.after(Duration::from_millis(3) * number);
         let fleet = Rc::new(RefCell::new(Fleet::new(vec![bot], |_| start_at)));

@@ -70,10 +70,14 @@ impl Site {
     }
 
     /// A client of player `number` for the host of `env`.
-    pub(crate) fn client(&mut self, number: u32, env: &SimEnv) -> Result<Client, BenchError> {
+    pub(crate) fn client(
+        &mut self,
+        number: u32,
+        env: &SimEnv,
+        config: ClientConfig,
+    ) -> Result<Client, BenchError> {
         let token = self.token(number);
         let (secrets, random) = (env.secrets(), env.stream("client", 0));
-        let config = ClientConfig { samples_max: 0, ..ClientConfig::default() };
         let suites = Arc::clone(&self.suites);
         Ok(Client::new(config, suites, &token, SERVER, secrets, random)?)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use twinspan_core::aead::AeadSuite;
 use twinspan_core::time::Timestamp;
-use twinspan_game::{Bot, BotConfig, GATHER};
+use twinspan_game::{Bot, BotConfig, ClientConfig, GATHER};
 use twinspan_provider::{RandomProvider, UdpOptions};
 use twinspan_session::CryptoSuite;
 use twinspan_sim::{SimConfig, SimSuite, Wish};
@@ -55,7 +55,8 @@ pub(super) fn run(
     for number in 0..clients {
         let address = client_address(number);
         let env = site.sim.host("client", address.ip());
-        let client = site.client(number, &env)?;
+        let config = ClientConfig { samples_max: 0, ..ClientConfig::default() };
+        let client = site.client(number, &env, config)?;
         let bot = Bot::new(client, BotConfig::default(), env.stream("bot", 0));
         let bot = Rc::new(RefCell::new(bot));
         let start_at = Timestamp::START.after(START_SPACING * number);
