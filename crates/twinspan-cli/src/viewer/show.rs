@@ -1,6 +1,7 @@
 //! What a viewer tells on standard output: JSON lines, or lines for people.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +16,28 @@ use crate::error::CommandError;
 /// How often the traffic is told to people.
 const TRAFFIC_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The regions that there are circuits to.
+#[derive(Default)]
+struct Neighbours(Vec<(SocketAddr, String)>);
+
+impl Neighbours {
+    fn open(&mut self, address: SocketAddr, name: &str) {
+        self.close(address);
+        self.0.push((address, name.to_owned()));
+    }
+
+    fn close(&mut self, address: SocketAddr) {
+        self.0.retain(|(at, _)| *at != address);
+    }
+
+    /// The names of all but the one that the avatar is in.
+    fn around(&self, own: SocketAddr) -> String {
+        let others = self.0.iter().filter(|(at, _)| *at != own);
+        let names: Vec<&str> = others.map(|(_, name)| name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
 /// Tells what happens.
 pub(super) struct Show {
     began: Timestamp,
@@ -26,7 +49,7 @@ pub(super) struct Show {
     /// Why the client is not connected any more.
     reason: Option<String>,
     traffic_at: Timestamp,
-    neighbours: Vec<String>,
+    neighbours: Neighbours,
     told_in: u64,
 }
 
@@ -41,7 +64,7 @@ impl Show {
             handle: handle.clone(),
             reason: None,
             traffic_at: now.after(TRAFFIC_INTERVAL),
-            neighbours: Vec::new(),
+            neighbours: Neighbours::default(),
             told_in: 0,
         }
     }
@@ -70,15 +93,10 @@ impl Show {
         if !self.json && now >= self.traffic_at {
             self.traffic_at = now.after(TRAFFIC_INTERVAL);
             if let Some(region) = self.handle.network_manager.region() {
+                let around = self.neighbours.around(region.address);
                 let text = format!(
-                    "in {}, neighbours: {}; {} messages heard",
-                    region.name,
-                    if self.neighbours.is_empty() {
-                        "none".into()
-                    } else {
-                        self.neighbours.join(", ")
-                    },
-                    self.told_in,
+                    "in {}, neighbours: {around}; {} messages heard",
+                    region.name, self.told_in,
                 );
                 self.text(now, &text)?;
             }
@@ -149,9 +167,7 @@ impl Show {
                 format!("welcome, {} {}", session.first_name, session.last_name)
             }
             NetworkEvent::RegionKnown { region } => {
-                if !self.neighbours.contains(&region.name) {
-                    self.neighbours.push(region.name.clone());
-                }
+                self.neighbours.open(region.address, &region.name);
                 format!("there is the region {}", region.name)
             }
             NetworkEvent::RegionEntered { journey, .. } => format!("arrived, by {journey:?}"),
@@ -159,6 +175,7 @@ impl Show {
                 format!("{} capabilities", names.len())
             }
             NetworkEvent::CircuitClosed { address, .. } => {
+                self.neighbours.close(*address);
                 format!("the circuit to {address} is over")
             }
             NetworkEvent::TeleportStarted => "a teleport begins".into(),
@@ -322,4 +339,24 @@ pub(super) fn summary_json(summary: &SessionSummary, reason: Option<&str>) -> Va
         "decode_errors": summary.decode_errors,
         "disconnect_reason": reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_those_with_a_circuit_but_the_own_region() {
+        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let mut known = Neighbours::default();
+        assert_eq!(known.around(at(1)), "none");
+        known.open(at(1), "Alpha");
+        known.open(at(2), "Beta");
+        known.open(at(2), "Beta");
+        assert_eq!(known.around(at(1)), "Beta");
+        known.open(at(3), "Gamma");
+        assert_eq!(known.around(at(3)), "Alpha, Beta");
+        known.close(at(1));
+        assert_eq!(known.around(at(3)), "Beta");
+    }
 }

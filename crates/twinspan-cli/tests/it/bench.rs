@@ -1,4 +1,4 @@
-//! `twinspan bench world` as a user runs it, at a size that any machine bears.
+//! `twinspan bench world` and `bench viewer` as a user runs them, at a size that any machine bears.
 
 use std::process::Command;
 
@@ -80,4 +80,22 @@ fn the_simulated_scenario_is_a_function_of_its_seed() {
     let first = run();
     assert!(first["reliable_event_p99_rtt"].as_f64().unwrap() > 0.5, "{first}");
     assert_eq!(first, run());
+}
+
+#[test]
+fn a_viewer_keeps_its_figures() {
+    let output = Command::new(env!("CARGO_BIN_EXE_twinspan"))
+        .args(["bench", "viewer", "--runs", "20", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (key, most) in [
+        ("packet_acks_per_100_reliable", 15.0),
+        ("first_object_update_p95_ms", 3_000.0),
+        ("memory_per_idle_circuit_bytes", 8_192.0),
+    ] {
+        let figure = summary[key].as_f64().unwrap();
+        assert!(figure > 0.0 && figure <= most, "{key}: {summary}");
+    }
 }
