@@ -53,8 +53,8 @@ fn a_real_jump_is_believed_when_the_next_packet_agrees() {
     assert_eq!(pair.inboxes[VIEWER].order, [1, 2]);
 }
 
-#[test]
-fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
+/// A viewer that heard packets 20 to 29 and opened its circuit again.
+fn reopened() -> Pair {
     let mut pair = pair();
     for number in 20..30 {
         forge(&mut pair, &packet(Flags::RELIABLE, number, &chat_down(number, 10)));
@@ -62,6 +62,12 @@ fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
     let now = pair.now;
     pair.ends[VIEWER].close(addr(SIMULATOR), twinspan_circuit::Farewell::Silent);
     pair.ends[VIEWER].open(now, addr(SIMULATOR)).unwrap();
+    pair
+}
+
+#[test]
+fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
+    let mut pair = reopened();
     let again = Flags::RELIABLE.with(Flags::RESENT);
     forge(&mut pair, &packet(again, 25, &chat_down(25, 10)));
     assert_eq!(pair.inboxes[VIEWER].numbers[&25], 1, "a resend of the circuit before");
@@ -72,13 +78,7 @@ fn a_circuit_opened_again_knows_resends_and_a_peer_that_begins_anew() {
 
 #[test]
 fn a_resend_that_overtakes_its_packet_on_a_circuit_opened_again_begins_nothing_anew() {
-    let mut pair = pair();
-    for number in 20..30 {
-        forge(&mut pair, &packet(Flags::RELIABLE, number, &chat_down(number, 10)));
-    }
-    let now = pair.now;
-    pair.ends[VIEWER].close(addr(SIMULATOR), twinspan_circuit::Farewell::Silent);
-    pair.ends[VIEWER].open(now, addr(SIMULATOR)).unwrap();
+    let mut pair = reopened();
     let again = Flags::RELIABLE.with(Flags::RESENT);
     for flags in [again, Flags::RELIABLE] {
         forge(&mut pair, &packet(flags, 30, &chat_down(30, 10)));
