@@ -170,11 +170,6 @@ pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
     Ok(opened)
 }
 
-fn first_address(config: &RoadConfig) -> Result<SocketAddr, BuildError> {
-    let first = config.addresses.first().copied();
-    first.ok_or_else(|| BuildError::Os(io::ErrorKind::AddrNotAvailable.into()))
-}
-
 fn bind(config: &RoadConfig, address: SocketAddr) -> Result<(Socket, String), BuildError> {
     let asked = config.net.socket_buffer_bytes;
     let bound = Socket::bind(address, asked);
@@ -206,15 +201,12 @@ fn member_of(
 }
 
 fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
-    let address = first_address(config)?;
+    let address = config.first_address()?;
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     listeners.retain(|(_, node)| node.strong_count() > 0);
     let known = listeners.iter().find(|(known, _)| *known == address && address.port() != 0);
     if let Some(node) = known.and_then(|(_, node)| node.upgrade()) {
-        if node.with(|_, _, seats| seats.named(&config.topic).is_some()) {
-            return Err(BuildError::Bind { address, source: io::ErrorKind::AddrInUse.into() });
-        }
-        match node.join(topic).map_err(BuildError::Os)? {
+        match open::share(config, &node, address, topic)? {
             Ok(member) => {
                 allow_early(config, &node, &member);
                 let note = "it shares a listener, and its certificate".to_owned();
@@ -254,7 +246,7 @@ fn allow_early(config: &RoadConfig, node: &Node<QuicCarrier>, member: &Member<Qu
 }
 
 fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
-    let address = first_address(config)?;
+    let address = config.first_address()?;
     let quic = &config.quic;
     let key = (address, config.host.clone(), quic.trust.clone(), quic.state_folder.clone());
     let client = client_of(&key)?;

@@ -1,5 +1,6 @@
 //! Roads over the network: what each of them takes and gives, and the wait that they share.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use twinspan_net::shm::{Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
 
 use crate::compress::CompressionStats;
-use crate::error::PublishError;
+use crate::error::{BuildError, PublishError};
 use crate::quic::QuicOptions;
 use crate::report::Compression;
 
@@ -91,6 +92,12 @@ impl RoadConfig {
 
     pub(crate) fn receives(&self) -> bool {
         self.roles != Roles::Publisher
+    }
+
+    /// Where a road made of streams begins or leads.
+    pub(crate) fn first_address(&self) -> Result<SocketAddr, BuildError> {
+        let first = self.addresses.first().copied();
+        first.ok_or_else(|| BuildError::Os(io::ErrorKind::AddrNotAvailable.into()))
     }
 }
 

@@ -1,19 +1,23 @@
 //! What roads made of streams have in common when they are opened.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twinspan_core::time::Timestamp;
+use twinspan_net::shm::{Echo, Policy};
 use twinspan_topic::{Compressions, Disagreement, Greeting};
 
 use super::MESSAGE_BYTES_MAX;
-use super::node::{Carrier, Member, Seats, StreamIn, StreamOut};
+use super::node::{Carrier, Member, Node, Seats, StreamIn, StreamOut};
 use super::topic::{LinkId, Refusal, Topic, TopicConfig};
 use super::wire::{EndReason, Frame, Hello};
 use crate::compress::{Packer, Unpacks};
 use crate::error::BuildError;
-use crate::road::{Incoming, Opened, Outgoing, Peers, Reliability, RoadConfig, carried};
+use crate::road::{
+    Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig, carried,
+};
 
 /// How long building waits for the first answer of who listens.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
@@ -47,6 +51,14 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
             value: format!("{} bytes", config.message_bytes_max),
             range: "at most 256 MiB",
         });
+    }
+    let refused =
+        |setting, value| BuildError::Setting { setting, value, range: "it works on udp:// alone" };
+    if config.echo == Echo::On {
+        return Err(refused("echo", "on".to_owned()));
+    }
+    if config.net.injected_loss > 0.0 {
+        return Err(refused("injected_loss", config.net.injected_loss.to_string()));
     }
     let dictionary = config.dictionary.as_deref();
     let packer = Packer::new(config.compression, dictionary, stopwatch)?;
@@ -98,6 +110,34 @@ pub(crate) fn welcome(
     }
 }
 
+/// Joins a listener of this process that is there already; the topic comes back where its last one
+/// left just now.
+pub(crate) fn share<C: Carrier>(
+    config: &RoadConfig,
+    node: &Arc<Node<C>>,
+    address: SocketAddr,
+    topic: Topic,
+) -> Result<Result<Arc<Member<C>>, Topic>, BuildError> {
+    if node.with(|_, _, seats| seats.named(&config.topic).is_some()) {
+        return Err(BuildError::Bind { address, source: io::ErrorKind::AddrInUse.into() });
+    }
+    node.join(topic).map_err(BuildError::Os)
+}
+
+/// What was asked for and has no effect on streams.
+fn idle_options(config: &RoadConfig) -> Vec<String> {
+    let usual = NetOptions::default();
+    let net = &config.net;
+    let idle = [
+        (config.policy != Policy::default(), "policy"),
+        (net.core != usual.core, "core"),
+        (net.busy_poll != usual.busy_poll, "busy_poll"),
+        (net.datagram_bytes != usual.datagram_bytes, "datagram_bytes"),
+    ];
+    let set = idle.iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, name)| format!("{name} has no effect on streams")).collect()
+}
+
 /// What became of the first answer: a note for the report.
 pub(crate) fn judge(
     config: &RoadConfig,
@@ -137,6 +177,7 @@ pub(crate) fn opened<C: Carrier>(
     member: &Arc<Member<C>>,
     mut notes: Vec<String>,
 ) -> Opened {
+    notes.extend(idle_options(config));
     if config.depth > 0 && config.compression != crate::report::Compression::None {
         notes.push(format!("messages are packed where that pays: {:?}", config.compression));
     }

@@ -648,21 +648,13 @@ pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
     }
 }
 
-fn first_address(config: &RoadConfig) -> Result<SocketAddr, BuildError> {
-    let first = config.addresses.first().copied();
-    first.ok_or_else(|| BuildError::Os(io::ErrorKind::AddrNotAvailable.into()))
-}
-
 fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
-    let address = first_address(config)?;
+    let address = config.first_address()?;
     let mut listeners = LISTENERS.lock().unwrap_or_else(PoisonError::into_inner);
     listeners.retain(|(_, node)| node.strong_count() > 0);
     let known = listeners.iter().find(|(known, _)| *known == address && address.port() != 0);
     if let Some(node) = known.and_then(|(_, node)| node.upgrade()) {
-        if node.with(|_, _, seats| seats.named(&config.topic).is_some()) {
-            return Err(BuildError::Bind { address, source: io::ErrorKind::AddrInUse.into() });
-        }
-        match node.join(topic).map_err(BuildError::Os)? {
+        match open::share(config, &node, address, topic)? {
             Ok(member) => return Ok(open::opened(config, &member, vec![])),
             // It was left by its last topic just now: its port is free.
             Err(back) => topic = back,
@@ -693,7 +685,7 @@ fn seed(config: &RoadConfig) -> u64 {
 }
 
 fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
-    let address = first_address(config)?;
+    let address = config.first_address()?;
     let carrier = TcpCarrier::new(seed(config)).map_err(BuildError::Os)?;
     let node = Node::start(carrier, Instant::now(), config.net.flush_interval);
     let node = node.map_err(BuildError::Os)?;

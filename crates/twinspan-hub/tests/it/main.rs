@@ -16,9 +16,28 @@ mod udp;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use twinspan_hub::Hub;
 
 /// A topic that no other test has.
 fn topic() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("test/hub/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Fifty numbers go there, and come back with one added.
+fn there_and_back(here: &Hub<u64>, there: Hub<u64>) {
+    let echo = thread::spawn(move || {
+        for _ in 0..50 {
+            let number = there.recv().unwrap();
+            there.publish(&(number + 1)).unwrap();
+        }
+        there
+    });
+    for number in 0..50 {
+        here.publish(&number).unwrap();
+        assert_eq!(here.recv().unwrap(), number + 1);
+    }
+    echo.join().unwrap();
 }

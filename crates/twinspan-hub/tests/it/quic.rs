@@ -66,18 +66,7 @@ fn every_way_to_wait_receives() {
         let (here, port) = listening::<u64>("waits", |it| it.wait(wait));
         let there = builder::<u64>(port, "waits").wait(wait).build().unwrap();
         met(&here, 1);
-        let echo = thread::spawn(move || {
-            for _ in 0..50 {
-                let number = there.recv().unwrap();
-                there.publish(&(number + 1)).unwrap();
-            }
-            there
-        });
-        for number in 0..50 {
-            here.publish(&number).unwrap();
-            assert_eq!(here.recv().unwrap(), number + 1);
-        }
-        echo.join().unwrap();
+        crate::there_and_back(&here, there);
     }
 }
 

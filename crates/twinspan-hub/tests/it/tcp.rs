@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use twinspan_hub::{
-    BuildError, Bytes, Compression, Hub, HubBuilder, Payload, PublishError, Reliability, Serde,
-    Transport, Wait,
+    BuildError, Bytes, Compression, Echo, Hub, HubBuilder, Payload, Policy, PublishError,
+    Reliability, Serde, Transport, Wait,
 };
 
 /// Long enough for a machine that is busy with other things.
@@ -74,18 +74,7 @@ fn every_way_to_wait_receives() {
         let (here, port) = listening::<u64>("waits", |it| it.wait(wait));
         let there = connected::<u64>(port, "waits", |it| it.wait(wait));
         met(&here, 1);
-        let echo = thread::spawn(move || {
-            for _ in 0..50 {
-                let number = there.recv().unwrap();
-                there.publish(&(number + 1)).unwrap();
-            }
-            there
-        });
-        for number in 0..50 {
-            here.publish(&number).unwrap();
-            assert_eq!(here.recv().unwrap(), number + 1);
-        }
-        echo.join().unwrap();
+        crate::there_and_back(&here, there);
         assert_eq!(here.recv_timeout(Duration::from_millis(1)).unwrap(), None);
         assert_eq!(here.try_recv().unwrap(), None);
     }
@@ -456,4 +445,19 @@ fn a_listener_that_comes_again_is_found_again() {
     let again = there.recv_message().unwrap();
     assert_eq!((again.value, again.number, again.lost), (2, 0, 0));
     assert_ne!(again.publisher, message.publisher, "it is another publisher");
+}
+
+#[test]
+fn options_without_effect_are_named_or_refused() {
+    let (hub, _) = listening::<u64>("idle", |it| it.policy(Policy::DropNew));
+    let text = hub.transport().to_string();
+    assert!(text.contains("policy has no effect on streams"), "{text}");
+    assert!(!text.contains("busy_poll"), "{text}");
+    for builder in [
+        Hub::<u64>::builder("tcp://127.0.0.1:0/idle").echo(Echo::On),
+        Hub::<u64>::builder("quic://127.0.0.1:0/idle").injected_loss(0.1),
+    ] {
+        let error = builder.listen().build().unwrap_err().to_string();
+        assert!(error.contains("udp:// alone"), "{error}");
+    }
 }
