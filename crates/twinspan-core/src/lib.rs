@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod chaos;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod identity;
 pub mod link;
 pub mod number;
 pub mod packet;

@@ -371,7 +371,7 @@ impl<T: Payload> HubBuilder<T> {
         }
         let mut config = RoadConfig {
             topic: topic.clone(),
-            identity,
+            identity: identity.cut(),
             addresses: place.addresses,
             side: place.side,
             message_bytes_max: T::BYTES.unwrap_or(self.message_bytes_max),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use twinspan_net::shm::{Echo, Form, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
+use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
 
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
@@ -99,17 +99,6 @@ impl RoadConfig {
         let first = self.addresses.first().copied();
         first.ok_or_else(|| BuildError::Os(io::ErrorKind::AddrNotAvailable.into()))
     }
-}
-
-/// What the machines of the network know of a type.
-pub(crate) fn carried(identity: &Identity) -> twinspan_topic::Identity {
-    let form = match identity.form {
-        Form::Plain => twinspan_topic::Form::Plain,
-        Form::Postcard => twinspan_topic::Form::Postcard,
-        _ => twinspan_topic::Form::Bytes,
-    };
-    let Identity { bytes, align, version, name, .. } = identity.clone();
-    twinspan_topic::Identity { form, bytes, align, version, name }.cut()
 }
 
 /// The first eight bytes of a hub's id, which stand for it in messages.

@@ -27,7 +27,6 @@ use crate::mailbox::{AsRoom, taken};
 use crate::report::Compression;
 use crate::road::{
     InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig, Side,
-    carried,
 };
 
 use self::core::{Core, CoreParts, Met, now};
@@ -148,7 +147,7 @@ pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
         history: config.history,
         compressions: Compressions::default(),
         topic: config.topic.clone(),
-        identity: carried(&config.identity),
+        identity: config.identity.clone(),
     };
     let (local, side) = match config.side {
         Side::Listen => (address, NodeSide::Listen),
@@ -330,7 +329,7 @@ fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<boo
                 return Err(BuildError::AnotherType {
                     topic: config.topic.clone(),
                     theirs: theirs.to_string(),
-                    ours: carried(&config.identity).to_string(),
+                    ours: config.identity.to_string(),
                 });
             }
             Some(Met::Refused(why)) => {

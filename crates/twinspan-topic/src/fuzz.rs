@@ -8,7 +8,9 @@ use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
-use crate::greet::{Compressions, Form, Greeting, Identity};
+use twinspan_core::identity::{Form, Identity};
+
+use crate::greet::{Compressions, Greeting};
 use crate::inbox::Inbox;
 use crate::node::Node;
 

@@ -2,14 +2,12 @@
 //!
 //! //= hub 7.2
 
-use core::fmt;
+use twinspan_core::identity::{Form, Identity, NAME_BYTES_MAX, cut};
 
 const MAGIC: [u8; 4] = *b"TwHb";
 const VERSION: u8 = 1;
 /// Bytes before the names.
 const FIXED_BYTES: usize = 52;
-/// The longest name of a type, in bytes; longer ones are cut.
-pub const NAME_BYTES_MAX: usize = 128;
 /// The longest name of a topic, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 80;
 /// The longest greeting.
@@ -20,68 +18,6 @@ pub const HISTORY_MAX: u32 = 65_536;
 const PUBLISHES: u8 = 1;
 const RECEIVES: u8 = 2;
 const RELIABLE: u8 = 1;
-
-/// How the bytes of a message stand for its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Form {
-    /// They are the value as it lies in memory.
-    Plain,
-    /// Postcard's encoding of a value of serde's.
-    Postcard,
-    /// Bytes without a type.
-    Bytes,
-}
-
-impl Form {
-    const ALL: [Self; 3] = [Self::Plain, Self::Postcard, Self::Bytes];
-}
-
-/// What a topic carries; both ends must mean the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// How bytes stand for values.
-    pub form: Form,
-    /// Bytes of a value in memory; 0 where they vary.
-    pub bytes: u64,
-    /// What a value's address is a multiple of.
-    pub align: u32,
-    /// A number that the user raises when the meaning of fields changes.
-    pub version: u32,
-    /// The type's name.
-    pub name: String,
-}
-
-impl Identity {
-    /// The same with a name of at most [`NAME_BYTES_MAX`].
-    #[must_use]
-    pub fn cut(mut self) -> Self {
-        cut(&mut self.name, NAME_BYTES_MAX);
-        self
-    }
-}
-
-fn cut(text: &mut String, bytes: usize) {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.form {
-            Form::Plain => {
-                let Self { name, bytes, align, .. } = self;
-                write!(f, "{name} of {bytes} bytes aligned to {align}")?;
-            }
-            Form::Postcard => write!(f, "{} in postcard", self.name)?,
-            Form::Bytes => f.write_str("bytes")?,
-        }
-        if self.version == 0 { Ok(()) } else { write!(f, ", version {}", self.version) }
-    }
-}
 
 /// Compressions that a hub can undo, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

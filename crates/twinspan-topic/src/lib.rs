@@ -71,9 +71,10 @@ mod wire;
 pub use chunk::ChunkError;
 pub use config::{ConfigError, LINKS_MAX, NodeConfig, NodeSide};
 pub use greet::{
-    Compressions, Disagreement, Form, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX,
-    Identity, NAME_BYTES_MAX, TOPIC_BYTES_MAX, publisher_of,
+    Compressions, Disagreement, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX,
+    TOPIC_BYTES_MAX, publisher_of,
 };
 pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow, Room, Taken};
 pub use node::{Ended, Event, Node, NodeStats, Refusal, Sent};
+pub use twinspan_core::identity::{Form, Identity, NAME_BYTES_MAX};
 pub use wire::{EndReason, WireError};

@@ -15,9 +15,7 @@ use super::topic::{LinkId, Refusal, Topic, TopicConfig};
 use super::wire::{EndReason, Frame, Hello};
 use crate::compress::{Packer, Unpacks};
 use crate::error::BuildError;
-use crate::road::{
-    Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig, carried,
-};
+use crate::road::{Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig};
 
 /// How long building waits for the first answer of who listens.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
@@ -72,7 +70,7 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
         history: config.history,
         compressions: Compressions(Unpacks::ours(dictionary).codecs),
         topic: config.topic.clone(),
-        identity: carried(&config.identity),
+        identity: config.identity.clone(),
     };
     let topic = TopicConfig {
         greeting,

@@ -461,3 +461,14 @@ fn options_without_effect_are_named_or_refused() {
         assert!(error.contains("udp:// alone"), "{error}");
     }
 }
+
+#[test]
+fn types_whose_names_are_cut_are_still_equal() {
+    type Twice<T> = Vec<Option<Vec<Option<Vec<Option<T>>>>>>;
+    type Long = Serde<Twice<Twice<Twice<Twice<Twice<Twice<u64>>>>>>>;
+    let (here, port) = listening::<Long>("long", blocking);
+    let there = connected::<Long>(port, "long", blocking);
+    met(&here, 1);
+    here.publish(&Serde(vec![None])).unwrap();
+    assert_eq!(there.recv().unwrap().0, [None]);
+}

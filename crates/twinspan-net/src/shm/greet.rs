@@ -2,78 +2,19 @@
 //!
 //! //= hub 3
 
-use std::fmt;
+pub use twinspan_core::identity::{Form, Identity, NAME_BYTES_MAX};
 
 const MAGIC: [u8; 4] = *b"TwSh";
 const VERSION: u8 = 1;
 /// Bytes of a packet before the name of the type.
 const FIXED_BYTES: usize = 64;
-/// The longest name of a type; longer ones are cut.
-pub const NAME_BYTES_MAX: usize = 128;
 /// The longest packet.
 pub(super) const GREETING_BYTES_MAX: usize = FIXED_BYTES + NAME_BYTES_MAX;
 
-/// How the bytes of a message stand for its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Form {
-    /// They are the value as it lies in memory.
-    Plain,
-    /// Postcard's encoding of a value of serde's.
-    Postcard,
-    /// Bytes without a type.
-    Bytes,
-}
-
-impl Form {
-    const ALL: [Self; 3] = [Self::Plain, Self::Postcard, Self::Bytes];
-}
-
-/// What a topic carries; both ends must mean the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// How bytes stand for values.
-    pub form: Form,
-    /// Bytes of a value in memory; 0 where they vary.
-    pub bytes: u64,
-    /// What a value's address is a multiple of.
-    pub align: u32,
-    /// A number that the user raises when the meaning of fields changes.
-    pub version: u32,
-    /// The type's name.
-    pub name: String,
-}
-
-impl Identity {
-    /// The same with a name of at most [`NAME_BYTES_MAX`].
-    pub(super) fn cut(mut self) -> Self {
-        let mut end = self.name.len().min(NAME_BYTES_MAX);
-        while !self.name.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.name.truncate(end);
-        self
-    }
-
-    /// A number that stands for all of it, in the head of a segment.
-    pub fn digest(&self) -> u64 {
-        let greeting = Greeting::new(Kind::Call, [0; 16], self.clone());
-        xxhash_rust::xxh3::xxh3_64(&greeting.to_bytes())
-    }
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.form {
-            Form::Plain => {
-                let Self { name, bytes, align, .. } = self;
-                write!(f, "{name} of {bytes} bytes aligned to {align}")?;
-            }
-            Form::Postcard => write!(f, "{} in postcard", self.name)?,
-            Form::Bytes => f.write_str("bytes")?,
-        }
-        if self.version == 0 { Ok(()) } else { write!(f, ", version {}", self.version) }
-    }
+/// A number that stands for what a topic carries, in the head of a segment.
+pub(super) fn digest(identity: &Identity) -> u64 {
+    let greeting = Greeting::new(Kind::Call, [0; 16], identity.clone());
+    xxhash_rust::xxh3::xxh3_64(&greeting.to_bytes())
 }
 
 /// What happens when a subscriber is as far behind as a publisher's ring is long.
@@ -323,9 +264,9 @@ mod tests {
             Identity { version: 4, ..ours.clone() },
             Identity { name: "Pose".into(), ..ours.clone() },
         ] {
-            assert_ne!(theirs.digest(), ours.digest(), "{theirs}");
+            assert_ne!(digest(&theirs), digest(&ours), "{theirs}");
         }
-        assert_eq!(ours.digest(), identity().digest());
+        assert_eq!(digest(&ours), digest(&identity()));
         assert_eq!(ours.to_string(), "Imu of 48 bytes aligned to 8, version 3");
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::greet::{GreetingError, Identity, Policy};
+use super::greet::{GreetingError, Identity, Policy, digest};
 use super::keeper::{Keeper, KeeperParts};
 use super::layout::{BLOCKS_MAX, Geometry, SLOTS_MAX, SUBSCRIBER_WORDS, subscriber_head};
 use super::map::Segment;
@@ -234,7 +234,7 @@ pub struct Joined {
 pub fn join(config: &TopicConfig) -> Result<Joined, JoinError> {
     check_topic(&config.topic)?;
     let identity = config.identity.clone().cut();
-    let geometry = config.geometry(identity.digest()).ok_or(JoinError::Sizes)?;
+    let geometry = config.geometry(digest(&identity)).ok_or(JoinError::Sizes)?;
     let (publishes, receives) =
         (config.roles != Roles::Subscriber, config.roles != Roles::Publisher);
     let outbox = publishes.then(|| outbox(&config.topic, geometry)).transpose()?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SocketFlags, accept_with};
 
-use super::greet::{Greeting, Kind, Policy};
+use super::greet::{Greeting, Kind, Policy, digest};
 use super::join::{Echo, JoinError, Namesakes};
 use super::layout::{Geometry, PEERS_MAX, SUBSCRIBER_WORDS, check_subscriber};
 use super::map::View;
@@ -370,7 +370,7 @@ impl Keeper {
         }
         let view = View::open(file.as_fd(), greeting.segment_bytes).ok()?;
         let geometry = Geometry::parse(head(&view), greeting.segment_bytes).ok()?;
-        if geometry.identity() != shared.identity.digest() {
+        if geometry.identity() != digest(&shared.identity) {
             return None;
         }
         let (start, joined_at) = self.start(&view, &geometry, lane);
