@@ -292,6 +292,22 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// Lets a thread of the kernel look for the requests of [`Transport::IoUring`], so that sending is no
+    /// call; it sleeps after `idle` without any, 1 ms to 10 s. It takes a core: on fewer than three the
+    /// report says that it was declined, else whether it helps.
+    #[must_use]
+    pub fn sqpoll(mut self, idle: Duration) -> Self {
+        self.net.sqpoll = Some(idle);
+        self
+    }
+
+    /// The core of the thread that [`sqpoll`](Self::sqpoll) asks for; any unless set.
+    #[must_use]
+    pub fn sqpoll_core(mut self, core: usize) -> Self {
+        self.net.sqpoll_core = Some(core);
+        self
+    }
+
     /// The longest datagram, in bytes; 1,200 unless set, 512 to 9,000.
     #[must_use]
     pub fn datagram_bytes(mut self, bytes: usize) -> Self {
@@ -363,6 +379,10 @@ impl<T: Payload> HubBuilder<T> {
         identity: Identity,
         Choice { road, reason }: Choice,
     ) -> Result<Hub<T>, BuildError> {
+        let Choice { road, reason } = match (road, self.transport) {
+            (Transport::BatchUdp, None) => udp::of_this_machine(&reason),
+            _ => Choice { road, reason },
+        };
         let place = place(endpoint, self.side)?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| BuildError::NoRandomness)?;
@@ -447,7 +467,7 @@ impl<T: Payload + Idempotent> HubBuilder<T> {
 /// Opens a road over the network.
 fn open(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
     match road {
-        Transport::BatchUdp => udp::open(config),
+        Transport::BatchUdp | Transport::IoUring => udp::open(config, road),
         Transport::Tcp => stream::tcp::open(config),
         Transport::Quic => quic::open(config),
         _ => Err(BuildError::NotBuilt { road }),

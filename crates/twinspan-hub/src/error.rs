@@ -107,6 +107,14 @@ pub enum BuildError {
     /// Compression cannot be set up.
     #[error(transparent)]
     Compression(#[from] CompressionError),
+    /// There is no completion ring.
+    #[error("io_uring cannot be had: {source}; {advice}, or take batched UDP")]
+    NoRing {
+        /// What the operating system says.
+        source: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
     /// The operating system has no randomness.
     #[error("the operating system gives no random numbers, without which no hub can be told apart")]
     NoRandomness,

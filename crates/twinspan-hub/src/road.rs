@@ -41,6 +41,9 @@ pub(crate) struct NetOptions {
     pub(crate) core: Option<usize>,
     pub(crate) datagram_bytes: usize,
     pub(crate) injected_loss: f64,
+    /// How long a thread of the kernel looks for requests of a completion ring.
+    pub(crate) sqpoll: Option<Duration>,
+    pub(crate) sqpoll_core: Option<usize>,
 }
 
 impl Default for NetOptions {
@@ -52,6 +55,8 @@ impl Default for NetOptions {
             core: None,
             datagram_bytes: 1_200,
             injected_loss: 0.0,
+            sqpoll: None,
+            sqpoll_core: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod core;
 mod helper;
+mod uring;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,12 +25,13 @@ use twinspan_topic::{
 
 use crate::error::{BuildError, PublishError};
 use crate::mailbox::{AsRoom, taken};
-use crate::report::Compression;
+use crate::report::{Compression, Transport};
 use crate::road::{
     InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig, Side,
 };
 
 use self::core::{Core, CoreParts, Met, now};
+pub(crate) use self::uring::of_this_machine;
 
 /// How long building waits for the first answer of the other end.
 const MEETING_MAX: Duration = Duration::from_millis(250);
@@ -120,7 +122,7 @@ impl Drop for Road {
             && core.node.unacknowledged() > 0
             && Instant::now() < deadline
         {
-            if !core.drive(true) {
+            if !core.drive(true) && core.may_wait() {
                 let left = core.node.poll_timeout().since(now()).min(ROOM_NAP_MAX);
                 sleep_on(self.shared.socket.as_fd(), Some(left));
             }
@@ -130,12 +132,12 @@ impl Drop for Road {
     }
 }
 
-/// Opens a UDP road.
-pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
+/// Opens a UDP road, by batched calls or by a completion ring.
+pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, BuildError> {
     let batch_size = usize::try_from(config.batch_size.unwrap_or(64)).unwrap_or(usize::MAX);
     check(config, batch_size)?;
     let Some(address) = config.addresses.first().copied() else {
-        return Err(BuildError::NoHost { road: crate::Transport::BatchUdp });
+        return Err(BuildError::NoHost { road });
     };
     let is_reliable = config.reliability == Some(Reliability::Reliable);
     let greeting = Greeting {
@@ -160,8 +162,12 @@ pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
         batch_size,
         datagram_bytes_max: config.net.datagram_bytes,
     };
-    let socket = TrainSocket::bind(local, &options);
-    let socket = socket.map_err(|source| BuildError::Bind { address: local, source })?;
+    let (socket, ways) = if road == Transport::IoUring {
+        uring::bind(config, local, &options)?
+    } else {
+        let bound = TrainSocket::bind(local, &options);
+        (bound.map_err(|source| BuildError::Bind { address: local, source })?, Vec::new())
+    };
     let node = NodeConfig {
         datagram_bytes_max: config.net.datagram_bytes,
         chunks_max: batch_size,
@@ -179,6 +185,10 @@ pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
     };
     node.check().map_err(too_far)?;
     let mut notes = notes(config, &socket.report(), batch_size);
+    notes.extend(ways);
+    if road != Transport::IoUring && (config.net.sqpoll, config.net.sqpoll_core) != (None, None) {
+        notes.push("sqpoll has no effect without a completion ring".to_owned());
+    }
     let inbox = Inbox::new(node.inbox_limits());
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|_| BuildError::NoRandomness)?;
@@ -343,7 +353,9 @@ fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<boo
             return Ok(false);
         };
         let until_next = core.node.poll_timeout().since(self::now());
-        sleep_on(core.socket.fd(), Some(left.min(until_next)));
+        if core.may_wait() {
+            sleep_on(core.socket.fd(), Some(left.min(until_next)));
+        }
     }
 }
 
@@ -398,7 +410,7 @@ impl UdpOutlet {
             core.flush(now());
             shared.tell(&mut core);
             core.check()?;
-            if came || waited < ROOM_SPIN {
+            if came || waited < ROOM_SPIN || !core.may_wait() {
                 return Ok(());
             }
             core.node.poll_timeout().since(now())
@@ -481,7 +493,7 @@ impl Incoming for UdpInlet {
             let mut core = shared.core();
             let next = core.settle();
             // What is left of the last call to the kernel tells nobody that it is there.
-            let is_ready = !core.inbox.is_empty() || !core.socket.is_taken();
+            let is_ready = !core.inbox.is_empty() || !core.may_wait();
             (!is_ready).then_some(next)
         };
         if let Some(next) = next {

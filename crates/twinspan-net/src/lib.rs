@@ -85,7 +85,10 @@ pub use reactor::{ReactorEnv, ReactorTask, ReactorTimer, run};
 pub use tcp::{ReactorListener, ReactorTcp};
 pub use threads::{lock, thread_cpu_time};
 #[cfg(target_os = "linux")]
-pub use train::{TrainOptions, TrainReport, TrainSocket};
+pub use train::{
+    RingError, RingOptions, RingPoller, RingSends, TrainCosts, TrainOptions, TrainReport,
+    TrainSocket, poller_costs, train_costs,
+};
 #[cfg(target_os = "linux")]
 pub use tun::{TUN_PACKET_BYTES_MAX, Tun};
 #[cfg(target_os = "linux")]

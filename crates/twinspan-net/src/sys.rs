@@ -2,8 +2,11 @@
 #![expect(unsafe_code, reason = "the crate's only unsafe: system calls on raw pointers")]
 
 mod events;
+mod lent;
 mod option;
+mod outbox;
 mod sched;
+mod train_ring;
 mod tun;
 mod uring;
 
@@ -17,7 +20,9 @@ use twinspan_core::packet::Datagram;
 
 pub(crate) use events::EventRoom;
 pub(crate) use option::{attach_steering, busy_poll, can_segment, coalesce};
+pub(crate) use outbox::Outbox;
 pub(crate) use sched::{ask_for_fifo, class};
+pub(crate) use train_ring::{RingShape, TrainRing};
 pub(crate) use tun::attach as attach_tun;
 pub(crate) use uring::Ring;
 
@@ -180,6 +185,22 @@ pub(crate) struct Train {
     pub(crate) bytes: usize,
     /// Bytes of each but the last.
     pub(crate) segment: usize,
+}
+
+impl Train {
+    /// How many datagrams it is made of.
+    pub(crate) fn datagrams(&self) -> u64 {
+        self.bytes.div_ceil(self.segment.max(1)).max(1) as u64
+    }
+
+    /// Its datagrams, each a train of its own.
+    pub(crate) fn singles(self) -> impl Iterator<Item = Self> {
+        let end = self.from + self.bytes;
+        (self.from..end).step_by(self.segment.max(1)).map(move |from| {
+            let bytes = self.segment.min(end - from);
+            Self { to: self.to, from, bytes, segment: bytes }
+        })
+    }
 }
 
 /// Whether a send call names where datagrams go; a connected socket knows.

@@ -1,6 +1,10 @@
 //! A UDP socket for trains: datagrams that lie behind each other in one piece of memory, so that they
 //! are written where the kernel reads them, and read where it wrote them.
 
+mod costs;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +18,11 @@ use twinspan_provider::{Offload, UdpOptions};
 use crate::coalesced::{Coalesced, RUNS_MAX};
 use crate::port::{Failure, open};
 use crate::sys::{
-    self, CALL_MESSAGES_MAX, Headers, Names, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX, Train,
+    self, CALL_MESSAGES_MAX, Headers, Names, Outbox, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX, RingShape,
+    Train, TrainRing,
 };
+
+pub use costs::{TrainCosts, poller_costs, train_costs};
 
 /// The longest datagram that is written.
 const DATAGRAM_BYTES_MAX: usize = 9_216;
@@ -51,6 +58,71 @@ impl Default for TrainOptions {
     }
 }
 
+impl TrainOptions {
+    fn batch_size(&self) -> usize {
+        self.batch_size.clamp(1, BATCH_MAX)
+    }
+
+    fn datagram_bytes(&self) -> usize {
+        self.datagram_bytes_max.clamp(1, DATAGRAM_BYTES_MAX)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.batch_size() * self.datagram_bytes()
+    }
+}
+
+/// Who sends on a completion ring's socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RingSends {
+    /// Batched calls, as without a ring.
+    #[default]
+    Calls,
+    /// Requests on the ring.
+    Requests,
+    /// Requests on the ring, and long trains without a copy where the kernel can.
+    ZeroCopy,
+}
+
+/// A thread of the kernel that looks for requests, so that making one is no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingPoller {
+    /// The core that it runs on; any without one.
+    pub core: Option<usize>,
+    /// For how long it looks before it sleeps; whole milliseconds, 1 at least.
+    pub idle: Duration,
+}
+
+/// What is asked of a completion ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingOptions {
+    /// A thread of the kernel that looks for requests; it takes a core.
+    pub poller: Option<RingPoller>,
+    /// Who sends.
+    pub sends: RingSends,
+}
+
+/// Why there is no socket on a completion ring.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RingError {
+    /// The socket itself cannot be had.
+    #[error("the socket cannot be had: {0}")]
+    Socket(#[source] io::Error),
+    /// The ring cannot be had.
+    #[error("no completion ring can be had: {0}")]
+    Ring(#[source] io::Error),
+}
+
+impl From<RingError> for io::Error {
+    fn from(error: RingError) -> Self {
+        match error {
+            RingError::Socket(error) | RingError::Ring(error) => error,
+        }
+    }
+}
+
 /// What a socket got and did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrainReport {
@@ -76,6 +148,26 @@ pub struct TrainReport {
     pub send_errors: u64,
     /// Messages that no datagram could be made of, and passing errors.
     pub receive_errors: u64,
+    /// Trains that were sent without a copy, as far as this side asked for it.
+    pub zero_copy: u64,
+    /// Those of them that the kernel copied after all.
+    pub zero_copy_copied: u64,
+}
+
+/// How datagrams come out of the kernel, and where they lie that go to it.
+enum Way {
+    Calls {
+        incoming: Box<Coalesced>,
+        /// Runs that the next receive call takes.
+        runs: usize,
+        /// Where datagrams are written before they are sent.
+        memory: Vec<u8>,
+    },
+    Ring {
+        ring: Box<TrainRing>,
+        /// The same where calls send; empty where the ring does.
+        memory: Vec<u8>,
+    },
 }
 
 /// A UDP socket for trains of datagrams. It never waits.
@@ -108,11 +200,7 @@ pub struct TrainSocket {
     local: SocketAddr,
     names: Names,
     headers: Headers,
-    incoming: Coalesced,
-    /// Runs that the next receive call takes.
-    runs: usize,
-    /// Where datagrams are written before they are sent.
-    memory: Vec<u8>,
+    way: Way,
     datagram_bytes_max: usize,
     batch_size: usize,
     /// Bytes of the memory that are filled.
@@ -121,6 +209,8 @@ pub struct TrainSocket {
     /// Trains that were sent already.
     gone: usize,
     datagrams: usize,
+    /// Whether all memory of a ring that sends is in use.
+    is_blocked: bool,
     report: TrainReport,
 }
 
@@ -130,20 +220,72 @@ impl TrainSocket {
     /// # Errors
     /// What the operating system says.
     pub fn bind(local: SocketAddr, options: &TrainOptions) -> io::Result<Self> {
+        let memory = vec![0; options.memory_bytes()];
+        let way = |_: &Socket| -> Result<Way, RingError> {
+            Ok(Way::Calls { incoming: Box::new(Coalesced::new()), runs: RUNS_AT_FIRST, memory })
+        };
+        Ok(Self::prepare(local, options, way)?)
+    }
+
+    /// Binds a socket whose datagrams come by a completion ring; port 0 asks for any free one.
+    ///
+    /// The ring is no thread's: whoever calls receives. The kernel completes on the thread that looks,
+    /// which a wait on [`fd`](Self::fd) does not disturb.
+    ///
+    /// # Errors
+    /// [`RingError`] tells the socket's troubles from those of the ring.
+    pub fn bind_on_ring(
+        local: SocketAddr,
+        options: &TrainOptions,
+        ring: &RingOptions,
+    ) -> Result<Self, RingError> {
+        Self::prepare(local, options, |socket| {
+            let (way, poller) = (ring.sends, ring.poller);
+            let ring = || {
+                let mut shape = RingShape::default();
+                let mut outbox = None;
+                if way != RingSends::Calls {
+                    let zero_copy = way == RingSends::ZeroCopy;
+                    let (batch_size, bytes) = (options.batch_size(), options.datagram_bytes());
+                    outbox = Some(Outbox::new(batch_size, bytes, zero_copy)?);
+                    // At most 256.
+                    shape.sends = batch_size as u32;
+                }
+                if poller.is_some() {
+                    // Only one without a poller says at once whether the kernel knows the request.
+                    drop(TrainRing::new(socket.as_fd(), RingShape::default(), None)?);
+                }
+                shape.poll = poller.map(|RingPoller { core, idle }| {
+                    let idle = u32::try_from(idle.as_millis()).unwrap_or(u32::MAX).max(1);
+                    (core.and_then(|core| u32::try_from(core).ok()), idle)
+                });
+                TrainRing::new(socket.as_fd(), shape, outbox)
+            };
+            let ring = Box::new(ring().map_err(RingError::Ring)?);
+            let bytes = if way == RingSends::Calls { options.memory_bytes() } else { 0 };
+            Ok(Way::Ring { ring, memory: vec![0; bytes] })
+        })
+    }
+
+    /// Opens the socket, and then what moves its datagrams.
+    fn prepare(
+        local: SocketAddr,
+        options: &TrainOptions,
+        way: impl FnOnce(&Socket) -> Result<Way, RingError>,
+    ) -> Result<Self, RingError> {
         let udp = UdpOptions {
             receive_buffer_bytes: options.buffer_bytes,
             send_buffer_bytes: options.buffer_bytes,
             ..UdpOptions::default()
         };
-        let (socket, bound) = open(local, &udp)?;
-        if let Some(peer) = options.connect {
+        let connected = || {
+            let (socket, bound) = open(local, &udp)?;
+            let Some(peer) = options.connect else { return Ok((socket, bound)) };
             socket.connect(&peer.into())?;
-        }
-        let bound = if options.connect.is_some() {
-            socket.local_addr()?.as_socket().unwrap_or(bound)
-        } else {
-            bound
+            let bound = socket.local_addr()?.as_socket().unwrap_or(bound);
+            Ok((socket, bound))
         };
+        let (socket, bound) = connected().map_err(RingError::Socket)?;
         let offload =
             |done: io::Result<()>| if done.is_ok() { Offload::On } else { Offload::Refused };
         let busy_poll = options.busy_poll.map_or(Offload::Off, |time| {
@@ -158,22 +300,21 @@ impl TrainSocket {
             busy_poll,
             ..TrainReport::default()
         };
-        let datagram_bytes_max = options.datagram_bytes_max.clamp(1, DATAGRAM_BYTES_MAX);
-        let batch_size = options.batch_size.clamp(1, BATCH_MAX);
+        let way = way(&socket)?;
+        let batch_size = options.batch_size();
         Ok(Self {
             socket,
             local: bound,
             names: if options.connect.is_some() { Names::None } else { Names::Each },
             headers: Headers::new(),
-            incoming: Coalesced::new(),
-            runs: RUNS_AT_FIRST,
-            memory: vec![0; batch_size * datagram_bytes_max],
-            datagram_bytes_max,
+            way,
+            datagram_bytes_max: options.datagram_bytes(),
             batch_size,
             filled: 0,
             trains: Vec::with_capacity(batch_size),
             gone: 0,
             datagrams: 0,
+            is_blocked: false,
             report,
         })
     }
@@ -183,30 +324,49 @@ impl TrainSocket {
         self.local
     }
 
-    /// What becomes readable when there is something to receive.
+    /// What becomes readable when there is something to receive; on a ring, after
+    /// [`may_wait`](Self::may_wait) said so.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.way {
+            Way::Calls { .. } => self.socket.as_fd(),
+            Way::Ring { ring, .. } => ring.fd(),
+        }
     }
 
     /// What it got and did so far.
-    pub const fn report(&self) -> TrainReport {
-        self.report
+    pub fn report(&self) -> TrainReport {
+        let mut report = self.report;
+        if let Way::Ring { ring, .. } = &self.way
+            && let Some(outbox) = ring.outbox_ref()
+        {
+            let stats = outbox.stats();
+            report.datagrams_out += stats.datagrams;
+            (report.zero_copy, report.zero_copy_copied) = (stats.zero_copy, stats.copied);
+        }
+        report
     }
 
-    /// Datagrams that wait to be sent.
+    /// Datagrams that wait to be sent, or for the memory of those before them.
     pub const fn waiting(&self) -> usize {
-        self.datagrams
+        if self.is_blocked { 1 } else { self.datagrams }
     }
 
     /// Whether no more datagrams can be pushed before some are sent.
     pub const fn is_full(&self) -> bool {
-        self.datagrams >= self.batch_size
+        self.is_blocked || self.datagrams >= self.batch_size
     }
 
     /// Where the next datagram is written; empty when the batch is full.
     pub fn room(&mut self) -> &mut [u8] {
         let bytes = if self.is_full() { 0 } else { self.datagram_bytes_max };
-        self.memory.get_mut(self.filled..self.filled + bytes).unwrap_or_default()
+        let memory: &mut [u8] = match &mut self.way {
+            Way::Calls { memory, .. } => memory,
+            Way::Ring { ring, memory } => match ring.outbox() {
+                Some(outbox) => outbox.memory(),
+                None => memory,
+            },
+        };
+        memory.get_mut(self.filled..self.filled + bytes).unwrap_or_default()
     }
 
     /// Appends the datagram whose `bytes` were written to the [`room`](Self::room).
@@ -236,12 +396,27 @@ impl TrainSocket {
     /// # Errors
     /// The socket is of no further use.
     pub fn send(&mut self) -> io::Result<bool> {
+        if let Way::Ring { ring, .. } = &mut self.way
+            && ring.outbox().is_some()
+        {
+            return self.send_by_ring();
+        }
+        let Self { way: Way::Calls { memory, .. } | Way::Ring { memory, .. }, .. } = self;
+        let memory = std::mem::take(memory);
+        let sent = self.send_by_calls(&memory);
+        let Self {
+            way: Way::Calls { memory: place, .. } | Way::Ring { memory: place, .. }, ..
+        } = self;
+        *place = memory;
+        sent
+    }
+
+    fn send_by_calls(&mut self, memory: &[u8]) -> io::Result<bool> {
         while let Some(trains) = self.trains.get(self.gone..).filter(|trains| !trains.is_empty()) {
             let trains = trains.get(..CALL_MESSAGES_MAX).unwrap_or(trains);
             self.report.calls_out += 1;
-            let sent =
-                self.headers.send_trains(self.socket.as_fd(), &self.memory, trains, self.names);
-            match sent {
+            let fd = self.socket.as_fd();
+            match self.headers.send_trains(fd, memory, trains, self.names) {
                 Ok(count) => self.has_gone(count, true),
                 Err(error) => match Failure::of_send(&error) {
                     Failure::Again => return Ok(false),
@@ -256,15 +431,63 @@ impl TrainSocket {
         Ok(true)
     }
 
+    fn send_by_ring(&mut self) -> io::Result<bool> {
+        self.look_at_sends()?;
+        let Way::Ring { ring, .. } = &mut self.way else { return Ok(true) };
+        if self.is_blocked || self.trains.is_empty() {
+            self.is_blocked = !ring.has_room()?;
+            return Ok(!self.is_blocked);
+        }
+        self.report.calls_out += 1;
+        let sent = ring.send(&self.trains, self.names)?;
+        let unsent = self.trains.get(sent..).unwrap_or_default();
+        self.report.send_errors += unsent.iter().map(Train::datagrams).sum::<u64>();
+        self.trains.clear();
+        (self.gone, self.filled, self.datagrams) = (0, 0, 0);
+        self.look_at_sends()?;
+        let Way::Ring { ring, .. } = &mut self.way else { return Ok(true) };
+        self.is_blocked = !ring.has_room()?;
+        Ok(!self.is_blocked)
+    }
+
+    /// What the ring could not send goes by calls; what the kernel then refuses is dropped.
+    fn look_at_sends(&mut self) -> io::Result<()> {
+        let Self { way: Way::Ring { ring, .. }, headers, socket, names, report, .. } = self else {
+            return Ok(());
+        };
+        ring.has_room()?;
+        let Some(outbox) = ring.outbox() else { return Ok(()) };
+        while let Some((failed, train, memory)) = outbox.failed() {
+            let error = io::Error::from_raw_os_error(failed.errno);
+            let is_joined = train.bytes > train.segment;
+            let may_again = match Failure::of_send(&error) {
+                Failure::Fatal => return Err(error),
+                Failure::Again | Failure::Interrupted => true,
+                Failure::Passing => is_joined || failed.errno == libc::ECANCELED,
+            };
+            if is_joined && is_no_splitter(&error) {
+                report.segmentation = Offload::Refused;
+            }
+            for single in train.singles().filter(|_| may_again) {
+                match headers.send_trains(socket.as_fd(), memory, &[single], *names) {
+                    Ok(count) => report.datagrams_out += count as u64,
+                    Err(_) => report.send_errors += 1,
+                }
+            }
+            report.send_errors += if may_again { 0 } else { train.datagrams() };
+            outbox.forget(failed);
+        }
+        Ok(())
+    }
+
     fn has_gone(&mut self, count: usize, is_sent: bool) {
         let gone = self.trains.get(self.gone..).unwrap_or_default().iter().take(count);
-        let datagrams: usize =
-            gone.map(|train| train.bytes.div_ceil(train.segment.max(1)).max(1)).sum();
+        let datagrams: u64 = gone.map(Train::datagrams).sum();
         self.gone += count;
         if is_sent {
-            self.report.datagrams_out += datagrams as u64;
+            self.report.datagrams_out += datagrams;
         } else {
-            self.report.send_errors += datagrams as u64;
+            self.report.send_errors += datagrams;
         }
     }
 
@@ -275,15 +498,10 @@ impl TrainSocket {
         if train.bytes <= train.segment {
             return self.has_gone(1, false);
         }
-        if matches!(error.raw_os_error(), Some(libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT)) {
+        if is_no_splitter(error) {
             self.report.segmentation = Offload::Refused;
         }
-        let end = train.from + train.bytes;
-        let singles = (train.from..end).step_by(train.segment).map(|from| {
-            let bytes = train.segment.min(end - from);
-            Train { to: train.to, from, bytes, segment: bytes }
-        });
-        self.trains.splice(self.gone..=self.gone, singles);
+        self.trains.splice(self.gone..=self.gone, train.singles());
     }
 
     /// One receive call, when all that came before was taken; whether anything came.
@@ -291,136 +509,77 @@ impl TrainSocket {
     /// # Errors
     /// The socket is of no further use.
     pub fn receive(&mut self) -> io::Result<bool> {
-        if !self.incoming.is_empty() {
+        if !self.is_taken() {
             return Ok(true);
         }
-        self.report.calls_in += 1;
-        let fd = self.socket.as_fd();
-        // When they came is the caller's to know.
-        let now = Timestamp::START;
-        let filled = self.incoming.fill_some(&mut self.headers, fd, now, self.runs);
-        match filled {
-            Ok(()) => {
-                self.report.receive_errors += self.incoming.take_lost();
+        let Self { way, headers, socket, report, .. } = self;
+        report.calls_in += 1;
+        let received = match way {
+            Way::Calls { incoming, runs, .. } => {
+                // When they came is the caller's to know.
+                let filled = incoming.fill_some(headers, socket.as_fd(), Timestamp::START, *runs);
                 // Headers are prepared for each run that is asked for: few while little comes.
-                self.runs = if self.incoming.was_short() { RUNS_AT_FIRST } else { RUNS_MAX };
-                Ok(!self.incoming.is_empty())
+                let was_full = filled.is_ok() && !incoming.was_short();
+                *runs = if was_full { RUNS_MAX } else { RUNS_AT_FIRST };
+                report.receive_errors += incoming.take_lost();
+                filled.map(|()| !incoming.is_empty())
             }
-            Err(error) => match Failure::of_receive(&error) {
-                Failure::Again | Failure::Interrupted => {
-                    self.runs = RUNS_AT_FIRST;
-                    Ok(false)
-                }
-                Failure::Passing => {
-                    self.report.receive_errors += 1;
-                    Ok(false)
-                }
-                Failure::Fatal => Err(error),
-            },
-        }
+            Way::Ring { ring, .. } => {
+                let received = ring.receive();
+                report.receive_errors += ring.take_lost();
+                received
+            }
+        };
+        received.or_else(|error| match Failure::of_receive(&error) {
+            Failure::Again | Failure::Interrupted => Ok(false),
+            Failure::Passing => {
+                report.receive_errors += 1;
+                Ok(false)
+            }
+            Failure::Fatal => Err(error),
+        })
     }
 
     /// Whether what the last [`receive`](Self::receive) brought has been taken.
     pub fn is_taken(&self) -> bool {
-        self.incoming.is_empty()
+        match &self.way {
+            Way::Calls { incoming, .. } => incoming.is_empty(),
+            Way::Ring { ring, .. } => ring.is_taken(),
+        }
+    }
+
+    /// Whether all that came was taken, and what comes from now on makes [`fd`](Self::fd) readable.
+    ///
+    /// # Errors
+    /// The socket is of no further use.
+    pub fn may_wait(&mut self) -> io::Result<bool> {
+        match &mut self.way {
+            Way::Calls { incoming, .. } => Ok(incoming.is_empty()),
+            Way::Ring { ring, .. } => ring.may_wait(),
+        }
     }
 
     /// The next datagram of those that came, and whom it came from.
     pub fn take_next(&mut self) -> Option<(SocketAddr, &[u8])> {
-        let (peer, _, bytes) = self.incoming.take_next()?;
+        let (peer, bytes) = match &mut self.way {
+            Way::Calls { incoming, .. } => {
+                let (peer, _, bytes) = incoming.take_next()?;
+                (peer, bytes)
+            }
+            Way::Ring { ring, .. } => ring.take_next()?,
+        };
         self.report.datagrams_in += 1;
         Some((peer, bytes))
     }
 }
 
+/// Whether the kernel or the device cannot split trains at all.
+fn is_no_splitter(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT))
+}
+
 impl fmt::Debug for TrainSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrainSocket").field("local", &self.local).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(options: &TrainOptions) -> (TrainSocket, TrainSocket) {
-        let loopback = "127.0.0.1:0".parse().unwrap();
-        let right = TrainSocket::bind(loopback, options).unwrap();
-        let options = TrainOptions { connect: Some(right.local_addr()), ..*options };
-        (TrainSocket::bind(loopback, &options).unwrap(), right)
-    }
-
-    fn push(socket: &mut TrainSocket, to: SocketAddr, bytes: &[u8]) {
-        socket.room()[..bytes.len()].copy_from_slice(bytes);
-        socket.push(to, bytes.len());
-    }
-
-    fn take(socket: &mut TrainSocket, count: usize) -> Vec<Vec<u8>> {
-        let mut all = Vec::new();
-        while all.len() < count {
-            if socket.is_taken() {
-                socket.receive().unwrap();
-            }
-            all.extend(std::iter::from_fn(|| socket.take_next().map(|(_, it)| it.to_vec())));
-        }
-        all
-    }
-
-    #[test]
-    fn datagrams_of_all_lengths_arrive_as_they_were_written() {
-        let (mut left, mut right) = pair(&TrainOptions::default());
-        let to = right.local_addr();
-        let lengths = [100, 100, 100, 40, 1_200, 1_200, 7, 0, 100, 200];
-        let sent: Vec<_> =
-            lengths.iter().enumerate().map(|(at, len)| vec![at as u8; *len]).collect();
-        sent.iter().for_each(|bytes| push(&mut left, to, bytes));
-        assert_eq!(left.waiting(), 10);
-        assert!(left.send().unwrap());
-        assert_eq!(take(&mut right, 10), sent);
-        assert_eq!((left.report().datagrams_out, right.report().datagrams_in), (10, 10));
-        if left.report().segmentation == Offload::On {
-            assert_eq!(left.report().calls_out, 1);
-        }
-    }
-
-    #[test]
-    fn a_batch_has_its_size_and_no_more() {
-        let options = TrainOptions { batch_size: 3, ..TrainOptions::default() };
-        let (mut left, mut right) = pair(&options);
-        let to = right.local_addr();
-        for _ in 0..3 {
-            assert!(!left.is_full());
-            push(&mut left, to, b"x");
-        }
-        assert!(left.is_full() && left.room().is_empty());
-        assert!(left.send().unwrap() && !left.is_full());
-        assert_eq!(take(&mut right, 3).len(), 3);
-    }
-
-    #[test]
-    fn what_the_kernel_refuses_harms_nothing_behind_it() {
-        let (_, mut right) = pair(&TrainOptions::default());
-        let loopback = "127.0.0.1:0".parse().unwrap();
-        let mut left = TrainSocket::bind(loopback, &TrainOptions::default()).unwrap();
-        // Another family: refused at once.
-        push(&mut left, "[2001:db8::1]:9".parse().unwrap(), b"a");
-        push(&mut left, "[2001:db8::1]:9".parse().unwrap(), b"b");
-        push(&mut left, right.local_addr(), b"c");
-        assert!(left.send().unwrap());
-        assert_eq!(take(&mut right, 1), [b"c"]);
-        assert_eq!(left.report().send_errors, 2);
-    }
-
-    #[test]
-    fn a_socket_goes_to_another_thread() {
-        let (mut left, right) = pair(&TrainOptions::default());
-        let to = right.local_addr();
-        let thread = std::thread::spawn(move || {
-            let mut right = right;
-            take(&mut right, 1)
-        });
-        push(&mut left, to, b"hello");
-        assert!(left.send().unwrap());
-        assert_eq!(thread.join().unwrap(), [b"hello"]);
     }
 }

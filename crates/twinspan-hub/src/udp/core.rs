@@ -213,6 +213,15 @@ impl Core {
         }
     }
 
+    /// Whether the socket becomes readable with whatever comes from now on, and nothing is left that
+    /// came.
+    pub(super) fn may_wait(&mut self) -> bool {
+        self.socket.may_wait().unwrap_or_else(|error| {
+            self.broken.get_or_insert(error);
+            true
+        })
+    }
+
     fn look_at_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {

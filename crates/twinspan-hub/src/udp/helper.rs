@@ -86,7 +86,8 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
         }
         if watches {
             road.drive(true);
-            next = road.node.poll_timeout();
+            // What was left of the last look makes no descriptor readable.
+            next = if road.may_wait() { road.node.poll_timeout() } else { now() };
             shared.tell(&mut road);
         } else if !is_driven && sleepers == 0 || road.node.poll_timeout() <= now() {
             next = road.settle();

@@ -10,9 +10,14 @@ mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 mod quic;
+mod rings;
 mod roads;
 mod tcp;
 mod udp;
+/// The whole UDP suite once more, over a completion ring.
+#[path = "udp.rs"]
+#[allow(clippy::duplicate_mod, reason = "one suite for two roads")]
+mod uring;
 mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,19 +1,16 @@
 //! A completion ring whose kernel side receives into buffers that it was lent, one request for all
 //! datagrams of a socket.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
-use std::slice;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fixed};
+use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{IoUring, cqueue, opcode};
 use rustix::event::EventfdFlags;
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
+use super::lent::Buffers;
 use super::{NAME_BYTES, Name, Received};
 
 /// Buffers lent to the kernel: what can arrive between two looks without another request. A power
@@ -34,37 +31,10 @@ const SOCKET: Fixed = Fixed(0);
 
 const _: () = assert!(BUFFERS.is_power_of_two() && COMPLETIONS > BUFFERS as u32);
 
-/// Zeroed memory that the kernel may write to, freed when dropped.
-struct Memory {
-    at: NonNull<u8>,
-    layout: Layout,
-}
-
-impl Memory {
-    fn new(bytes: usize, align: usize) -> io::Result<Self> {
-        let layout = Layout::from_size_align(bytes, align).map_err(io::Error::other)?;
-        if bytes == 0 {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        // SAFETY: the layout's size is not zero, as was just looked at.
-        let at = NonNull::new(unsafe { alloc_zeroed(layout) });
-        Ok(Self { at: at.ok_or(io::ErrorKind::OutOfMemory)?, layout })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: `at` came from `alloc_zeroed` with this very layout and is freed only here.
-        unsafe { dealloc(self.at.as_ptr(), self.layout) };
-    }
-}
-
 /// What is shared with the kernel. It is freed after the kernel has let go of it, and leaked when
 /// that cannot be known.
 struct Lent {
-    /// The ring of free buffers: entries that name them, in whose first one is the tail.
-    entries: Memory,
-    buffers: Memory,
+    buffers: Buffers,
     /// The request's message header: how long names and control data may be.
     message: Box<libc::msghdr>,
 }
@@ -79,8 +49,6 @@ pub(crate) struct Ring {
     /// descriptor does not do: a ring that completes on demand wakes nobody who polls it.
     bell: OwnedFd,
     lent: mem::ManuallyDrop<Lent>,
-    /// Buffers given to the kernel so far, modulo 2^16.
-    tail: u16,
     /// Whether the kernel has the request.
     armed: bool,
     /// A completion that was looked at and not taken.
@@ -99,27 +67,17 @@ impl Ring {
         ring.submitter().register_files(&[socket.as_raw_fd()])?;
         let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         ring.submitter().register_eventfd(bell.as_raw_fd())?;
-        let entries_bytes = usize::from(BUFFERS) * mem::size_of::<BufRingEntry>();
         // SAFETY: `msghdr` is a plain C struct of integers and pointers; all zeroes is a value of
         // it.
         let mut message: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
         message.msg_namelen = NAME_BYTES as libc::socklen_t;
-        let lent = Lent {
-            entries: Memory::new(entries_bytes, rustix::param::page_size())?,
-            buffers: Memory::new(usize::from(BUFFERS) * BUFFER_BYTES, 64)?,
-            message,
-        };
-        let address = lent.entries.at.as_ptr() as u64;
-        // SAFETY: `address` is that of BUFFERS zeroed entries on a page boundary, which live until
-        // the group is unregistered or, where that fails, for ever: see `drop`.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, BUFFERS, GROUP, 0)?;
-        }
+        let buffers = Buffers::new(BUFFERS, BUFFER_BYTES)?;
+        let mut lent = Lent { buffers, message };
+        // SAFETY: where this succeeds, what is lent lives until the group is forgotten or, where that
+        // fails, for ever: see `drop`.
+        unsafe { lent.buffers.register(&ring, GROUP)? };
         let lent = mem::ManuallyDrop::new(lent);
-        let mut ring = Self { ring, bell, lent, tail: 0, armed: false, first: None };
-        for buffer in 0..BUFFERS {
-            ring.give(buffer);
-        }
+        let mut ring = Self { ring, bell, lent, armed: false, first: None };
         ring.fetch()?;
         // A kernel that has rings but not this request says so at once.
         ring.first = ring.next();
@@ -195,53 +153,20 @@ impl Ring {
             }
             let buffer = cqueue::buffer_select(completion.flags());
             let Some(buffer) = buffer.filter(|buffer| *buffer < BUFFERS) else { continue };
-            let (received, bytes) = filled(self.buffer(buffer), result as usize);
+            // SAFETY: the kernel named the buffer in this completion, and it is given again below.
+            let bytes = unsafe { self.lent.buffers.bytes(buffer) };
+            let (received, bytes) = filled(bytes, result as usize);
             let outcome = put(received, bytes);
-            self.give(buffer);
+            self.lent.buffers.give(buffer);
             return Some(Ok(outcome));
         }
     }
 
-    /// The bytes of a buffer that the kernel has handed back.
-    fn buffer(&self, buffer: u16) -> &[u8] {
-        let start = usize::from(buffer) * BUFFER_BYTES;
-        let at = self.lent.buffers.at.as_ptr().wrapping_add(start);
-        // SAFETY: callers pass a buffer below BUFFERS, so these bytes lie within `buffers`, which
-        // was zeroed; the kernel named the buffer in a completion, so it writes to it no more until
-        // `give` lends it again, which needs `&mut self`.
-        unsafe { slice::from_raw_parts(at, BUFFER_BYTES) }
-    }
-
     /// Lends the buffer of a completion to the kernel again, if it had one.
     fn recycle(&mut self, completion: &cqueue::Entry) {
-        let buffer = cqueue::buffer_select(completion.flags());
-        if let Some(buffer) = buffer.filter(|buffer| *buffer < BUFFERS) {
-            self.give(buffer);
+        if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
+            self.lent.buffers.give(buffer);
         }
-    }
-
-    /// Lends a buffer to the kernel. Called once for each at the start, and then once for each
-    /// completion that named it, so never for one that the kernel has.
-    fn give(&mut self, buffer: u16) {
-        let base = self.lent.entries.at.as_ptr().cast::<BufRingEntry>();
-        let entry = base.wrapping_add(usize::from(self.tail & (BUFFERS - 1)));
-        let start = usize::from(buffer) * BUFFER_BYTES;
-        let address = self.lent.buffers.at.as_ptr().wrapping_add(start) as u64;
-        // SAFETY: `entry` is one of the BUFFERS entries at `base`, zeroed at first, so a value of
-        // its type; at most BUFFERS are lent at a time, so the kernel has read this one already. No
-        // other reference to it exists.
-        let entry = unsafe { &mut *entry };
-        entry.set_addr(address);
-        entry.set_len(BUFFER_BYTES as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: `base` is the ring's first entry, initialised.
-        let tail = unsafe { BufRingEntry::tail(base) }.cast_mut();
-        // SAFETY: the tail lies in the first entry, aligned for a u16, lives as long as `lent`, and
-        // is only ever written here, atomically, while the kernel reads it.
-        let tail = unsafe { AtomicU16::from_ptr(tail) };
-        // Publishes the entry to the kernel, which reads the tail with acquire.
-        tail.store(self.tail, Ordering::Release);
     }
 
     /// Takes the request back and waits until the kernel writes to the buffers no more.
@@ -258,7 +183,7 @@ impl Ring {
             if !self.armed {
                 // Else the socket would stay open until the kernel cleans the ring up, later.
                 self.ring.submitter().unregister_files()?;
-                return self.ring.submitter().unregister_buf_ring(GROUP);
+                return Buffers::forget(&self.ring, GROUP);
             }
             self.ring.submit()?;
         }
