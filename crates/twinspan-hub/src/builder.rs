@@ -2,12 +2,13 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use twinspan_net::shm::{
     Access, Echo, Identity, LatencyGuard, Namesakes, Policy, Roles, TopicConfig, Wait, calibrate,
-    is_topic_taken, join,
+    join,
 };
 
 use crate::choose::{Choice, choose, place, topic_of};
@@ -18,7 +19,7 @@ use crate::payload::Payload;
 use crate::quic::{Idempotent, QuicOptions, Trust};
 use crate::report::{Compression, Transport, TransportReport};
 use crate::road::{NetOptions, Opened, Reliability, RoadConfig, Side};
-use crate::{quic, stream, udp};
+use crate::{discover, quic, stream, udp};
 
 /// The longest message of types whose length varies, unless asked for otherwise.
 const MESSAGE_BYTES_DEFAULT: usize = 64 << 10;
@@ -48,6 +49,8 @@ pub struct HubBuilder<T> {
     dictionary: Option<Vec<u8>>,
     quic: QuicOptions,
     side: Option<Side>,
+    peers: Vec<SocketAddr>,
+    bind: Option<SocketAddr>,
     reliability: Option<Reliability>,
     net: NetOptions,
     payload: PhantomData<fn() -> T>,
@@ -76,6 +79,8 @@ impl<T: Payload> HubBuilder<T> {
             dictionary: None,
             quic: QuicOptions::default(),
             side: None,
+            peers: Vec::new(),
+            bind: None,
             reliability: None,
             net: NetOptions::default(),
             payload: PhantomData,
@@ -247,6 +252,23 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// Goes to these addresses too, on a bare topic with a road over a network: hubs on other machines,
+    /// which are not found by announcements. They have to listen at known ports, as with
+    /// [`bind`](Self::bind). It is enough that one of two names the other. 64 at most.
+    #[must_use]
+    pub fn peers(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.peers = addresses.into_iter().collect();
+        self
+    }
+
+    /// Where a hub on a bare topic with a road over a network listens: at a free port of 127.0.0.1
+    /// unless set, which nobody but this machine reaches.
+    #[must_use]
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.bind = Some(address);
+        self
+    }
+
     /// Whether lost messages are sent again on roads over the network; both ends must say the same.
     /// Best effort on UDP unless set, reliable on TCP and QUIC.
     #[must_use]
@@ -332,6 +354,9 @@ impl<T: Payload> HubBuilder<T> {
         let Choice { road, reason } = choose(&endpoint, self.transport)?;
         let identity = T::identity(self.type_version);
         let topic = endpoint.topic.clone().unwrap_or_else(|| topic_of(&identity.name));
+        if road != Transport::SharedMemory && endpoint.host.is_none() {
+            return self.build_by_discovery(topic, identity, Choice { road, reason });
+        }
         if road != Transport::SharedMemory {
             return self.build_on_road(&endpoint, topic, identity, Choice { road, reason });
         }
@@ -359,6 +384,7 @@ impl<T: Payload> HubBuilder<T> {
             (self.side.is_some(), "listen or connect"),
             (self.reliability.is_some(), "reliability"),
             (self.net != NetOptions::default(), "settings of sockets"),
+            (!self.peers.is_empty() || self.bind.is_some(), "peers or bind"),
         ] {
             if is_set {
                 notes.push(format!("{name} has no effect in shared memory"));
@@ -383,33 +409,13 @@ impl<T: Payload> HubBuilder<T> {
             (Transport::BatchUdp, None) => udp::of_this_machine(&reason),
             _ => Choice { road, reason },
         };
-        let place = place(endpoint, self.side)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|_| BuildError::NoRandomness)?;
-        if self.wait == Wait::Adaptive {
-            calibrate();
+        if !self.peers.is_empty() || self.bind.is_some() {
+            let (setting, value) = ("peers or bind", "set".to_owned());
+            return Err(BuildError::Setting { setting, value, range: "nothing beside a host" });
         }
-        let mut config = RoadConfig {
-            topic: topic.clone(),
-            identity: identity.cut(),
-            addresses: place.addresses,
-            side: place.side,
-            message_bytes_max: T::BYTES.unwrap_or(self.message_bytes_max),
-            depth: self.depth,
-            history: self.history,
-            policy: self.policy,
-            publish_timeout: self.publish_timeout,
-            roles: self.roles,
-            echo: self.echo,
-            reliability: self.reliability,
-            compression: self.compression,
-            dictionary: self.dictionary.clone(),
-            host: endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone()),
-            quic: self.quic.clone(),
-            batch_size: self.batch_size,
-            net: self.net,
-            id,
-        };
+        let place = place(endpoint, self.side)?;
+        let host = endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone());
+        let mut config = self.road_config(&topic, identity, (place.addresses, place.side), host)?;
         let mut notes = vec![place.reason];
         let opened = match open(road, &config) {
             // Somebody of this machine listens there: whoever said nothing else goes to it.
@@ -426,6 +432,64 @@ impl<T: Payload> HubBuilder<T> {
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };
         Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// Joins a bare topic over a network: every hub of it listens, and they find each other.
+    fn build_by_discovery(
+        self,
+        topic: String,
+        identity: Identity,
+        Choice { road, reason }: Choice,
+    ) -> Result<Hub<T>, BuildError> {
+        if self.side.is_some() {
+            let (setting, value) = ("listen or connect", "set".to_owned());
+            let range = "nothing on a bare topic, where each does both";
+            return Err(BuildError::Setting { setting, value, range });
+        }
+        let address = self.bind.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let place = (vec![address], Side::Listen);
+        let config = self.road_config(&topic, identity, place, String::new())?;
+        let mut opened = discover::open(road, &config, &self.peers, self.namesakes)?;
+        let mut notes = std::mem::take(&mut opened.notes);
+        let guard = self.guard(&mut notes);
+        let report = TransportReport { transport: road, reason, notes };
+        Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// What a road over a network is opened with.
+    fn road_config(
+        &self,
+        topic: &str,
+        identity: Identity,
+        (addresses, side): (Vec<SocketAddr>, Side),
+        host: String,
+    ) -> Result<RoadConfig, BuildError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| BuildError::NoRandomness)?;
+        if self.wait == Wait::Adaptive {
+            calibrate();
+        }
+        Ok(RoadConfig {
+            topic: topic.to_owned(),
+            identity: identity.cut(),
+            addresses,
+            side,
+            message_bytes_max: T::BYTES.unwrap_or(self.message_bytes_max),
+            depth: self.depth,
+            history: self.history,
+            policy: self.policy,
+            publish_timeout: self.publish_timeout,
+            roles: self.roles,
+            echo: self.echo,
+            reliability: self.reliability,
+            compression: self.compression,
+            dictionary: self.dictionary.clone(),
+            host,
+            quic: self.quic.clone(),
+            batch_size: self.batch_size,
+            net: self.net,
+            id,
+        })
     }
 
     /// The latency guard if it was asked for, and what became of it.
@@ -472,31 +536,4 @@ fn open(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
         Transport::Quic => quic::open(config),
         _ => Err(BuildError::NotBuilt { road }),
     }
-}
-
-/// What leads to an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
-    /// The road.
-    pub transport: Transport,
-    /// Why this one.
-    pub reason: String,
-    /// Whether anybody takes part in the topic now; `None` where the type's name is to be the topic,
-    /// and on roads over the network, where nobody is asked.
-    pub is_taken: Option<bool>,
-}
-
-/// Tells which road leads to an endpoint, without taking it.
-///
-/// # Errors
-/// [`BuildError`] where none does.
-pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
-    let Choice { road, reason } = choose(endpoint, None)?;
-    let is_taken = match (road, endpoint.topic.as_deref()) {
-        (Transport::SharedMemory, Some(topic)) => Some(is_topic_taken(topic)?),
-        _ => None,
-    };
-    let place = (road != Transport::SharedMemory).then(|| place(endpoint, None)).transpose()?;
-    let reason = place.map_or(reason.clone(), |place| format!("{reason}; {}", place.reason));
-    Ok(Explained { transport: road, reason, is_taken })
 }

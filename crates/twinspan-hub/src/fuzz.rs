@@ -14,6 +14,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("hub-datagrams", twinspan_topic::fuzz::fuzz_datagrams),
     ("hub-stream", fuzz_stream),
     ("hub-packed", fuzz_packed),
+    ("hub-announcement", fuzz_announcement),
 ];
 
 /// Any text is an endpoint or names a reason; one that was read is read the same again.
@@ -48,6 +49,11 @@ pub fn fuzz_packed(data: &[u8]) -> u64 {
     digest(&crate::compress::fuzz(data))
 }
 
+/// Any bytes are an announcement or name a reason; one that was read is written the same.
+pub fn fuzz_announcement(data: &[u8]) -> u64 {
+    digest(&crate::discover::fuzz(data))
+}
+
 /// Good inputs of a target; none of one that is not here.
 pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
@@ -77,6 +83,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "hub-datagrams" => twinspan_topic::fuzz::datagram_seeds(),
         "hub-stream" => crate::stream::fuzz::seeds(),
         "hub-packed" => crate::compress::seeds(),
+        "hub-announcement" => crate::discover::seeds(),
         _ => Vec::new(),
     }
 }

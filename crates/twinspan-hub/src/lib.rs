@@ -98,34 +98,41 @@
 mod builder;
 mod choose;
 mod compress;
+mod discover;
 mod endpoint;
 mod error;
+mod explain;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod hub;
 mod loan;
 #[allow(dead_code, reason = "for the roads with a thread of their own")]
 mod mailbox;
+mod measure;
 mod payload;
 mod quic;
 mod receive;
 mod report;
 mod road;
+mod select;
 mod side;
 mod stream;
 mod udp;
 
-pub use builder::{Explained, HubBuilder, explain};
+pub use builder::HubBuilder;
 pub use compress::{CompressionError, CompressionStats, DICTIONARY_BYTES_MAX};
 pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
 pub use error::{BuildError, PublishError, RecvError};
+pub use explain::{Explained, FoundHub, explain};
 pub use hub::{Hub, HubStats};
 pub use loan::{BytesLoan, BytesSample, Loan, Sample};
+pub use measure::Measured;
 pub use payload::{Bytes, DecodeError, EncodeError, Payload, Plain, Serde};
 pub use quic::{CertificateError, Fingerprint, FingerprintError, Idempotent, Trust};
 pub use receive::{Iter, Message, Messages, Recv};
 pub use report::{Compression, Transport, TransportReport};
 pub use road::Reliability;
+pub use select::AddressClass;
 pub use twinspan_net::shm::{
     Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, Wait, wake_cost,
 };

@@ -19,7 +19,7 @@ use rustls::crypto::aws_lc_rs as provider;
 
 use crate::error::BuildError;
 use crate::road::{Opened, Reliability, RoadConfig, Side};
-use crate::stream::node::{Member, Node};
+use crate::stream::node::{Carrier, Member, Node};
 use crate::stream::open;
 use crate::stream::topic::Topic;
 use carrier::QuicCarrier;
@@ -186,10 +186,19 @@ fn node(
     server: Option<Arc<ServerConfig>>,
 ) -> Result<Arc<Node<QuicCarrier>>, BuildError> {
     let started = Instant::now();
-    let seed = crate::road::publisher_of(config.id);
-    let carrier = QuicCarrier::new(socket, server, seed, started, config.net.socket_buffer_bytes)
-        .map_err(BuildError::Os)?;
+    let carrier = carrier(config, socket, server, started)?;
     Node::start(carrier, started, config.net.flush_interval).map_err(BuildError::Os)
+}
+
+fn carrier(
+    config: &RoadConfig,
+    socket: Socket,
+    server: Option<Arc<ServerConfig>>,
+    started: Instant,
+) -> Result<QuicCarrier, BuildError> {
+    let seed = crate::road::publisher_of(config.id);
+    QuicCarrier::new(socket, server, seed, started, config.net.socket_buffer_bytes)
+        .map_err(BuildError::Os)
 }
 
 fn member_of(
@@ -216,11 +225,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
             Err(back) => topic = back,
         }
     }
-    let own = match (&config.quic.certificate, &config.quic.state_folder) {
-        (Some((chain, key)), _) => Own::from_pem(chain, key)?,
-        (None, Some(folder)) => Own::kept(folder)?,
-        (None, None) => Own::new()?,
-    };
+    let own = own(config)?;
     let fingerprint = own.fingerprint();
     let server = server(own)?;
     let (socket, buffers) = bind(config, address)?;
@@ -235,6 +240,64 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
         notes.push(format!("its certificate has the fingerprint {fingerprint}"));
     }
     Ok(open::opened(config, &member, notes))
+}
+
+/// A carrier that listens, where, and what stands for its certificate.
+pub(crate) fn listening(
+    config: &RoadConfig,
+    started: Instant,
+) -> Result<(QuicCarrier, SocketAddr, Option<Fingerprint>), BuildError> {
+    let own = own(config)?;
+    let fingerprint = own.fingerprint();
+    let server = server(own)?;
+    let (socket, _) = bind(config, config.first_address()?)?;
+    let bound = socket.local_addr().map_err(BuildError::Os)?;
+    let carrier = carrier(config, socket, Some(server), started)?;
+    Ok((carrier, bound, fingerprint))
+}
+
+/// A carrier that goes to an address for a topic, believing whom `trust` says; and who was met there
+/// in place of that.
+pub(crate) fn calling(
+    config: &RoadConfig,
+    started: Instant,
+    (address, seat): (SocketAddr, usize),
+    trust: &Trust,
+) -> Result<(QuicCarrier, Stranger), BuildError> {
+    let host = address.ip().to_string();
+    let key = (address, host.clone(), trust.clone(), config.quic.state_folder.clone());
+    let client = client_of(&key)?;
+    let (socket, _) = bind(config, any_like(address))?;
+    let mut carrier = carrier(config, socket, None, started)?;
+    carrier.connector = Some(Connector::new(client.config, host, vec![address]));
+    carrier.want(seat, config.quic.is_idempotent);
+    Ok((carrier, Stranger(client.verifier)))
+}
+
+/// Who was met in place of who is believed.
+pub(crate) struct Stranger(Option<Arc<Verifier>>);
+
+impl Stranger {
+    pub(crate) fn seen(&self) -> Option<Fingerprint> {
+        self.0.as_ref().and_then(|it| *twinspan_net::lock(&it.stranger))
+    }
+}
+
+/// Any address of the family of another.
+fn any_like(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
+/// The certificate of a listener.
+fn own(config: &RoadConfig) -> Result<Own, BuildError> {
+    Ok(match (&config.quic.certificate, &config.quic.state_folder) {
+        (Some((chain, key)), _) => Own::from_pem(chain, key)?,
+        (None, Some(folder)) => Own::kept(folder)?,
+        (None, None) => Own::new()?,
+    })
 }
 
 /// Lets first words for the topic come before the handshake ended.
@@ -311,11 +374,7 @@ fn connection(
             Err(back) => topic = back,
         }
     }
-    let any = match key.0 {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let (socket, buffers) = bind(config, any)?;
+    let (socket, buffers) = bind(config, any_like(key.0))?;
     let node = node(config, socket, None)?;
     let connector =
         Connector::new(client.config.clone(), config.host.clone(), config.addresses.clone());

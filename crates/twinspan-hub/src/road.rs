@@ -11,7 +11,7 @@ use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, 
 
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
-use crate::quic::QuicOptions;
+use crate::quic::{Fingerprint, QuicOptions};
 use crate::report::Compression;
 
 /// Which end of a road this hub is.
@@ -118,8 +118,35 @@ pub(crate) struct Opened {
     /// `None` where nothing is received.
     pub(crate) inlet: Option<Box<dyn Incoming>>,
     pub(crate) peers: Arc<dyn Peers>,
+    /// How it is led to more places; `None` for a road that leads to one.
+    pub(crate) ways: Option<Arc<dyn Ways>>,
     /// What took effect of what was asked for.
     pub(crate) notes: Vec<String>,
+}
+
+/// Another hub that is gone to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Callee {
+    /// Who it is, where that is known.
+    pub(crate) id: Option<[u8; 16]>,
+    pub(crate) address: SocketAddr,
+    /// What its certificate is to be.
+    pub(crate) fingerprint: Option<Fingerprint>,
+}
+
+/// A road that listens, and goes to others too.
+pub(crate) trait Ways: Send + Sync {
+    /// Where it listens, and what stands for its certificate.
+    fn bound(&self) -> (SocketAddr, Option<Fingerprint>);
+
+    /// Goes to another hub, again and again while that is not there.
+    fn call(&self, to: &Callee) -> Result<(), BuildError>;
+
+    /// Goes there no more; what is connected stays until it ends.
+    fn hang_up(&self, to: &Callee);
+
+    /// Waits a moment for the first answers, and says what was refused, or who has not answered.
+    fn settle(&self) -> Result<Vec<String>, BuildError>;
 }
 
 /// Whether another message follows at once.

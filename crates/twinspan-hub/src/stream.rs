@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 pub(crate) mod inbound;
 pub(crate) mod link;
 pub(crate) mod log;
+pub(crate) mod mix;
 pub(crate) mod node;
 pub(crate) mod open;
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub(crate) mod wire;
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 #[cfg(any(test, feature = "fuzz"))]
-fn test_greeting(id: u8, topic: &str) -> twinspan_topic::Greeting {
+pub(crate) fn test_greeting(id: u8, topic: &str) -> twinspan_topic::Greeting {
     twinspan_topic::Greeting {
         id: [id; 16],
         publishes: true,

@@ -20,14 +20,18 @@ use twinspan_net::shm::{
 };
 use twinspan_net::{TrainOptions, TrainReport, TrainSocket, allowed_cores, lock};
 use twinspan_topic::{
-    Compressions, Disagreement, Greeting, Inbox, Node, NodeConfig, NodeSide, Overflow, Refusal,
+    Compressions, Disagreement, Greeting, Inbox, Node, NodeConfig, NodeSide, Offer, Overflow,
+    Refusal,
 };
 
+use crate::discover::Host;
 use crate::error::{BuildError, PublishError};
 use crate::mailbox::{AsRoom, taken};
+use crate::quic::Fingerprint;
 use crate::report::{Compression, Transport};
 use crate::road::{
-    InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig, Side,
+    Callee, InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig,
+    Side, Ways,
 };
 
 use self::core::{Core, CoreParts, Met, now};
@@ -176,6 +180,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
             Policy::Overwrite => Overflow::DropOldest,
             _ => Overflow::DropNew,
         },
+        offer: Offer { host: Host::own().map_or([0; 16], |host| host.digest()), ..Offer::NONE },
         ..NodeConfig::new(greeting, side)
     };
     let too_far = |error: twinspan_topic::ConfigError| BuildError::Setting {
@@ -209,7 +214,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
         socket,
     });
-    if config.side == Side::Connect && !meet(&mut core, config, address)? {
+    if config.side == Side::Connect && !meet(&mut core, config)? {
         notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
     }
     start(core, config, notes)
@@ -325,28 +330,34 @@ fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<St
     notes
 }
 
+/// Whether a meeting went well.
+fn judge(met: Met, config: &RoadConfig, address: SocketAddr) -> Result<bool, BuildError> {
+    match met {
+        Met::Joined => Ok(true),
+        Met::Refused(Some(Disagreement::Type(theirs))) => Err(BuildError::AnotherType {
+            topic: config.topic.clone(),
+            theirs: theirs.to_string(),
+            ours: config.identity.to_string(),
+        }),
+        Met::Refused(why) => {
+            let why = why.map_or("it has no room for more".to_owned(), |why| why.to_string());
+            Err(BuildError::Refused { address, why })
+        }
+    }
+}
+
 /// Goes to the other end; whether it answered in time.
-fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<bool, BuildError> {
+fn meet(core: &mut Core, config: &RoadConfig) -> Result<bool, BuildError> {
     let deadline = deadline_in(MEETING_MAX);
     loop {
         core.drive(true);
         if let Some(error) = core.broken.take() {
             return Err(BuildError::Os(error));
         }
-        match core.met.take() {
-            Some(Met::Joined) => return Ok(true),
-            Some(Met::Refused(Some(Disagreement::Type(theirs)))) => {
-                return Err(BuildError::AnotherType {
-                    topic: config.topic.clone(),
-                    theirs: theirs.to_string(),
-                    ours: config.identity.to_string(),
-                });
-            }
-            Some(Met::Refused(why)) => {
-                let why = why.map_or("it has no room for more".to_owned(), |why| why.to_string());
-                return Err(BuildError::Refused { address, why });
-            }
-            None => {}
+        if let Some((from, met)) = core.met.take()
+            && judge(met, config, from)?
+        {
+            return Ok(true);
         }
         let now = Instant::now();
         let Some(left) = deadline.and_then(|at| at.checked_duration_since(now)) else {
@@ -382,10 +393,12 @@ fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, 
     let road = Arc::new(Road { shared, helper: Some(helper), linger: config.publish_timeout });
     let outlet = UdpOutlet { road: Arc::clone(&road), publish_timeout: config.publish_timeout };
     let inlet = UdpInlet { road: Arc::clone(&road), naps: 0 };
+    let peers = Arc::new(UdpPeers { road, config: config.clone() });
     Ok(Opened {
         out: config.publishes().then(|| Box::new(outlet) as Box<dyn Outgoing>),
         inlet: config.receives().then(|| Box::new(inlet) as Box<dyn Incoming>),
-        peers: Arc::new(UdpPeers { road }),
+        ways: (config.side == Side::Listen).then(|| Arc::clone(&peers) as _),
+        peers,
         notes,
     })
 }
@@ -537,6 +550,53 @@ impl Incoming for UdpInlet {
 
 struct UdpPeers {
     road: Arc<Road>,
+    config: RoadConfig,
+}
+
+impl Ways for UdpPeers {
+    fn bound(&self) -> (SocketAddr, Option<Fingerprint>) {
+        (self.road.shared.core().socket.local_addr(), None)
+    }
+
+    fn call(&self, to: &Callee) -> Result<(), BuildError> {
+        let shared = &self.road.shared;
+        let mut core = shared.core();
+        if !core.node.call(now(), to.address) {
+            let (setting, value) = ("the number of peers", "more".to_owned());
+            return Err(BuildError::Setting { setting, value, range: "64 at most" });
+        }
+        core.transmit(now());
+        drop(core);
+        ring(&shared.helper_bell);
+        Ok(())
+    }
+
+    fn hang_up(&self, to: &Callee) {
+        self.road.shared.core().node.hang_up(to.address);
+    }
+
+    fn settle(&self) -> Result<Vec<String>, BuildError> {
+        let deadline = Instant::now() + MEETING_MAX;
+        loop {
+            let until_next = {
+                let mut core = self.road.shared.core();
+                core.drive(true);
+                if let Some((from, met)) = core.met.take()
+                    && judge(met, &self.config, from)?
+                {
+                    return Ok(Vec::new());
+                }
+                core.node.poll_timeout().since(now())
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(vec!["no peer has answered yet; it goes on trying".to_owned()]);
+            }
+            // The road's own thread may take the answer: look again soon.
+            let nap = left.min(until_next).min(ROOM_NAP_MAX);
+            sleep_on(self.road.shared.socket.as_fd(), Some(nap));
+        }
+    }
 }
 
 impl Peers for UdpPeers {

@@ -7,6 +7,7 @@ use twinspan_reliable::{Config as EngineConfig, ResendIdentity};
 
 use crate::greet::Greeting;
 use crate::inbox::{InboxLimits, Overflow};
+use crate::probe::Offer;
 use crate::wire::{DATA_HEAD_BYTES, DATA_PARTS_BYTES, FRAME_HEAD_BYTES};
 
 /// Others that one node speaks with.
@@ -53,6 +54,8 @@ pub struct NodeConfig {
     /// How long after the last of some messages their number is said once more, so that the loss of
     /// the last is known.
     pub tail_interval: Duration,
+    /// What it tells who probes for it.
+    pub offer: Offer,
 }
 
 /// A field of [`NodeConfig`] is out of its range.
@@ -83,6 +86,7 @@ impl NodeConfig {
             silence_max: Duration::from_secs(10),
             hello_interval: Duration::from_millis(100),
             tail_interval: Duration::from_millis(20),
+            offer: Offer::NONE,
         }
     }
 

@@ -55,6 +55,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod calling;
 mod chunk;
 mod config;
 mod cookie;
@@ -64,6 +65,7 @@ mod greet;
 mod inbox;
 mod link;
 mod node;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -76,5 +78,6 @@ pub use greet::{
 };
 pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow, Room, Taken};
 pub use node::{Ended, Event, Node, NodeStats, Refusal, Sent};
+pub use probe::{Dialect, Offer, OfferedRoads, PROBE_BYTES, Probed, Prober, ProberConfig};
 pub use twinspan_core::identity::{Form, Identity, NAME_BYTES_MAX};
 pub use wire::{EndReason, WireError};

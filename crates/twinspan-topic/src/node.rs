@@ -2,13 +2,13 @@
 //!
 //! //= hub 8
 
-use core::time::Duration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 
+use crate::calling::{Callings, Due};
 use crate::chunk::{Packer, fits, write_piece};
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::cookie::Secret;
@@ -23,8 +23,6 @@ const REPLIES_MAX: usize = 64;
 const EVENTS_MAX: usize = 64;
 /// Publishers that went and are remembered, so that what was missed in between is counted.
 const DEPARTED_MAX: usize = 64;
-/// The longest wait between two hellos.
-const HELLO_INTERVAL_MAX: Duration = Duration::from_secs(2);
 /// Chunks of history that a link gets at most.
 const BACKLOG_CHUNKS_MAX: usize = 1_024;
 /// How often a goodbye is said to each.
@@ -118,15 +116,6 @@ pub struct NodeStats {
     pub refused: u64,
 }
 
-/// How far a connecting node is.
-#[derive(Clone, Copy, Debug)]
-struct Calling {
-    token: u64,
-    cookie: [u8; COOKIE_BYTES],
-    next_at: Timestamp,
-    interval: Duration,
-}
-
 /// A message that is cut into pieces as there is room.
 #[derive(Debug, Default)]
 struct Long {
@@ -151,7 +140,7 @@ pub struct Node {
     last: usize,
     /// The link whose turn it is to send.
     turn: usize,
-    calling: Option<Calling>,
+    callings: Callings,
     replies: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     departed: VecDeque<(u64, u64)>,
@@ -170,15 +159,10 @@ impl Node {
     /// A node that has met nobody. `config` passed [`NodeConfig::check`].
     pub fn new(config: NodeConfig, now: Timestamp, secrets: &mut dyn SecretSource) -> Self {
         let mut secret = Secret::new(secrets);
-        let calling = match config.side {
-            NodeSide::Listen => None,
-            NodeSide::Connect(_) => Some(Calling {
-                token: secret.token(),
-                cookie: [0; COOKIE_BYTES],
-                next_at: now,
-                interval: config.hello_interval,
-            }),
-        };
+        let mut callings = Callings::new(config.hello_interval);
+        if let NodeSide::Connect(to) = config.side {
+            callings.add(now, to, secret.token(), false);
+        }
         Self {
             chunk_bytes_max: config.chunk_bytes_max(),
             config,
@@ -186,7 +170,7 @@ impl Node {
             links: Vec::new(),
             last: 0,
             turn: 0,
-            calling,
+            callings,
             replies: VecDeque::new(),
             events: VecDeque::new(),
             departed: VecDeque::new(),
@@ -198,6 +182,18 @@ impl Node {
             stats: NodeStats::default(),
             is_closed: false,
         }
+    }
+
+    /// Goes to an address too, again and again while nobody is there, beside hearing those who come.
+    /// False when it goes to as many as it may have links.
+    pub fn call(&mut self, now: Timestamp, to: SocketAddr) -> bool {
+        let is_up = self.links.iter().any(|link| link.address == to);
+        !self.is_closed && self.callings.add(now, to, self.secret.token(), is_up)
+    }
+
+    /// Goes to an address no more; a link with it lives on.
+    pub fn hang_up(&mut self, to: SocketAddr) {
+        self.callings.remove(to);
     }
 
     /// The token with which the other end of a link speaks.
@@ -386,6 +382,12 @@ impl Node {
                     self.end(now, at, reason);
                 }
             }
+            // Nothing is kept for it, and the answer is shorter than it.
+            Packet::Probe { token } if self.config.side == NodeSide::Listen && !self.is_closed => {
+                self.reply(from, &Packet::Here { token, offer: self.config.offer });
+            }
+            // Who probes has a socket for it.
+            Packet::Probe { .. } | Packet::Here { .. } => {}
             Packet::Reset { token } => {
                 if let Some(at) = self.find(from, |link| link.token_out == token) {
                     self.end(now, at, EndReason::Forgotten);
@@ -454,9 +456,11 @@ impl Node {
         let is_full = self.links.len() >= LINKS_MAX;
         let same = |link: &Link| link.address == from || link.peer.id == greeting.id;
         let before = self.links.iter().position(same);
+        // Of two that call each other the one with the greater id keeps its call.
+        let is_kept = greeting.id < ours.id && self.callings.is_up(from);
         let reason = match ours.agrees_with(&greeting) {
             Err(_) => Some(RefusedFor::Disagreement),
-            Ok(()) if is_full && before.is_none() || greeting.id == ours.id => {
+            Ok(()) if is_full && before.is_none() || greeting.id == ours.id || is_kept => {
                 Some(RefusedFor::Full)
             }
             Ok(()) => None,
@@ -474,12 +478,6 @@ impl Node {
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
     }
 
-    /// Whether a datagram is an answer to a hello of ours.
-    fn is_answer(&self, from: SocketAddr, token: u64) -> bool {
-        self.config.side == NodeSide::Connect(from)
-            && self.calling.is_some_and(|calling| calling.token == token)
-    }
-
     fn handle_cookie(
         &mut self,
         now: Timestamp,
@@ -487,12 +485,8 @@ impl Node {
         token: u64,
         cookie: [u8; COOKIE_BYTES],
     ) {
-        if self.is_answer(from, token)
-            && let Some(calling) = &mut self.calling
-        {
-            calling.cookie = cookie;
-            calling.next_at = now;
-            calling.interval = self.config.hello_interval;
+        if self.callings.is_answer(from, token) {
+            self.callings.on_cookie(now, from, cookie);
         }
     }
 
@@ -503,15 +497,24 @@ impl Node {
         (token, own_token): (u64, u64),
         greeting: Greeting,
     ) {
-        if !self.is_answer(from, token) {
+        let is_known = |link: &Link| link.address == from || link.peer.id == greeting.id;
+        let is_full = self.links.len() >= LINKS_MAX && !self.links.iter().any(is_known);
+        if !self.callings.is_answer(from, token) || is_full {
             return;
         }
         if let Err(why) = self.config.greeting.agrees_with(&greeting) {
             self.stats.refused += 1;
             self.tell(Event::Refused { address: from, why: Some(why) });
-            return self.call_later(now);
+            return self.callings.on_refused(now, from);
         }
-        self.calling = None;
+        let same = |link: &Link| link.peer.id == greeting.id;
+        if let Some(at) = self.links.iter().position(same) {
+            // It called too, and was heard first. Both ends know whose call it is that stays.
+            if greeting.id > self.config.greeting.id {
+                return self.callings.on_link(from, greeting.id);
+            }
+            self.end(now, at, EndReason::Replaced);
+        }
         self.join(now, from, token, own_token, greeting);
     }
 
@@ -522,7 +525,7 @@ impl Node {
         token: u64,
         (reason, greeting): (RefusedFor, Greeting),
     ) {
-        if !self.is_answer(from, token) {
+        if !self.callings.is_answer(from, token) {
             return;
         }
         self.stats.refused += 1;
@@ -531,14 +534,7 @@ impl Node {
             RefusedFor::Disagreement => self.config.greeting.agrees_with(&greeting).err(),
         };
         self.tell(Event::Refused { address: from, why });
-        self.call_later(now);
-    }
-
-    fn call_later(&mut self, now: Timestamp) {
-        if let Some(calling) = &mut self.calling {
-            calling.interval = HELLO_INTERVAL_MAX;
-            calling.next_at = now.after(HELLO_INTERVAL_MAX);
-        }
+        self.callings.on_refused(now, from);
     }
 
     fn join(
@@ -556,6 +552,7 @@ impl Node {
             if peer.receives { self.backlog(peer.history) } else { Default::default() };
         let start = if backlog.is_empty() { next } else { start };
         let parts = LinkParts { address, token_in, token_out, peer, next, backlog, start };
+        self.callings.on_link(address, parts.peer.id);
         self.links.push(Link::new(&self.config, parts, now));
         self.stats.joined += 1;
         self.tell(Event::Joined { address });
@@ -620,23 +617,14 @@ impl Node {
         }
         let unacknowledged = if link.is_heard { link.unacknowledged() } else { 0 };
         self.tell(Event::Ended(Ended { address: link.address, reason, unacknowledged }));
-        if let NodeSide::Connect(_) = self.config.side
-            && !self.is_closed
-        {
-            let token = self.secret.token();
-            self.calling = Some(Calling {
-                token,
-                cookie: [0; COOKIE_BYTES],
-                next_at: now,
-                interval: self.config.hello_interval,
-            });
-        }
+        let secret = &mut self.secret;
+        self.callings.on_end(now, (link.address, link.peer.id), || secret.token());
     }
 
     /// Says goodbye to all; nothing is published or taken in after it.
     pub fn close(&mut self) {
         self.is_closed = true;
-        self.calling = None;
+        self.callings.clear();
         let next = self.stats.published;
         let links = core::mem::take(&mut self.links);
         // Nobody answers it: it is said more than once.
@@ -665,8 +653,7 @@ impl Node {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next and a datagram may be due.
     pub fn poll_timeout(&self) -> Timestamp {
-        let call = self.calling.map_or(Timestamp::NEVER, |calling| calling.next_at);
-        self.links.iter().map(Link::poll_timeout).fold(call, Timestamp::min)
+        self.links.iter().map(Link::poll_timeout).fold(self.callings.next_at(), Timestamp::min)
     }
 
     /// Writes the next datagram into `out`, which has room for
@@ -747,11 +734,7 @@ impl Node {
     }
 
     fn hello(&mut self, now: Timestamp, out: &mut [u8]) -> Option<Sent> {
-        let NodeSide::Connect(to) = self.config.side else { return None };
-        let calling = self.calling.as_mut().filter(|calling| calling.next_at <= now)?;
-        let Calling { token, cookie, .. } = *calling;
-        calling.next_at = now.after(calling.interval);
-        calling.interval = (2 * calling.interval).min(HELLO_INTERVAL_MAX);
+        let Due { to, token, cookie } = self.callings.due(now)?;
         let mut bytes = Vec::new();
         Packet::Hello { token, cookie, greeting: self.config.greeting.clone() }.write(&mut bytes);
         out.get_mut(..bytes.len())?.copy_from_slice(&bytes);

@@ -11,6 +11,7 @@ use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::greet::{Greeting, example};
 use crate::inbox::{Inbox, Overflow, Taken};
 use crate::node::{Event, Node, Refusal};
+use crate::probe::{Prober, ProberConfig};
 use crate::wire::{EndReason, Packet};
 
 /// What a network does.
@@ -448,6 +449,87 @@ fn many_hear_one_and_one_hears_many() {
         }
         assert_eq!(net.take(0).len(), 400);
     }
+}
+
+/// Ends that all listen, of which some call others.
+fn mesh(calls: &[(usize, usize)], count: usize, reliable: bool) -> Net {
+    let listens = |at| NodeConfig { side: NodeSide::Listen, ..config(at, reliable) };
+    let mut net = Net::new(1, Faults { loss: 0.05, ..Faults::default() }, (0..count).map(listens));
+    for (from, to) in calls {
+        let now = net.now;
+        assert!(net.ends[*from].node.call(now, address(*to)));
+    }
+    net
+}
+
+#[test]
+fn all_who_listen_and_call_each_other_have_one_link_each() {
+    // Each pair in one direction, in the other, and in both.
+    for calls in [
+        &[(1, 0), (2, 0), (2, 1)][..],
+        &[(0, 1), (0, 2), (1, 2)],
+        &[(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)],
+    ] {
+        let mut net = mesh(calls, 3, true);
+        net.run(Duration::from_secs(5));
+        let joined = |net: &Net| -> Vec<u64> {
+            net.ends.iter().map(|end| end.node.stats().joined).collect()
+        };
+        let before = joined(&net);
+        net.run(Duration::from_secs(60));
+        assert_eq!(joined(&net), before, "links stay as they are");
+        for at in 0..3 {
+            assert_eq!((net.ends[at].node.subscribers(), net.ends[at].node.publishers()), (2, 2));
+            (0..100).for_each(|number| net.publish(at, &message(number)));
+            net.ends[at].node.flush();
+        }
+        net.run(Duration::from_secs(5));
+        for at in 0..3 {
+            let mut heard: Vec<_> =
+                net.take(at).iter().map(|(taken, _)| (taken.publisher, taken.number)).collect();
+            assert_eq!(heard.len(), 200);
+            heard.sort_unstable();
+            heard.dedup();
+            assert_eq!(heard.len(), 200, "none twice");
+        }
+    }
+}
+
+#[test]
+fn who_is_called_no_more_is_let_go_when_it_goes() {
+    let mut net = mesh(&[(0, 1)], 2, false);
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.ends[0].node.subscribers(), 1);
+    net.ends[0].node.hang_up(address(1));
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.ends[0].node.subscribers(), 1, "a link that there is lives on");
+    net.ends[1].node.close();
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.ends[0].node.subscribers(), 0);
+    let written = net.ends[0].node.stats().datagrams_out;
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.ends[0].node.stats().datagrams_out, written, "nobody is called");
+}
+
+#[test]
+fn a_probe_is_answered_by_who_listens_with_less_and_nothing_is_kept() {
+    let mut listens = config(0, false);
+    listens.offer.host = [3; 16];
+    let mut listener = end(0, listens, Timestamp::START);
+    let mut prober = Prober::new(ProberConfig::BRIEF, Timestamp::START, 7);
+    let (mut probe, mut out) = (Vec::new(), [0; 1_200]);
+    assert!(prober.poll_transmit(Timestamp::START, &mut probe));
+    listener.node.handle_datagram(Timestamp::START, address(9), &probe, &mut listener.inbox);
+    let sent = listener.node.poll_transmit(Timestamp::START, &mut out).unwrap();
+    assert!(sent.to == address(9) && sent.bytes < probe.len());
+    assert!(prober.handle_datagram(Timestamp::START, &out[..sent.bytes]));
+    let offer = prober.probed(Timestamp::START).offer.unwrap();
+    assert_eq!(offer.host, [3; 16]);
+    assert_eq!(listener.node.poll_timeout(), Timestamp::NEVER);
+    let mut caller = end(1, config(1, false), Timestamp::START);
+    caller.node.handle_datagram(Timestamp::START, address(9), &probe, &mut caller.inbox);
+    let hello = caller.node.poll_transmit(Timestamp::START, &mut out).unwrap();
+    assert_eq!(hello.to, address(0), "who connects answers no probes");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use core::time::Duration;
 use twinspan_reliable::Ack;
 
 use crate::greet::{Greeting, GreetingError};
+use crate::probe::{Offer, PROBE_BYTES};
 
 const MAGIC: [u8; 4] = *b"TwHu";
 const VERSION: u8 = 1;
@@ -17,9 +18,14 @@ const REFUSED: u8 = 4;
 const DATA: u8 = 5;
 const END: u8 = 6;
 const RESET: u8 = 7;
+const PROBE: u8 = 16;
+const HERE: u8 = 17;
 
 /// Bytes of a cookie.
 pub(crate) const COOKIE_BYTES: usize = 16;
+/// Bytes of a probe behind its token, which are 0: the answer is shorter than what it answers.
+const PROBE_FILL_BYTES: usize = PROBE_BYTES - 16;
+
 /// Bytes of data before its parts.
 pub(crate) const DATA_HEAD_BYTES: usize = 14;
 /// Bytes of the parts that may stand before a chunk in any datagram.
@@ -97,13 +103,43 @@ pub(crate) enum RefusedFor {
 /// A datagram that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
-    Hello { token: u64, cookie: [u8; COOKIE_BYTES], greeting: Greeting },
-    Cookie { token: u64, cookie: [u8; COOKIE_BYTES] },
-    Welcome { token: u64, own_token: u64, greeting: Greeting },
-    Refused { token: u64, reason: RefusedFor, greeting: Greeting },
+    Hello {
+        token: u64,
+        cookie: [u8; COOKIE_BYTES],
+        greeting: Greeting,
+    },
+    Cookie {
+        token: u64,
+        cookie: [u8; COOKIE_BYTES],
+    },
+    Welcome {
+        token: u64,
+        own_token: u64,
+        greeting: Greeting,
+    },
+    Refused {
+        token: u64,
+        reason: RefusedFor,
+        greeting: Greeting,
+    },
     Data(Data<'a>),
-    End { token: u64, reason: EndReason, next: u64 },
-    Reset { token: u64 },
+    End {
+        token: u64,
+        reason: EndReason,
+        next: u64,
+    },
+    Reset {
+        token: u64,
+    },
+    /// Asks whether somebody listens, and how long the way is.
+    Probe {
+        token: u64,
+    },
+    /// Somebody does.
+    Here {
+        token: u64,
+        offer: Offer,
+    },
 }
 
 /// What carries messages and all that belongs to them.
@@ -161,7 +197,7 @@ impl<'a> Packet<'a> {
                 nothing_more(rest)?;
                 if zero == 0 { Ok(Self::Reset { token }) } else { Err(WireError::Field("zero")) }
             }
-            HELLO | COOKIE | WELCOME | REFUSED => Self::parse_meeting(kind, rest),
+            HELLO | COOKIE | WELCOME | REFUSED | PROBE | HERE => Self::parse_meeting(kind, rest),
             other => Err(WireError::Kind(other)),
         }
     }
@@ -195,6 +231,18 @@ impl<'a> Packet<'a> {
                 let (greeting, rest) = Greeting::parse(rest)?;
                 nothing_more(rest)?;
                 Ok(Self::Welcome { token, own_token, greeting })
+            }
+            PROBE => {
+                let (fill, rest) = split::<PROBE_FILL_BYTES>(rest)?;
+                nothing_more(rest)?;
+                let is_zero = fill.iter().all(|byte| *byte == 0);
+                is_zero.then_some(Self::Probe { token }).ok_or(WireError::Field("zero"))
+            }
+            HERE => {
+                let (fixed, rest) = split::<{ Offer::BYTES }>(rest)?;
+                nothing_more(rest)?;
+                let offer = Offer::parse(fixed).ok_or(WireError::Field("offer"))?;
+                Ok(Self::Here { token, offer })
             }
             _ => {
                 let reason = match what {
@@ -245,6 +293,14 @@ impl<'a> Packet<'a> {
             Self::Reset { token } => {
                 out.extend_from_slice(&[RESET, 0]);
                 out.extend_from_slice(&token.to_le_bytes());
+            }
+            Self::Probe { token } => {
+                meeting(PROBE, 0, *token);
+                out.extend_from_slice(&[0; PROBE_FILL_BYTES]);
+            }
+            Self::Here { token, offer } => {
+                meeting(HERE, 0, *token);
+                out.extend_from_slice(&offer.to_bytes());
             }
             Self::Data(_) => {}
         }
@@ -421,6 +477,7 @@ mod tests {
 
     use super::*;
     use crate::greet::example;
+    use crate::probe::OfferedRoads;
 
     #[test]
     fn datagrams_have_their_golden_bytes() {
@@ -452,6 +509,18 @@ mod tests {
                 [&[6, 2][..], &[1, 2, 3, 4, 5, 6, 7, 8], &[2, 1, 0, 0, 0, 0, 0, 0]].concat(),
             ),
             (Packet::Reset { token }, [&[7, 0][..], &[1, 2, 3, 4, 5, 6, 7, 8]].concat()),
+            (Packet::Probe { token }, [&head(16, 0)[..], &[0; 32]].concat()),
+            (
+                Packet::Here {
+                    token,
+                    offer: Offer {
+                        host: *b"a host's digest!",
+                        roads: OfferedRoads(0b1011),
+                        quic_port: 0x1234,
+                    },
+                },
+                [&head(17, 0)[..], b"a host's digest!", &[0b1011, 0, 0x34, 0x12]].concat(),
+            ),
         ] {
             let mut bytes = Vec::new();
             packet.write(&mut bytes);
@@ -523,6 +592,14 @@ mod tests {
         assert_eq!(Packet::parse(&[2, 1, 0, 0, b'T', b'w', b'H', b'x']), Err(WireError::Magic));
         assert_eq!(Packet::parse(b"\x02\x02\0\0TwHu"), Err(WireError::Version(2)));
         assert_eq!(Packet::parse(b"\x02\x01\x01\0TwHu"), Err(WireError::Field("zero")));
+        let mut probe = Vec::new();
+        Packet::Probe { token: 1 }.write(&mut probe);
+        probe[40] = 1;
+        assert_eq!(Packet::parse(&probe), Err(WireError::Field("zero")));
+        let mut here = Vec::new();
+        Packet::Here { token: 1, offer: Offer::default() }.write(&mut here);
+        here[32] = 0x80;
+        assert_eq!(Packet::parse(&here), Err(WireError::Field("offer")));
         let mut data = [0; 14];
         data[0] = 5;
         for (flags, error) in [
@@ -539,7 +616,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_datagram_or_name_a_reason(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            kind in 0_u8..9,
+            kind in 0_u8..19,
         ) {
             if let Some(first) = bytes.first_mut() {
                 *first = kind;

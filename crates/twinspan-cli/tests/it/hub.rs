@@ -78,8 +78,21 @@ fn the_road_to_an_endpoint_is_explained() {
     assert_eq!(told["is_taken"], false);
     let told = object(&["hub", "explain", "udp://192.0.2.1:9000/a", "--json"]);
     assert_eq!(told["transport"], "batched UDP");
-    let reason = told["reason"].as_str().unwrap();
-    assert!(reason.contains("it connects: the host is another machine"), "{reason}");
+    let notes = told["notes"].as_array().unwrap();
+    let has = |part: &str| notes.iter().any(|note| note.as_str().unwrap().contains(part));
+    assert!(has("it connects: the host is another machine"), "{told}");
+    assert!(has("nobody is there, or nothing gets through"), "{told}");
+    assert_eq!(told["is_taken"], false);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}/a", listener.local_addr().unwrap());
+    let told = object(&["hub", "explain", &endpoint, "--json"]);
+    assert_eq!((&told["is_taken"], &told["measured"][0]["lost"]), (&true.into(), &0.into()));
+    assert!(told["measured"][0]["rtt_median_us"].as_f64().unwrap() > 0.0, "{told}");
+    let text = String::from_utf8(twinspan(&["hub", "explain", &endpoint]).stdout).unwrap();
+    assert!(
+        text.contains("somebody listens there") && text.contains("0 of 3 probes lost"),
+        "{text}"
+    );
     let output = twinspan(&["hub", "explain", "ftp://x"]);
     assert_eq!(output.status.code(), Some(2));
 }

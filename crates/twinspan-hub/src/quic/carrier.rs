@@ -20,12 +20,12 @@ use twinspan_core::time::Timestamp;
 
 use super::parts::{
     CLOSING_TIMEOUT, CONNECTIONS_MAX, Conn, Connector, REBIND_AFTER, RECEIVES_MAX, SENDS_MAX, Slot,
-    Stage, Wanted, ZeroRtt, backoff, read_door, read_link, until,
+    Stage, Wanted, ZeroRtt, read_door, read_link, until,
 };
 use super::socket::{Came, Socket};
 use crate::stream::node::{Carrier, Seats};
 use crate::stream::open::{self, Told};
-use crate::stream::tcp::GREETING_TIMEOUT;
+use crate::stream::tcp::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::wire::{Door, Frame, Opened as Opening, Standing};
 
 /// Streams over QUIC.
@@ -122,21 +122,7 @@ impl QuicCarrier {
     /// A topic of a connector joins.
     pub(super) fn want(&mut self, seat: usize, is_idempotent: bool) {
         let Some(connector) = &mut self.connector else { return };
-        connector.wanted.push(Wanted {
-            seat,
-            last_peer: None,
-            told: None,
-            stream: None,
-            next_at: Timestamp::START,
-            backoff: backoff(),
-            is_idempotent,
-        });
-    }
-
-    /// What the first answer to a topic was.
-    pub(super) fn told(&self, seat: usize) -> Option<Told> {
-        let wanted = self.connector.as_ref()?.wanted.iter().find(|it| it.seat == seat)?;
-        wanted.told.clone()
+        connector.wanted.push(Wanted::new(seat, is_idempotent));
     }
 
     fn instant(&self) -> Instant {
@@ -268,6 +254,11 @@ impl QuicCarrier {
                 continue;
             }
             let Some(topic) = seats.topic(wanted.seat) else { continue };
+            if wanted.last_peer.is_some_and(|peer| topic.is_linked(peer)) {
+                // It is spoken with in another way.
+                wanted.next_at = now.after(RECONNECT_MAX);
+                continue;
+            }
             let Some(id) = conn.connection.streams().open(Dir::Bi) else { return };
             wanted.stream = Some(id);
             let hello = topic.hello(wanted.last_peer);
@@ -494,6 +485,7 @@ impl QuicCarrier {
                             Told::Welcome
                         }
                         Err(refusal) => {
+                            wanted.last_peer = Some(theirs.greeting.id);
                             Frame::End(refusal.reason()).write(&mut slot.out);
                             Told::Disagrees(refusal)
                         }
@@ -794,5 +786,14 @@ impl Carrier for QuicCarrier {
 
     fn readiness(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.epoll)
+    }
+
+    fn hang_up(&mut self) {
+        self.connector = None;
+    }
+
+    fn told(&self, seat: usize) -> Option<Told> {
+        let wanted = self.connector.as_ref()?.wanted.iter().find(|it| it.seat == seat)?;
+        wanted.told.clone()
     }
 }

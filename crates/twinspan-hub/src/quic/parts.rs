@@ -77,6 +77,20 @@ pub(super) struct Wanted {
     pub(super) is_idempotent: bool,
 }
 
+impl Wanted {
+    pub(super) fn new(seat: usize, is_idempotent: bool) -> Self {
+        Self {
+            seat,
+            last_peer: None,
+            told: None,
+            stream: None,
+            next_at: Timestamp::START,
+            backoff: backoff(),
+            is_idempotent,
+        }
+    }
+}
+
 /// Who goes to a listener.
 pub(super) struct Connector {
     pub(super) config: ClientConfig,

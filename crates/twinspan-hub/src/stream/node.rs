@@ -66,6 +66,14 @@ pub(crate) trait Carrier: Send + 'static {
 
     /// What becomes readable when there is something to do.
     fn readiness(&self) -> Arc<OwnedFd>;
+
+    /// It connects to nobody any more; the streams that it has live on.
+    fn hang_up(&mut self) {}
+
+    /// What the first answer to a connector was, for a topic.
+    fn told(&self, _seat: usize) -> Option<super::open::Told> {
+        None
+    }
 }
 
 /// One topic and who waits for it.
@@ -221,6 +229,17 @@ impl<C: Carrier> Node<C> {
         let result = act(self.now(), carrier, seats);
         announce(seats, None);
         result
+    }
+
+    /// There is something new to do for a topic: who sleeps on it looks at when the next thing is due.
+    pub(crate) fn nudge(&self, seat: usize) {
+        self.with(|now, carrier, seats| {
+            carrier.turn(now, seats);
+            if let Some(seat) = seats.get(seat) {
+                seat.has_news = true;
+            }
+        });
+        ring(&self.bell);
     }
 
     /// Adds a topic; gives it back where the node was just left by its last one.

@@ -164,6 +164,9 @@ pub(crate) fn judge(
         Some(Told::Refused(EndReason::Disagreement)) => {
             Err(refused("its topic, type, reliability or compression differs"))
         }
+        Some(Told::Disagrees(Refusal::Outdated)) => {
+            Ok(format!("{address} is connected in another way"))
+        }
         // It left just now, and may come back.
         Some(Told::Refused(_)) => Ok(format!("{address} left, it is tried again and again")),
     }
@@ -194,5 +197,5 @@ pub(crate) fn opened<C: Carrier>(
         Box::new(inlet) as Box<dyn Incoming>
     });
     let peers: Arc<dyn Peers> = Arc::clone(member) as _;
-    Opened { out, inlet, peers, notes }
+    Opened { out, inlet, peers, ways: None, notes }
 }

@@ -81,6 +81,21 @@ struct Connector {
     told: Option<Told>,
 }
 
+impl Connector {
+    fn new(seat: usize, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            seat,
+            addresses,
+            attempt: 0,
+            backoff: Backoff::new(RECONNECT_MIN, RECONNECT_MAX, RECONNECT_JITTER),
+            next_at: Timestamp::START,
+            conn: None,
+            last_peer: None,
+            told: None,
+        }
+    }
+}
+
 /// Streams over TCP.
 pub(crate) struct TcpCarrier {
     epoll: Arc<OwnedFd>,
@@ -104,6 +119,28 @@ impl TcpCarrier {
             random: Stream::new(seed, "hub-reconnect", 0),
             now: Timestamp::START,
         })
+    }
+
+    /// One that listens, and where.
+    pub(crate) fn listening(
+        seed: u64,
+        address: SocketAddr,
+    ) -> Result<(Self, SocketAddr), BuildError> {
+        let mut carrier = Self::new(seed).map_err(BuildError::Os)?;
+        let bound = carrier.listen(address);
+        let bound = bound.map_err(|source| BuildError::Bind { address, source })?;
+        Ok((carrier, bound))
+    }
+
+    /// One that goes to an address for a topic.
+    pub(crate) fn calling(
+        seed: u64,
+        seat: usize,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Self, BuildError> {
+        let mut carrier = Self::new(seed).map_err(BuildError::Os)?;
+        carrier.connector = Some(Connector::new(seat, addresses));
+        Ok(carrier)
     }
 
     fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
@@ -194,6 +231,13 @@ impl TcpCarrier {
         let now = self.now;
         let Some(connector) = &mut self.connector else { return };
         if connector.conn.is_some() || now < connector.next_at {
+            return;
+        }
+        let topic = seats.topic(connector.seat);
+        let is_linked = |id| topic.is_some_and(|topic| topic.is_linked(id));
+        if connector.last_peer.is_some_and(is_linked) {
+            // It is spoken with in another way.
+            connector.next_at = now.after(RECONNECT_MAX);
             return;
         }
         connector.next_at = now.after(connector.backoff.next_delay(&mut self.random));
@@ -296,6 +340,7 @@ impl TcpCarrier {
                     Told::Welcome
                 }
                 Err(refusal) => {
+                    connector.last_peer = Some(theirs.greeting.id);
                     Frame::End(refusal.reason()).write(&mut conn.out);
                     Told::Disagrees(refusal)
                 }
@@ -634,6 +679,14 @@ impl Carrier for TcpCarrier {
     fn readiness(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.epoll)
     }
+
+    fn hang_up(&mut self) {
+        self.connector = None;
+    }
+
+    fn told(&self, seat: usize) -> Option<Told> {
+        self.connector.as_ref().filter(|it| it.seat == seat)?.told.clone()
+    }
 }
 
 /// Listeners of this process, which several topics share.
@@ -660,9 +713,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
             Err(back) => topic = back,
         }
     }
-    let mut carrier = TcpCarrier::new(seed(config)).map_err(BuildError::Os)?;
-    let bound = carrier.listen(address);
-    let bound = bound.map_err(|source| BuildError::Bind { address, source })?;
+    let (carrier, bound) = TcpCarrier::listening(seed(config), address)?;
     let node = Node::start(carrier, Instant::now(), config.net.flush_interval);
     let node = node.map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
@@ -680,7 +731,7 @@ fn member_of(
 }
 
 /// A seed for waits that must not be those of other hubs.
-fn seed(config: &RoadConfig) -> u64 {
+pub(crate) fn seed(config: &RoadConfig) -> u64 {
     crate::road::publisher_of(config.id)
 }
 
@@ -690,20 +741,11 @@ fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
     let node = Node::start(carrier, Instant::now(), config.net.flush_interval);
     let node = node.map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
-    let connector = Connector {
-        seat: member.seat(),
-        addresses: config.addresses.clone(),
-        attempt: 0,
-        backoff: Backoff::new(RECONNECT_MIN, RECONNECT_MAX, RECONNECT_JITTER),
-        next_at: Timestamp::START,
-        conn: None,
-        last_peer: None,
-        told: None,
-    };
+    let seat = member.seat();
+    let connector = Connector::new(seat, config.addresses.clone());
     node.with(|_, carrier, _| carrier.connector = Some(connector));
-    let told = |carrier: &TcpCarrier| carrier.connector.as_ref().and_then(|it| it.told.clone());
-    node.drive_until(open::ANSWER_TIMEOUT, |carrier, _| told(carrier).is_some());
-    let told = node.with(|_, carrier, _| told(carrier));
+    node.drive_until(open::ANSWER_TIMEOUT, |carrier, _| carrier.told(seat).is_some());
+    let told = node.with(|_, carrier, _| carrier.told(seat));
     let note = open::judge(config, address, told)?;
     Ok(open::opened(config, &member, vec![note]))
 }

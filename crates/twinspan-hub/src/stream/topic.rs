@@ -83,6 +83,8 @@ pub(crate) enum Refusal {
     Full,
     /// It is this very hub.
     Oneself,
+    /// Another stream brought messages since this one was greeted: it is greeted anew.
+    Outdated,
 }
 
 impl Refusal {
@@ -90,6 +92,7 @@ impl Refusal {
     pub(crate) const fn reason(&self) -> EndReason {
         match self {
             Self::Full => EndReason::Full,
+            Self::Outdated => EndReason::Replaced,
             _ => EndReason::Disagreement,
         }
     }
@@ -219,7 +222,16 @@ impl Topic {
         let index = self.place_for(now, id)?;
         let goes_out = self.config.publishes && theirs.greeting.receives;
         let comes_in = self.config.receives && theirs.greeting.publishes;
-        let begin = goes_out.then(|| self.begin(theirs));
+        let known = self.peers.get(index).and_then(Option::as_ref);
+        let is_outdated = known.is_some_and(|peer| {
+            let said = (ours.publisher, ours.credit.received);
+            comes_in && peer.inbound.has_begun() && said != (id, peer.inbound.wanted())
+        });
+        if is_outdated {
+            return Err(Refusal::Outdated);
+        }
+        let acked = known.and_then(|peer| peer.acked);
+        let begin = goes_out.then(|| self.begin(theirs, acked));
         let Some(Some(peer)) = self.peers.get_mut(index) else { return Err(Refusal::Full) };
         if peer.link.take().is_some() {
             // The kernel, or a thief of the id, may not have told that the other one is gone.
@@ -244,8 +256,8 @@ impl Topic {
         Ok(LinkId { peer: index, generation: peer.generation })
     }
 
-    /// Where messages to a peer begin.
-    fn begin(&self, theirs: &Hello) -> Begin {
+    /// Where messages to a peer begin, which acknowledged all below `acked` before.
+    fn begin(&self, theirs: &Hello, acked: Option<u64>) -> Begin {
         let Standing { publisher, credit, .. } = theirs.standing;
         let longest = theirs.greeting.message_bytes_max as usize;
         // A message has its length before it was packed.
@@ -257,7 +269,11 @@ impl Topic {
         }
         let kept = self.log.next() - self.log.first();
         let history = theirs.greeting.history.min(self.config.history);
-        let number = self.log.next() - kept.min(u64::from(history));
+        // One that was met and does not know it gets what was for it.
+        let number = acked.map_or_else(
+            || self.log.next() - kept.min(u64::from(history)),
+            |acked| acked.max(self.log.first()),
+        );
         let credit = super::wire::Credit { received: number, ..credit };
         Begin { credit, longest, expected: None, number }
     }
@@ -299,6 +315,11 @@ impl Topic {
             self.stats.forgotten += 1;
         }
         Ok(index)
+    }
+
+    /// Whether a stream with a peer is up.
+    pub(crate) fn is_linked(&self, id: [u8; 16]) -> bool {
+        self.peers.iter().flatten().any(|peer| peer.id == id && peer.link.is_some())
     }
 
     fn peer(&mut self, link: LinkId) -> Option<&mut Peer> {

@@ -1,6 +1,7 @@
 //! The machine, the socket and the inbox of a UDP road, moved on by whichever thread has them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_core::random::Stream;
@@ -51,7 +52,7 @@ pub(super) struct Core {
     pub(super) broken: Option<io::Error>,
     pub(super) published: u64,
     /// What the last meeting came to, until it is looked at.
-    pub(super) met: Option<Met>,
+    pub(super) met: Option<(SocketAddr, Met)>,
 }
 
 /// What a road is made of.
@@ -225,8 +226,8 @@ impl Core {
     fn look_at_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                Event::Joined { .. } => self.met = Some(Met::Joined),
-                Event::Refused { why, .. } => self.met = Some(Met::Refused(why)),
+                Event::Joined { address } => self.met = Some((address, Met::Joined)),
+                Event::Refused { address, why } => self.met = Some((address, Met::Refused(why))),
                 Event::Ended(Ended { .. }) | _ => {}
             }
         }

@@ -9,6 +9,7 @@
 mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
+mod discover;
 mod quic;
 mod rings;
 mod roads;

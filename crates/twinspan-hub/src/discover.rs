@@ -1,0 +1,14 @@
+//! How hubs on a bare topic find each other: announcements on the machine, and peers that were given.
+//!
+//! //= hub 14
+
+mod announcement;
+mod herald;
+mod host;
+mod mesh;
+
+#[cfg(feature = "fuzz")]
+pub(crate) use announcement::{fuzz, seeds};
+pub(crate) use herald::announced;
+pub(crate) use host::Host;
+pub(crate) use mesh::open;

@@ -1,0 +1,480 @@
+//! Where hubs of one machine tell each other what they are: sockets with abstract names, which vanish
+//! with their owners.
+//!
+//! //= hub 14.1
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
+    bind, connect, listen, recv, send, socket_with,
+};
+use twinspan_net::lock;
+use twinspan_net::shm::{PARTICIPANTS_MAX, bell, quiet, ring};
+
+use super::announcement::{ANNOUNCEMENT_BYTES_MAX, Announcement};
+
+/// Connections of one hub with others of its topic: each pair may have two, and strangers some.
+const GUESTS_MAX: usize = 3 * PARTICIPANTS_MAX as usize;
+/// How long somebody who came has to say who it is.
+const WORD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a hub that is built waits for the answers of those who are there.
+const VISIT_TIMEOUT: Duration = Duration::from_millis(250);
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 512;
+/// The stack of the thread, which calls little.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Who hears of others.
+pub(super) trait Ear: Send {
+    /// A hub of the topic is there.
+    fn came(&mut self, who: &Announcement);
+
+    /// It is gone.
+    fn gone(&mut self, who: &Announcement);
+}
+
+/// What a herald met that it did not speak with.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Words that were none, or of another machine.
+    pub(super) malformed: AtomicU64,
+    /// Hubs of other users, and the last of these users.
+    pub(super) foreign: AtomicU64,
+    foreign_user: AtomicU32,
+}
+
+impl Counts {
+    /// A user whose hub was met and not spoken with.
+    pub(super) fn foreign_user(&self) -> Option<u32> {
+        let is_any = self.foreign.load(Ordering::Acquire) > 0;
+        is_any.then(|| self.foreign_user.load(Ordering::Relaxed))
+    }
+}
+
+/// Why nobody can be found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HeraldError {
+    #[error("all {PARTICIPANTS_MAX} places of the topic are taken")]
+    Full,
+    #[error(transparent)]
+    Os(#[from] io::Error),
+}
+
+impl From<Errno> for HeraldError {
+    fn from(error: Errno) -> Self {
+        Self::Os(error.into())
+    }
+}
+
+fn address(topic: &str, place: u8) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new_abstract_name(format!("twinspan.road/{topic}#{place}").as_bytes())?)
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Takes the first free place of a topic, and listens there.
+fn take_place(topic: &str) -> Result<(u8, OwnedFd), HeraldError> {
+    let listener = socket()?;
+    for place in 0..PARTICIPANTS_MAX {
+        match bind(&listener, &address(topic, place)?) {
+            Ok(()) => {
+                listen(&listener, BACKLOG)?;
+                return Ok((place, listener));
+            }
+            Err(Errno::ADDRINUSE) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(HeraldError::Full)
+}
+
+/// A connection to the hub at a place; `None` where nobody is.
+fn visit(topic: &str, place: u8) -> io::Result<Option<OwnedFd>> {
+    let socket = socket()?;
+    match connect(&socket, &address(topic, place)?) {
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The user at the other end.
+fn user_of(socket: &OwnedFd) -> Option<u32> {
+    Some(socket_peercred(socket).ok()?.uid.as_raw())
+}
+
+/// One connection.
+struct Guest {
+    socket: OwnedFd,
+    /// When it must have said who it is.
+    until: Option<Instant>,
+    who: Option<Announcement>,
+}
+
+/// What the herald's thread has.
+struct State {
+    ours: Announcement,
+    word: Vec<u8>,
+    listener: OwnedFd,
+    guests: Vec<Guest>,
+    counts: Arc<Counts>,
+    ear: Box<dyn Ear>,
+}
+
+impl State {
+    /// Keeps a connection with a hub of this user, and tells it who we are.
+    fn keep(&mut self, socket: OwnedFd) {
+        let Some(user) = user_of(&socket) else { return };
+        if user != self.ours.user {
+            self.counts.foreign_user.store(user, Ordering::Relaxed);
+            // Publishes the user above to who loads the count.
+            self.counts.foreign.fetch_add(1, Ordering::Release);
+            return;
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if self.guests.len() >= GUESTS_MAX || send(&socket, &self.word, flags).is_err() {
+            return;
+        }
+        let until = Some(Instant::now() + WORD_TIMEOUT);
+        self.guests.push(Guest { socket, until, who: None });
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = accept_with(&self.listener, flags) {
+            self.keep(socket);
+        }
+    }
+
+    /// Hears a connection; false when it is of no more use.
+    fn hear(&mut self, index: usize) -> bool {
+        let mut bytes = [0; ANNOUNCEMENT_BYTES_MAX + 1];
+        let Some(guest) = self.guests.get(index) else { return false };
+        let count = match recv(&guest.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        };
+        let who = bytes.get(..count).map(Announcement::parse);
+        let Some(Ok(who)) = who.filter(|_| guest.who.is_none()) else {
+            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        // The kernel says which user it is, and abstract names are those of one machine: who says
+        // anything else is not believed in the rest.
+        let is_right = who.user == self.ours.user
+            && who.host == self.ours.host
+            && who.greeting.topic == self.ours.greeting.topic
+            && who.greeting.id != self.ours.greeting.id;
+        if !is_right {
+            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let id = who.greeting.id;
+        let is_new = self.guests.iter().all(|it| it.id() != Some(id));
+        if is_new {
+            self.ear.came(&who);
+        }
+        if let Some(guest) = self.guests.get_mut(index) {
+            (guest.until, guest.who) = (None, Some(who));
+        }
+        true
+    }
+
+    /// A connection is over.
+    fn lose(&mut self, index: usize) {
+        let Some(who) = self.guests.swap_remove(index).who else { return };
+        let id = who.greeting.id;
+        if self.guests.iter().all(|it| it.id() != Some(id)) {
+            self.ear.gone(&who);
+        }
+    }
+
+    /// Waits for something to happen, or for `limit`, and does what there is to do.
+    fn turn(&mut self, bell: &OwnedFd, limit: Option<Duration>) {
+        let next = self.guests.iter().filter_map(|guest| guest.until).min();
+        let next = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let limit = limit.into_iter().chain(next).min();
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut fds: Vec<PollFd<'_>> = [bell, &self.listener]
+            .into_iter()
+            .chain(self.guests.iter().map(|guest| &guest.socket))
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        // Whatever ended the wait: all that is ready is looked at.
+        let _ = poll(&mut fds, limit.as_ref());
+        let is_ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if is_ready.first() == Some(&true) {
+            quiet(bell.as_fd());
+        }
+        let now = Instant::now();
+        for index in (0..self.guests.len()).rev() {
+            let is_late =
+                self.guests.get(index).and_then(|it| it.until).is_some_and(|at| now >= at);
+            let is_heard = is_ready.get(index + 2) == Some(&true);
+            if is_heard && !self.hear(index) || is_late && !is_heard {
+                self.lose(index);
+            }
+        }
+        if is_ready.get(1) == Some(&true) {
+            self.accept();
+        }
+    }
+
+    /// Whether everybody has said who it is.
+    fn is_settled(&self) -> bool {
+        self.guests.iter().all(|guest| guest.who.is_some())
+    }
+}
+
+impl Guest {
+    fn id(&self) -> Option<[u8; 16]> {
+        self.who.as_ref().map(|who| who.greeting.id)
+    }
+}
+
+/// A hub's part in the finding of others; it ends when it is dropped.
+pub(super) struct Herald {
+    bell: Arc<OwnedFd>,
+    is_over: Arc<AtomicBool>,
+    pub(super) counts: Arc<Counts>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Herald {
+    /// Announces a hub, and waits for the answers of those who are there.
+    pub(super) fn start(ours: Announcement, ear: Box<dyn Ear>) -> Result<Self, HeraldError> {
+        let topic = ours.greeting.topic.clone();
+        // Bound before anybody is visited: of two who come at once at least one finds the other.
+        let (own_place, listener) = take_place(&topic)?;
+        let mut word = Vec::new();
+        ours.write(&mut word);
+        let counts = Arc::new(Counts::default());
+        let mut state =
+            State { ours, word, listener, guests: Vec::new(), counts: Arc::clone(&counts), ear };
+        for place in (0..PARTICIPANTS_MAX).filter(|place| *place != own_place) {
+            if let Some(socket) = visit(&topic, place)? {
+                state.keep(socket);
+            }
+        }
+        let bell = Arc::new(bell()?);
+        let end = Instant::now() + VISIT_TIMEOUT;
+        while !state.is_settled() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.turn(&bell, Some(left));
+        }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (rung, over) = (Arc::clone(&bell), Arc::clone(&is_over));
+        let thread = thread::Builder::new().name("hub-herald".into()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                state.turn(&rung, None);
+            }
+        })?;
+        Ok(Self { bell, is_over, counts, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Drop for Herald {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        ring(&*self.bell);
+        if let Some(thread) = lock(&self.thread).take() {
+            // One that panicked has let go of its place too.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The hubs of this user that announce a topic on this machine now, without taking part in it; and
+/// how many others there are.
+pub(crate) fn announced(topic: &str) -> io::Result<(Vec<Announcement>, u64)> {
+    let own = rustix::process::geteuid().as_raw();
+    let (mut found, mut foreign) = (Vec::new(), 0);
+    for place in 0..PARTICIPANTS_MAX {
+        let Some(socket) = visit(topic, place)? else { continue };
+        if user_of(&socket) != Some(own) {
+            foreign += 1;
+            continue;
+        }
+        let limit = Timespec::try_from(VISIT_TIMEOUT).ok();
+        let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], limit.as_ref());
+        let mut bytes = [0; ANNOUNCEMENT_BYTES_MAX + 1];
+        let count =
+            recv(&socket, &mut bytes[..], RecvFlags::DONTWAIT).map_or(0, |(count, _)| count);
+        if let Some(Ok(who)) = bytes.get(..count).map(Announcement::parse)
+            && who.user == own
+            && who.greeting.topic == topic
+        {
+            found.push(who);
+        }
+    }
+    Ok((found, foreign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::announcement::example;
+    use super::super::host::Host;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A topic that no other test has.
+    fn topic() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("test/herald/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn ours(topic: &str, id: u8) -> Announcement {
+        let mut ours = example();
+        ours.host = Host::own().unwrap();
+        ours.user = rustix::process::geteuid().as_raw();
+        ours.greeting.id = [id; 16];
+        topic.clone_into(&mut ours.greeting.topic);
+        ours
+    }
+
+    type Heard = Arc<Mutex<Vec<(u8, bool)>>>;
+
+    struct Notes(Heard);
+
+    impl Ear for Notes {
+        fn came(&mut self, who: &Announcement) {
+            lock(&self.0).push((who.greeting.id[0], true));
+        }
+
+        fn gone(&mut self, who: &Announcement) {
+            lock(&self.0).push((who.greeting.id[0], false));
+        }
+    }
+
+    fn herald(topic: &str, id: u8) -> (Herald, Heard) {
+        let heard = Heard::default();
+        let herald = Herald::start(ours(topic, id), Box::new(Notes(Arc::clone(&heard)))).unwrap();
+        (herald, heard)
+    }
+
+    /// Waits until as much was heard, and gives it in order.
+    fn wait(heard: &Heard, count: usize) -> Vec<(u8, bool)> {
+        let end = Instant::now() + PATIENCE;
+        while lock(heard).len() < count && Instant::now() < end {
+            thread::yield_now();
+        }
+        let mut heard = lock(heard).clone();
+        heard.sort_unstable();
+        heard
+    }
+
+    #[test]
+    fn who_comes_finds_those_who_are_there_and_is_found_and_missed() {
+        let topic = topic();
+        let (first, heard_first) = herald(&topic, 1);
+        let (second, heard_second) = herald(&topic, 2);
+        assert_eq!(*lock(&heard_second), [(1, true)], "known when it is built");
+        assert_eq!(wait(&heard_first, 1), [(2, true)]);
+        let found = announced(&topic).unwrap();
+        assert_eq!(found, (vec![ours(&topic, 1), ours(&topic, 2)], 0));
+        let (third, heard_third) = herald(&topic, 3);
+        assert_eq!(wait(&heard_third, 2), [(1, true), (2, true)]);
+        drop(second);
+        assert_eq!(wait(&heard_first, 3), [(2, false), (2, true), (3, true)]);
+        drop((first, third));
+        assert_eq!(announced(&topic).unwrap().0, []);
+    }
+
+    #[test]
+    fn many_that_come_at_once_all_find_each_other() {
+        let topic = topic();
+        let joined: Vec<_> = thread::scope(|scope| {
+            let topic = &topic;
+            let threads = (0..8).map(|id| scope.spawn(move || (id, herald(topic, id))));
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (id, (_, heard)) in &joined {
+            let others: Vec<_> =
+                (0..8).filter(|other| other != id).map(|other| (other, true)).collect();
+            assert_eq!(wait(heard, 7), others);
+        }
+    }
+
+    #[test]
+    fn strangers_and_liars_are_counted_and_not_heard() {
+        let topic = topic();
+        let (herald, heard) = herald(&topic, 1);
+        let good = ours(&topic, 2);
+        let mut liars = vec![good.clone(), good.clone(), good.clone(), good.clone()];
+        liars[0].user += 1;
+        liars[1].host.boot[0] ^= 1;
+        liars[2].greeting.topic.push('x');
+        liars[3].greeting.id = [1; 16];
+        let mut words: Vec<Vec<u8>> = liars
+            .iter()
+            .map(|liar| {
+                let mut word = Vec::new();
+                liar.write(&mut word);
+                word
+            })
+            .collect();
+        words.push(b"nonsense".to_vec());
+        words.push(vec![0; 4_000]);
+        for word in &words {
+            let socket = visit(&topic, 0).unwrap().unwrap();
+            send(&socket, word, SendFlags::NOSIGNAL).unwrap();
+            // It is cut off, behind the word that it was greeted with.
+            let mut bytes = [0; 2_000];
+            loop {
+                let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], None);
+                if !matches!(recv(&socket, &mut bytes[..], RecvFlags::empty()), Ok((1.., _))) {
+                    break;
+                }
+            }
+        }
+        assert_eq!(herald.counts.malformed.load(Ordering::Relaxed), words.len() as u64);
+        assert_eq!(*lock(&heard), []);
+        // One that says nothing is let go too, and harms nobody else.
+        let silent = visit(&topic, 0).unwrap().unwrap();
+        let (_other, others) = self::herald(&topic, 3);
+        assert_eq!(wait(&others, 1), [(1, true)]);
+        drop(silent);
+    }
+
+    #[test]
+    fn who_says_two_things_is_cut_off() {
+        let topic = topic();
+        let (_herald, heard) = herald(&topic, 1);
+        let socket = visit(&topic, 0).unwrap().unwrap();
+        let mut word = Vec::new();
+        ours(&topic, 2).write(&mut word);
+        send(&socket, &word, SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(wait(&heard, 1), [(2, true)]);
+        send(&socket, &word, SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(wait(&heard, 2), [(2, false), (2, true)]);
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let topic = topic();
+        let all: Vec<_> = (0..PARTICIPANTS_MAX).map(|_| take_place(&topic).unwrap()).collect();
+        assert!(matches!(take_place(&topic), Err(HeraldError::Full)));
+        drop(all);
+        assert_eq!(take_place(&topic).unwrap().0, 0);
+    }
+}

@@ -1,0 +1,228 @@
+//! What leads to an endpoint, why, and how good the way is: told without taking it.
+
+use std::net::SocketAddr;
+
+use twinspan_net::shm::is_topic_taken;
+use twinspan_topic::Probed;
+
+use crate::choose::{Choice, Place, choose, place};
+use crate::discover::{Host, announced};
+use crate::endpoint::Endpoint;
+use crate::error::BuildError;
+use crate::measure::{Measured, measure, reachable};
+use crate::report::Transport;
+use crate::road::Side;
+use crate::select::{AddressClass, Facts, SameHost, select};
+
+/// What leads to an endpoint.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Explained {
+    /// The road.
+    pub transport: Transport,
+    /// Why this one.
+    pub reason: String,
+    /// Whether anybody takes part in the topic now, or answers at the address; `None` where the type's
+    /// name is to be the topic, and nobody can be asked.
+    pub is_taken: Option<bool>,
+    /// What was measured.
+    pub measured: Vec<Measured>,
+    /// Hubs that announce the topic on this machine, on roads over a network.
+    pub found: Vec<FoundHub>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+/// A hub that announces itself on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundHub {
+    /// Whether it publishes.
+    pub publishes: bool,
+    /// Whether it receives.
+    pub receives: bool,
+    /// What it carries.
+    pub carries: String,
+    /// Where it listens, by road.
+    pub roads: Vec<(Transport, SocketAddr)>,
+}
+
+/// Tells which road leads to an endpoint, without taking it, and measures it: 16 probes in 50 ms on UDP
+/// and QUIC, three connections on TCP.
+///
+/// # Errors
+/// [`BuildError`] where none does.
+pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
+    let Choice { road, reason } = choose(endpoint, None)?;
+    if road == Transport::SharedMemory {
+        return explain_memory(endpoint, reason);
+    }
+    let Place { addresses, side, reason: side_reason } = place(endpoint, None)?;
+    let address = addresses.first().copied().ok_or(BuildError::NoHost { road })?;
+    let mut notes = vec![side_reason];
+    let probed = measure(road, address).unwrap_or_else(|error| {
+        notes.push(format!("it cannot be probed: {error}"));
+        Probed::default()
+    });
+    let is_there = probed.is_there();
+    notes.push(match (is_there, side) {
+        (true, Side::Listen) => "somebody listens there: a hub that is built here connects".to_owned(),
+        (true, Side::Connect) => "somebody answers there".to_owned(),
+        (false, Side::Listen) => {
+            "nobody is there: a hub that is built here listens, and waits for others".to_owned()
+        }
+        (false, Side::Connect) => {
+            "nobody is there, or nothing gets through: a hub that is built here tries again and again"
+                .to_owned()
+        }
+    });
+    notes.extend(advice(road, address, &probed));
+    Ok(Explained {
+        transport: road,
+        reason,
+        is_taken: Some(is_there),
+        measured: vec![Measured::new(road, reachable(address), &probed)],
+        found: Vec::new(),
+        notes,
+    })
+}
+
+fn explain_memory(endpoint: &Endpoint, reason: String) -> Result<Explained, BuildError> {
+    let mut explained = Explained {
+        transport: Transport::SharedMemory,
+        reason,
+        is_taken: None,
+        measured: Vec::new(),
+        found: Vec::new(),
+        notes: Vec::new(),
+    };
+    let Some(topic) = endpoint.topic.as_deref() else { return Ok(explained) };
+    let is_taken = is_topic_taken(topic)?;
+    explained.is_taken = Some(is_taken);
+    if is_taken {
+        // Who has a name in this machine's memory has shown both.
+        let class = AddressClass::Loopback;
+        let facts = Facts { class, same_host: SameHost::Opens, udp: None, quic: None, tcp: None };
+        explained.notes = select(None, &facts).map_or_else(|_| Vec::new(), |it| it.reasons);
+    }
+    if endpoint.scheme.is_some() {
+        return Ok(explained);
+    }
+    let (found, foreign) = announced(topic).map_err(BuildError::Os)?;
+    explained.found = found
+        .into_iter()
+        .map(|it| FoundHub {
+            publishes: it.greeting.publishes,
+            receives: it.greeting.receives,
+            carries: it.greeting.identity.to_string(),
+            roads: it.roads.iter().map(|road| (road.road, road.address)).collect(),
+        })
+        .collect();
+    if !explained.found.is_empty() {
+        explained.notes.push(
+            "hubs of this topic are on roads over a network: they are heard by who asks for one of these"
+                .to_owned(),
+        );
+    }
+    if foreign > 0 {
+        explained
+            .notes
+            .push(format!("{foreign} hubs of other users announce it, and are not heard"));
+    }
+    Ok(explained)
+}
+
+/// What the selection says of the way: a scheme is an explicit choice, which is kept.
+fn advice(road: Transport, address: SocketAddr, probed: &Probed) -> Vec<String> {
+    if !probed.is_there() {
+        return Vec::new();
+    }
+    let own = Host::own().map(|host| host.digest());
+    let same_host = match probed.offer.map(|offer| offer.host).filter(|host| *host != [0; 16]) {
+        None => SameHost::Unknown,
+        Some(host) if Some(host) == own => {
+            SameHost::Closed("the endpoint asks for a road over a network".to_owned())
+        }
+        Some(_) => SameHost::No,
+    };
+    let is_here = matches!(same_host, SameHost::Closed(_));
+    let of = |wanted| (road == wanted).then_some(*probed);
+    let facts = Facts {
+        class: AddressClass::of(address.ip()),
+        same_host,
+        udp: of(Transport::BatchUdp),
+        quic: of(Transport::Quic),
+        tcp: of(Transport::Tcp),
+    };
+    let mut notes = select(None, &facts).map_or_else(|_| Vec::new(), |selected| selected.reasons);
+    if is_here {
+        notes.push("it is this machine: a bare topic at both ends takes shared memory".to_owned());
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+    use crate::{Bytes, Hub};
+
+    fn told(endpoint: &str) -> Explained {
+        explain(&endpoint.parse().unwrap()).unwrap()
+    }
+
+    fn has(explained: &Explained, part: &str) -> bool {
+        explained.notes.iter().any(|note| note.contains(part))
+    }
+
+    #[test]
+    fn nobody_there_is_told_as_such_on_every_road() {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for endpoint in
+            [format!("udp://{udp}/a"), format!("tcp://{tcp}/a"), format!("quic://{udp}/a")]
+        {
+            let explained = told(&endpoint);
+            assert_eq!(explained.is_taken, Some(false), "{endpoint}");
+            assert!(has(&explained, "nobody is there: a hub that is built here listens"));
+            let [measured] = explained.measured[..] else { panic!("one is measured") };
+            assert_eq!((measured.probes, measured.rtt_min), (measured.lost, None));
+        }
+    }
+
+    #[test]
+    fn who_is_there_is_measured_on_every_road() {
+        for (scheme, road) in
+            [("udp", Transport::BatchUdp), ("tcp", Transport::Tcp), ("quic", Transport::Quic)]
+        {
+            let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let endpoint = format!("{scheme}://{free}/explained");
+            let _hub = Hub::<Bytes>::builder(&endpoint).listen().build().unwrap();
+            let explained = told(&endpoint);
+            assert_eq!((explained.transport, explained.is_taken), (road, Some(true)), "{road}");
+            let [measured] = explained.measured[..] else { panic!("one is measured") };
+            assert!(measured.rtt_min.is_some() && measured.lost < measured.probes, "{measured:?}");
+            assert!(has(&explained, "somebody listens there"), "{explained:?}");
+            assert!(has(&explained, "a loopback address suggests batched UDP"), "{explained:?}");
+            assert_eq!(has(&explained, "it is this machine"), road == Transport::BatchUdp);
+        }
+    }
+
+    #[test]
+    fn a_bare_topic_tells_who_announces_it() {
+        let topic = format!("test/explain/{}", std::process::id());
+        assert_eq!(told(&topic).is_taken, Some(false));
+        let _hub = Hub::<u64>::builder(&topic).transport(Transport::Tcp).build().unwrap();
+        let explained = told(&topic);
+        assert_eq!(
+            (explained.transport, explained.is_taken),
+            (Transport::SharedMemory, Some(false))
+        );
+        let [found] = &explained.found[..] else { panic!("{explained:?}") };
+        assert!(found.publishes && found.receives);
+        assert_eq!(found.carries, "u64 of 8 bytes aligned to 8");
+        assert!(matches!(found.roads[..], [(Transport::Tcp, _)]));
+        assert!(has(&explained, "hubs of this topic are on roads over a network"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Measures ways to listeners: whether somebody answers, how long that takes, what is lost.
+//!
+//! //= hub 13.2
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use twinspan_core::time::Timestamp;
+use twinspan_net::shm::sleep_on;
+use twinspan_topic::{Dialect, Probed, Prober, ProberConfig};
+
+use crate::report::Transport;
+
+/// Connections that are made to measure TCP, and how long each is waited for.
+const CONNECTS: u32 = 3;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+/// The longest answer that is looked at.
+const ANSWER_BYTES_MAX: usize = 1_500;
+
+/// What was measured on one road.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Measured {
+    /// The road.
+    pub transport: Transport,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Probes that were sent; connections that were begun, on TCP.
+    pub probes: u32,
+    /// Those without an answer in time.
+    pub lost: u32,
+    /// The shortest round trip; how long a connection took, on TCP.
+    pub rtt_min: Option<Duration>,
+    /// The middle one.
+    pub rtt_median: Option<Duration>,
+}
+
+impl Measured {
+    pub(crate) const fn new(transport: Transport, address: SocketAddr, probed: &Probed) -> Self {
+        let Probed { settled, lost, rtt_min, rtt_median, .. } = *probed;
+        Self { transport, address, probes: settled, lost, rtt_min, rtt_median }
+    }
+}
+
+/// The address that reaches a listener: itself, or this machine for a wildcard.
+pub(crate) const fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Measures a road, for at most 50 ms on UDP and QUIC and 750 ms on TCP.
+pub(crate) fn measure(road: Transport, address: SocketAddr) -> io::Result<Probed> {
+    let address = reachable(address);
+    match road {
+        Transport::Tcp => Ok(measure_tcp(address)),
+        Transport::Quic => measure_datagrams(Dialect::Quic, address),
+        _ => measure_datagrams(Dialect::Hub, address),
+    }
+}
+
+fn measure_tcp(address: SocketAddr) -> Probed {
+    let mut times = Vec::new();
+    for _ in 0..CONNECTS {
+        let began = Instant::now();
+        if TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok() {
+            times.push(began.elapsed());
+        }
+    }
+    times.sort_unstable();
+    Probed {
+        settled: CONNECTS,
+        lost: CONNECTS - times.len() as u32,
+        rtt_min: times.first().copied(),
+        rtt_median: times.get(times.len() / 2).copied(),
+        offer: None,
+    }
+}
+
+/// A socket for probes to one address.
+pub(crate) fn probing_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A number that nobody else knows.
+pub(crate) fn secret() -> io::Result<u64> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(u64::from_le_bytes(seed))
+}
+
+fn measure_datagrams(dialect: Dialect, address: SocketAddr) -> io::Result<Probed> {
+    let socket = probing_socket(address)?;
+    let began = Instant::now();
+    let now = || {
+        let nanos = began.elapsed().as_nanos();
+        Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    };
+    let config = ProberConfig { dialect, ..ProberConfig::BRIEF };
+    let mut prober = Prober::new(config, now(), secret()?);
+    let (mut probe, mut answer) = (Vec::new(), [0; ANSWER_BYTES_MAX]);
+    while !prober.is_over(now()) {
+        while prober.poll_transmit(now(), &mut probe) {
+            // One that cannot be sent is lost, as one that nobody answers.
+            let _ = socket.send(&probe);
+        }
+        // What the kernel says of a port where nobody is comes as an error of the next call, and is
+        // no reason to stop: another may listen there at any time.
+        while let Ok(count) = socket.recv(&mut answer) {
+            prober.handle_datagram(now(), answer.get(..count).unwrap_or_default());
+        }
+        let limit = prober.poll_timeout().since(now()).min(Duration::from_millis(2));
+        sleep_on(socket.as_fd(), Some(limit));
+    }
+    Ok(prober.probed(now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn nobody_there_answers_nothing() {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for road in [Transport::BatchUdp, Transport::Quic] {
+            let probed = measure(road, free).unwrap();
+            assert_eq!((probed.settled, probed.lost), (16, 16), "{road}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let probed = measure(Transport::Tcp, free).unwrap();
+        assert_eq!((probed.settled, probed.lost, probed.rtt_min), (3, 3, None));
+    }
+
+    #[test]
+    fn a_connection_s_time_is_measured() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let probed = measure(Transport::Tcp, listener.local_addr().unwrap()).unwrap();
+        assert_eq!((probed.settled, probed.lost), (3, 0));
+        assert!(probed.rtt_min > Some(Duration::ZERO) && probed.rtt_min <= probed.rtt_median);
+    }
+}
