@@ -1,6 +1,6 @@
 //! How hubs on a bare topic find each other: announcements on the machine, and peers that were given.
 //!
-//! //= hub 14
+//! //= hub 15
 
 mod announcement;
 mod herald;

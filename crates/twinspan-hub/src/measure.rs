@@ -1,6 +1,6 @@
 //! Measures ways to listeners: whether somebody answers, how long that takes, what is lost.
 //!
-//! //= hub 13.2
+//! //= hub 14.2
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};

@@ -1,6 +1,6 @@
 //! Which road leads to a hub: a function of what was asked for and of what was found out.
 //!
-//! //= hub 13.3
+//! //= hub 14.3
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

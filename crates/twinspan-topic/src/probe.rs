@@ -1,6 +1,6 @@
 //! Probes: whether somebody listens at an address, how long the way there is, and what it loses.
 //!
-//! //= hub 13.1
+//! //= hub 14.1
 
 use core::time::Duration;
 use std::collections::VecDeque;

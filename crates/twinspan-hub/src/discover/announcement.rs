@@ -1,6 +1,6 @@
 //! What a hub tells other processes of its machine: who it is, what it carries, and where it listens.
 //!
-//! //= hub 14.2
+//! //= hub 15.2
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -1,7 +1,7 @@
 //! Where hubs of one machine tell each other what they are: sockets with abstract names, which vanish
 //! with their owners.
 //!
-//! //= hub 14.1
+//! //= hub 15.1
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

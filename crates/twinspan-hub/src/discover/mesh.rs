@@ -1,7 +1,7 @@
 //! A bare topic over a network: each hub listens, and of two that learn of each other the one with the
 //! greater id goes to the other.
 //!
-//! //= hub 14.3
+//! //= hub 15.3
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

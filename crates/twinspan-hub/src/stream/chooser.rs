@@ -1,7 +1,7 @@
 //! Which of several roads to one listener is used: left when it dies or grows bad, taken again when it
 //! has been good for a while, and never changed too often.
 //!
-//! //= hub 15.3
+//! //= hub 16.1
 
 use std::collections::VecDeque;
 use std::fmt;

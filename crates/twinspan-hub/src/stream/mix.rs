@@ -1,7 +1,7 @@
 //! Several carriers of one topic: a listener and connectors, or roads of which one takes over from
 //! another. To the topic a stream is a stream, whichever of them brings it.
 //!
-//! //= hub 9.9
+//! //= hub 9.6
 
 use std::io;
 use std::os::fd::OwnedFd;

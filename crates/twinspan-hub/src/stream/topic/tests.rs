@@ -338,6 +338,52 @@ fn another_stream_of_the_same_peer_replaces_the_first() {
     assert_eq!(pair.ends[0].subscribers(), 1);
 }
 
+/// What an end took.
+fn taken_numbers(topic: &mut Topic) -> Vec<u64> {
+    let mut room = Vec::new();
+    std::iter::from_fn(|| topic.take(&mut room)).map(|taken| taken.number).collect()
+}
+
+#[test]
+fn who_was_met_and_does_not_say_so_gets_what_was_not_acknowledged() {
+    let mut pair = pair();
+    for number in 0..5 {
+        assert_eq!(pair.ends[1].publish(b"message"), Ok(number));
+    }
+    // The answer to its hello was lost, and so was all that came behind it.
+    pair.links = None;
+    pair.ways = Default::default();
+    pair.ends[0] = topic(SETUP);
+    pair.last = [None; 2];
+    pair.connect().unwrap();
+    pair.settle();
+    assert_eq!(taken_numbers(&mut pair.ends[0]), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_stream_that_was_greeted_before_another_brought_messages_is_greeted_anew() {
+    let mut pair = pair();
+    pair.ends[1].publish(b"0").unwrap();
+    pair.settle();
+    // Greeted in another way, while this one goes on to bring messages.
+    for last in [None, pair.last[0]] {
+        let ours = pair.ends[0].hello(last);
+        pair.ends[1].publish(b"more").unwrap();
+        pair.settle();
+        let theirs = pair.ends[1].hello(Some(ours.greeting.id));
+        let there = pair.ends[1].admit(pair.now, &ours, &theirs.standing).unwrap();
+        let admitted = pair.ends[0].admit(pair.now, &theirs, &ours.standing);
+        assert_eq!(admitted, Err(Refusal::Outdated));
+        assert!(pair.ends[0].is_linked(theirs.greeting.id));
+        pair.ends[1].broke(pair.now, there);
+        pair.connect().unwrap();
+        pair.settle();
+    }
+    pair.ends[1].publish(b"last").unwrap();
+    pair.settle();
+    assert_eq!(taken_numbers(&mut pair.ends[0]), [0, 1, 2, 3]);
+}
+
 #[test]
 fn silence_is_broken_by_pings_and_a_dead_link_is_found() {
     let mut pair = pair();
