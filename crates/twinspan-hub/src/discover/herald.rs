@@ -420,7 +420,7 @@ mod tests {
         let topic = topic();
         let (herald, heard) = herald(&topic, 1);
         let good = ours(&topic, 2);
-        let mut liars = vec![good.clone(), good.clone(), good.clone(), good.clone()];
+        let mut liars = [good.clone(), good.clone(), good.clone(), good.clone()];
         liars[0].user += 1;
         liars[1].host.boot[0] ^= 1;
         liars[2].greeting.topic.push('x');
