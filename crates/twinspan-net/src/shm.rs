@@ -32,6 +32,7 @@ mod map;
 mod meet;
 mod pool;
 mod publisher;
+mod seam;
 mod shared;
 mod subscriber;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use map::{SEGMENT_BYTES_MAX, ViewError};
 pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, bell, quiet, ring};
 pub use pool::Block;
 pub use publisher::{PublishError, Publisher, PublisherStats};
+pub use seam::{MachineInbox, MachineOutbox, MachineTopics};
 pub use subscriber::{Got, Held, Room, Subscriber, SubscriberStats, Taken, TooManyHeld};
 pub use wait::{
     GuardError, LatencyGuard, Wait, calibrate, deadline_in, sleep_on, sleep_on_either, spin,

@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use twinspan_provider::{
-    AcceptError, AsyncRead, AsyncWrite, BindError, ConnectError, ReadBuf, TcpListener, TcpOptions,
-    TcpStream, Timer,
+    AcceptError, AsyncRead, AsyncWrite, BindError, ConnectError, KEEPALIVE_PROBES_MAX, ReadBuf,
+    TcpListener, TcpOptions, TcpStream, Timer,
 };
 
 use crate::reactor::{Reactor, ReactorTimer, Source, Wants};
@@ -22,6 +22,8 @@ use crate::reactor::{Reactor, ReactorTimer, Source, Wants};
 /// Connections that ended before they were accepted and that one call passes over before it lets
 /// others run.
 const ENDED_PER_CALL_MAX: usize = 16;
+/// The least that Linux takes apart: its times are whole seconds, the pause between questions too.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(4);
 
 /// A socket in a reactor's epoll set, taken out when dropped.
 struct Registered<S: AsFd> {
@@ -93,18 +95,32 @@ impl<S: AsFd> Drop for Registered<S> {
 }
 
 fn new_socket(address: SocketAddr, options: &TcpOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = stream_socket(address, options)?;
     socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A socket as the options want it, whose calls block.
+pub(crate) fn stream_socket(address: SocketAddr, options: &TcpOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // An address means one family; who wants both asks for both.
         socket.set_only_v6(true)?;
     }
-    // Refusals leave the system's own sizes.
+    // Refusals leave the system's own sizes and its patience. What is accepted inherits it all.
     if options.receive_buffer_bytes > 0 {
         let _ = socket.set_recv_buffer_size(options.receive_buffer_bytes);
     }
     if options.send_buffer_bytes > 0 {
         let _ = socket.set_send_buffer_size(options.send_buffer_bytes);
+    }
+    if let Some(after) = options.keepalive {
+        let after = after.max(KEEPALIVE_MIN);
+        let asked = TcpKeepalive::new().with_time(after).with_interval(after / 4);
+        let _ = socket.set_tcp_keepalive(&asked.with_retries(KEEPALIVE_PROBES_MAX));
+    }
+    if let Some(limit) = options.give_up {
+        let _ = socket.set_tcp_user_timeout(Some(limit));
     }
     Ok(socket)
 }

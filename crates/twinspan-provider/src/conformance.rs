@@ -10,6 +10,7 @@
 
 pub mod disk;
 pub mod streams;
+pub mod topics;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};

@@ -78,11 +78,13 @@ mod conditioned;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod disk;
+pub mod dns;
 mod drive;
 mod error;
 mod names;
 mod stream;
 mod tokio_env;
+mod topic;
 mod wall;
 
 use std::future::Future;
@@ -104,11 +106,15 @@ pub use error::{AcceptError, BindError, ConnectError, OffloadError, ResolveError
 pub use names::{
     ADDRESSES_PER_NAME_MAX, RESOLVE_TIMEOUT, Resolved, resolve_by_system, resolve_special,
 };
-pub use stream::{BACKLOG_DEFAULT, TcpListener, TcpOptions, TcpStream};
+pub use stream::{BACKLOG_DEFAULT, KEEPALIVE_PROBES_MAX, TcpListener, TcpOptions, TcpStream};
 /// What streams read and write with.
 pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 pub use tokio_env::{
     OsSecrets, TokioEnv, TokioListener, TokioTask, TokioTcp, TokioTimer, TokioUdp, run,
+};
+pub use topic::{
+    TOPIC_HOLDS_MAX, TopicInbox, TopicJoinError, TopicMessage, TopicOptions, TopicOutbox,
+    TopicPolicy, TopicProvider, TopicPublishError, TopicSample, TopicTakeError, publish_patiently,
 };
 pub use wall::WallTime;
 

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::AcceptError;
 
+/// Questions after a keep-alive that stay without an answer until a peer counts as gone.
+pub const KEEPALIVE_PROBES_MAX: u32 = 4;
 /// Connections that a listener keeps until they are accepted, unless it is asked for others.
 pub const BACKLOG_DEFAULT: u32 = 1_024;
 
@@ -29,6 +31,15 @@ pub struct TcpOptions {
     /// Connections that wait to be accepted, [`BACKLOG_DEFAULT`] by default; the operating system
     /// may keep fewer. Who connects to a full listener hangs or is refused.
     pub backlog: u32,
+    /// After how long a silence the peer is asked whether it is there, where nothing is owed: one that
+    /// went without a word is found out. Four questions a quarter of that time apart stay without an
+    /// answer, then the connection has timed out. `None`, the default, leaves it to the side, which
+    /// rarely asks at all. Operating systems count in whole seconds, one at least.
+    pub keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged, or a shut window unopened by a peer that says
+    /// nothing, before the connection has timed out. `None`, the default, leaves it to the side. Where
+    /// the operating system knows no such limit, its own holds.
+    pub give_up: Option<Duration>,
 }
 
 impl Default for TcpOptions {
@@ -39,6 +50,8 @@ impl Default for TcpOptions {
             receive_buffer_bytes: 0,
             send_buffer_bytes: 0,
             backlog: BACKLOG_DEFAULT,
+            keepalive: None,
+            give_up: None,
         }
     }
 }
@@ -53,7 +66,8 @@ impl Default for TcpOptions {
 /// * [`ConnectionReset`](io::ErrorKind::ConnectionReset): the peer cut the connection;
 /// * [`BrokenPipe`](io::ErrorKind::BrokenPipe): a write after the way out was shut down, or to a peer
 ///   who closed its end;
-/// * [`TimedOut`](io::ErrorKind::TimedOut): what was sent stayed unacknowledged for too long.
+/// * [`TimedOut`](io::ErrorKind::TimedOut): what was sent stayed unacknowledged for too long, or the
+///   peer did not answer when it was [asked](TcpOptions::keepalive) whether it is there.
 ///
 /// What was received before is read first. A broken connection tells its error once; then reads find
 /// the end of the stream and writes a broken pipe.

@@ -30,6 +30,7 @@ pub(crate) use local::{SendStrikes, Supply};
 pub(crate) use marks::Marks;
 pub(crate) use segments::{DiskCall, DiskStrikes, SegmentStrikes};
 pub(crate) use slots::Garbage;
+pub(crate) use troubles::Ending;
 pub use troubles::TROUBLES_MAX;
 pub(crate) use troubles::Troubles;
 pub(crate) use weather::{Kinds, Leaving, OnArrival, Weather};
@@ -85,6 +86,8 @@ pub(crate) const fn scope(kind: FaultKind) -> Option<Scope> {
         K::ProxyRefuse | K::ProxyDrop => Scope::Each,
         K::TornWrite | K::SyncFailure | K::CorruptRead => Scope::Each,
         K::DiskFull | K::DiskStall => Scope::Each,
+        K::NameTruncated | K::NameForged => Scope::Each,
+        K::TopicTorn | K::TopicHolder | K::TopicStall | K::TopicMemory => Scope::Each,
         K::NatTimeout | K::NatRebind => Scope::Box,
         // Jitter, rates, queues and absence follow from other things; the rest is done by hand.
         _ => return None,
@@ -165,8 +168,8 @@ pub(crate) struct Chaos {
     pub(crate) marks: Marks,
     /// Tasks that wait until their host runs on.
     held: Vec<(HostId, Key)>,
-    /// Connections that are struck as a whole and still try.
-    struck: Vec<(FaultKind, Key)>,
+    /// Connections that are struck as a whole and still try, by what their draws are keyed by.
+    struck: Vec<(FaultKind, u64)>,
     /// The host whose task is polled.
     pub(crate) polled: Option<HostId>,
 }
@@ -274,12 +277,12 @@ impl Chaos {
     }
 
     /// Whether a connection was struck when it was first tried.
-    pub(crate) fn is_struck(&self, kind: FaultKind, connection: Key) -> bool {
+    pub(crate) fn is_struck(&self, kind: FaultKind, connection: u64) -> bool {
         !matches!(self.source, Source::Off) && self.struck.contains(&(kind, connection))
     }
 
     /// Remembers a struck connection; of very many, the last ones.
-    pub(crate) fn remember_struck(&mut self, kind: FaultKind, connection: Key) {
+    pub(crate) fn remember_struck(&mut self, kind: FaultKind, connection: u64) {
         if self.struck.len() >= STRUCK_MAX {
             self.struck.remove(0);
         }

@@ -46,16 +46,18 @@ pub struct SimConfig {
     pub stream_reset: f64,
     /// What who connects to a listener with a full backlog gets.
     pub full_backlog: FullBacklog,
-    /// How long a peer that is owed an answer may stay silent before a stream has timed out.
+    /// How long a peer that is owed an answer may stay silent before a stream has timed out, unless
+    /// its options say otherwise.
     pub stream_give_up: Duration,
     /// How streams travel, unless [`Sim::set_tcp_mode`](crate::Sim::set_tcp_mode) says otherwise for
     /// two hosts.
     pub tcp: TcpMode,
-    /// After how long a silence an end by segments asks whether its peer is there; never where none.
+    /// After how long a silence an end of a stream asks whether its peer is there, unless its options
+    /// say otherwise; never where none.
     pub tcp_keepalive: Option<Duration>,
     /// Whether ends by segments understand congestion marks (ECN), so that queues may mark theirs.
     pub tcp_ecn: bool,
-    /// How long the name servers take to answer.
+    /// How long the name servers take to answer, where no host is one.
     pub name_delay: Duration,
     /// Share of lookups that the name servers fail, in one of three ways, 0 to 1.
     pub name_failure: f64,

@@ -187,9 +187,10 @@ impl NetworkProvider for SimEnv {
         Ok(SimListener::new(&self.world, key, local))
     }
 
-    /// Asks the simulation's own table ([`Sim::set_name`](crate::Sim::set_name)).
+    /// Asks the simulation's own table ([`Sim::set_name`](crate::Sim::set_name)), or a name server over
+    /// the network where there is one ([`Sim::set_name_server`](crate::Sim::set_name_server)).
     async fn resolve(&self, name: &str, port: u16) -> Result<Resolved, ResolveError> {
-        names::resolve(&self.world, (self.host, self.incarnation), name, port).await
+        names::resolve(self, name, port).await
     }
 }
 

@@ -163,6 +163,7 @@ mod env;
 mod executor;
 mod key_table;
 mod meter;
+mod name_server;
 mod names;
 mod network;
 pub mod plan;
@@ -182,6 +183,7 @@ pub mod swarm;
 pub mod sweep;
 mod tcp;
 mod timer;
+mod topic;
 pub mod topology;
 mod trace;
 mod udp;
@@ -203,6 +205,7 @@ pub use env::SimEnv;
 pub type SimNetworkProvider = SimEnv;
 pub use executor::{POLLS_PER_MOMENT_MAX, SimTask};
 pub use meter::{Meter, Polled};
+pub use name_server::{NAME_STREAMS_MAX, serve_names};
 pub use names::{NAMES_MAX, NameFailure};
 pub use network::{FLOW_IDLE, FLOWS_MAX, SentDatagram};
 pub use plan::{Fault, FaultPlan, Place, Rates};
@@ -214,6 +217,7 @@ pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;
 pub use tcp::{SimListener, SimTcp};
 pub use timer::SimTimer;
+pub use topic::{SimHeld, SimInbox, SimOutbox, TOPIC_MEMBERS_MAX, TOPICS_MAX};
 pub use trace::{
     CHECKPOINT_EVENTS, CHECKPOINTS_MAX, Divergence, EVENTS_AFTER, EVENTS_BEFORE, EventKind,
     TraceCheckpoints, TraceEvent, TraceLegend, WORDS_MAX, first_difference,

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use twinspan_core::link::FaultKind;
 use twinspan_core::random::{draw, unit};
+use twinspan_provider::dns::{DNS_PORT, DnsConfig, resolve_by_dns};
 use twinspan_provider::{RESOLVE_TIMEOUT, ResolveError, Resolved, Timer, resolve_special};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::chaos::Strike;
+use crate::env::SimEnv;
+use crate::plan::flow_key;
 use crate::timer::SimTimer;
 use crate::trace::TraceKind;
 use crate::world::{HostId, State, World};
@@ -57,7 +61,21 @@ pub(crate) struct Names {
     table: BTreeMap<String, Answer>,
     /// What the names were before, which an old copy of the table still says.
     former: BTreeMap<String, Answer>,
+    /// Whom hosts ask; where nobody, the table answers.
+    pub(crate) server: Option<IpAddr>,
 }
+
+/// What befalls an answer on the wire besides failures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OnWire {
+    /// It says that it did not fit.
+    pub(crate) is_cut: bool,
+    /// A forged one comes before it.
+    pub(crate) is_forged: bool,
+}
+
+/// Addresses and how long they hold, nothing of a name that nobody has, or how it failed.
+pub(crate) type WireAnswer = Result<Option<(Vec<IpAddr>, Duration)>, NameFailure>;
 
 /// Names are the same in any case and with a dot at their end.
 fn plain(name: &str) -> String {
@@ -105,41 +123,102 @@ impl World {
         let mut answer = state.names.table.get(&plain).cloned();
         let share = self.config.name_failure;
         if share > 0.0 && unit(draw(key, &[1])) < share {
-            let [unknown, server, timeout] = NameFailure::ALL;
-            let failure = match draw(key, &[2]) % 3 {
-                0 => unknown,
-                1 => server,
-                _ => timeout,
-            };
-            state.faults.inject(failure.kind());
-            // A name that nobody has stays unknown, whoever says so.
-            if answer.is_some() || failure != NameFailure::Unknown {
-                state.faults.observe(failure.kind());
-            }
-            answer = Some(Answer::Failure(failure));
+            answer = Some(Answer::Failure(state.fail_by_share(answer.is_some(), draw(key, &[2]))));
         } else if let Some(Answer::Failure(failure)) = &answer {
             state.faults.observe(failure.kind());
         }
         if state.chaos.is_on {
             let former = state.names.former.get(&plain).cloned();
-            answer = state.strike_answer((ip, number), (answer, former));
+            answer = state.strike_answer(Asked::Table(ip, number), (answer, former));
         }
         let ids = [hash, u64::from(id.0), key, 0];
         state.trace.record(self.now.get(), TraceKind::Resolve, ids);
         Ok(answer.unwrap_or(Answer::Addresses(Vec::new(), Duration::ZERO)))
     }
+
+    /// What a name server on the host `id` says to a question that came from `ends.0`, decided when it
+    /// comes.
+    pub(crate) fn answer_by_wire(
+        &self,
+        id: HostId,
+        name: &str,
+        ends: (SocketAddr, SocketAddr),
+        (number, is_stream): (u64, bool),
+    ) -> (WireAnswer, OnWire) {
+        let key = draw(flow_key(ends.0, ends.1), &[number]);
+        let state = &mut *self.state.borrow_mut();
+        let plain = plain(name);
+        let hash = xxh3_64(plain.as_bytes());
+        let mut answer = state.names.table.get(&plain).cloned();
+        let share = self.config.name_failure;
+        if share > 0.0 && unit(draw(key, &[1])) < share {
+            answer = Some(Answer::Failure(state.fail_by_share(answer.is_some(), draw(key, &[2]))));
+        } else if let Some(Answer::Failure(failure)) = &answer {
+            state.faults.observe(failure.kind());
+        }
+        let mut on_wire = OnWire::default();
+        if state.chaos.is_on {
+            let former = state.names.former.get(&plain).cloned();
+            let asked = Asked::Server(ends, number);
+            answer = state.strike_answer(asked, (answer, former));
+            if !is_stream {
+                on_wire.is_cut = state.strike_asked(FaultKind::NameTruncated, asked).is_some();
+                on_wire.is_forged = state.strike_asked(FaultKind::NameForged, asked).is_some();
+            }
+        }
+        let ids = [hash, u64::from(id.0), key, 1];
+        state.trace.record(self.now.get(), TraceKind::Resolve, ids);
+        let answer = match answer {
+            None => Ok(None),
+            Some(Answer::Addresses(ips, ttl)) => Ok(Some((ips, ttl))),
+            Some(Answer::Failure(failure)) => Err(failure),
+        };
+        (answer, on_wire)
+    }
+}
+
+/// Who was asked, and the how-manyth time: what strikes are told apart by.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// The table, by a host.
+    Table(IpAddr, u64),
+    /// A name server, by the first of two addresses; the number is that of the question.
+    Server((SocketAddr, SocketAddr), u64),
 }
 
 impl State {
+    /// Which way an answer fails that the share of failures befalls.
+    fn fail_by_share(&mut self, is_known: bool, bits: u64) -> NameFailure {
+        let [unknown, server, timeout] = NameFailure::ALL;
+        let failure = match bits % 3 {
+            0 => unknown,
+            1 => server,
+            _ => timeout,
+        };
+        self.faults.inject(failure.kind());
+        // A name that nobody has stays unknown, whoever says so.
+        if is_known || failure != NameFailure::Unknown {
+            self.faults.observe(failure.kind());
+        }
+        failure
+    }
+
+    fn strike_asked(&mut self, kind: FaultKind, asked: Asked) -> Option<Strike> {
+        match asked {
+            Asked::Table(ip, number) => self.strike_lookup(kind, (ip, number)),
+            Asked::Server(ends, number) => self.strike_way(kind, ends, number),
+        }
+    }
+
     /// What planned faults make of an answer.
     fn strike_answer(
         &mut self,
-        lookup: (IpAddr, u64),
+        asked: Asked,
         (answer, former): (Option<Answer>, Option<Answer>),
     ) -> Option<Answer> {
         for failure in NameFailure::ALL {
             let kind = failure.kind();
-            if self.strike_lookup(kind, lookup).is_some() {
+            if self.strike_asked(kind, asked).is_some() {
                 // A name that nobody has stays unknown, whoever says so.
                 if answer.is_some() || failure != NameFailure::Unknown {
                     self.faults.observe(kind);
@@ -147,7 +226,7 @@ impl State {
                 return Some(Answer::Failure(failure));
             }
         }
-        if answer.is_some() && self.strike_lookup(FaultKind::NameStale, lookup).is_some() {
+        if answer.is_some() && self.strike_asked(FaultKind::NameStale, asked).is_some() {
             self.faults.observe(FaultKind::NameStale);
             return former
                 .or_else(|| Some(Answer::Addresses(vec![NOBODY], Duration::from_secs(1))));
@@ -156,8 +235,20 @@ impl State {
     }
 }
 
-/// Asks for a name on behalf of a host.
-pub(crate) async fn resolve(
+/// Asks for a name on behalf of a host: the name server that there is, else the table.
+pub(crate) async fn resolve(env: &SimEnv, name: &str, port: u16) -> Result<Resolved, ResolveError> {
+    let server = env.parts().0.state.borrow().names.server;
+    if let Some(ip) = server {
+        let config = DnsConfig::new(SocketAddr::new(ip, DNS_PORT));
+        let lookup = resolve_by_dns(env, &config, name, port).await;
+        env.note_lookup(&lookup);
+        return lookup.answer;
+    }
+    let (world, host, incarnation) = env.parts();
+    by_table(world, (host, incarnation), name, port).await
+}
+
+async fn by_table(
     world: &Rc<World>,
     host: (HostId, u32),
     name: &str,

@@ -75,6 +75,8 @@ pub(crate) struct Network {
     sweep_at: usize,
     pub(crate) links: Vec<LinkState>,
     link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
+    /// Places of forgotten links, to be taken again.
+    free_links: Vec<u32>,
     pub(crate) store: Store,
     /// What the pools of all sockets draw from: hosts have their turns one after another, so few
     /// buffers are in use at once, and these are in the caches.
@@ -155,6 +157,8 @@ pub(crate) struct LinkState {
     pub(crate) link: Link,
     pub(crate) is_cut: bool,
     pub(crate) is_loopback: bool,
+    /// Whether it was made what it is by hand.
+    is_set: bool,
     /// Datagrams sent over it.
     sent: u64,
     tampers: Vec<(u64, Tamper)>,
@@ -210,6 +214,7 @@ impl Network {
             sweep_at: FLOWS_SWEPT_MIN,
             links: Vec::new(),
             link_by_ends: BTreeMap::new(),
+            free_links: Vec::new(),
             store: Store::default(),
             stock: PacketStock::default(),
         }
@@ -268,6 +273,12 @@ impl Network {
         self.flows.len()
     }
 
+    /// Links that are known.
+    #[cfg(test)]
+    pub(crate) fn links_known(&self) -> usize {
+        self.link_by_ends.len()
+    }
+
     /// From whom to whom each flow goes that is known, by its key.
     pub(crate) fn flow_ends(&self) -> BTreeMap<u64, (SocketAddr, SocketAddr)> {
         let known = self.flows.iter().filter(|flow| flow.host != HostId::NOBODY);
@@ -286,6 +297,7 @@ impl Network {
         let index = self.link(from, to);
         if let Some(state) = self.links.get_mut(index as usize) {
             state.link.set_conditions(conditions);
+            state.is_set = true;
         }
     }
 
@@ -322,10 +334,14 @@ impl Network {
             self.conditions
         });
         // Links are made by flows and connections, which are bounded, and by the caller's own hand.
-        let index = self.links.len() as u32;
-        let tampers = Vec::new();
-        let way = (from, to);
-        self.links.push(LinkState { way, link, is_cut: false, is_loopback, sent: 0, tampers });
+        let index = self.free_links.pop().unwrap_or(self.links.len() as u32);
+        let (way, tampers) = ((from, to), Vec::new());
+        let (is_cut, is_set) = (false, false);
+        let state = LinkState { way, link, is_cut, is_loopback, is_set, sent: 0, tampers };
+        match self.links.get_mut(index as usize) {
+            Some(place) => *place = state,
+            None => self.links.push(state),
+        }
         self.link_by_ends.insert((from, to), index);
         index
     }
@@ -351,6 +367,13 @@ impl Network {
         self.free_flows.extend_from_slice(&forgotten);
         self.sweep_at = (2 * self.flow_by_key.len()).max(FLOWS_SWEPT_MIN);
         forgotten
+    }
+
+    /// Marks the links of flows that are known, by their places in the table.
+    fn mark_links(&self, used: &mut [bool]) {
+        for flow in self.flows.iter().filter(|flow| flow.host != HostId::NOBODY) {
+            mark(used, flow.link);
+        }
     }
 
     /// The flow from a socket of `host` to an address; `None` when there are too many.
@@ -439,6 +462,13 @@ impl Socket {
     }
 }
 
+/// Marks a link as one that is used.
+pub(crate) fn mark(used: &mut [bool], link: u32) {
+    if let Some(place) = used.get_mut(link as usize) {
+        *place = true;
+    }
+}
+
 /// The address of the same family that stands for all of a host's.
 pub(crate) fn unspecified_like(ip: IpAddr) -> IpAddr {
     match ip {
@@ -448,6 +478,32 @@ pub(crate) fn unspecified_like(ip: IpAddr) -> IpAddr {
 }
 
 impl State {
+    /// Forgets the flows that were idle for long, when there are many, and then the links to addresses
+    /// that no host has and over which nothing goes any more: those of forged addresses.
+    fn forget_idle(&mut self, now: Timestamp) {
+        let forgotten = self.network.sweep_flows(now);
+        if forgotten.is_empty() {
+            return;
+        }
+        forgotten.into_iter().for_each(|flow| self.chaos.forget_flow(flow));
+        let mut used = vec![false; self.network.links.len()];
+        self.network.mark_links(&mut used);
+        self.streams.mark_links(&mut used);
+        self.segments.mark_links(&mut used);
+        let Network { links, link_by_ends, free_links, .. } = &mut self.network;
+        for ((state, is_used), index) in links.iter_mut().zip(used).zip(0..) {
+            let (from, to) = state.way;
+            let is_plain = !state.is_cut && !state.is_set && state.tampers.is_empty();
+            let is_strange = self.hosts.at(from).is_none() || self.hosts.at(to).is_none();
+            // One that was forgotten before is in the table no more, or another's place is.
+            let is_known = link_by_ends.get(&state.way) == Some(&index);
+            if !is_used && is_plain && is_strange && is_known {
+                link_by_ends.remove(&state.way);
+                free_links.push(index);
+            }
+        }
+    }
+
     pub(crate) fn bind(
         &mut self,
         now: Timestamp,

@@ -5,6 +5,7 @@
 //! time everything must have settled. [`sweep`](crate::sweep) runs many seeds, [`shrink`](crate::shrink::shrink)
 //! finds the few faults that matter.
 
+mod board;
 mod echo;
 mod partition;
 mod planted;
@@ -22,7 +23,9 @@ use crate::plan::{Fault, FaultPlan};
 use crate::sim::Sim;
 use crate::swarm::{Options, OptionsError};
 
+pub use board::{BOARD_KINDS, Board};
 pub use echo::Echo;
+pub(crate) use echo::{sleep, within};
 pub use partition::Partition;
 pub use planted::Planted;
 pub use vault::Vault;

@@ -248,6 +248,16 @@ impl Sim {
         self.world.set_name(name, Answer::Addresses(ips.to_vec(), ttl));
     }
 
+    /// From now on hosts ask the name server at this address, over the network and in messages of DNS:
+    /// a host that runs [`serve_names`](crate::serve_names). Without one, the simulation's own table
+    /// answers them, after [`SimConfig::name_delay`].
+    pub fn set_name_server(&mut self, server: Option<IpAddr>) {
+        let state = &mut *self.world.state.borrow_mut();
+        state.names.server = server;
+        let [high, low] = server.map_or([0; 2], ip_words);
+        state.trace.record(self.now(), TraceKind::Resolve, [high, low, u64::MAX, 1]);
+    }
+
     /// Lets every lookup of a name fail from now on, whatever addresses it has; they come back with
     /// [`Sim::set_name`].
     ///
@@ -456,6 +466,44 @@ mod tests {
         let state = sim.world.state.borrow();
         assert!(state.network.places_of_flows() <= most + 1, "places are taken again");
         assert_eq!(state.faults.effect(FaultKind::Unbound), 20_000, "all went their way");
+        drop((state, task));
+    }
+
+    #[test]
+    fn links_to_addresses_that_nobody_has_are_forgotten_with_their_flows() {
+        let mut sim = Sim::new(SimConfig::default());
+        let env = sim.host("node", [10, 0, 0, 1].into());
+        let inner = env.clone();
+        let task = env.spawn("answers forgers", async move {
+            let local = SocketAddr::new(inner.ip(), 5_000);
+            let mut socket = inner.bind_udp(local, &UdpOptions::default()).await.unwrap();
+            let mut out = DatagramBatch::new(8);
+            let mut timer = inner.timer();
+            for number in 0_u32.. {
+                let forged = std::net::Ipv4Addr::from(0xc633_0000 + number);
+                let packet = socket.pool().take().unwrap();
+                let peer = SocketAddr::new(forged.into(), 9);
+                out.push(Datagram { peer, at: inner.now(), packet }).unwrap();
+                poll_fn(|cx| socket.poll_send(cx, &mut out)).await.unwrap();
+                timer.set(Some(inner.now().after(Duration::from_secs(10))));
+                poll_fn(|cx| timer.poll_expired(cx)).await;
+            }
+        });
+        // One that was made by hand stays.
+        let set = [10, 9, 9, 9].into();
+        sim.set_link([10, 0, 0, 1].into(), set, Conditions::MOBILE);
+        let mut most = 0;
+        for _ in 0..500 {
+            sim.run_for(Duration::from_secs(100));
+            most = most.max(sim.world.state.borrow().network.links_known());
+        }
+        let idle = crate::FLOW_IDLE.as_secs() as usize / 10;
+        assert!((idle..=2 * idle + 3).contains(&most), "{most} links at once");
+        let mut state = sim.world.state.borrow_mut();
+        assert!(state.network.links.len() <= most + 1, "places are taken again");
+        let link = state.network.link([10, 0, 0, 1].into(), set) as usize;
+        assert_eq!(state.network.links[link].link.conditions().delay, Conditions::MOBILE.delay);
+        assert_eq!(state.faults.effect(FaultKind::Unbound), 5_000, "all went their way");
         drop((state, task));
     }
 

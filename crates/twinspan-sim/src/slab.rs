@@ -82,8 +82,8 @@ impl<T> Slab<T> {
     }
 
     /// The keys of the entries that `wanted` picks, by index.
-    pub(crate) fn keys(&self, wanted: impl Fn(&T) -> bool) -> Vec<Key> {
-        let chosen = (0..).zip(&self.slots).filter_map(|(index, slot)| {
+    pub(crate) fn keys(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<Key> {
+        let chosen = (0..).zip(&self.slots).filter_map(move |(index, slot)| {
             let value = slot.value.as_ref()?;
             wanted(value).then_some(Key { index, generation: slot.generation })
         });

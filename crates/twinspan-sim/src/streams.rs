@@ -4,6 +4,7 @@
 //! that open the window again; a handshake begins and resets break off. What a link loses comes
 //! later. What a cut link swallows is sent again until the sender gives up.
 
+mod alive;
 mod segments;
 mod troubled;
 
@@ -18,7 +19,7 @@ use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use twinspan_provider::{AcceptError, BindError, ConnectError, TcpOptions};
 
-use crate::network::{Waiting, unspecified_like};
+use crate::network::{Waiting, mark, unspecified_like};
 use crate::segment::{Conn, TcpMode};
 use crate::slab::{Key, Slab};
 use crate::timer::keep_waker;
@@ -36,6 +37,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// The least and the most that is granted.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
 const BUFFER_BYTES_MAX: usize = 16 << 20;
+/// The least patience that a connection may be asked to have.
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
 /// The time until a connection's first resend, and the least of later ones.
 const RESEND_FIRST: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,8 @@ pub(crate) struct Sizes {
     pub(crate) inbox_max: usize,
     pub(crate) outbox_max: usize,
     pub(crate) nodelay: bool,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) give_up: Option<Duration>,
 }
 
 impl Sizes {
@@ -89,6 +94,9 @@ impl Sizes {
             inbox_max: granted(options.receive_buffer_bytes),
             outbox_max: granted(options.send_buffer_bytes),
             nodelay: options.nodelay,
+            // What is no time at all would ask without end.
+            keepalive: options.keepalive.map(|after| after.max(PATIENCE_MIN)),
+            give_up: options.give_up.map(|limit| limit.max(PATIENCE_MIN)),
         }
     }
 }
@@ -147,6 +155,10 @@ pub(crate) struct End {
     /// What is timed to know the round trip.
     timed: Option<(u64, Timestamp)>,
     calls: u64,
+    /// When anything came from the peer last.
+    alive_at: Timestamp,
+    /// Questions whether it is there since then.
+    asked: u32,
     /// A planned fault: nothing to or from it comes any more.
     is_silenced: bool,
     /// A planned fault: the peer's window is shut.
@@ -191,6 +203,19 @@ impl Streams {
     /// Whether there are connections.
     pub(crate) fn has_any(&self) -> bool {
         !self.ports.is_empty()
+    }
+
+    /// Marks the links that connections and their pieces go over.
+    pub(crate) fn mark_links(&self, used: &mut [bool]) {
+        // None of the keys is wanted.
+        self.ends.keys(|end| {
+            mark(used, end.link);
+            false
+        });
+        self.air.keys(|piece| {
+            mark(used, piece.link);
+            false
+        });
     }
 
     /// What can be dropped now that the world is free.
@@ -337,6 +362,8 @@ impl End {
             rto: RESEND_FIRST,
             timed: None,
             calls: 0,
+            alive_at: Timestamp::START,
+            asked: 0,
             is_silenced: false,
             is_shut: false,
             reader: Waiting::default(),

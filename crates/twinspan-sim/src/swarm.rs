@@ -86,6 +86,8 @@ fn rates_of(kind: FaultKind) -> (f64, f64) {
         }
         (_, FaultKind::NameUnknown | FaultKind::NameFailure) => (0.05, 0.5),
         (_, FaultKind::NameTimeout | FaultKind::NameStale) => (0.05, 0.5),
+        (_, FaultKind::TopicMemory) => (0.05, 0.5),
+        (_, FaultKind::NameTruncated | FaultKind::NameForged) => (0.05, 0.5),
         (_, FaultKind::HalfOpen | FaultKind::StreamReset | FaultKind::EarlyEnd) => (0.005, 0.1),
         (_, FaultKind::HalfClose | FaultKind::ZeroWindow) => (0.005, 0.1),
         (_, FaultKind::ShortRead | FaultKind::ShortWrite) => (0.05, 1.0),

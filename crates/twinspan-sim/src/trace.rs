@@ -75,6 +75,7 @@ pub(crate) enum TraceKind {
     /// A task panicked, and its host crashes.
     Panic = 48,
     Disk = 49,
+    Topic = 50,
 }
 
 /// By whom an event was caused.

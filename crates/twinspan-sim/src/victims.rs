@@ -10,7 +10,8 @@ use twinspan_provider::{NetworkProvider, TaskProvider, TimeProvider, UdpOptions,
 use crate::chaos::is_planned;
 use crate::config::SimConfig;
 use crate::plan::{FaultPlan, Rates};
-use crate::scenario::{Echo, Hosted, VAULT_KINDS, Vault};
+use crate::scenario::{BOARD_KINDS, Board, Echo, Hosted, VAULT_KINDS, Vault};
+use crate::segment::TcpMode;
 use crate::sim::Sim;
 use crate::swarm::Options;
 
@@ -55,16 +56,24 @@ fn rate(kind: FaultKind) -> f64 {
         K::Knob => 1.0,
         K::PartitionSplit | K::ClogSwizzle => 0.3,
         K::NameUnknown | K::NameFailure | K::NameTimeout | K::NameStale => 0.4,
+        K::NameTruncated | K::NameForged => 0.4,
         K::ConnectHang | K::ConnectRefuse | K::BacklogFull | K::AcceptExhausted => 0.5,
         K::ShortRead | K::ShortWrite | K::ZeroWindow => 0.5,
-        K::ProxyRefuse => 0.5,
+        K::ProxyRefuse | K::TopicMemory => 0.5,
         _ => 0.1,
     }
 }
 
 /// Runs the victim with a fault and without, and compares.
 pub fn prove(kind: FaultKind) -> Proof {
-    let (struck, clean) = (run(scenario(kind), Some(kind)), victim_clean_of(kind));
+    prove_over(kind, TcpMode::Streams)
+}
+
+/// The same, where the victim's streams travel as asked for. Those of the scenario `vault` travel in
+/// segments whatever is asked for.
+pub fn prove_over(kind: FaultKind, tcp: TcpMode) -> Proof {
+    let struck = run((scenario(kind), tcp), (kind, true));
+    let clean = run((scenario(kind), tcp), (kind, false));
     let faults = struck.faults();
     let other = |(known, injected, _): &(FaultKind, u64, u64)| *known != kind && *injected > 0;
     let absent = clean.faults().injected(kind) + clean.faults().effect(kind);
@@ -89,26 +98,35 @@ fn cause(kind: FaultKind) -> &'static str {
     }
 }
 
-fn victim_clean_of(kind: FaultKind) -> Sim {
-    // What a visitor does is part of the victim, with the fault and without.
-    if kind == FaultKind::Unbound { visited(false) } else { run(scenario(kind), None) }
-}
-
 /// Whose run a fault changes.
 fn scenario(kind: FaultKind) -> &'static dyn Hosted {
-    if VAULT_KINDS.contains(&kind) { &Vault } else { &Echo }
+    if VAULT_KINDS.contains(&kind) {
+        &Vault
+    } else if BOARD_KINDS.contains(&kind) {
+        &Board
+    } else {
+        &Echo
+    }
 }
 
 /// The victim, two clients and what they use, with the fault or without.
-fn run(scenario: &dyn Hosted, kind: Option<FaultKind>) -> Sim {
+fn run((scenario, tcp): (&dyn Hosted, TcpMode), (kind, is_struck): (FaultKind, bool)) -> Sim {
+    if kind == FaultKind::Unbound {
+        // What a visitor does is part of the victim, with the fault and without.
+        return visited(is_struck);
+    }
     let options = Options::plain(SEED).with_size("bytes_max", 40_000);
     let options = options.with_size("datagrams", 60).with_size("streams", 10);
+    let options = options.with_size("segments", u64::from(tcp == TcpMode::Segments));
+    // What befalls messages of DNS needs a name server.
+    let asks = matches!(kind, FaultKind::NameTruncated | FaultKind::NameForged);
+    let options = options.with_size("name_server", u64::from(asks));
+    let kind = is_struck.then_some(kind);
     let mut config = SimConfig { seed: SEED, ..scenario.config(&options) };
     match kind {
         Some(FaultKind::Delay) => config.conditions.jitter = Duration::from_millis(20),
         Some(FaultKind::Rate) => config.conditions.rate_bytes_per_s = 50_000,
         Some(FaultKind::QueueDrop) => config.in_flight_max = 1,
-        Some(FaultKind::Unbound) => return visited(true),
         _ => {}
     }
     let mut sim = Sim::new(config);

@@ -24,6 +24,7 @@ use crate::segment::{Conn, Segments, TcpMode};
 use crate::slab::{Key, Slab};
 use crate::streams::{End, Listener, STREAM_ENDS_MAX, STREAM_PIECES_MAX, Streams};
 use crate::timer::TimerState;
+use crate::topic::Topics;
 use crate::topology::{Fabric, LINKS_MAX, PACKETS_MAX};
 use crate::trace::{Trace, TraceKind};
 
@@ -62,6 +63,7 @@ pub(crate) struct State {
     /// How streams travel between pairs of hosts, the smaller address first, unless as all do.
     pub(crate) tcp_modes: BTreeMap<(IpAddr, IpAddr), TcpMode>,
     pub(crate) names: Names,
+    pub(crate) topics: Topics,
     pub(crate) disks: BTreeMap<HostId, HostDisk>,
     /// The topology, where there is one.
     pub(crate) fabric: Option<Box<Fabric>>,
@@ -85,6 +87,8 @@ pub(crate) enum Event {
     Piece(Key),
     /// An end of a stream looks whether its peer was heard.
     StreamTimer(Key),
+    /// An end of a stream looks whether its silent peer is there.
+    StreamAlive(Key),
     /// A segment has come over the link of two hosts; whether queues behind it may mark it.
     Segment(Key, bool),
     /// A connection by segments has something to do.
@@ -181,6 +185,7 @@ impl World {
                 segments: Segments::new(),
                 tcp_modes: BTreeMap::new(),
                 names: Names::default(),
+                topics: Topics::default(),
                 disks: BTreeMap::new(),
                 fabric: None,
                 config,
@@ -315,6 +320,7 @@ impl World {
             Event::ReceiveRetry(key) => state.receive_retry(now, key),
             Event::Piece(key) => state.piece_arrived(now, key),
             Event::StreamTimer(key) => state.stream_timer(now, key),
+            Event::StreamAlive(key) => state.keepalive_timer(now, key),
             Event::Segment(key, can_be_marked) => state.segment_arrived(now, key, can_be_marked),
             Event::SegmentTimer(key) => state.segment_timer(now, key),
             Event::Hop(key) => state.hop(now, key),
@@ -349,9 +355,9 @@ impl State {
     }
 }
 
-/// Every timer may be armed once, every socket wait for two things, every end for one.
+/// Every timer may be armed once, every socket and every end wait for two things.
 pub(crate) fn events_max(config: &SimConfig) -> usize {
-    let streams_max = 2 * (STREAM_PIECES_MAX + STREAM_ENDS_MAX);
+    let streams_max = 2 * STREAM_PIECES_MAX + 3 * STREAM_ENDS_MAX;
     let topology_max = PACKETS_MAX + LINKS_MAX;
     let sockets_max = TIMERS_MAX + 2 * SOCKETS_MAX + streams_max + topology_max;
     config.in_flight_max.saturating_add(sockets_max)

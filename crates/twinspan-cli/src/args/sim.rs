@@ -103,6 +103,8 @@ pub enum ScenarioName {
     Partition,
     /// Clients behind a box that translates addresses pay into a journal on a server's disk
     Vault,
+    /// Processes of one host that tell one another numbers over topics in shared memory
+    Board,
     /// A sender with a defect on purpose, for `sweep` and `shrink` to find
     Planted,
 }
@@ -116,6 +118,8 @@ pub enum PlannedName {
     Partition,
     /// Clients behind a box that translates addresses pay into a journal on a server's disk
     Vault,
+    /// Processes of one host that tell one another numbers over topics in shared memory
+    Board,
     /// The world server, its clients and bots
     World,
     /// Agents that talk and travel on a small grid of Second Life regions

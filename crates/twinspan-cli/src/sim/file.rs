@@ -16,10 +16,11 @@ use crate::args::PlannedName;
 /// Bytes of a scenario file at most.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The scenarios by name.
-const SCENARIOS: [(&str, PlannedName); 6] = [
+const SCENARIOS: [(&str, PlannedName); 7] = [
     ("echo", PlannedName::Echo),
     ("partition", PlannedName::Partition),
     ("vault", PlannedName::Vault),
+    ("board", PlannedName::Board),
     ("world", PlannedName::World),
     ("circuit", PlannedName::Circuit),
     ("planted", PlannedName::Planted),

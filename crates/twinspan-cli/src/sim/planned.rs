@@ -11,7 +11,7 @@ use twinspan_bench::process;
 use twinspan_core::link::FaultKind;
 use twinspan_game::scenario::PlannedWorld;
 use twinspan_grid::scenario::PlannedCircuit;
-use twinspan_sim::scenario::{Case, Echo, Partition, Planted, Scenario, Vault, Verdict};
+use twinspan_sim::scenario::{Board, Case, Echo, Partition, Planted, Scenario, Vault, Verdict};
 use twinspan_sim::shrink::{ShrinkError, Shrunk, shrink};
 use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
 use twinspan_sim::{is_planned, victims};
@@ -30,6 +30,7 @@ pub(super) fn scenario(name: PlannedName) -> (&'static dyn Scenario, &'static st
         PlannedName::Echo => (&Echo, "twinspan_sim::scenario::Echo"),
         PlannedName::Partition => (&Partition, "twinspan_sim::scenario::Partition"),
         PlannedName::Vault => (&Vault, "twinspan_sim::scenario::Vault"),
+        PlannedName::Board => (&Board, "twinspan_sim::scenario::Board"),
         PlannedName::Planted => (&Planted, "twinspan_sim::scenario::Planted"),
         PlannedName::World => (&PlannedWorld, "twinspan_game::scenario::PlannedWorld"),
         PlannedName::Circuit => (&PlannedCircuit, "twinspan_grid::scenario::PlannedCircuit"),
@@ -42,6 +43,7 @@ pub(super) fn planned(args: &SimRunArgs) -> Option<PlannedName> {
         ScenarioName::Echo => PlannedName::Echo,
         ScenarioName::Partition => PlannedName::Partition,
         ScenarioName::Vault => PlannedName::Vault,
+        ScenarioName::Board => PlannedName::Board,
         ScenarioName::Planted => PlannedName::Planted,
         ScenarioName::World if args.options.is_some() => PlannedName::World,
         ScenarioName::Circuit if args.options.is_some() => PlannedName::Circuit,

@@ -251,6 +251,18 @@ catalogue! {
         "A write found no room on the volume.";
     DiskStall "disk_stall" Disk
         "A call to a disk took up to three seconds.";
+    TopicTorn "topic_torn" LocalIo
+        "A process was killed in the middle of a message to a topic, which nobody ever reads.";
+    TopicHolder "topic_holder" LocalIo
+        "A process was killed while it held a sample of a topic, whose publisher gets its block back.";
+    TopicStall "topic_stall" LocalIo
+        "A subscriber of a topic took nothing for up to three seconds.";
+    TopicMemory "topic_memory" LocalIo
+        "There was no memory to join a topic.";
+    NameTruncated "name_truncated" Name
+        "A name server's answer did not fit a datagram; the effect is that it was asked for over a stream.";
+    NameForged "name_forged" Name
+        "An answer with the id of no question came first; the effect is that it was passed over.";
 }
 
 impl FaultKind {

@@ -2,7 +2,11 @@
 
 use std::thread;
 
-use twinspan_net::shm::{Access, Form, Identity, JoinError, Namesakes, TopicConfig, join};
+use twinspan_net::ReactorEnv;
+use twinspan_net::shm::{
+    Access, Form, Identity, JoinError, MachineTopics, Namesakes, TopicConfig, join,
+};
+use twinspan_provider::conformance;
 
 /// A user that owns nothing.
 const NOBODY: libc::c_long = 65_534;
@@ -58,4 +62,11 @@ fn members_of_a_group_that_both_allow_share_a_topic() {
     let mut text = Vec::new();
     assert!(theirs.subscriber.unwrap().take(&mut text, None).is_some());
     assert_eq!(text, b"shared");
+}
+
+#[test]
+fn topics_of_this_machine_conform() {
+    let env = ReactorEnv::new(Some(1)).unwrap();
+    let name = format!("conformance/{}", std::process::id());
+    env.block_on(conformance::topics::all(&env, &MachineTopics, &name));
 }

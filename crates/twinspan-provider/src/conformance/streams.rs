@@ -20,6 +20,9 @@ const SMALL: TcpOptions = TcpOptions {
     receive_buffer_bytes: 32 << 10,
     send_buffer_bytes: 32 << 10,
     backlog: 16,
+    // Never reached on a path that works.
+    keepalive: Some(Duration::from_secs(600)),
+    give_up: Some(Duration::from_secs(600)),
 };
 /// More than any side keeps on the way, however it rounds those sizes.
 const LARGE_BYTES: usize = 8 << 20;
@@ -40,6 +43,10 @@ pub async fn all<E: Env>(env: &E, ip: IpAddr) {
     both_ways_are_used_at_once(env, ip).await;
     a_shut_way_out_leaves_the_way_in_open(env, ip).await;
     a_write_after_shutdown_is_a_broken_pipe(env, ip).await;
+    much_flows_on_after_a_half_close(env, ip).await;
+    both_may_close_at_once(env, ip).await;
+    what_came_before_a_reset_is_read_first(env, ip).await;
+    an_overfull_listener_hangs_and_then_takes_more(env, ip).await;
     what_was_written_before_a_drop_arrives(env, ip).await;
     an_aborted_connection_is_reset(env, ip).await;
     a_write_to_an_aborted_connection_is_reset_and_then_a_broken_pipe(env, ip).await;
@@ -292,6 +299,97 @@ pub async fn a_write_after_shutdown_is_a_broken_pipe<E: Env>(env: &E, ip: IpAddr
     let error = client.write_all(b"too late").await.expect_err("there is no way out");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     drop(server);
+}
+
+/// One way that has ended does not hold up the other, however much goes there.
+pub async fn much_flows_on_after_a_half_close<E: Env>(env: &E, ip: IpAddr) {
+    const BYTES: usize = 1_000_000;
+    let (mut client, mut server) = pair(env, ip).await;
+    client.shutdown().await.expect("a way out can be shut");
+    assert_eq!(read_some(env, &mut server).await, Ok(Vec::new()));
+    let task = env.spawn("server writes", async move {
+        server.write_all(&pattern(BYTES)).await.expect("the other way is open");
+        server.shutdown().await.expect("it works");
+    });
+    assert!(read_all(env, &mut client).await == pattern(BYTES), "it arrives as it went");
+    drop(task);
+}
+
+/// Two ends that close at the same moment both find the end of the stream, and nothing of the
+/// connection holds up the next one.
+pub async fn both_may_close_at_once<E: Env>(env: &E, ip: IpAddr) {
+    for _ in 0..3 {
+        let (mut client, mut server) = pair(env, ip).await;
+        client.shutdown().await.expect("a way out can be shut");
+        server.shutdown().await.expect("and the other at once");
+        assert_eq!(read_some(env, &mut client).await, Ok(Vec::new()));
+        assert_eq!(read_some(env, &mut server).await, Ok(Vec::new()));
+        for end in [&mut client, &mut server] {
+            let error = end.write_all(b"x").await.expect_err("there is no way out");
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        }
+    }
+}
+
+/// Bytes that had come are read before a reset is told.
+pub async fn what_came_before_a_reset_is_read_first<E: Env>(env: &E, ip: IpAddr) {
+    let (mut client, mut server) = pair(env, ip).await;
+    write(env, &mut client, b"last words").await;
+    // One byte shows that they have come.
+    let mut first = [0];
+    patiently(env, "they come", server.read_exact(&mut first)).await.expect("it works");
+    client.abort();
+    sleep_until(env, env.now().after(Duration::from_millis(20))).await;
+    let mut words = Vec::new();
+    let kind = loop {
+        match read_some(env, &mut server).await {
+            Ok(more) => {
+                assert!(!more.is_empty(), "a reset is no end of the stream");
+                words.extend(more);
+            }
+            Err(kind) => break kind,
+        }
+    };
+    assert_eq!((words.as_slice(), kind), (b"ast words".as_slice(), io::ErrorKind::ConnectionReset));
+}
+
+/// Who connects to a listener that has no room is not answered; once a connection was accepted there
+/// is room, and who still tries gets in.
+pub async fn an_overfull_listener_hangs_and_then_takes_more<E: Env>(env: &E, ip: IpAddr) {
+    /// More than any side makes of a backlog of one.
+    const CONNECTIONS_MAX: usize = 16;
+    let one = TcpOptions { backlog: 1, ..SMALL };
+    let hasty = TcpOptions { connect_timeout: Duration::from_millis(200), ..SMALL };
+    let bound = env.listen(SocketAddr::new(ip, 0), &one).await;
+    let mut listener = bound.expect("a free port can be listened on");
+    let address = listener.local_addr();
+    let mut clients = Vec::new();
+    let mut had_no_room = false;
+    for _ in 0..CONNECTIONS_MAX {
+        match env.connect(address, &hasty).await {
+            Ok(client) => clients.push(client),
+            Err(error) => {
+                assert!(matches!(error, ConnectError::TimedOut(_)), "no room is silence: {error}");
+                had_no_room = true;
+                // Where segments are lost the first one, too, may find nobody in time.
+                if !clients.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(had_no_room, "a backlog of one took all that came");
+    assert!(!clients.is_empty(), "a backlog of one takes one");
+    let mut connecting = std::pin::pin!(env.connect(address, &SMALL));
+    // Begun where there is no room.
+    poll_fn(|cx| Poll::Ready(connecting.as_mut().poll(cx).is_ready())).await;
+    let mut servers = Vec::new();
+    for _ in 0..clients.len() {
+        let accepting = patiently(env, "a connection is accepted", listener.accept());
+        servers.push(accepting.await.expect("a connection is accepted"));
+    }
+    let late = connecting.await.expect("there is room by now");
+    drop((late, servers));
 }
 
 /// A drop is no abort: what was written is delivered, then the end.

@@ -1,7 +1,7 @@
 //! What planned faults do to streams.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use twinspan_core::link::FaultKind;
@@ -11,7 +11,7 @@ use super::Strike;
 use super::troubles::{Carried, Ending};
 use crate::plan::{Place, flow_key, host_key, socket_key};
 use crate::slab::Key;
-use crate::streams::{Body, Segment};
+use crate::streams::{Body, EndKey, Segment};
 use crate::world::{HostId, State};
 
 /// How long the window of a peer is shut.
@@ -31,9 +31,62 @@ impl State {
             return None;
         }
         let end = self.streams.ends.get(sender)?;
-        let (local, peer) = (end.local, end.peer);
-        let key = flow_key(local, peer);
-        self.strike((kind, key, number), || Place::Flow(local, peer))
+        let ends = (end.local, end.peer);
+        self.strike_way(kind, ends, number)
+    }
+
+    /// Strikes one way of a connection, by the addresses as the end that sends knows them.
+    pub(crate) fn strike_way(
+        &mut self,
+        kind: FaultKind,
+        (local, peer): (SocketAddr, SocketAddr),
+        number: u64,
+    ) -> Option<Strike> {
+        if !self.chaos.can(kind) {
+            return None;
+        }
+        self.strike((kind, flow_key(local, peer), number), || Place::Flow(local, peer))
+    }
+
+    /// Strikes a whole connection, by what its draws are keyed by and the addresses as the end that
+    /// wants it knows them.
+    pub(crate) fn strike_connect(
+        &mut self,
+        kind: FaultKind,
+        (name, ends): (u64, (SocketAddr, SocketAddr)),
+    ) -> bool {
+        let strikes = self.chaos.is_struck(kind, name) || {
+            let struck = self.strike_way(kind, ends, 0).is_some();
+            if struck {
+                self.chaos.remember_struck(kind, name);
+            }
+            struck
+        };
+        if strikes {
+            self.faults.observe(kind);
+        }
+        strikes
+    }
+
+    /// How much a call moves of `len` bytes.
+    pub(crate) fn shorten(
+        &mut self,
+        kind: FaultKind,
+        ends: (SocketAddr, SocketAddr),
+        (call, len): (u64, usize),
+    ) -> usize {
+        if len < 2 {
+            return len;
+        }
+        let Some(strike) = self.strike_way(kind, ends, call) else { return len };
+        self.faults.observe(kind);
+        let few = strike.below(0, len as u64 - 1) + 1;
+        usize::try_from(few).unwrap_or(len)
+    }
+
+    /// For how long a window is shut.
+    pub(crate) fn shut_time(strike: Strike) -> Duration {
+        strike.duration(0, SHUT.0, SHUT.1)
     }
 
     /// Whether accepting fails this time.
@@ -165,17 +218,22 @@ impl State {
         if let Some(strike) = self.strike_end(FaultKind::ZeroWindow, sender, number)
             && self.streams.shut_window(sender)
         {
-            let until = now.after(strike.duration(0, SHUT.0, SHUT.1));
-            self.chaos.troubles.end_with(until, Ending::Window(sender));
+            let until = now.after(Self::shut_time(strike));
+            self.chaos.troubles.end_with(until, Ending::Window(EndKey::Pieces(sender)));
         }
         false
     }
 
     /// The window of a stream's peer opens again.
-    pub(super) fn open_window(&mut self, now: Timestamp, end: Key) {
-        if self.streams.open_window(end) {
-            self.faults.observe(FaultKind::ZeroWindow);
+    pub(super) fn open_window(&mut self, now: Timestamp, end: EndKey) {
+        match end {
+            EndKey::Pieces(end) => {
+                if self.streams.open_window(end) {
+                    self.faults.observe(FaultKind::ZeroWindow);
+                }
+                self.pump(now, end);
+            }
+            EndKey::Segments(end) => self.open_segments_window(now, end),
         }
-        self.pump(now, end);
     }
 }

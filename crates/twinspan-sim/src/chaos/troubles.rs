@@ -9,7 +9,7 @@ use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
 use super::hosts::Start;
-use crate::slab::Key;
+use crate::streams::EndKey;
 use crate::world::ip_words;
 
 /// Faults that last at the same time; no further one begins while there are so many.
@@ -80,7 +80,7 @@ pub(crate) enum Ending {
     /// A host starts again.
     Boot(IpAddr, Start),
     /// The window of a stream's peer opens.
-    Window(Key),
+    Window(EndKey),
     /// Nothing but that a trouble is over.
     Sweep,
 }

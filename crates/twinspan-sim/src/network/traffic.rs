@@ -168,9 +168,8 @@ impl State {
             return Err(Refused);
         };
         let host = (id, host.ip);
-        for forgotten in network.sweep_flows(now) {
-            self.chaos.forget_flow(forgotten);
-        }
+        self.forget_idle(now);
+        let network = &mut self.network;
         let flow = network.flow(now, host, from, peer);
         if let (Some(socket), Some(flow)) = (network.sockets.get_mut(key), flow) {
             socket.last_flow = Some((peer, flow));

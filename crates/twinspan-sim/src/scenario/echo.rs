@@ -20,9 +20,12 @@ use twinspan_core::link::FaultKind;
 use twinspan_provider::{TaskProvider, TimeProvider, Timer};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Hosted, Running, VAULT_KINDS, planned_kinds};
+use super::{BOARD_KINDS, Hosted, Running, VAULT_KINDS, planned_kinds};
 use crate::chaos::Start;
+use crate::config::SimConfig;
 use crate::env::SimEnv;
+use crate::name_server::serve_names;
+use crate::segment::TcpMode;
 use crate::sim::Sim;
 use crate::swarm::Options;
 
@@ -33,6 +36,8 @@ const STREAM_PORT: u16 = 8;
 /// The server's name, and where it was before.
 const NAME: &str = "echo.test";
 const FORMER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 9, 9));
+/// The name server's address, in runs that have one.
+const NAMES: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 53));
 /// How long who failed waits before it tries again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Requests after which the server's state is one that a later start may find as an old one.
@@ -47,9 +52,10 @@ impl Hosted for Echo {
         "echo"
     }
 
-    /// All but those of disks, boxes, proxies and segments, which the scenario `vault` has.
+    /// All but those of disks, boxes, proxies and segments, which the scenario `vault` has, and those of
+    /// topics, which `board` has.
     fn kinds(&self) -> Vec<FaultKind> {
-        planned_kinds(VAULT_KINDS)
+        planned_kinds(&[VAULT_KINDS, BOARD_KINDS].concat())
     }
 
     fn marks(&self) -> &'static [&'static str] {
@@ -61,6 +67,13 @@ impl Hosted for Echo {
             "accepting failed for a while",
             "the server was asked to stop",
         ]
+    }
+
+    /// Some runs have their streams travel in segments.
+    fn config(&self, options: &Options) -> SimConfig {
+        let by_segments = options.size("segments", 0, 0..=1) == 1;
+        let tcp = if by_segments { TcpMode::Segments } else { TcpMode::Streams };
+        SimConfig { tcp, ..options.config() }
     }
 
     fn start(&self, sim: &mut Sim, options: &Options) -> Box<dyn Running> {
@@ -84,6 +97,10 @@ impl Hosted for Echo {
         };
         sim.set_name(NAME, &[FORMER], Duration::from_secs(1));
         sim.set_name(NAME, &[SERVER], Duration::from_secs(1));
+        if options.size("name_server", 0, 0..=1) == 1 {
+            sim.boot("names", NAMES, |env, _| serve_names(&env));
+            sim.set_name_server(Some(NAMES));
+        }
         let ledger = Rc::new(RefCell::new(Ledger::default()));
         let kept = Rc::clone(&ledger);
         sim.boot("server", SERVER, move |env, start| {
@@ -266,14 +283,14 @@ impl Running for Echoing {
 }
 
 /// Waits.
-pub(super) async fn sleep(env: &SimEnv, duration: Duration) {
+pub(crate) async fn sleep(env: &SimEnv, duration: Duration) {
     let mut timer = env.timer();
     timer.set(Some(env.now().after(duration)));
     poll_fn(|cx| timer.poll_expired(cx)).await;
 }
 
 /// What `work` ends with, unless that takes too long.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     env: &SimEnv,
     limit: Duration,
     work: impl Future<Output = T>,

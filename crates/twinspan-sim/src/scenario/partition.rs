@@ -19,7 +19,7 @@ use twinspan_provider::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Hosted, Running, VAULT_KINDS, planned_kinds};
+use super::{BOARD_KINDS, Hosted, Running, VAULT_KINDS, planned_kinds};
 use crate::env::SimEnv;
 use crate::sim::Sim;
 use crate::swarm::Options;
@@ -54,7 +54,7 @@ impl Hosted for Partition {
         use FaultKind as K;
         let lost = [K::RestartEmpty, K::RestartOld];
         let unused = [K::ClockForward, K::ClockBack, K::ClockDrift, K::Buggify, K::Rekey];
-        planned_kinds(&[&lost[..], &unused[..], VAULT_KINDS].concat())
+        planned_kinds(&[&lost[..], &unused[..], VAULT_KINDS, BOARD_KINDS].concat())
             .into_iter()
             .filter(|kind| {
                 use twinspan_core::link::FaultFamily as F;

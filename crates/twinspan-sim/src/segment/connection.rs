@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
+use twinspan_provider::KEEPALIVE_PROBES_MAX;
 
 use super::header::{Flags, Header, Opening, Sack, widen};
 use super::inbound::Inbound;
@@ -18,8 +19,6 @@ const OPENED_RESENDS_MAX: u32 = 5;
 pub(crate) const TIME_WAIT: Duration = Duration::from_secs(60);
 /// How long an end whose user has gone waits for the peer to close its way as well.
 const ORPHAN_WAIT: Duration = Duration::from_secs(60);
-/// Questions after keep-alives that stay without answer until the peer counts as gone.
-const KEEPALIVE_PROBES_MAX: u32 = 4;
 /// Answers to segments that are not in order (RFC 5961) within a second.
 const CHALLENGES_PER_SECOND_MAX: u32 = 10;
 /// Window scales go up to this (RFC 7323).
@@ -247,6 +246,36 @@ impl Connection {
     pub(crate) fn fail(&mut self, error: ErrorKind) -> Wakes {
         self.close(Some(error));
         Wakes { reader: true, writer: true, opened: false }
+    }
+
+    /// Whether a segment's bytes are those that are wanted next, and somebody may read them.
+    pub(crate) fn takes_next(&self, header: &Header) -> bool {
+        let receives = matches!(self.phase, Phase::Established | Phase::FinWait1 | Phase::FinWait2);
+        receives
+            && !self.is_orphan
+            && !self.inbound.has_ended()
+            && self.peer_position(header.seq) == self.inbound.next()
+    }
+
+    /// The way out ends with what was sent, and what was written beyond it is lost; false when it was
+    /// shut already.
+    pub(crate) fn cut_short(&mut self) -> bool {
+        if !self.is_open() || self.outbound.is_shut() {
+            return false;
+        }
+        self.outbound.forget_unsent();
+        self.shut()
+    }
+
+    /// The peer's window is shut from now on, whatever it says; false when it is already.
+    pub(crate) fn shut_window(&mut self) -> bool {
+        self.is_open() && !std::mem::replace(&mut self.outbound.is_held, true)
+    }
+
+    /// It is what the peer says again; whether something waited for that.
+    pub(crate) fn open_window(&mut self) -> bool {
+        self.outbound.is_held = false;
+        self.is_open() && self.outbound.has_unsent()
     }
 
     /// A router on the way takes no packet with more than `mss` bytes in it.

@@ -1,5 +1,7 @@
 //! Connections by segments on simulated hosts: ports, listeners, links, timers and who waits.
 
+mod troubled;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +18,7 @@ use super::header::{Flags, Header};
 use super::{TcpMode, TcpReport};
 use crate::chaos::{Kinds, SegmentStrikes};
 use crate::config::{FullBacklog, WIRE_DELAY_MIN};
-use crate::network::Waiting;
+use crate::network::{Waiting, mark};
 use crate::slab::{Key, Slab};
 use crate::store::Payload;
 use crate::streams::{EndKey, STREAM_ENDS_MAX, STREAM_PIECES_MAX, Sizes};
@@ -59,7 +61,9 @@ pub(crate) struct Conn {
     listener: Option<Key>,
     /// Whether somebody holds it, or will once it is accepted.
     pub(super) is_held: bool,
-    calls: u64,
+    pub(super) calls: u64,
+    /// A planned fault: nothing to or from it comes any more.
+    is_silenced: bool,
     pub(super) reader: Waiting,
     pub(super) writer: Waiting,
 }
@@ -110,6 +114,19 @@ impl Segments {
     /// What can be dropped now that the world is free.
     pub(crate) fn take_dead(&mut self) -> Vec<Conn> {
         std::mem::take(&mut self.dead)
+    }
+
+    /// Marks the links that connections and their segments go over.
+    pub(crate) fn mark_links(&self, used: &mut [bool]) {
+        // None of the keys is wanted.
+        self.conns.keys(|conn| {
+            mark(used, conn.link);
+            false
+        });
+        self.air.keys(|wire| {
+            mark(used, wire.link);
+            false
+        });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -176,8 +193,8 @@ impl State {
             mss: most as u16,
             nodelay: sizes.nodelay,
             has_ecn: self.config.tcp_ecn,
-            keepalive: self.config.tcp_keepalive,
-            give_up: self.config.stream_give_up,
+            keepalive: sizes.keepalive.or(self.config.tcp_keepalive),
+            give_up: sizes.give_up.unwrap_or(self.config.stream_give_up),
         }
     }
 
@@ -407,14 +424,19 @@ impl State {
     /// A segment has come over the link of two hosts, to where it was sent or where the topology
     /// takes over.
     pub(crate) fn segment_arrived(&mut self, now: Timestamp, key: Key, can_be_marked: bool) {
-        let Some(wire) = self.segments.air.remove(key) else { return };
+        let Some(mut wire) = self.segments.air.remove(key) else { return };
         let (flow, number) = (wire.flow, wire.arrival.number);
-        if self.chaos.is_on
-            && let Some(cause) = self.piece_blocked(now, wire.link)
-        {
-            self.lose_segment(now, flow, number, cause.index() as u64);
-            self.network.store.give(wire.payload);
-            return;
+        if self.chaos.is_on {
+            if let Some(cause) = self.piece_blocked(now, wire.link) {
+                self.lose_segment(now, flow, number, cause.index() as u64);
+                self.network.store.give(wire.payload);
+                return;
+            }
+            if let Some(until) = self.piece_held(now, wire.link) {
+                wire.arrival.at = until;
+                self.place_segment(now, wire, can_be_marked);
+                return;
+            }
         }
         let Some(state) = self.network.links.get_mut(wire.link as usize) else { return };
         if state.is_cut {
@@ -565,6 +587,9 @@ impl State {
             }
             return;
         }
+        if self.chaos.is_on && self.strike_wire(now, wire, known) {
+            return;
+        }
         let flags = wire.header.flags;
         let opens = flags.has(Flags::SYN) && !flags.has(Flags::ACK);
         let known = known.filter(|key| {
@@ -654,6 +679,9 @@ impl State {
             self.refuse_segment(now, wire, id);
             return;
         };
+        if self.chaos.is_on && self.strike_opening(now, wire, id) {
+            return;
+        }
         let refuse = FaultKind::ConnectRefuse;
         let share = self.config.connect_refuse;
         if share > 0.0 && unit(draw(wire.flow, &[refuse.index() as u64])) < share {
@@ -707,6 +735,7 @@ impl Conn {
             listener: None,
             is_held: false,
             calls: 0,
+            is_silenced: false,
             reader: Waiting::default(),
             writer: Waiting::default(),
         }

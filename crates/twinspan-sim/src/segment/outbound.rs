@@ -40,6 +40,8 @@ pub(crate) struct Outbound {
     rto_max: Duration,
     mss: usize,
     pub(crate) nodelay: bool,
+    /// Whether the peer's window counts as shut, whatever it says.
+    pub(crate) is_held: bool,
     /// Timeouts in a row.
     pub(crate) backoff: u32,
     /// When all counts as lost, or the peer's window is asked for.
@@ -115,6 +117,7 @@ impl Outbound {
             rto_max,
             mss,
             nodelay: true,
+            is_held: false,
             backoff: 0,
             timeout_at: None,
             delivered_at: Timestamp::START,
@@ -169,6 +172,18 @@ impl Outbound {
     /// Whether the peer has something to take or to acknowledge.
     pub(crate) fn is_unanswered(&self) -> bool {
         !self.outbox.is_empty() || self.end_at.is_some_and(|at| self.una <= at)
+    }
+
+    /// Whether there is what was never sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        let written = self.una + self.outbox.len() as u64;
+        !self.end_is_sent() && (self.next < written || self.end_at.is_some())
+    }
+
+    /// Forgets what was written and never sent.
+    pub(crate) fn forget_unsent(&mut self) {
+        let sent = usize::try_from(self.next - self.una).unwrap_or(usize::MAX);
+        self.outbox.truncate(sent);
     }
 
     /// Forgets everything: nobody will ask for it.
@@ -234,7 +249,7 @@ impl Outbound {
     }
 
     fn new_piece(&mut self, now: Timestamp) -> Option<Piece> {
-        if self.end_is_sent() || !self.congestion.has_room() {
+        if self.end_is_sent() || self.is_held || !self.congestion.has_room() {
             return None;
         }
         let sent = usize::try_from(self.next - self.una).unwrap_or(usize::MAX);

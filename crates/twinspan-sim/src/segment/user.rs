@@ -65,10 +65,19 @@ impl State {
             return Poll::Pending;
         }
         let len = conn.short(there, FaultKind::ShortRead, self.config.short_stream);
+        let (calls, way) = (conn.calls, conn.way());
         if len < there {
             self.faults.inject(FaultKind::ShortRead);
             self.faults.observe(FaultKind::ShortRead);
         }
+        let len = if self.chaos.is_on {
+            self.shorten(FaultKind::ShortRead, way, (calls, len))
+        } else {
+            len
+        };
+        let Some(conn) = self.segments.conns.get_mut(key) else {
+            return Poll::Ready(Err(stopped()));
+        };
         let room = buffer.initialize_unfilled_to(len);
         let read = conn.machine.read(now, room);
         buffer.advance(read);
@@ -104,10 +113,19 @@ impl State {
             return Poll::Pending;
         }
         let len = conn.short(room, FaultKind::ShortWrite, self.config.short_stream);
+        let (calls, way) = (conn.calls, conn.way());
         if len < room {
             self.faults.inject(FaultKind::ShortWrite);
             self.faults.observe(FaultKind::ShortWrite);
         }
+        let len = if self.chaos.is_on {
+            self.shorten(FaultKind::ShortWrite, way, (calls, len))
+        } else {
+            len
+        };
+        let Some(conn) = self.segments.conns.get_mut(key) else {
+            return Poll::Ready(Err(stopped()));
+        };
         conn.machine.write(bytes.get(..len).unwrap_or_default());
         self.trace.record(now, TraceKind::StreamWrite, [conn.key, len as u64, 0, 0]);
         self.flush(now, key);

@@ -156,7 +156,10 @@ impl State {
             self.take_reset(segment.from, because);
             return;
         }
-        let known = self.streams.live(segment.to).map(|end| (end.status, end.orphan));
+        let known = self.streams.live(segment.to).map(|end| {
+            end.alive_at = now;
+            (end.status, end.orphan)
+        });
         let takes_bytes = known.is_some_and(|(_, orphan)| !orphan);
         match segment.body {
             Body::Open => {}
@@ -221,6 +224,7 @@ impl State {
         }
         let (near, far) = (client.local, client.peer);
         let (client_host, client_key, known) = (client.host, client.key, client.far);
+        let wants = (client_key, (near, far));
         if self.streams.live(known).is_some() {
             // The answer was lost.
             self.send_opened(now, known);
@@ -246,10 +250,10 @@ impl State {
         let first = segment.from;
         if self.chaos.is_on {
             // Of the whole connection, not of one try.
-            if self.strike_connect(FaultKind::ConnectHang, first) {
+            if self.strike_connect(FaultKind::ConnectHang, wants) {
                 return;
             }
-            if self.strike_connect(FaultKind::ConnectRefuse, first) {
+            if self.strike_connect(FaultKind::ConnectRefuse, wants) {
                 self.answer_with_reset(now, segment);
                 return;
             }
@@ -299,6 +303,7 @@ impl State {
             open.queue.push_back(EndKey::Pieces(server));
             open.waiting.wake();
         }
+        self.begin_keepalive(now, server);
         self.send_opened(now, server);
     }
 
@@ -316,6 +321,7 @@ impl State {
             end.heard_at = now;
             end.resends = 0;
             end.wake_all();
+            self.begin_keepalive(now, key);
         }
     }
 
@@ -422,8 +428,8 @@ impl State {
             if end.status != Status::Open {
                 return;
             }
-            if end.acked == end.sent {
-                // Nothing is unanswered so far.
+            if end.acked == end.sent && end.resends == 0 {
+                // Nothing is unanswered so far, the question for a window neither.
                 end.heard_at = now;
             }
             let Some(body) = end.next_piece() else { break };
@@ -452,8 +458,9 @@ impl State {
 
     /// Time to see whether the peer was heard.
     pub(crate) fn stream_timer(&mut self, now: Timestamp, key: Key) {
-        let give_up = self.config.stream_give_up;
+        let usual = self.config.stream_give_up;
         let Some(end) = self.streams.live(key) else { return };
+        let give_up = end.sizes.give_up.unwrap_or(usual);
         end.timer_due = false;
         if end.status == Status::Connecting {
             end.resends += 1;
@@ -522,13 +529,13 @@ impl State {
             return Poll::Pending;
         }
         let len = end.short(there, FaultKind::ShortRead, self.config.short_stream);
-        let calls = end.calls;
+        let (calls, ends) = (end.calls, (end.local, end.peer));
         if len < there {
             self.faults.inject(FaultKind::ShortRead);
             self.faults.observe(FaultKind::ShortRead);
         }
         let len = if self.chaos.is_on {
-            self.shorten(FaultKind::ShortRead, key, (calls, len))
+            self.shorten(FaultKind::ShortRead, ends, (calls, len))
         } else {
             len
         };
@@ -573,13 +580,13 @@ impl State {
             return Poll::Pending;
         }
         let len = end.short(room, FaultKind::ShortWrite, self.config.short_stream);
-        let calls = end.calls;
+        let (calls, ends) = (end.calls, (end.local, end.peer));
         if len < room {
             self.faults.inject(FaultKind::ShortWrite);
             self.faults.observe(FaultKind::ShortWrite);
         }
         let len = if self.chaos.is_on {
-            self.shorten(FaultKind::ShortWrite, key, (calls, len))
+            self.shorten(FaultKind::ShortWrite, ends, (calls, len))
         } else {
             len
         };
@@ -610,7 +617,7 @@ impl End {
     }
 
     /// Whether the peer has something to take or to acknowledge.
-    fn is_unanswered(&self) -> bool {
+    pub(super) fn is_unanswered(&self) -> bool {
         self.sent > self.acked
             || !self.outbox.is_empty()
             || self.end_at.is_some_and(|at| self.acked <= at)

@@ -63,37 +63,6 @@ impl Streams {
 }
 
 impl State {
-    /// Strikes a whole connection, by the end that wants it.
-    pub(super) fn strike_connect(&mut self, kind: FaultKind, client: Key) -> bool {
-        let strikes = self.chaos.is_struck(kind, client) || {
-            let struck = self.strike_end(kind, client, 0).is_some();
-            if struck {
-                self.chaos.remember_struck(kind, client);
-            }
-            struck
-        };
-        if strikes {
-            self.faults.observe(kind);
-        }
-        strikes
-    }
-
-    /// How much a call moves of `len` bytes.
-    pub(super) fn shorten(
-        &mut self,
-        kind: FaultKind,
-        key: Key,
-        (call, len): (u64, usize),
-    ) -> usize {
-        if len < 2 {
-            return len;
-        }
-        let Some(strike) = self.strike_end(kind, key, call) else { return len };
-        self.faults.observe(kind);
-        let few = strike.below(0, len as u64 - 1) + 1;
-        usize::try_from(few).unwrap_or(len)
-    }
-
     /// Lets a piece that has come wait where it came.
     pub(super) fn hold_piece(&mut self, until: Timestamp, segment: Segment) {
         let from = segment.from;

@@ -73,6 +73,7 @@ impl EventKind {
             TraceKind::SegmentTimer => ["stream", "state", "", ""],
             TraceKind::TcpMode => ["ends", "mode", "", ""],
             TraceKind::Disk => ["host", "file", "call_and_failed", "what"],
+            TraceKind::Topic => ["topic", "member", "number", "payload"],
             #[allow(unreachable_patterns, reason = "kinds that are added later")]
             _ => ["a", "b", "c", "d"],
         }

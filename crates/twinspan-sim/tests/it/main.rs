@@ -28,4 +28,8 @@ mod streams;
 #[cfg(test)]
 mod tasks;
 #[cfg(test)]
+mod tcp_ends;
+#[cfg(test)]
+mod topics;
+#[cfg(test)]
 mod topology;
