@@ -5,7 +5,7 @@
 //! seam, and [`PLAIN_PATH_REASON`] says why.
 //!
 //! A socket's path is one of a ladder ([`IoPath`](twinspan_provider::IoPath)): plain calls, batches,
-//! a completion ring; `UdpOptions` ask, and the report tells. On Linux alone there are also groups
+//! a completion ring; `UdpOptions` ask, and the report tells. `UringEnv` moves streams by a ring too. On Linux alone there are also groups
 //! of sockets that the kernel steers to their cores, a bare socket for floors and benchmarks, and
 //! the places of threads. [`lane`](lane()) carries values between the reactors of a node, and
 //! [`latest`](latest()) the newest of a kind.
@@ -67,6 +67,8 @@ mod train;
 mod tun;
 #[cfg(target_os = "linux")]
 mod udp;
+#[cfg(target_os = "linux")]
+mod uring;
 
 #[cfg(target_os = "linux")]
 pub use bare::BareSocket;
@@ -93,6 +95,8 @@ pub use train::{
 pub use tun::{TUN_PACKET_BYTES_MAX, Tun};
 #[cfg(target_os = "linux")]
 pub use udp::BatchUdp;
+#[cfg(target_os = "linux")]
+pub use uring::{UringEnv, UringError, UringListener, UringTcp};
 
 #[cfg(not(target_os = "linux"))]
 pub use twinspan_provider::{

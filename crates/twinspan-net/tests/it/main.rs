@@ -19,6 +19,8 @@ mod reactor;
 mod shm;
 #[cfg(target_os = "linux")]
 mod udp;
+#[cfg(target_os = "linux")]
+mod uring;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
