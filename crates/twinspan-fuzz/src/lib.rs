@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use twinspan_core::fuzz::{Body, digest};
+use twinspan_provider::dns::{DnsQuery, DnsReply, fuzz_dns};
 use twinspan_relay::{Direction, TrunkKey, TrunkTags};
 
 /// The key whose tags the seeds of the relay's frames have.
@@ -19,6 +20,8 @@ const HUB: &[(&str, Body)] = twinspan_hub::fuzz::TARGETS;
 const HUB: &[(&str, Body)] = &[];
 
 const RELAY: &[(&str, Body)] = &[("relay-frame", fuzz_relay_frame)];
+
+const DNS: &[(&str, Body)] = &[("dns-message", fuzz_dns_message)];
 
 /// Every target by its name.
 pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
@@ -37,6 +40,7 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
         twinspan_record::fuzz::TARGETS,
         HUB,
         RELAY,
+        DNS,
     ]
     .into_iter()
     .flatten()
@@ -47,6 +51,12 @@ pub fn targets() -> impl Iterator<Item = (&'static str, Body)> {
 pub fn run(name: &str, data: &[u8]) -> Option<u64> {
     let (_, body) = targets().find(|(target, _)| *target == name)?;
     Some(body(data))
+}
+
+/// Any bytes are messages of DNS or name a reason; those that were read are written the same.
+fn fuzz_dns_message(data: &[u8]) -> u64 {
+    fuzz_dns(data);
+    digest(&(DnsQuery::parse(data), DnsReply::parse(data)))
 }
 
 /// Any bytes are a datagram of the trunk or name a reason; one that was read is written the same.

@@ -11,6 +11,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_fuzz::TRUNK_KEY;
 use twinspan_messages::fuzz::SCHEMAS;
 use twinspan_messages::{Limits, verify};
+use twinspan_provider::dns::{DnsQuery, DnsReply, RecordKind, Verdict};
 use twinspan_record::{FileHead, Purpose, RecordWriter};
 use twinspan_relay::{Direction, TrunkKey, TrunkTags};
 use twinspan_session::{
@@ -46,6 +47,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "admission-rules" => rules(),
         "record-file" => records(),
         "relay-frame" => trunk(),
+        "dns-message" => names(),
         #[cfg(target_os = "linux")]
         target if target.starts_with("hub-") => twinspan_hub::fuzz::seeds(target),
         "lludp-frame" => lludp::packets(),
@@ -329,4 +331,17 @@ fn trunk() -> Vec<Vec<u8>> {
             packet.to_vec()
         })
         .collect()
+}
+
+/// A question and answers to it: known, behind an alias, unknown.
+fn names() -> Vec<Vec<u8>> {
+    let query = DnsQuery { id: 0x1234, name: "a.bc".to_owned(), kind: RecordKind::A };
+    let ttl = std::time::Duration::from_secs(300);
+    let known = DnsReply::known(query.clone(), &[[10, 0, 0, 7].into()], ttl).to_bytes(512);
+    let mut alias = query.to_bytes();
+    (alias[2], alias[7]) = (0x81, 2);
+    alias.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 4, 1, b'x', 0xc0, 14]);
+    alias.extend([0xc0, 34, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 8]);
+    let unknown = DnsReply::without(query.clone(), Verdict::Unknown).to_bytes(512);
+    vec![query.to_bytes(), known, alias, unknown]
 }

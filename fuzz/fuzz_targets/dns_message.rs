@@ -1,0 +1,5 @@
+//! The target `dns-message`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = twinspan_fuzz::run("dns-message", data);
+});
