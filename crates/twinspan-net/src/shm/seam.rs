@@ -17,7 +17,7 @@ use super::{
 // One place is for copies.
 const _: () = assert!(TOPIC_HOLDS_MAX == HOLDS_MAX - 1);
 
-/// Topics of this machine: [`join`] by the seam's trait. Messages are plain bytes.
+/// Topics of this machine: [`join()`] by the seam's trait. Messages are plain bytes.
 ///
 /// ```
 /// use twinspan_net::shm::MachineTopics;
