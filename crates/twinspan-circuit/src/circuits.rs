@@ -190,6 +190,16 @@ impl Circuits {
     /// # Errors
     /// [`OpenCircuitError`]
     pub fn open(&mut self, now: Timestamp, addr: SocketAddr) -> Result<(), OpenCircuitError> {
+        self.open_after(now, addr, addr)
+    }
+
+    /// As [`open`](Self::open), with the numbers of what there was to the address `former`.
+    fn open_after(
+        &mut self,
+        now: Timestamp,
+        addr: SocketAddr,
+        former: SocketAddr,
+    ) -> Result<(), OpenCircuitError> {
         let max = self.shared.config.circuits_max;
         if self.table.contains_key(&addr) {
             return Err(OpenCircuitError::Exists { addr });
@@ -198,10 +208,17 @@ impl Circuits {
             return Err(OpenCircuitError::Full { max });
         }
         let jitter = Stream::new(self.random.next_u64(), "circuit", 0);
-        let past = self.past_numbers.iter().position(|(of, _)| *of == addr);
+        let past = self.past_numbers.iter().position(|(of, _)| *of == former);
         let past = past.and_then(|index| self.past_numbers.remove(index));
+        let numbers = match past {
+            Some((_, past)) => past,
+            // It is there still, for nobody knows yet who is right.
+            None => self
+                .circuit(former)
+                .map_or_else(|| Numbers::new(self.shared.config.first_number), Circuit::numbers),
+        };
+        self.past_numbers.retain(|(of, _)| *of != addr);
         let config = &self.shared.config;
-        let numbers = past.map_or_else(|| Numbers::new(config.first_number), |(_, past)| past);
         let circuit = Box::new(Circuit::new(now, addr, numbers, config, jitter));
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -485,11 +502,15 @@ impl Circuits {
             self.strangers.unknown += 1;
             return false;
         };
-        if sink.on_stranger(now, from, &ask) == Admission::Refuse {
-            self.strangers.refused += 1;
-            return false;
-        }
-        let opened = self.open(now, from).is_ok();
+        let former = match sink.on_stranger(now, from, &ask) {
+            Admission::Open => from,
+            Admission::Continue { former } => former,
+            Admission::Refuse => {
+                self.strangers.refused += 1;
+                return false;
+            }
+        };
+        let opened = self.open_after(now, from, former).is_ok();
         self.strangers.refused += u64::from(!opened);
         self.strangers.table_full += u64::from(!opened);
         opened

@@ -145,7 +145,8 @@ pub struct Received<'a> {
     pub id: MessageId,
     /// Its body, expanded.
     pub body: &'a [u8],
-    /// The number of its packet, which never wraps here.
+    /// The number of its packet, which never wraps here: the first one that came counts 2^24 more
+    /// than it has, so that those sent before it are below it whenever numbers began anew.
     pub number: u64,
     /// Whether the sender asked for an ack.
     pub reliable: bool,
@@ -180,6 +181,14 @@ pub enum Taken {
 pub enum Admission {
     /// The code is right: a circuit is opened.
     Open,
+    /// The code is right, and who asks had a circuit at another address: one is opened that goes on
+    /// with that one's numbers. Where a box or a proxy on the way gave him another address he does
+    /// not know of it: numbers that began anew would be repeats to him, and what he sends again
+    /// would be news here.
+    Continue {
+        /// Where he was.
+        former: SocketAddr,
+    },
     /// It is not: nothing is kept and nothing answered.
     Refuse,
 }

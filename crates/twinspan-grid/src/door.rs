@@ -227,10 +227,11 @@ impl Sink for Door<'_> {
                 && session.guest.ids.session_id == ask.session_id
                 && session.may_enter(self.region)
         });
-        if known && self.seats.open(now, from, ask.code) {
-            Admission::Open
-        } else {
-            Admission::Refuse
+        let former = self.seats.former(ask.code);
+        match former {
+            _ if !known || !self.seats.open(now, from, ask.code) => Admission::Refuse,
+            Some(former) => Admission::Continue { former },
+            None => Admission::Open,
         }
     }
 }

@@ -498,6 +498,7 @@ impl Grid {
             self.forbid(region, code);
         }
         let Some(session) = self.sessions.remove(&code) else { return };
+        self.regions.iter_mut().for_each(|place| place.seats.forget(code));
         self.queue.retain(|queued| queued.code != code);
         let name = format!("{} {}", session.guest.first_name, session.guest.last_name);
         self.tell(GridEvent::Left { code, name, asked });

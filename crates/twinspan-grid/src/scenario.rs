@@ -3,6 +3,7 @@
 
 mod planned;
 mod player;
+mod proxy;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,10 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use twinspan_circuit::{CircuitStats, DeliveryId, Outcome};
+use twinspan_circuit::{AgentConfig, CircuitStats, Config, DeliveryId, Outcome};
 use twinspan_core::link::Conditions;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
+use twinspan_http::socks5::HEADER_BYTES_MAX;
 use twinspan_lludp::{AnyMessage, Vector3};
 use twinspan_provider::{
     Machine, NetworkProvider, RandomProvider, TaskProvider, UdpOptions, drive,
@@ -26,6 +28,7 @@ use crate::grid::Grid;
 use crate::machine::RegionMachine;
 use crate::reply;
 use player::{Player, PlayerMachine};
+use proxy::{Associations, PROXY_IP, ProxyHost, Tally, launch_behind};
 
 pub use planned::PlannedCircuit;
 
@@ -43,6 +46,12 @@ const LIVENESS_TIME_MAX: Duration = Duration::from_secs(90);
 const SAY: u8 = 1;
 /// How often a message leaves again at most: one of a handshake, others half as often.
 const RESENDS_MAX: u64 = 16;
+/// Numbers of packets are as many as this; then they begin anew.
+const WRAP: u64 = 1 << 24;
+/// How many packets before that the players begin, unless their seed says otherwise.
+const PLAYERS_TO_WRAP: u64 = 60;
+/// The mark of a circuit whose numbers began anew.
+const WRAPPED: &str = "the packet numbers of a circuit began anew";
 /// Broken promises that are told; the rest is counted.
 const BROKEN_TOLD_MAX: usize = 20;
 
@@ -58,11 +67,49 @@ pub struct CircuitScenario {
     /// What every link is like until it is healed; `None` draws it from the seed, with a loss of up
     /// to 30 %.
     pub conditions: Option<Conditions>,
+    /// Players whose datagrams go through a SOCKS5 proxy, which loses associations, refuses, dies
+    /// and comes back; `None` draws it from the seed: nobody in two seeds of three.
+    pub proxied: Option<u32>,
+    /// Where the numbers of packets begin; `None` draws it from the seed.
+    pub numbers: Option<FirstNumbers>,
+}
+
+/// Where the numbers of packets begin. They begin anew behind 2^24.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstNumbers {
+    /// Of what players send.
+    pub players: u64,
+    /// Of what regions send.
+    pub regions: u64,
+}
+
+impl FirstNumbers {
+    /// So many packets before they begin anew; with 0 they begin with 1, as usual.
+    pub const fn before_wrap(players: u64, regions: u64) -> Self {
+        const fn first(packets: u64) -> u64 {
+            if packets == 0 { 1 } else { WRAP.saturating_sub(packets) }
+        }
+        Self { players: first(players), regions: first(regions) }
+    }
+
+    /// Those of a seed: in half of them regions, too, begin close to the end.
+    fn drawn(seed: u64) -> Self {
+        let mut random = Stream::new(seed, "numbers", 0);
+        let regions = if random.chance(0.5) { 1 + random.below(600) } else { 0 };
+        Self::before_wrap(PLAYERS_TO_WRAP, regions)
+    }
 }
 
 impl Default for CircuitScenario {
     fn default() -> Self {
-        Self { clients: 6, duration: Duration::from_secs(40), seed: 1, conditions: None }
+        Self {
+            clients: 6,
+            duration: Duration::from_secs(40),
+            seed: 1,
+            conditions: None,
+            proxied: None,
+            numbers: None,
+        }
     }
 }
 
@@ -91,6 +138,14 @@ pub struct CircuitReport {
     pub crossings: u64,
     /// Journeys that came to nothing, each with its reason.
     pub travel_failures: u64,
+    /// Players behind the proxy.
+    pub proxied: u32,
+    /// Associations with the proxy that were made.
+    pub associations: u64,
+    /// Of these, those that ended before their player did.
+    pub associations_lost: u64,
+    /// Circuits whose packet numbers began anew behind 2^24, at either end.
+    pub wraps: u64,
     /// What the players' circuits did.
     pub viewers: CircuitStats,
     /// What the regions' circuits did.
@@ -117,6 +172,8 @@ impl CircuitScenario {
 }
 
 type Shared<T> = Rc<RefCell<T>>;
+/// Regions and where they hear.
+type Regions = Vec<(RegionId, SocketAddr)>;
 
 /// What a region said to one player, by the number in it.
 #[derive(Debug, Default)]
@@ -132,13 +189,18 @@ struct Run {
     sim: Sim,
     _tasks: Vec<SimTask>,
     grid: Shared<Grid>,
-    regions: Vec<(RegionId, SocketAddr)>,
+    regions: Regions,
     players: Vec<Seat>,
     said: Said,
-    /// Cuts that are to be healed: when, and between whom.
+    /// Cuts that are to be healed: when, and which link of a way to a region.
     cuts: Vec<(Timestamp, IpAddr, IpAddr)>,
     /// Whether players are cut off now and then; else what happens to links is planned.
     is_cutting: bool,
+    /// The players before this one are behind the proxy.
+    proxied: usize,
+    proxy: Option<ProxyHost>,
+    associations: Tally,
+    numbers: FirstNumbers,
     next_number: u32,
     next_code: u32,
     logins: u32,
@@ -169,23 +231,19 @@ impl Run {
     fn new(scenario: &CircuitScenario, prepare: impl FnOnce(&mut Sim)) -> Result<Self, GridError> {
         let seed = scenario.seed;
         let conditions = scenario.conditions.unwrap_or_else(|| drawn(seed));
+        let numbers = scenario.numbers.unwrap_or_else(|| FirstNumbers::drawn(seed));
+        let proxied = scenario.proxied.unwrap_or_else(|| drawn_proxied(seed, scenario.clients));
+        let proxied = proxied.min(scenario.clients) as usize;
         let mut sim = Sim::new(SimConfig { seed, conditions, ..SimConfig::default() });
         prepare(&mut sim);
         let secrets = Box::new(Stream::new(seed, "secrets", 0));
-        let grid = Grid::new(GridConfig::default(), Stream::new(seed, "grid", 0), secrets)?;
+        let usual = GridConfig::default();
+        let circuits = Config { first_number: numbers.regions, ..usual.circuits.clone() };
+        let config = GridConfig { circuits, ..usual };
+        let grid = Grid::new(config, Stream::new(seed, "grid", 0), secrets)?;
         let grid = Rc::new(RefCell::new(grid));
-        let mut tasks = Vec::new();
-        let mut regions = Vec::new();
-        for (index, (x, name)) in PLACES.into_iter().enumerate() {
-            let addr = SocketAddr::from(([10, 0, 0, 1 + index as u8], 9_000));
-            let config = RegionConfig { name: name.into(), x, y: 1_000, addr };
-            let id = grid.borrow_mut().add_region(config)?;
-            let env = sim.host(name, addr.ip());
-            let stopped = Rc::new(Cell::new(false));
-            let machine = RegionMachine::new(Rc::clone(&grid), id, stopped);
-            tasks.push(launch(&env, addr, machine));
-            regions.push((id, addr));
-        }
+        let (tasks, regions) = start_regions(&mut sim, &grid)?;
+        let proxy = (proxied > 0).then(|| ProxyHost::boot(&mut sim, seed));
         let mut run = Self {
             sim,
             _tasks: tasks,
@@ -195,6 +253,10 @@ impl Run {
             said: Said::default(),
             cuts: Vec::new(),
             is_cutting: true,
+            proxied,
+            proxy,
+            associations: Tally::default(),
+            numbers,
             next_number: 0,
             next_code: 0,
             logins: 0,
@@ -243,9 +305,10 @@ impl Run {
             return self.break_promise(format!("player {index} was not let in: {error}"));
         }
         let handle = self.grid.borrow().region(region).map_or(0, RegionConfig::handle);
+        let circuits = self.circuits_of(index);
         let seat = &mut self.players[index];
         let random = seat.env.stream("agent", u64::from(ids.circuit_code));
-        let player = match Player::login(now, ids, (addr, handle), random) {
+        let player = match Player::login(now, ids, (addr, handle), circuits, random) {
             Ok(player) => Rc::new(RefCell::new(player)),
             Err(error) => return self.break_promise(format!("player {index}: {error}")),
         };
@@ -254,10 +317,25 @@ impl Run {
         seat.queue.clear();
         let machine = PlayerMachine::new(Rc::clone(&player), Rc::clone(&seat.stopped));
         let local = SocketAddr::new(client_ip(index), 20_000 + (ids.circuit_code % 30_000) as u16);
-        seat.task = Some(launch(&seat.env, local, machine));
+        seat.task = Some(if index < self.proxied {
+            launch_behind(&seat.env, local, machine, Rc::clone(&self.associations))
+        } else {
+            launch(&seat.env, local, machine)
+        });
         let former = std::mem::replace(&mut seat.player, player);
         if former.borrow().code() != 0 {
             seat.former.push(former);
+        }
+    }
+
+    /// A player's circuits; a proxy's header comes off their datagrams.
+    fn circuits_of(&self, index: usize) -> Config {
+        let usual = AgentConfig::default().circuits;
+        let header = if index < self.proxied { HEADER_BYTES_MAX } else { 0 };
+        Config {
+            first_number: self.numbers.players,
+            datagram_bytes_max: usual.datagram_bytes_max - header,
+            ..usual
         }
     }
 
@@ -276,6 +354,9 @@ impl Run {
         self.resting = true;
         self.sim.set_conditions(Conditions::CLEAN);
         self.sim.heal_faults();
+        if let Some(proxy) = &mut self.proxy {
+            proxy.heal(&mut self.sim);
+        }
         self.cuts.clear();
         let healed_at = self.sim.now();
         let deadline = healed_at.after(LIVENESS_TIME_MAX);
@@ -352,37 +433,58 @@ impl Run {
                 }
             }
         }
-        if self.is_cutting && !self.resting && self.random.chance(0.004) {
-            self.cut(now);
+        if self.is_cutting && !self.resting {
+            if self.random.chance(0.004) {
+                self.cut(now);
+            }
+            if let Some(proxy) = &mut self.proxy {
+                proxy.mend(now, &mut self.sim);
+                proxy.trouble(now, &mut self.sim);
+            }
         }
     }
 
-    /// Cuts a player off from a region, often the one that he is in or goes to.
+    /// Cuts a player off from a region, often the one that he is in or goes to; one behind the proxy
+    /// from that, or the proxy from the region.
     fn cut(&mut self, now: Timestamp) {
         let index = self.random.below(self.players.len() as u64) as usize;
         let region = self.random.below(self.regions.len() as u64) as usize;
         let at = self.players[index].player.borrow().region();
         let chosen = at.filter(|_| self.random.chance(0.5));
         let region = chosen.unwrap_or(self.regions[region].1).ip();
-        let player = client_ip(index);
-        self.sim.partition(player, region);
+        let hops = self.hops(index, region);
+        // A way without a proxy takes no draw.
+        let hop = if hops.len() > 1 { self.random.below(hops.len() as u64) as usize } else { 0 };
+        let (one, other) = hops[hop];
+        self.sim.partition(one, other);
         let long = self.random.below(9_000);
-        self.cuts.push((now.after(Duration::from_millis(500 + long)), player, region));
+        self.cuts.push((now.after(Duration::from_millis(500 + long)), one, other));
+    }
+
+    /// The links on a player's way to a region.
+    fn hops(&self, index: usize, region: IpAddr) -> Vec<(IpAddr, IpAddr)> {
+        let player = client_ip(index);
+        if index < self.proxied {
+            vec![(player, PROXY_IP), (PROXY_IP, region)]
+        } else {
+            vec![(player, region)]
+        }
     }
 
     fn mend(&mut self, now: Timestamp) {
         if self.cuts.iter().any(|(until, ..)| *until <= now) {
             self.cuts.retain(|(until, ..)| *until > now);
             self.sim.heal_all();
-            for (_, player, region) in self.cuts.clone() {
-                self.sim.partition(player, region);
+            for (_, one, other) in self.cuts.clone() {
+                self.sim.partition(one, other);
             }
         }
     }
 
     fn is_cut(&self, index: usize, region: RegionId) -> bool {
-        let ip = self.regions.iter().find(|(id, _)| *id == region).map(|(_, at)| at.ip());
-        self.cuts.iter().any(|(_, player, at)| *player == client_ip(index) && Some(*at) == ip)
+        let region = self.regions.iter().find(|(id, _)| *id == region);
+        let hops = region.map_or_else(Vec::new, |(_, at)| self.hops(index, at.ip()));
+        self.cuts.iter().any(|(_, one, other)| hops.contains(&(*one, *other)))
     }
 
     /// What the grid tells: outcomes, and events for queues.
@@ -537,6 +639,9 @@ impl Run {
         let faults = self.sim.faults();
         let faults: Vec<_> =
             faults.iter().map(|(kind, injected, effect)| (kind.name(), injected, effect)).collect();
+        let marks = self.sim.marks();
+        let wraps = marks.iter().filter(|mark| mark.site.name == WRAPPED).map(|mark| mark.met);
+        let Associations { made, lost, .. } = self.associations.get();
         let mut report = CircuitReport {
             trace_hash: self.sim.trace_hash(),
             events: self.sim.events(),
@@ -549,6 +654,10 @@ impl Run {
             teleports: 0,
             crossings: 0,
             travel_failures: 0,
+            proxied: self.proxied as u32,
+            associations: made,
+            associations_lost: lost,
+            wraps: wraps.sum(),
             viewers: self.viewer_stats(),
             regions: self.region_stats(),
             first_object: Vec::new(),
@@ -564,6 +673,30 @@ impl Run {
         report.first_object.sort_unstable();
         report
     }
+}
+
+/// A host and a task for each region.
+fn start_regions(sim: &mut Sim, grid: &Shared<Grid>) -> Result<(Vec<SimTask>, Regions), GridError> {
+    let (mut tasks, mut regions) = (Vec::new(), Vec::new());
+    for (index, (x, name)) in PLACES.into_iter().enumerate() {
+        let addr = SocketAddr::from(([10, 0, 0, 1 + index as u8], 9_000));
+        let config = RegionConfig { name: name.into(), x, y: 1_000, addr };
+        let id = grid.borrow_mut().add_region(config)?;
+        let env = sim.host(name, addr.ip());
+        let stopped = Rc::new(Cell::new(false));
+        let machine = RegionMachine::new(Rc::clone(grid), id, stopped);
+        tasks.push(launch(&env, addr, machine));
+        regions.push((id, addr));
+    }
+    Ok((tasks, regions))
+}
+
+/// How many of a seed's players are behind the proxy.
+fn drawn_proxied(seed: u64, clients: u32) -> u32 {
+    let mut random = Stream::new(seed, "proxied", 0);
+    let is_there = random.below(3) == 0;
+    // As many as there are clients at most.
+    if is_there { 1 + random.below(u64::from(clients).max(1)) as u32 } else { 0 }
 }
 
 /// Conditions of a seed: each seed another network, up to bad ones.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
+use crate::config::SESSIONS_MAX;
+
 /// Who holds a code and was heard within this time keeps it: two pings and some.
 const HELD: Duration = Duration::from_secs(12);
 /// Circuits of one code that may wait to be spoken on.
@@ -30,6 +32,8 @@ pub(crate) struct Seats {
     holders: BTreeMap<u32, SocketAddr>,
     /// Those who see what the region shows.
     ready: BTreeSet<u32>,
+    /// Where who has a code was last, for as long as he is on the grid.
+    lasts: BTreeMap<u32, SocketAddr>,
 }
 
 impl Seats {
@@ -41,6 +45,18 @@ impl Seats {
         }
         self.seats.insert(addr, Seat { code, heard: now });
         true
+    }
+
+    /// Where who comes with a code was before: where the code was held last, else where somebody
+    /// came with it first.
+    pub(crate) fn former(&self, code: u32) -> Option<SocketAddr> {
+        let first = || self.seats.iter().find(|(_, seat)| seat.code == code).map(|(at, _)| *at);
+        self.lasts.get(&code).copied().or_else(first)
+    }
+
+    /// Who had a code has left the grid.
+    pub(crate) fn forget(&mut self, code: u32) {
+        self.lasts.remove(&code);
     }
 
     fn is_held(&self, now: Timestamp, code: u32) -> bool {
@@ -76,6 +92,11 @@ impl Seats {
             self.leave(*other);
         }
         self.holders.insert(code, addr);
+        // Codes of who has left may still be spoken on for a moment.
+        if self.lasts.len() >= SESSIONS_MAX {
+            self.lasts.pop_first();
+        }
+        self.lasts.insert(code, addr);
         Some(others)
     }
 

@@ -6,7 +6,9 @@ use twinspan_lludp::messages::{
     CloseCircuit, CompletePingCheck, CrossedRegion, EnableSimulator, OpenCircuit, PacketAck,
     PacketAckRef, StartPingCheck, TeleportFinish,
 };
-use twinspan_lludp::{Flags, Frame, Message, MessageId, MessageRef, Sequence, Trust, layout};
+use twinspan_lludp::{
+    Flags, Frame, Message, MessageId, MessageRef, SEQUENCE_BITS, Sequence, Trust, layout,
+};
 
 use super::{Circuit, LossMeter};
 use crate::config::{ACKS_PER_PACKET_MAX, Config, NUMBERS_REMEMBERED, Role};
@@ -16,6 +18,9 @@ use crate::shared::{Shared, Spare};
 
 /// How long a message that found no room after its order was made waits for the next try.
 const ROOM_RETRY: core::time::Duration = core::time::Duration::from_millis(10);
+
+/// Numbers until they begin anew.
+const ROUND: u64 = 1 << SEQUENCE_BITS;
 
 /// A packet, looked at.
 #[derive(Clone, Copy)]
@@ -63,7 +68,10 @@ impl Circuit {
             self.stats.malformed += 1;
             return;
         };
-        let expected = self.window.largest().map_or(u64::from(frame.sequence.0), |last| last + 1);
+        // The first one counts as one round on: what was sent before it, and is late, may be from
+        // before the numbers began anew, and has a place below it then.
+        let first = || ROUND + u64::from(frame.sequence.0);
+        let expected = self.window.largest().map_or_else(first, |last| last + 1);
         let number = frame.sequence.widen(expected);
         if !self.is_plausible(number) {
             self.stats.far_jumps += 1;

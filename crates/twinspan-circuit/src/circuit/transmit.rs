@@ -1,5 +1,6 @@
 //! What a circuit has to send, most urgent first.
 
+use twinspan_core::reachable;
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{CompletePingCheck, StartPingCheck};
 use twinspan_lludp::{Flags, HEADER_BYTES, Message, Sequence};
@@ -54,9 +55,13 @@ impl Circuit {
         self.flights.oldest().unwrap_or(self.next.saturating_sub(1))
     }
 
-    const fn take_number(&mut self) -> u64 {
+    fn take_number(&mut self) -> u64 {
+        let number = self.next;
         self.next += 1;
-        self.next - 1
+        if number > 0 && Sequence::of(number).0 == 0 {
+            reachable!("the packet numbers of a circuit began anew");
+        }
+        number
     }
 
     /// Writes an unreliable message of the circuit itself.

@@ -5,5 +5,6 @@ mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 mod hostile;
+mod numbers;
 mod pair;
 mod promises;

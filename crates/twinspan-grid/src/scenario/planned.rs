@@ -7,13 +7,14 @@ use twinspan_core::link::{Conditions, FaultKind};
 use twinspan_sim::Sim;
 use twinspan_sim::scenario::{Case, Scenario, Verdict, Watch};
 
-use super::{CircuitScenario, Run, client_ip};
+use super::proxy::{Associations, PROXY_IP, RESTORED};
+use super::{CircuitScenario, FirstNumbers, PLAYERS_TO_WRAP, Run, WRAPPED, client_ip};
 
 /// Virtual time under faults: enough for journeys, and for one of them to fail.
 const FAULT_TIME: Duration = Duration::from_secs(12);
 
-/// Agents on a small grid, with the promises of [`CircuitScenario`]. Nobody is cut off by hand: what
-/// happens to links is planned.
+/// Agents on a small grid, with the promises of [`CircuitScenario`], some of them behind a proxy.
+/// Nobody is cut off by hand: what happens to links, and to the proxy, is planned.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedCircuit;
 
@@ -22,9 +23,10 @@ impl Scenario for PlannedCircuit {
         "circuit"
     }
 
-    /// What happens to datagrams, links and sockets. Second Life's packets have neither a tag nor a
-    /// checksum of their own, so that bytes that changed on their way, which UDP drops, would be
-    /// taken for what was said. No host stops: a region that is gone is gone with its agents.
+    /// What happens to datagrams, links and sockets, to the proxy and to the connections that keep
+    /// its associations. Second Life's packets have neither a tag nor a checksum of their own, so
+    /// that bytes that changed on their way, which UDP drops, would be taken for what was said. No
+    /// other host stops: a region that is gone is gone with its agents.
     fn kinds(&self) -> Vec<FaultKind> {
         use FaultKind as K;
         vec![
@@ -47,21 +49,34 @@ impl Scenario for PlannedCircuit {
             K::NoBuffers,
             K::SpuriousWake,
             K::SlowConsumer,
+            K::ProxyRefuse,
+            K::ProxyDrop,
+            K::Crash,
+            K::GracefulStop,
+            K::ConnectRefuse,
+            K::ConnectHang,
+            K::StreamReset,
+            K::HalfOpen,
         ]
     }
 
     fn marks(&self) -> &'static [&'static str] {
-        &[]
+        &[WRAPPED, RESTORED]
     }
 
     fn play_watched(&self, case: &Case, watch: &mut dyn Watch) -> Verdict {
-        let Conditions { delay, jitter, .. } = case.options.config().conditions;
+        let options = &case.options;
+        let Conditions { delay, jitter, .. } = options.config().conditions;
+        let players = options.size("players_to_wrap", PLAYERS_TO_WRAP, 0..=2_000);
+        let regions = options.size("regions_to_wrap", 0, 0..=2_000);
         let scenario = CircuitScenario {
             // Six at most.
-            clients: case.options.size("clients", 3, 1..=6) as u32,
+            clients: options.size("clients", 3, 1..=6) as u32,
             duration: FAULT_TIME,
-            seed: case.options.seed,
+            seed: options.seed,
             conditions: Some(Conditions { delay, jitter, ..Conditions::CLEAN }),
+            proxied: Some(options.size("proxied", 0, 0..=6) as u32),
+            numbers: Some(FirstNumbers::before_wrap(players, regions)),
         };
         let mut run = match Run::new(&scenario, |sim| watch.begin(sim)) {
             Ok(run) => run,
@@ -101,6 +116,9 @@ impl Run {
             );
             Some((addr.ip(), text))
         });
-        players.chain(regions)
+        let Associations { made, lost, failed } = self.associations.get();
+        let text = format!("{made} associations made, {lost} lost, {failed} that were not made");
+        let proxy = self.proxy.as_ref().map(|_| (PROXY_IP, text));
+        players.chain(regions).chain(proxy)
     }
 }

@@ -21,8 +21,6 @@ use super::CircuitReport;
 
 /// Looked after at least so often: the hand on the simulation acts beside the driver.
 const TURN: Duration = Duration::from_millis(25);
-/// The numbers of packets begin here, so that they wrap while the scenario runs.
-const FIRST_NUMBER: u64 = (1 << 24) - 60;
 
 /// What became of one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +93,12 @@ impl Player {
         now: Timestamp,
         ids: AgentIds,
         (addr, handle): (SocketAddr, u64),
+        circuits: Config,
         random: Stream,
     ) -> Result<Self, String> {
-        let usual = AgentConfig::default();
-        let circuits = Config {
-            first_number: FIRST_NUMBER,
-            silence_max: Duration::from_secs(30),
-            ..usual.circuits.clone()
-        };
-        let config = AgentConfig { circuits, lost_after: Duration::from_secs(20), ..usual };
+        let lost_after = Duration::from_secs(20);
+        let mut config = AgentConfig { circuits, lost_after, ..AgentConfig::default() };
+        config.circuits.silence_max = Duration::from_secs(30);
         let mut agent = Agent::new(ids, config, random).map_err(|error| error.to_string())?;
         agent.enter(now, addr, handle).map_err(|error: OpenCircuitError| error.to_string())?;
         Ok(Self { agent: Some(agent), began: now, ..Self::nobody() })

@@ -48,3 +48,29 @@ fn a_forged_copy_that_overtakes_an_arrival_takes_nothing_over() {
     ];
     keeps_its_promises(options, &faults);
 }
+
+/// As a sweep found it, with the faults that its rates draw.
+#[track_caller]
+fn keeps_its_promises_as_drawn(options: &str) {
+    let case = Case { options: options.parse().unwrap(), faults: None };
+    assert_eq!(PlannedCircuit.play(&case).broken, Vec::<String>::new());
+}
+
+#[test]
+fn who_comes_from_another_address_hears_what_he_acknowledges() {
+    keeps_its_promises_as_drawn(
+        "seed=700 stream_reset=0.0242 half_open=0.0839 proxy_drop=0.0052 clients=2 delay_us=0 \
+         in_flight_max=262144 jitter_us=0 name_delay_us=0 players_to_wrap=309 proxied=3 \
+         receive_queue_max=10 regions_to_wrap=1217 stream_give_up_us=1000000",
+    );
+}
+
+#[test]
+fn packets_from_before_the_numbers_began_anew_may_be_late() {
+    keeps_its_promises_as_drawn(
+        "seed=1748 loss=0.002 duplicate=0.0023 reorder=0.0049 partition_pair=0.0066 \
+         clog_send=0.0652 clog_receive=0.0132 flap=0.0028 clients=1 delay_us=1793 in_flight_max=85 \
+         jitter_us=3516 name_delay_us=0 players_to_wrap=0 proxied=0 receive_queue_max=84 \
+         regions_to_wrap=2 stream_give_up_us=5000000",
+    );
+}
