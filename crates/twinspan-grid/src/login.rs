@@ -72,6 +72,8 @@ pub struct LoginStats {
     pub wrong_keys: u64,
     /// Requests that could not be read.
     pub unreadable: u64,
+    /// Requests that were written in LLSD, not in XML-RPC.
+    pub in_llsd: u64,
 }
 
 /// Takes logins.
@@ -126,6 +128,7 @@ impl LoginDesk {
 
     pub(crate) fn answer(&mut self, grid: &mut Grid, attempt: &Attempt<'_>) -> ServerResponse {
         let form = LoginForm::of_content_type(attempt.content_type);
+        self.stats.in_llsd += u64::from(form == LoginForm::Llsd);
         let verdict = match LoginRequest::read(attempt.body, form, &LIMITS) {
             Ok(request) => self.judge(grid, attempt, &request),
             Err(error) => {

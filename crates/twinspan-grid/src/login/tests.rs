@@ -93,7 +93,8 @@ fn who_is_let_in_is_told_all_that_a_viewer_needs_in_both_forms() {
         assert_eq!(success.session_id.get_version_num(), 4);
         let code = bench.grid.code_of(success.agent_id).unwrap();
         assert_eq!(code, success.circuit_code);
-        assert_eq!(bench.desk.stats, LoginStats { let_in: 1, ..LoginStats::default() });
+        let in_llsd = u64::from(form == LoginForm::Llsd);
+        assert_eq!(bench.desk.stats, LoginStats { let_in: 1, in_llsd, ..LoginStats::default() });
     }
 }
 

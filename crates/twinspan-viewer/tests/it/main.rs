@@ -13,6 +13,7 @@ mod daemons;
 mod forged;
 mod grid;
 mod hostile;
+mod login;
 #[cfg(unix)]
 mod peers;
 mod rig;

@@ -197,6 +197,64 @@ fn a_reply_as_opensimulator_sends_it_is_read() {
 }
 
 #[test]
+fn a_reply_as_opensimulator_sends_it_in_llsd_is_read() {
+    let id = |digit: &str| format!("{0}-0000-0000-0000-000000000000", digit.repeat(8));
+    let text = |key: &str, text: &str| format!("<key>{key}</key><string>{text}</string>");
+    let number = |key: &str, number: i64| format!("<key>{key}</key><integer>{number}</integer>");
+    let folder = format!(
+        "<map>{}{}{}{}{}</map>",
+        text("folder_id", &id("4")),
+        text("name", "My Inventory"),
+        text("parent_id", "00000000-0000-0000-0000-000000000000"),
+        number("type_default", 8),
+        number("version", 5),
+    );
+    let body = [
+        text("login", "true"),
+        text("first_name", "Test"),
+        text("last_name", "User"),
+        text("agent_id", &id("1")),
+        text("session_id", &id("2")),
+        format!("<key>secure_session_id</key><uuid>{}</uuid>", id("3")),
+        number("circuit_code", -294_967_296),
+        text("sim_ip", "127.0.0.1"),
+        number("sim_port", 9_000),
+        number("http_port", 0),
+        text("seed_capability", "http://127.0.0.1:9000/CAPS/1/"),
+        // A region of 512 metres far from the origin.
+        number("region_x", 2_560_000),
+        number("region_y", 2_560_256),
+        number("region_size_x", 512),
+        number("region_size_y", 512),
+        text("look_at", "[r0.99949,r0.03202,r0]"),
+        number("seconds_since_epoch", 1_700_000_000),
+        number("max-agent-groups", 42),
+        format!("<key>inventory-skeleton</key><array>{folder}</array>"),
+        "<key>gestures</key><boolean>0</boolean><key>buddy-list</key><array/>".to_owned(),
+        format!(
+            "<key>inventory-lib-owner</key><array><map>{}</map></array>",
+            text("agent_id", &id("6"))
+        ),
+        text("currency", "OS$"),
+    ];
+    let text = format!("<?xml version=\"1.0\"?><llsd><map>{}</map></llsd>", body.concat());
+    let reply = LoginReply::read(text.as_bytes(), LoginForm::Llsd, &Limits::DEFAULT).unwrap();
+    let LoginReply::Success(success) = reply else { panic!("{reply:?}") };
+    assert_eq!((success.circuit_code, success.sim_port), (4_000_000_000, 9_000));
+    assert_eq!(success.region_handle(), 2_560_000 << 32 | 2_560_256);
+    assert_eq!(success.region_size, Some([512, 512]));
+    assert_eq!((success.http_port, success.max_agent_groups), (None, Some(42)));
+    assert_eq!(success.inventory_skeleton[0].name, "My Inventory");
+    assert_eq!(success.library_owner.unwrap().as_u128() >> 96, 0x6666_6666);
+    assert_eq!(success.rest.get("currency"), Some(&Value::from("OS$")));
+    // What is wrong with a login is a map as well.
+    let refused = "<llsd><map><key>reason</key><string>key</string><key>message</key>\
+        <string>Invalid login credentials.</string><key>login</key><string>false</string></map></llsd>";
+    let reply = LoginReply::read(refused.as_bytes(), LoginForm::Llsd, &Limits::DEFAULT).unwrap();
+    assert_eq!(reply, LoginReply::Refused(Refusal::new("key", "Invalid login credentials.")));
+}
+
+#[test]
 fn a_reply_without_a_field_that_must_be_there_names_it() {
     let Value::Map(whole) = LoginReply::Success(Box::new(success())).to_value() else { panic!() };
     for field in [
