@@ -38,6 +38,7 @@ const DRIVERS: &[&str] = &[
     "crates/twinspan-hub/src/quic.rs",
     "crates/twinspan-hub/src/quic/",
     "crates/twinspan-hub/src/road.rs",
+    "crates/twinspan-hub/src/seal.rs",
     "crates/twinspan-hub/src/side.rs",
     "crates/twinspan-hub/src/stream/node.rs",
     "crates/twinspan-hub/src/stream/open.rs",

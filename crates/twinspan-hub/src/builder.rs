@@ -19,6 +19,7 @@ use crate::payload::Payload;
 use crate::quic::{Idempotent, QuicOptions, Trust};
 use crate::report::{Compression, Transport, TransportReport};
 use crate::road::{NetOptions, Opened, Reliability, RoadConfig, Side};
+use crate::seal::{SealCipher, TopicKey, seal};
 use crate::{discover, quic, stream, udp};
 
 /// The longest message of types whose length varies, unless asked for otherwise.
@@ -53,6 +54,8 @@ pub struct HubBuilder<T> {
     bind: Option<SocketAddr>,
     reliability: Option<Reliability>,
     net: NetOptions,
+    seal: Option<TopicKey>,
+    seal_cipher: Option<SealCipher>,
     payload: PhantomData<fn() -> T>,
 }
 
@@ -83,6 +86,8 @@ impl<T: Payload> HubBuilder<T> {
             bind: None,
             reliability: None,
             net: NetOptions::default(),
+            seal: None,
+            seal_cipher: None,
             payload: PhantomData,
         }
     }
@@ -337,6 +342,22 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// Seals the topic on UDP with a key that all who take part were given: nobody else reads it, changes
+    /// it or takes part. Who is not sealed, or with another key, is refused, and both ends are told.
+    #[must_use]
+    pub fn seal(mut self, key: TopicKey) -> Self {
+        self.seal = Some(key);
+        self
+    }
+
+    /// How links that this hub makes are sealed; what costs this processor least unless set. Who listens
+    /// takes what who connects has.
+    #[must_use]
+    pub fn seal_cipher(mut self, cipher: SealCipher) -> Self {
+        self.seal_cipher = Some(cipher);
+        self
+    }
+
     /// Drops this share of the datagrams that come, 0 to 1, to see what a bad network does: for tests
     /// and benchmarks.
     #[must_use]
@@ -352,6 +373,13 @@ impl<T: Payload> HubBuilder<T> {
     pub fn build(self) -> Result<Hub<T>, BuildError> {
         let endpoint: Endpoint = self.endpoint.parse()?;
         let Choice { road, reason } = choose(&endpoint, self.transport)?;
+        if self.seal.is_some() && !matches!(road, Transport::BatchUdp | Transport::IoUring) {
+            return Err(BuildError::Seal { road });
+        }
+        if let (None, Some(cipher)) = (&self.seal, self.seal_cipher) {
+            let (setting, range) = ("seal_cipher", "none, or give a key with seal");
+            return Err(BuildError::Setting { setting, value: format!("{cipher:?}"), range });
+        }
         let identity = T::identity(self.type_version);
         let topic = endpoint.topic.clone().unwrap_or_else(|| topic_of(&identity.name));
         if road != Transport::SharedMemory && endpoint.host.is_none() {
@@ -488,6 +516,7 @@ impl<T: Payload> HubBuilder<T> {
             quic: self.quic.clone(),
             batch_size: self.batch_size,
             net: self.net,
+            seal: self.seal.clone().map(|key| seal(key, self.seal_cipher)),
             id,
         })
     }

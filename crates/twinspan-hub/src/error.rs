@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use twinspan_net::shm::{self, JoinError, TooManyHeld};
+use twinspan_topic::Sealing;
 
 use crate::compress::CompressionError;
 use crate::endpoint::{EndpointError, Scheme};
@@ -89,6 +90,23 @@ pub enum BuildError {
         address: SocketAddr,
         /// Why.
         why: String,
+    },
+    /// The topic is sealed at one end alone, or with another key.
+    #[error("{address} refuses: {what}")]
+    Sealing {
+        /// Who refuses.
+        address: SocketAddr,
+        /// How it is sealed there.
+        what: Sealing,
+    },
+    /// A topic's key was given for a road that is not sealed by one.
+    #[error(
+        "{road} is not sealed by a topic's key: leave it out, or take udp://; QUIC is sealed by itself, and \
+         memory is its users'"
+    )]
+    Seal {
+        /// The road.
+        road: Transport,
     },
     /// Certificates or keys for QUIC cannot be used.
     #[error(transparent)]

@@ -14,6 +14,7 @@ use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
 use crate::report::TransportReport;
 use crate::road::{InStats, Opened, OutStats};
+use crate::seal::Declined;
 use crate::side::{Inlet, Outlet, Present};
 
 /// The publishing side.
@@ -53,6 +54,8 @@ pub struct HubStats {
     /// Peers on roads over the network that went without a goodbye, or broke the protocol. What they
     /// had not acknowledged may not have arrived.
     pub ended: u64,
+    /// How often somebody on UDP was refused, or refused this hub: [`Hub::declined`] tells of the last.
+    pub declined: u64,
 }
 
 /// A handle to a topic: it publishes values of `T` and receives those of others.
@@ -207,7 +210,14 @@ impl<T: Payload> Hub<T> {
             naps: got.naps,
             forgotten: self.present.forgotten(),
             ended: self.present.ended(),
+            declined: self.present.declined().0,
         }
+    }
+
+    /// Whom this hub refused last on UDP, or who refused it, and why: another type, another reliability,
+    /// a topic that is sealed at one end alone or with another key.
+    pub fn declined(&self) -> Option<Declined> {
+        self.present.declined().1
     }
 
     /// What compression did; `None` on a road that has none.

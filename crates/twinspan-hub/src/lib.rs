@@ -114,6 +114,7 @@ mod quic;
 mod receive;
 mod report;
 mod road;
+mod seal;
 mod select;
 mod side;
 mod stream;
@@ -132,8 +133,10 @@ pub use quic::{CertificateError, Fingerprint, FingerprintError, Idempotent, Trus
 pub use receive::{Iter, Message, Messages, Recv};
 pub use report::{Compression, Transport, TransportReport};
 pub use road::Reliability;
+pub use seal::{Declined, SealCipher, TopicKey, TopicKeyError};
 pub use select::AddressClass;
 pub use twinspan_net::shm::{
     Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, Wait, wake_cost,
 };
+pub use twinspan_topic::{Disagreement, Sealing};
 pub use zerocopy;

@@ -8,11 +8,13 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
+use twinspan_topic::Seal;
 
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
 use crate::quic::{Fingerprint, QuicOptions};
 use crate::report::Compression;
+use crate::seal::Declined;
 
 /// Which end of a road this hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub(crate) struct RoadConfig {
     pub(crate) quic: QuicOptions,
     pub(crate) batch_size: Option<u32>,
     pub(crate) net: NetOptions,
+    /// What the topic is sealed with; UDP alone.
+    pub(crate) seal: Option<Seal>,
     /// A random number that stands for this hub.
     pub(crate) id: [u8; 16],
 }
@@ -219,6 +223,11 @@ pub(crate) trait Peers: Send + Sync {
 
     /// Peers that went without a goodbye, or broke the protocol.
     fn ended(&self) -> u64;
+
+    /// Who was refused, or refused this hub, last, and how many were.
+    fn declined(&self) -> (u64, Option<Declined>) {
+        (0, None)
+    }
 
     /// What compression did; `None` on a road that has none.
     fn compression(&self) -> Option<CompressionStats> {

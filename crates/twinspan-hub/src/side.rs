@@ -14,6 +14,7 @@ use twinspan_net::shm::{
 use crate::compress::CompressionStats;
 use crate::error::PublishError;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers, wait_for};
+use crate::seal::Declined;
 
 /// How often somebody who waits for subscribers looks.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
@@ -217,6 +218,13 @@ impl Present {
         match self {
             Self::Memory(_) => 0,
             Self::Road(peers) => peers.ended(),
+        }
+    }
+
+    pub(crate) fn declined(&self) -> (u64, Option<Declined>) {
+        match self {
+            Self::Memory(_) => (0, None),
+            Self::Road(peers) => peers.declined(),
         }
     }
 

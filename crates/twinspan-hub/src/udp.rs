@@ -33,6 +33,7 @@ use crate::road::{
     Callee, InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig,
     Side, Ways,
 };
+use crate::seal::Declined;
 
 use self::core::{Core, CoreParts, Met, now};
 pub(crate) use self::uring::of_this_machine;
@@ -181,6 +182,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
             _ => Overflow::DropNew,
         },
         offer: Offer { host: Host::own().map_or([0; 16], |host| host.digest()), ..Offer::NONE },
+        seal: config.seal.clone(),
         ..NodeConfig::new(greeting, side)
     };
     let too_far = |error: twinspan_topic::ConfigError| BuildError::Setting {
@@ -318,6 +320,10 @@ fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<St
             said(report.busy_poll)
         ));
     }
+    notes.push(match &config.seal {
+        Some(seal) => format!("sealed with the topic's key, by {}", seal.cipher.name()),
+        None => "not sealed: who can read the network reads the topic".to_owned(),
+    });
     if let Some(core) = config.net.core {
         notes.push(format!("its thread runs on core {core}"));
     }
@@ -339,6 +345,9 @@ fn judge(met: Met, config: &RoadConfig, address: SocketAddr) -> Result<bool, Bui
             theirs: theirs.to_string(),
             ours: config.identity.to_string(),
         }),
+        Met::Refused(Some(Disagreement::Sealing(what))) => {
+            Err(BuildError::Sealing { address, what })
+        }
         Met::Refused(why) => {
             let why = why.map_or("it has no room for more".to_owned(), |why| why.to_string());
             Err(BuildError::Refused { address, why })
@@ -610,5 +619,10 @@ impl Peers for UdpPeers {
 
     fn ended(&self) -> u64 {
         self.road.shared.core().node.stats().ended
+    }
+
+    fn declined(&self) -> (u64, Option<Declined>) {
+        let core = self.road.shared.core();
+        (core.node.stats().refused, core.declined.clone())
     }
 }

@@ -377,6 +377,21 @@ impl Keys {
         unconfirmed || (flags & flag::PHASE != 0) != self.opening.odd
     }
 
+    /// Whether the phase that this end seals with is an odd one.
+    pub(crate) const fn is_sealed_odd(&self) -> bool {
+        self.sealing.odd
+    }
+
+    /// Whether the phase of the other end that was opened last is an odd one.
+    pub(crate) const fn is_opened_odd(&self) -> bool {
+        self.opening.odd
+    }
+
+    /// Until when the phase before stays open; never when there is none.
+    pub(crate) const fn old_phase_until(&self) -> Timestamp {
+        self.opening.old_until
+    }
+
     /// The phases of sealing and opening by their bits, and whether an exchange is under way.
     #[cfg(test)]
     pub(crate) const fn phases(&self) -> (bool, bool, bool) {

@@ -55,6 +55,7 @@ mod identity;
 mod key_config;
 mod keyring;
 mod keys;
+pub mod link;
 #[cfg(feature = "load")]
 mod load;
 mod messages;

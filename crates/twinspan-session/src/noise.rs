@@ -1,4 +1,5 @@
-//! The handshake pattern `Noise_NKpsk2_25519_ChaChaPoly_SHA256`, and nothing else of Noise.
+//! The handshake pattern `Noise_NKpsk2_25519_ChaChaPoly_SHA256`, and the state that other patterns
+//! with a pre-shared key have too.
 //!
 //! ```text
 //! <- s
@@ -50,7 +51,7 @@ impl KeyType for OutputLen {
 /// Chaining key, hash and the key of the next payload. Each key seals one payload, so the nonce is
 /// always 0.
 #[derive(Clone)]
-struct Symmetric {
+pub(crate) struct Symmetric {
     chaining: Secret,
     hash: [u8; 32],
     key: Secret,
@@ -59,23 +60,34 @@ struct Symmetric {
 impl Symmetric {
     /// Protocol name, prologue and the responder's static key, which both ends know before.
     fn new(prologue: &[u8], server: &PublicKey) -> Self {
-        let name = sha256(&[NAME]);
-        let hash = sha256(&[&name, prologue]);
-        let mut new = Self { chaining: Secret::new(name), hash, key: Secret::new([0; 32]) };
+        let mut new = Self::named(NAME, prologue);
         new.mix_hash(server.as_bytes());
         new
+    }
+
+    /// Protocol name, of more than 32 bytes, and prologue.
+    pub(crate) fn named(name: &[u8], prologue: &[u8]) -> Self {
+        let name = sha256(&[name]);
+        let hash = sha256(&[&name, prologue]);
+        Self { chaining: Secret::new(name), hash, key: Secret::new([0; 32]) }
+    }
+
+    /// An ephemeral key: in a pattern with a psk it is mixed into the key too.
+    pub(crate) fn mix_ephemeral(&mut self, public: &[u8; 32]) {
+        self.mix_hash(public);
+        self.mix_key(public);
     }
 
     fn mix_hash(&mut self, bytes: &[u8]) {
         self.hash = sha256(&[&self.hash, bytes]);
     }
 
-    fn mix_key(&mut self, input: &[u8; 32]) {
+    pub(crate) fn mix_key(&mut self, input: &[u8; 32]) {
         let [chaining, key] = self.hkdf(input);
         (self.chaining, self.key) = (chaining, key);
     }
 
-    fn mix_key_and_hash(&mut self, input: &[u8; 32]) {
+    pub(crate) fn mix_key_and_hash(&mut self, input: &[u8; 32]) {
         let [chaining, hash, key] = self.hkdf(input);
         self.mix_hash(hash.as_slice());
         (self.chaining, self.key) = (chaining, key);
@@ -101,7 +113,7 @@ impl Symmetric {
     }
 
     /// Encrypts all but the last [`TAG_BYTES`] of `buffer` and puts the tag there.
-    fn encrypt_and_hash(&mut self, buffer: &mut [u8]) -> Result<(), NoiseError> {
+    pub(crate) fn encrypt_and_hash(&mut self, buffer: &mut [u8]) -> Result<(), NoiseError> {
         let text_len = buffer.len().checked_sub(TAG_BYTES).ok_or(NoiseError)?;
         let (text, room) = buffer.split_at_mut(text_len);
         let nonce = Nonce::assume_unique_for_key([0; 12]);
@@ -114,7 +126,7 @@ impl Symmetric {
         Ok(())
     }
 
-    fn decrypt_and_hash(&mut self, buffer: &mut [u8]) -> Result<(), NoiseError> {
+    pub(crate) fn decrypt_and_hash(&mut self, buffer: &mut [u8]) -> Result<(), NoiseError> {
         let hash = sha256(&[&self.hash, buffer]);
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         self.cipher()
@@ -126,7 +138,7 @@ impl Symmetric {
         Ok(())
     }
 
-    fn split(&self) -> Split {
+    pub(crate) fn split(&self) -> Split {
         let [client_to_server, server_to_client] = self.hkdf(&[]);
         Split { client_to_server, server_to_client }
     }

@@ -3,12 +3,15 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use twinspan_core::aead::{AeadSuite, Cipher};
 use twinspan_reliable::{Config as EngineConfig, ResendIdentity};
+use twinspan_session::link::SharedKey;
+use twinspan_session::{CryptoSuite, KeyConfig};
 
 use crate::greet::Greeting;
 use crate::inbox::{InboxLimits, Overflow};
 use crate::probe::Offer;
-use crate::wire::{DATA_HEAD_BYTES, DATA_PARTS_BYTES, FRAME_HEAD_BYTES};
+use crate::wire::{DATA_HEAD_BYTES, DATA_PARTS_BYTES, FRAME_HEAD_BYTES, SEALING_BYTES};
 
 /// Others that one node speaks with.
 pub const LINKS_MAX: usize = 64;
@@ -28,6 +31,26 @@ pub enum NodeSide {
     Listen,
     /// It goes to this address, again and again while nobody is there.
     Connect(SocketAddr),
+}
+
+/// What a topic is sealed with.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    /// What all who take part were given.
+    pub key: SharedKey,
+    /// How packets are protected; who connects decides it for the link.
+    pub cipher: Cipher,
+    /// When the keys of a link change. No fresh keys are exchanged on links: `exchange_interval` is of
+    /// no effect.
+    pub keys: KeyConfig,
+}
+
+impl Seal {
+    /// The cipher that costs this processor least, and the usual times of keys.
+    pub fn new(key: SharedKey) -> Self {
+        let cipher = CryptoSuite::detect().ciphers().first().copied();
+        Self { key, cipher: cipher.unwrap_or(Cipher::Aes128Gcm), keys: KeyConfig::default() }
+    }
 }
 
 /// Limits and times of a node.
@@ -56,6 +79,8 @@ pub struct NodeConfig {
     pub tail_interval: Duration,
     /// What it tells who probes for it.
     pub offer: Offer,
+    /// What the topic is sealed with, if it is.
+    pub seal: Option<Seal>,
 }
 
 /// A field of [`NodeConfig`] is out of its range.
@@ -87,6 +112,7 @@ impl NodeConfig {
             hello_interval: Duration::from_millis(100),
             tail_interval: Duration::from_millis(20),
             offer: Offer::NONE,
+            seal: None,
         }
     }
 
@@ -109,7 +135,8 @@ impl NodeConfig {
 
     /// The longest chunk: what fits a datagram whatever else is in it but an ack.
     pub(crate) const fn chunk_bytes_max(&self) -> usize {
-        self.datagram_bytes_max - DATA_HEAD_BYTES - DATA_PARTS_BYTES - FRAME_HEAD_BYTES
+        let sealing = if self.seal.is_some() { SEALING_BYTES } else { 0 };
+        self.datagram_bytes_max - DATA_HEAD_BYTES - DATA_PARTS_BYTES - FRAME_HEAD_BYTES - sealing
     }
 
     /// What the node's inbox shall hold. On a reliable topic credit is its bound, and nothing is

@@ -10,6 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, Tag, sign};
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::wire::COOKIE_BYTES;
 
@@ -89,6 +90,36 @@ impl Secret {
     }
 }
 
+/// Secret bytes for keys that live shortly. What it gave cannot be told from what it is: each step
+/// forgets the one before.
+pub(crate) struct Ephemerals(Zeroizing<[u8; 32]>);
+
+impl fmt::Debug for Ephemerals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ephemerals(..)")
+    }
+}
+
+impl Ephemerals {
+    pub(crate) fn new(secrets: &mut dyn SecretSource) -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        secrets.fill(bytes.as_mut_slice());
+        Self(bytes)
+    }
+}
+
+impl SecretSource for Ephemerals {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(32) {
+            let key = Key::new(HMAC_SHA256, self.0.as_slice());
+            let given = sign(&key, b"given");
+            chunk.iter_mut().zip(given.as_ref()).for_each(|(out, byte)| *out = *byte);
+            let kept = sign(&key, b"kept");
+            self.0.iter_mut().zip(kept.as_ref()).for_each(|(out, byte)| *out = *byte);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use twinspan_core::random::Stream;
@@ -115,5 +146,21 @@ mod tests {
     fn tokens_differ() {
         let mut secret = Secret::new(&mut Stream::new(1, "secrets", 0));
         assert_ne!(secret.token(), secret.token());
+    }
+
+    #[test]
+    fn ephemeral_secrets_differ_and_follow_from_their_source() {
+        let make = || Ephemerals::new(&mut Stream::new(1, "secrets", 0));
+        let (mut one, mut other) = (make(), make());
+        let mut seen = Vec::new();
+        for length in [32, 32, 5, 70] {
+            let (mut first, mut second) = (vec![0; length], vec![0; length]);
+            one.fill(&mut first);
+            other.fill(&mut second);
+            assert_eq!(first, second);
+            assert!(!seen.contains(&first));
+            seen.push(first);
+        }
+        assert_eq!(format!("{one:?}"), "Ephemerals(..)");
     }
 }

@@ -76,6 +76,25 @@ pub enum GreetingError {
     Field(&'static str),
 }
 
+/// How a topic is sealed at the other end, where that is not as here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Sealing {
+    /// It is sealed there, and not here.
+    #[error("it is sealed: give this end the topic's key too")]
+    Sealed,
+    /// It is not sealed there.
+    #[error("it is not sealed: give that end the topic's key too")]
+    Clear,
+    /// It is sealed with another key.
+    #[error("it is sealed with another key: give both ends the same")]
+    Key,
+}
+
+impl Sealing {
+    pub(crate) const ALL: [Self; 3] = [Self::Sealed, Self::Clear, Self::Key];
+}
+
 /// Why two hubs cannot speak with each other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -89,6 +108,9 @@ pub enum Disagreement {
     /// One is reliable, and the other is not.
     #[error("it is {}: say the same at both ends", if *.0 { "reliable" } else { "best effort" })]
     Reliability(bool),
+    /// One is sealed, and the other is not, or with another key.
+    #[error(transparent)]
+    Sealing(Sealing),
 }
 
 impl Greeting {

@@ -9,12 +9,15 @@ use twinspan_core::number::widen;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::{AckTracker, Channel, Delivery, InFrame, Receiver, Sender, StreamId};
+use twinspan_session::link::{LinkKeys, OVERHEAD_BYTES};
 
 use crate::chunk::{Assembly, Chunk, number_of};
 use crate::config::{CHUNKS_UNACKNOWLEDGED_MAX, NodeConfig};
 use crate::greet::Greeting;
 use crate::inbox::Inbox;
-use crate::wire::{Body, Data, DataWriter, EndReason, FRAME_HEAD_BYTES, Frame, next_frame};
+use crate::wire::{
+    Body, Data, DataWriter, EndReason, FRAME_HEAD_BYTES, Frame, Packet, end_to_seal, next_frame,
+};
 
 /// Chunks of messages travel here on a reliable topic.
 const CHUNKS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
@@ -23,6 +26,9 @@ const CREDIT: Channel = Channel::new(Delivery::Ordered, StreamId::CONTROL);
 
 /// Room that an ack leaves for the start.
 const START_BYTES: usize = 8;
+
+/// How long a sealed link that is said to be forgotten waits for a sign of life: those come each 2 s.
+const DOUBT_MAX: core::time::Duration = core::time::Duration::from_secs(3);
 
 /// What one link did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,9 +86,20 @@ pub(crate) struct Link {
     pub(crate) cursor: usize,
     incoming: Incoming,
     engine: Option<Box<Engine>>,
+    keys: Option<Box<LinkKeys>>,
+    /// The keys may seal no more.
+    is_worn: bool,
+    /// When somebody said that the other end forgot the link; nothing came since.
+    doubted_at: Timestamp,
     keepalive_interval: core::time::Duration,
     silence_max: core::time::Duration,
     tail_interval: core::time::Duration,
+}
+
+/// Who is at the other end, and what its datagrams are sealed with.
+pub(crate) struct Proved {
+    pub(crate) peer: Greeting,
+    pub(crate) keys: Option<Box<LinkKeys>>,
 }
 
 /// What a link is made of.
@@ -90,7 +107,7 @@ pub(crate) struct LinkParts {
     pub(crate) address: SocketAddr,
     pub(crate) token_in: u64,
     pub(crate) token_out: u64,
-    pub(crate) peer: Greeting,
+    pub(crate) proved: Proved,
     /// The number of the next message.
     pub(crate) next: u64,
     /// Chunks of messages before it, and the number of the first.
@@ -100,7 +117,8 @@ pub(crate) struct LinkParts {
 
 impl Link {
     pub(crate) fn new(config: &NodeConfig, parts: LinkParts, now: Timestamp) -> Self {
-        let LinkParts { address, token_in, token_out, peer, next, backlog, start } = parts;
+        let LinkParts { address, token_in, token_out, proved, next, backlog, start } = parts;
+        let Proved { peer, keys } = proved;
         let engine = config.greeting.reliable.then(|| {
             let engine = config.engine();
             // The spread of resends need not be secret.
@@ -127,7 +145,7 @@ impl Link {
             from: next,
             start,
             peer_knows_start: false,
-            next_packet: 0,
+            next_packet: keys.as_ref().map_or(0, |keys| keys.next_number()),
             largest_in: 0,
             heard_at: now,
             // Never yet: what the first datagram says is waited for.
@@ -137,10 +155,81 @@ impl Link {
             cursor: 0,
             incoming,
             engine,
+            keys,
+            is_worn: false,
+            doubted_at: Timestamp::NEVER,
             keepalive_interval: config.keepalive_interval,
             silence_max: config.silence_max,
             tail_interval: config.tail_interval,
         }
+    }
+
+    pub(crate) const fn is_sealed(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// Opens a datagram in place: its number and its text.
+    pub(crate) fn open<'a>(
+        &mut self,
+        now: Timestamp,
+        packet: &'a mut [u8],
+    ) -> Option<(u64, &'a [u8])> {
+        self.keys.as_mut()?.open(now, packet).ok()
+    }
+
+    /// Somebody says that the other end forgot the link.
+    pub(crate) fn doubt(&mut self, now: Timestamp) {
+        self.doubted_at = self.doubted_at.min(now);
+    }
+
+    /// The last words, sealed where the link is.
+    pub(crate) fn goodbye(&mut self, reason: EndReason, next: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match &mut self.keys {
+            None => Packet::End { token: self.token_out, reason, next }.write(&mut bytes),
+            Some(keys) => {
+                bytes = end_to_seal(self.token_out, reason, next);
+                if keys.seal(self.heard_at, &mut bytes).is_none() {
+                    bytes.clear();
+                }
+            }
+        }
+        bytes
+    }
+
+    /// A sealed datagram with any text.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn seal_text(&mut self, now: Timestamp, text: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 16 + OVERHEAD_BYTES];
+        DataWriter::begin_sealed(&mut bytes, self.token_out)?.finish();
+        bytes.truncate(14);
+        bytes.extend_from_slice(text);
+        bytes.extend_from_slice(&[0; OVERHEAD_BYTES]);
+        let keys = self.keys.as_mut()?;
+        keys.seal(now, &mut bytes)?;
+        self.next_packet = keys.next_number();
+        Some(bytes)
+    }
+
+    /// Begins a datagram.
+    fn begin<'a>(&self, out: &'a mut [u8]) -> Option<DataWriter<'a>> {
+        match &self.keys {
+            None => DataWriter::begin(out, self.token_out, self.next_packet),
+            Some(_) => DataWriter::begin_sealed(out, self.token_out),
+        }
+    }
+
+    /// Ends a datagram of so many bytes: its length; `None` where it must not leave.
+    fn close(&mut self, now: Timestamp, out: &mut [u8], bytes: usize) -> Option<usize> {
+        let Some(keys) = &mut self.keys else {
+            self.next_packet += 1;
+            return Some(bytes);
+        };
+        let end = bytes + OVERHEAD_BYTES;
+        let sealed = out.get_mut(..end).and_then(|packet| keys.seal(now, packet));
+        self.is_worn |= sealed.is_none();
+        self.next_packet = keys.next_number();
+        sealed.map(|_| end)
     }
 
     pub(crate) const fn stats(&self) -> LinkStats {
@@ -213,7 +302,7 @@ impl Link {
         if chunk.is_none() && !self.must_speak(now) {
             return None;
         }
-        let mut writer = DataWriter::begin(out, self.token_out, self.next_packet)?;
+        let mut writer = self.begin(out)?;
         if !self.peer_knows_start {
             writer.start(self.start);
         }
@@ -233,9 +322,9 @@ impl Link {
                 self.tail_at = Timestamp::NEVER;
             }
         }
-        self.next_packet += 1;
         self.said_at = now;
-        Some(writer.finish())
+        let bytes = writer.finish();
+        self.close(now, out, bytes)
     }
 
     /// Whether a sign of life is due, or the number behind the last message.
@@ -269,7 +358,10 @@ impl Link {
             return None;
         }
         let number = self.next_packet;
-        let mut writer = DataWriter::begin(out, self.token_out, number)?;
+        let mut writer = match &self.keys {
+            None => DataWriter::begin(out, self.token_out, number),
+            Some(_) => DataWriter::begin_sealed(out, self.token_out),
+        }?;
         let mut says = must_speak;
         // What waits for an ack gets it with whatever leaves.
         let ack = ack_due.and_then(|_| engine.tracker.build(now));
@@ -301,9 +393,8 @@ impl Link {
         }
         let bytes = writer.finish();
         engine.sender.on_sent(now, number, 0, bytes, false);
-        self.next_packet += 1;
         self.said_at = now;
-        Some(bytes)
+        self.close(now, out, bytes)
     }
 
     /// Takes in data that has the right token.
@@ -318,6 +409,7 @@ impl Link {
         inbox: &mut Inbox,
     ) -> Result<(), EndReason> {
         self.heard_at = now;
+        self.doubted_at = Timestamp::NEVER;
         self.peer_knows_start |= data.knows_start;
         let number = widen(u64::from(data.number), 32, self.largest_in);
         self.largest_in = self.largest_in.max(number);
@@ -367,12 +459,34 @@ impl Link {
                 return Err(EndReason::Silent);
             }
         }
-        if now >= self.heard_at.after(self.silence_max) { Err(EndReason::Silent) } else { Ok(()) }
+        if let Some(keys) = &mut self.keys {
+            keys.handle_timeout(now);
+        }
+        if now >= self.doubted_until() {
+            return Err(EndReason::Forgotten);
+        }
+        let is_silent = self.is_worn || now >= self.heard_at.after(self.silence_max);
+        if is_silent { Err(EndReason::Silent) } else { Ok(()) }
+    }
+
+    /// When a link that is said to be forgotten is.
+    fn doubted_until(&self) -> Timestamp {
+        if self.doubted_at == Timestamp::NEVER {
+            return Timestamp::NEVER;
+        }
+        self.doubted_at.after(DOUBT_MAX)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, or a datagram may be due.
     pub(crate) fn poll_timeout(&self) -> Timestamp {
+        if self.is_worn {
+            return Timestamp::START;
+        }
         let mut at = self.heard_at.after(self.silence_max).min(self.speak_at());
+        at = at.min(self.doubted_until());
+        if let Some(keys) = &self.keys {
+            at = at.min(keys.poll_timeout());
+        }
         if let Some(engine) = &self.engine {
             let due = engine.sender.poll_timeout().unwrap_or(Timestamp::NEVER);
             let ack = engine.tracker.ack_due().unwrap_or(Timestamp::NEVER);

@@ -2,6 +2,9 @@
 //!
 //! //= hub 8
 
+mod history;
+mod seal;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
@@ -12,10 +15,12 @@ use crate::calling::{Callings, Due};
 use crate::chunk::{Packer, fits, write_piece};
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::cookie::Secret;
-use crate::greet::{Disagreement, Greeting};
+use crate::greet::{Disagreement, Greeting, Sealing};
 use crate::inbox::Inbox;
-use crate::link::{Link, LinkParts};
+use crate::link::{Link, LinkParts, Proved};
 use crate::wire::{COOKIE_BYTES, Data, EndReason, Packet, RefusedFor};
+
+use self::seal::Sealer;
 
 /// Answers that wait to be sent; more are dropped, and asked for again.
 const REPLIES_MAX: usize = 64;
@@ -76,6 +81,13 @@ pub enum Event {
         /// Why; `None` when it has no room for more.
         why: Option<Disagreement>,
     },
+    /// This node refused another one that came to it.
+    Declined {
+        /// Where it is.
+        address: SocketAddr,
+        /// Why; `None` when there is no room for more.
+        why: Option<Disagreement>,
+    },
 }
 
 /// A datagram that was written.
@@ -114,6 +126,8 @@ pub struct NodeStats {
     pub ended: u64,
     /// Hubs that were refused, or that refused.
     pub refused: u64,
+    /// Sealed datagrams that do not open, or that came before.
+    pub unauthentic: u64,
 }
 
 /// A message that is cut into pieces as there is room.
@@ -135,6 +149,7 @@ pub struct Node {
     config: NodeConfig,
     chunk_bytes_max: usize,
     secret: Secret,
+    sealer: Option<Box<Sealer>>,
     links: Vec<Link>,
     /// The link that spoke last.
     last: usize,
@@ -163,10 +178,12 @@ impl Node {
         if let NodeSide::Connect(to) = config.side {
             callings.add(now, to, secret.token(), false);
         }
+        let sealer = config.seal.clone().map(|seal| Sealer::new(seal, secrets));
         Self {
             chunk_bytes_max: config.chunk_bytes_max(),
             config,
             secret,
+            sealer,
             links: Vec::new(),
             last: 0,
             turn: 0,
@@ -200,6 +217,11 @@ impl Node {
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn token_of(&self, link: usize) -> Option<u64> {
         self.links.get(link).map(|link| link.token_in)
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.config.greeting.topic
     }
 
     /// Messages published so far, which is the number of the next one.
@@ -281,19 +303,6 @@ impl Node {
         Ok(number)
     }
 
-    /// Remembers a message for who joins late.
-    fn keep(&mut self, message: &[u8]) {
-        let most = self.config.greeting.history as usize;
-        if most == 0 {
-            return;
-        }
-        let mut bytes =
-            if self.kept.len() >= most { self.kept.pop_front() } else { None }.unwrap_or_default();
-        bytes.clear();
-        bytes.extend_from_slice(message);
-        self.kept.push_back(bytes);
-    }
-
     /// Lets the open chunk leave.
     pub fn flush(&mut self) {
         self.seal();
@@ -338,12 +347,16 @@ impl Node {
     }
 
     fn reply(&mut self, to: SocketAddr, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        packet.write(&mut bytes);
+        self.reply_bytes(to, bytes);
+    }
+
+    fn reply_bytes(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         if self.replies.len() >= REPLIES_MAX {
             self.stats.replies_dropped += 1;
             return;
         }
-        let mut bytes = Vec::new();
-        packet.write(&mut bytes);
         self.replies.push_back((to, bytes));
     }
 
@@ -373,7 +386,8 @@ impl Node {
                 self.handle_refused(now, from, token, (reason, greeting));
             }
             Packet::End { token, reason, next } => {
-                if let Some(at) = self.find(from, |link| link.token_in == token) {
+                let is_right = |link: &Link| link.token_in == token && !link.is_sealed();
+                if let Some(at) = self.find(from, is_right) {
                     if let Some(link) = self.links.get_mut(at) {
                         link.handle_end(next, inbox);
                     }
@@ -390,9 +404,21 @@ impl Node {
             Packet::Probe { .. } | Packet::Here { .. } => {}
             Packet::Reset { token } => {
                 if let Some(at) = self.find(from, |link| link.token_out == token) {
-                    self.end(now, at, EndReason::Forgotten);
+                    match self.links.get_mut(at).filter(|link| link.is_sealed()) {
+                        // Anybody who sees the token can say so: who lives is heard soon.
+                        Some(link) => link.doubt(now),
+                        None => self.end(now, at, EndReason::Forgotten),
+                    }
                 }
             }
+            Packet::Sealed { token, bytes } => self.handle_sealed(now, from, (token, bytes), inbox),
+            Packet::SealedHello { token, cookie, cipher, message } => {
+                self.handle_sealed_hello(now, from, (token, cookie), (cipher, message));
+            }
+            Packet::SealedWelcome { token, message } => {
+                self.handle_sealed_welcome(now, from, token, message);
+            }
+            Packet::Mismatch { token, what } => self.handle_mismatch(now, from, token, what),
         }
     }
 
@@ -414,18 +440,20 @@ impl Node {
         data: &Data<'_>,
         inbox: &mut Inbox,
     ) {
-        let Some(at) = self.find(from, |link| link.token_in == data.token) else {
-            self.stats.unknown += 1;
-            // Who speaks to one that was here before learns that it has to begin anew. It is shorter
-            // than any data.
-            if !self.is_closed {
-                self.reply(from, &Packet::Reset { token: data.token });
-            }
-            return;
-        };
+        let is_right = |link: &Link| link.token_in == data.token && !link.is_sealed();
+        let Some(at) = self.find(from, is_right) else { return self.forgot(from, data.token) };
         let Some(link) = self.links.get_mut(at) else { return };
         if let Err(reason) = link.handle_data(now, data, &mut self.departed, inbox) {
             self.end(now, at, reason);
+        }
+    }
+
+    /// Somebody speaks to one that was here before, and learns that it has to begin anew. It is shorter
+    /// than any data.
+    fn forgot(&mut self, from: SocketAddr, token: u64) {
+        self.stats.unknown += 1;
+        if !self.is_closed {
+            self.reply(from, &Packet::Reset { token });
         }
     }
 
@@ -444,6 +472,9 @@ impl Node {
             self.reply(from, &Packet::Cookie { token, cookie });
             return;
         }
+        if self.sealer.is_some() {
+            return self.decline(from, token, Sealing::Sealed);
+        }
         let ours = self.config.greeting.clone();
         // The token that stands for the link at the other end tells a hello that was sent again.
         if let Some(at) = self.find(from, |link| link.token_out == token)
@@ -458,7 +489,8 @@ impl Node {
         let before = self.links.iter().position(same);
         // Of two that call each other the one with the greater id keeps its call.
         let is_kept = greeting.id < ours.id && self.callings.is_up(from);
-        let reason = match ours.agrees_with(&greeting) {
+        let agreed = ours.agrees_with(&greeting);
+        let reason = match &agreed {
             Err(_) => Some(RefusedFor::Disagreement),
             Ok(()) if is_full && before.is_none() || greeting.id == ours.id || is_kept => {
                 Some(RefusedFor::Full)
@@ -468,13 +500,13 @@ impl Node {
         if let Some(reason) = reason {
             self.stats.refused += 1;
             self.reply(from, &Packet::Refused { token, reason, greeting: ours });
-            return;
+            return self.tell(Event::Declined { address: from, why: agreed.err() });
         }
         if let Some(at) = before {
             self.end(now, at, EndReason::Replaced);
         }
         let own_token = self.secret.token();
-        self.join(now, from, own_token, token, greeting);
+        self.join(now, from, (own_token, token), Proved { peer: greeting, keys: None });
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
     }
 
@@ -499,7 +531,8 @@ impl Node {
     ) {
         let is_known = |link: &Link| link.address == from || link.peer.id == greeting.id;
         let is_full = self.links.len() >= LINKS_MAX && !self.links.iter().any(is_known);
-        if !self.callings.is_answer(from, token) || is_full {
+        // A sealed node takes no answer that anybody could have written.
+        if self.sealer.is_some() || !self.callings.is_answer(from, token) || is_full {
             return;
         }
         if let Err(why) = self.config.greeting.agrees_with(&greeting) {
@@ -507,15 +540,22 @@ impl Node {
             self.tell(Event::Refused { address: from, why: Some(why) });
             return self.callings.on_refused(now, from);
         }
-        let same = |link: &Link| link.peer.id == greeting.id;
-        if let Some(at) = self.links.iter().position(same) {
+        self.welcomed(now, from, (token, own_token), Proved { peer: greeting, keys: None });
+    }
+
+    /// Who was called lets this node in.
+    fn welcomed(&mut self, now: Timestamp, from: SocketAddr, tokens: (u64, u64), proved: Proved) {
+        let id = proved.peer.id;
+        if let Some(at) = self.links.iter().position(|link| link.peer.id == id) {
             // It called too, and was heard first. Both ends know whose call it is that stays.
-            if greeting.id > self.config.greeting.id {
-                return self.callings.on_link(from, greeting.id);
+            if id > self.config.greeting.id {
+                return self.callings.on_link(from, id);
             }
             self.end(now, at, EndReason::Replaced);
         }
-        self.join(now, from, token, own_token, greeting);
+        if self.links.len() < LINKS_MAX {
+            self.join(now, from, tokens, proved);
+        }
     }
 
     fn handle_refused(
@@ -525,7 +565,7 @@ impl Node {
         token: u64,
         (reason, greeting): (RefusedFor, Greeting),
     ) {
-        if !self.callings.is_answer(from, token) {
+        if self.sealer.is_some() || !self.callings.is_answer(from, token) {
             return;
         }
         self.stats.refused += 1;
@@ -541,9 +581,8 @@ impl Node {
         &mut self,
         now: Timestamp,
         address: SocketAddr,
-        token_in: u64,
-        token_out: u64,
-        peer: Greeting,
+        (token_in, token_out): (u64, u64),
+        Proved { peer, keys }: Proved,
     ) {
         // What was published before is for those who were here.
         self.seal();
@@ -551,51 +590,17 @@ impl Node {
         let (start, backlog) =
             if peer.receives { self.backlog(peer.history) } else { Default::default() };
         let start = if backlog.is_empty() { next } else { start };
-        let parts = LinkParts { address, token_in, token_out, peer, next, backlog, start };
-        self.callings.on_link(address, parts.peer.id);
+        self.callings.on_link(address, peer.id);
+        let proved = Proved { peer, keys };
+        let parts = LinkParts { address, token_in, token_out, proved, next, backlog, start };
         self.links.push(Link::new(&self.config, parts, now));
         self.stats.joined += 1;
         self.tell(Event::Joined { address });
     }
 
-    /// The last messages in chunks, as many as are wanted and kept, and the number of the first.
-    fn backlog(&self, wanted: u32) -> (u64, VecDeque<Vec<u8>>) {
-        let count = self.kept.len().min(wanted as usize);
-        let mut first = self.stats.published - count as u64;
-        let mut chunks = VecDeque::new();
-        let mut packer = Packer::default();
-        for (number, message) in (first..).zip(self.kept.iter().skip(self.kept.len() - count)) {
-            if fits(message.len(), self.chunk_bytes_max) {
-                if !packer.push(number, message, self.chunk_bytes_max) {
-                    chunks.extend(packer.seal(Vec::new()));
-                    packer.push(number, message, self.chunk_bytes_max);
-                }
-                continue;
-            }
-            chunks.extend(packer.seal(Vec::new()));
-            let (mut at, mut index) = (0, 0);
-            while at < message.len() {
-                let mut piece = Vec::new();
-                at = write_piece(&mut piece, number, message, index, self.chunk_bytes_max);
-                index += 1;
-                chunks.push_back(piece);
-            }
-        }
-        chunks.extend(packer.seal(Vec::new()));
-        // Of more than a link takes the newest are kept, from the first whole message on.
-        while chunks.len() > BACKLOG_CHUNKS_MAX {
-            let left = chunks.pop_front().map(|chunk| crate::chunk::number_of(&chunk));
-            while left.is_some() && chunks.front().map(|it| crate::chunk::number_of(it)) == left {
-                chunks.pop_front();
-            }
-            first = chunks.front().map_or(self.stats.published, |it| crate::chunk::number_of(it));
-        }
-        (first, chunks)
-    }
-
     /// A link is over.
     fn end(&mut self, now: Timestamp, at: usize, reason: EndReason) {
-        let link = self.links.swap_remove(at);
+        let mut link = self.links.swap_remove(at);
         (self.last, self.turn) = (0, 0);
         if let Some(known) = link.expects() {
             if self.departed.len() >= DEPARTED_MAX {
@@ -608,8 +613,8 @@ impl Node {
         let is_told = !matches!(reason, EndReason::Closed | EndReason::Forgotten);
         if is_told {
             // Who lives and was given up learns it, and begins anew.
-            let next = self.stats.published;
-            self.reply(link.address, &Packet::End { token: link.token_out, reason, next });
+            let end = link.goodbye(reason, self.stats.published);
+            self.reply_bytes(link.address, end);
         }
         match reason {
             EndReason::Closed | EndReason::Replaced => self.stats.left += 1,
@@ -626,18 +631,21 @@ impl Node {
         self.is_closed = true;
         self.callings.clear();
         let next = self.stats.published;
-        let links = core::mem::take(&mut self.links);
+        let mut links = core::mem::take(&mut self.links);
         // Nobody answers it: it is said more than once.
-        for link in links.iter().cycle().take(links.len() * GOODBYES) {
-            let reason = EndReason::Closed;
-            let mut bytes = Vec::new();
-            Packet::End { token: link.token_out, reason, next }.write(&mut bytes);
-            self.replies.push_back((link.address, bytes));
+        for _ in 0..GOODBYES {
+            for link in &mut links {
+                let bytes = link.goodbye(EndReason::Closed, next);
+                self.replies.push_back((link.address, bytes));
+            }
         }
     }
 
     /// Looks at what is overdue.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        if let Some(sealer) = &mut self.sealer {
+            sealer.handle_timeout(now);
+        }
         let mut at = 0;
         while let Some(link) = self.links.get_mut(at) {
             if link.poll_timeout() > now {
@@ -653,7 +661,9 @@ impl Node {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next and a datagram may be due.
     pub fn poll_timeout(&self) -> Timestamp {
-        self.links.iter().map(Link::poll_timeout).fold(self.callings.next_at(), Timestamp::min)
+        let call = self.callings.next_at();
+        let call = self.sealer.as_ref().map_or(call, |sealer| call.min(sealer.poll_timeout()));
+        self.links.iter().map(Link::poll_timeout).fold(call, Timestamp::min)
     }
 
     /// Writes the next datagram into `out`, which has room for
@@ -736,7 +746,16 @@ impl Node {
     fn hello(&mut self, now: Timestamp, out: &mut [u8]) -> Option<Sent> {
         let Due { to, token, cookie } = self.callings.due(now)?;
         let mut bytes = Vec::new();
-        Packet::Hello { token, cookie, greeting: self.config.greeting.clone() }.write(&mut bytes);
+        match &mut self.sealer {
+            None => {
+                let greeting = self.config.greeting.clone();
+                Packet::Hello { token, cookie, greeting }.write(&mut bytes);
+            }
+            Some(sealer) if cookie == [0; COOKIE_BYTES] => bytes = sealer.knock(token),
+            Some(sealer) => {
+                bytes.extend_from_slice(sealer.hello(&self.config.greeting, token, cookie)?);
+            }
+        }
         out.get_mut(..bytes.len())?.copy_from_slice(&bytes);
         Some(Sent { to, bytes: bytes.len() })
     }

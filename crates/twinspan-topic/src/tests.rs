@@ -1,5 +1,7 @@
 //! Two and more ends over a network that loses, doubles and reorders, in virtual time.
 
+mod sealed;
+
 use core::time::Duration;
 use std::net::SocketAddr;
 

@@ -4,9 +4,11 @@
 
 use core::time::Duration;
 
+use twinspan_core::aead::Cipher;
 use twinspan_reliable::Ack;
+use twinspan_session::link::{HEAD_BYTES, MESSAGE_OVERHEAD_BYTES, OVERHEAD_BYTES};
 
-use crate::greet::{Greeting, GreetingError};
+use crate::greet::{Greeting, GreetingError, Sealing};
 use crate::probe::{Offer, PROBE_BYTES};
 
 const MAGIC: [u8; 4] = *b"TwHu";
@@ -18,6 +20,10 @@ const REFUSED: u8 = 4;
 const DATA: u8 = 5;
 const END: u8 = 6;
 const RESET: u8 = 7;
+const SEALED_HELLO: u8 = 8;
+const SEALED_WELCOME: u8 = 9;
+const SEALED: u8 = 10;
+const MISMATCH: u8 = 11;
 const PROBE: u8 = 16;
 const HERE: u8 = 17;
 
@@ -28,6 +34,8 @@ const PROBE_FILL_BYTES: usize = PROBE_BYTES - 16;
 
 /// Bytes of data before its parts.
 pub(crate) const DATA_HEAD_BYTES: usize = 14;
+/// Bytes that data has more when it is sealed: kind and flags inside, and a tag.
+pub(crate) const SEALING_BYTES: usize = 2 + OVERHEAD_BYTES;
 /// Bytes of the parts that may stand before a chunk in any datagram.
 pub(crate) const DATA_PARTS_BYTES: usize = 16;
 /// Bytes of a frame before its body.
@@ -140,6 +148,110 @@ pub(crate) enum Packet<'a> {
         token: u64,
         offer: Offer,
     },
+    SealedHello {
+        token: u64,
+        cookie: [u8; COOKIE_BYTES],
+        cipher: Cipher,
+        message: &'a [u8],
+    },
+    SealedWelcome {
+        token: u64,
+        message: &'a [u8],
+    },
+    /// All of a sealed datagram.
+    Sealed {
+        token: u64,
+        bytes: &'a [u8],
+    },
+    Mismatch {
+        token: u64,
+        what: Sealing,
+    },
+}
+
+/// What a sealed datagram holds.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, for a call")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Inner<'a> {
+    Data(Data<'a>),
+    End { reason: EndReason, next: u64 },
+}
+
+/// What the answer to a sealed hello says inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Welcome { own_token: u64 },
+    Refused(RefusedFor),
+}
+
+impl Verdict {
+    /// Appends the verdict and the greeting of who says it.
+    pub(crate) fn write(&self, greeting: &Greeting, out: &mut Vec<u8>) {
+        let (what, own_token) = match self {
+            Self::Welcome { own_token } => (0, *own_token),
+            Self::Refused(RefusedFor::Disagreement) => (1, 0),
+            Self::Refused(RefusedFor::Full) => (2, 0),
+        };
+        out.push(what);
+        out.extend_from_slice(&own_token.to_le_bytes());
+        greeting.write(out);
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, Greeting), WireError> {
+        let (&[what], rest) = split::<1>(bytes)?;
+        let (own_token, rest) = long(rest)?;
+        let (greeting, rest) = Greeting::parse(rest)?;
+        nothing_more(rest)?;
+        let verdict = match (what, own_token) {
+            (0, own_token) => Self::Welcome { own_token },
+            (1, 0) => Self::Refused(RefusedFor::Disagreement),
+            (2, 0) => Self::Refused(RefusedFor::Full),
+            _ => return Err(WireError::Field("verdict")),
+        };
+        Ok((verdict, greeting))
+    }
+}
+
+impl<'a> Inner<'a> {
+    /// Reads what a sealed datagram holds; token and number stand before it.
+    pub(crate) fn parse(bytes: &'a [u8], token: u64, number: u64) -> Result<Self, WireError> {
+        let (&[kind, what], rest) = split::<2>(bytes)?;
+        match kind {
+            // The low half, as in clear data.
+            DATA => Data::parse_parts(what, token, number as u32, rest).map(Self::Data),
+            END => {
+                let (next, rest) = long(rest)?;
+                nothing_more(rest)?;
+                Ok(Self::End { reason: end_reason(what)?, next })
+            }
+            other => Err(WireError::Kind(other)),
+        }
+    }
+}
+
+/// A sealed datagram that ends a link, with room for its tag, and without number.
+pub(crate) fn end_to_seal(token: u64, reason: EndReason, next: u64) -> Vec<u8> {
+    let mut out = vec![SEALED, 0];
+    out.extend_from_slice(&token.to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    let reason = EndReason::ALL.iter().position(|other| *other == reason);
+    out.extend_from_slice(&[END, reason.map_or(0, |at| at as u8)]);
+    out.extend_from_slice(&next.to_le_bytes());
+    out.extend_from_slice(&[0; OVERHEAD_BYTES]);
+    out
+}
+
+fn end_reason(what: u8) -> Result<EndReason, WireError> {
+    EndReason::ALL.get(usize::from(what)).copied().ok_or(WireError::Field("reason"))
+}
+
+/// What nobody may change of a sealed hello before its message.
+pub(crate) fn sealed_head(token: u64, cookie: &[u8; COOKIE_BYTES], cipher: Cipher) -> Vec<u8> {
+    let mut out = vec![SEALED_HELLO, VERSION, cipher as u8, 0];
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&token.to_le_bytes());
+    out.extend_from_slice(cookie);
+    out
 }
 
 /// What carries messages and all that belongs to them.
@@ -187,9 +299,15 @@ impl<'a> Packet<'a> {
                 let (token, rest) = long(rest)?;
                 let (next, rest) = long(rest)?;
                 nothing_more(rest)?;
-                let reason = EndReason::ALL.get(usize::from(reason));
-                let reason = *reason.ok_or(WireError::Field("reason"))?;
-                Ok(Self::End { token, reason, next })
+                Ok(Self::End { token, reason: end_reason(reason)?, next })
+            }
+            SEALED => {
+                let (&[_bits], behind) = split::<1>(rest)?;
+                let (token, _) = long(behind)?;
+                if bytes.len() < HEAD_BYTES + SEALING_BYTES {
+                    return Err(WireError::Short);
+                }
+                Ok(Self::Sealed { token, bytes })
             }
             RESET => {
                 let (&[zero], rest) = split::<1>(rest)?;
@@ -197,7 +315,8 @@ impl<'a> Packet<'a> {
                 nothing_more(rest)?;
                 if zero == 0 { Ok(Self::Reset { token }) } else { Err(WireError::Field("zero")) }
             }
-            HELLO | COOKIE | WELCOME | REFUSED | PROBE | HERE => Self::parse_meeting(kind, rest),
+            HELLO | COOKIE | WELCOME | REFUSED | SEALED_HELLO | SEALED_WELCOME | MISMATCH
+            | PROBE | HERE => Self::parse_meeting(kind, rest),
             other => Err(WireError::Kind(other)),
         }
     }
@@ -210,7 +329,8 @@ impl<'a> Packet<'a> {
         if version != VERSION {
             return Err(WireError::Version(version));
         }
-        if zero != 0 || kind != REFUSED && what != 0 {
+        let has_code = matches!(kind, REFUSED | SEALED_HELLO | MISMATCH);
+        if zero != 0 || !has_code && what != 0 {
             return Err(WireError::Field("zero"));
         }
         let (token, rest) = long(rest)?;
@@ -244,6 +364,22 @@ impl<'a> Packet<'a> {
                 let offer = Offer::parse(fixed).ok_or(WireError::Field("offer"))?;
                 Ok(Self::Here { token, offer })
             }
+            SEALED_HELLO => {
+                let (cookie, message) = split::<COOKIE_BYTES>(rest)?;
+                let cipher = Cipher::from_wire(what).filter(|cipher| cipher.encrypts());
+                let cipher = cipher.ok_or(WireError::Field("cipher"))?;
+                Self::long_enough(message)?;
+                Ok(Self::SealedHello { token, cookie: *cookie, cipher, message })
+            }
+            SEALED_WELCOME => {
+                Self::long_enough(rest)?;
+                Ok(Self::SealedWelcome { token, message: rest })
+            }
+            MISMATCH => {
+                nothing_more(rest)?;
+                let what = Sealing::ALL.get(usize::from(what));
+                Ok(Self::Mismatch { token, what: *what.ok_or(WireError::Field("reason"))? })
+            }
             _ => {
                 let reason = match what {
                     0 => RefusedFor::Disagreement,
@@ -255,6 +391,10 @@ impl<'a> Packet<'a> {
                 Ok(Self::Refused { token, reason, greeting })
             }
         }
+    }
+
+    fn long_enough(message: &[u8]) -> Result<(), WireError> {
+        if message.len() < MESSAGE_OVERHEAD_BYTES { Err(WireError::Short) } else { Ok(()) }
     }
 
     /// Appends the datagram. Data has a [writer](DataWriter) of its own, and is left out here.
@@ -302,6 +442,19 @@ impl<'a> Packet<'a> {
                 meeting(HERE, 0, *token);
                 out.extend_from_slice(&offer.to_bytes());
             }
+            Self::SealedHello { token, cookie, cipher, message } => {
+                out.extend_from_slice(&sealed_head(*token, cookie, *cipher));
+                out.extend_from_slice(message);
+            }
+            Self::SealedWelcome { token, message } => {
+                meeting(SEALED_WELCOME, 0, *token);
+                out.extend_from_slice(message);
+            }
+            Self::Mismatch { token, what } => {
+                let what = Sealing::ALL.iter().position(|other| other == what);
+                meeting(MISMATCH, what.map_or(0, |at| at as u8), *token);
+            }
+            Self::Sealed { bytes, .. } => out.extend_from_slice(bytes),
             Self::Data(_) => {}
         }
     }
@@ -311,10 +464,19 @@ impl<'a> Data<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
         let (&[flags], rest) = split::<1>(bytes)?;
         let (token, rest) = long(rest)?;
-        let (number, mut rest) = split::<4>(rest)?;
+        let (number, rest) = split::<4>(rest)?;
+        Self::parse_parts(flags, token, u32::from_le_bytes(*number), rest)
+    }
+
+    fn parse_parts(
+        flags: u8,
+        token: u64,
+        number: u32,
+        mut rest: &'a [u8],
+    ) -> Result<Self, WireError> {
         let mut data = Self {
             token,
-            number: u32::from_le_bytes(*number),
+            number,
             ack: None,
             start: None,
             knows_start: flags & KNOWS_START != 0,
@@ -384,15 +546,29 @@ pub(crate) struct DataWriter<'a> {
     out: &'a mut [u8],
     at: usize,
     flags: u8,
+    flags_at: usize,
 }
 
 impl<'a> DataWriter<'a> {
     /// Begins a datagram; `None` where not even its head fits.
     pub(crate) fn begin(out: &'a mut [u8], token: u64, number: u64) -> Option<Self> {
-        let mut writer = Self { out, at: 0, flags: 0 };
+        let mut writer = Self { out, at: 0, flags: 0, flags_at: 1 };
         let is_written = writer.put(&[DATA, 0])
             && writer.put(&token.to_le_bytes())
             && writer.put(&(number as u32).to_le_bytes());
+        is_written.then_some(writer)
+    }
+
+    /// Begins a datagram that will be sealed; behind it is room for the tag.
+    pub(crate) fn begin_sealed(out: &'a mut [u8], token: u64) -> Option<Self> {
+        let room = out.len().checked_sub(OVERHEAD_BYTES)?;
+        let out = out.get_mut(..room)?;
+        let mut writer = Self { out, at: 0, flags: 0, flags_at: HEAD_BYTES + 1 };
+        // The number is put there by who seals it.
+        let is_written = writer.put(&[SEALED, 0])
+            && writer.put(&token.to_le_bytes())
+            && writer.put(&[0; 4])
+            && writer.put(&[DATA, 0]);
         is_written.then_some(writer)
     }
 
@@ -464,7 +640,7 @@ impl<'a> DataWriter<'a> {
 
     /// Ends the datagram, and returns its length.
     pub(crate) fn finish(self) -> usize {
-        if let Some(flags) = self.out.get_mut(1) {
+        if let Some(flags) = self.out.get_mut(self.flags_at) {
             *flags = self.flags;
         }
         self.at
@@ -472,166 +648,4 @@ impl<'a> DataWriter<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::greet::example;
-    use crate::probe::OfferedRoads;
-
-    #[test]
-    fn datagrams_have_their_golden_bytes() {
-        let mut greeting = Vec::new();
-        example().write(&mut greeting);
-        let token = 0x0807_0605_0403_0201;
-        let cookie = *b"the cookie bytes";
-        let head = |kind: u8, what: u8| {
-            [&[kind, 1, what, 0][..], b"TwHu", &[1, 2, 3, 4, 5, 6, 7, 8]].concat()
-        };
-        let greeted = example();
-        let own_token = 9;
-        for (packet, golden) in [
-            (
-                Packet::Hello { token, cookie, greeting: greeted.clone() },
-                [&head(1, 0)[..], &cookie, &greeting].concat(),
-            ),
-            (Packet::Cookie { token, cookie }, [&head(2, 0)[..], &cookie].concat()),
-            (
-                Packet::Welcome { token, own_token, greeting: greeted.clone() },
-                [&head(3, 0)[..], &[9, 0, 0, 0, 0, 0, 0, 0], &greeting].concat(),
-            ),
-            (
-                Packet::Refused { token, reason: RefusedFor::Full, greeting: greeted },
-                [&head(4, 1)[..], &greeting].concat(),
-            ),
-            (
-                Packet::End { token, reason: EndReason::Silent, next: 258 },
-                [&[6, 2][..], &[1, 2, 3, 4, 5, 6, 7, 8], &[2, 1, 0, 0, 0, 0, 0, 0]].concat(),
-            ),
-            (Packet::Reset { token }, [&[7, 0][..], &[1, 2, 3, 4, 5, 6, 7, 8]].concat()),
-            (Packet::Probe { token }, [&head(16, 0)[..], &[0; 32]].concat()),
-            (
-                Packet::Here {
-                    token,
-                    offer: Offer {
-                        host: *b"a host's digest!",
-                        roads: OfferedRoads(0b1011),
-                        quic_port: 0x1234,
-                    },
-                },
-                [&head(17, 0)[..], b"a host's digest!", &[0b1011, 0, 0x34, 0x12]].concat(),
-            ),
-        ] {
-            let mut bytes = Vec::new();
-            packet.write(&mut bytes);
-            assert_eq!(bytes, golden);
-            assert_eq!(Packet::parse(&bytes), Ok(packet));
-            assert_eq!(Packet::parse(&[&bytes[..], &[0]].concat()), Err(WireError::Long));
-        }
-    }
-
-    #[test]
-    fn data_has_its_golden_bytes() {
-        let mut out = [0; 100];
-        let mut ack = Ack::single(0x1_0000_0005, Duration::from_micros(32));
-        ack.bits[0] = 0b101;
-        let mut writer = DataWriter::begin(&mut out, 7, 0x2_0000_0003).unwrap();
-        assert!(writer.ack(&ack, 0));
-        writer.start(4);
-        writer.knows_start();
-        writer.next(6);
-        writer.asks();
-        assert!(writer.frame(Frame { channel: 0xc3, number: 8, body: b"xy" }));
-        let bytes = writer.finish();
-        let golden: [&[u8]; 7] = [
-            &[5, 0b110_1111, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0],
-            &[5, 0, 0, 0, 2, 0, 1, 0b101],
-            &[4, 0, 0, 0, 0, 0, 0, 0],
-            &[6, 0, 0, 0, 0, 0, 0, 0],
-            &[0xc3, 8, 0],
-            &[2, 0],
-            b"xy",
-        ];
-        assert_eq!(out[..bytes], golden.concat());
-        let Ok(Packet::Data(data)) = Packet::parse(&out[..bytes]) else { panic!("no data") };
-        let ack = Some(Ack { largest: 5, ..ack });
-        let body = Body::Frames(b"\xc3\x08\0\x02\0xy");
-        let expected = Data {
-            token: 7,
-            number: 3,
-            ack,
-            start: Some(4),
-            knows_start: true,
-            next: Some(6),
-            asks: true,
-            body,
-        };
-        assert_eq!(data, expected);
-        let Body::Frames(frames) = data.body else { panic!("no frames") };
-        let frame = Frame { channel: 0xc3, number: 8, body: b"xy" };
-        assert_eq!(next_frame(frames), Ok((frame, &[][..])));
-    }
-
-    #[test]
-    fn what_does_not_fit_is_not_written() {
-        let mut out = [0; 20];
-        assert!(DataWriter::begin(&mut out[..13], 1, 1).is_none());
-        let mut writer = DataWriter::begin(&mut out, 1, 1).unwrap();
-        let ack = Ack::single(1, Duration::ZERO);
-        assert!(!writer.ack(&ack, 0) && !writer.chunk(&[0; 7]));
-        assert!(!writer.frame(Frame { channel: 0, number: 0, body: &[0; 2] }));
-        assert!(writer.chunk(&[1; 6]));
-        assert_eq!(writer.finish(), 20);
-        assert_eq!(out[1], HAS_CHUNK);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        assert_eq!(Packet::parse(&[]), Err(WireError::Short));
-        assert_eq!(Packet::parse(&[0x45]), Err(WireError::Kind(0x45)));
-        assert_eq!(Packet::parse(&[2, 1, 0, 0, b'T', b'w', b'H', b'x']), Err(WireError::Magic));
-        assert_eq!(Packet::parse(b"\x02\x02\0\0TwHu"), Err(WireError::Version(2)));
-        assert_eq!(Packet::parse(b"\x02\x01\x01\0TwHu"), Err(WireError::Field("zero")));
-        let mut probe = Vec::new();
-        Packet::Probe { token: 1 }.write(&mut probe);
-        probe[40] = 1;
-        assert_eq!(Packet::parse(&probe), Err(WireError::Field("zero")));
-        let mut here = Vec::new();
-        Packet::Here { token: 1, offer: Offer::default() }.write(&mut here);
-        here[32] = 0x80;
-        assert_eq!(Packet::parse(&here), Err(WireError::Field("offer")));
-        let mut data = [0; 14];
-        data[0] = 5;
-        for (flags, error) in [
-            (0x80, WireError::Field("flag")),
-            (HAS_CHUNK | HAS_FRAMES, WireError::Field("flag")),
-            (HAS_START, WireError::Short),
-        ] {
-            data[1] = flags;
-            assert_eq!(Packet::parse(&data), Err(error));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_datagram_or_name_a_reason(
-            mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            kind in 0_u8..19,
-        ) {
-            if let Some(first) = bytes.first_mut() {
-                *first = kind;
-            }
-            if let Ok(packet) = Packet::parse(&bytes) {
-                let mut again = Vec::new();
-                packet.write(&mut again);
-                prop_assert!(matches!(packet, Packet::Data(_)) || again == bytes);
-                if let Packet::Data(Data { body: Body::Frames(mut rest), .. }) = packet {
-                    while let Ok((_, behind)) = next_frame(rest) {
-                        prop_assert!(behind.len() < rest.len());
-                        rest = behind;
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

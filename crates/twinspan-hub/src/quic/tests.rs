@@ -28,6 +28,7 @@ fn config(side: Side, port: u16, id: u8) -> RoadConfig {
         quic: QuicOptions::default(),
         batch_size: None,
         net: NetOptions::default(),
+        seal: None,
         id: [id; 16],
     }
 }

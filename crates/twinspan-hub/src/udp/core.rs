@@ -12,6 +12,7 @@ use twinspan_topic::{Ended, Event, Inbox, Node, Refusal};
 use crate::error::PublishError;
 use crate::mailbox::Wakers;
 use crate::road::More;
+use crate::seal::Declined;
 
 /// A message that comes so soon behind the one before belongs to a burst, and waits for company.
 const BURST_GAP: Duration = Duration::from_micros(2);
@@ -53,6 +54,8 @@ pub(super) struct Core {
     pub(super) published: u64,
     /// What the last meeting came to, until it is looked at.
     pub(super) met: Option<(SocketAddr, Met)>,
+    /// Who was refused last, or refused this hub.
+    pub(super) declined: Option<Declined>,
 }
 
 /// What a road is made of.
@@ -86,6 +89,7 @@ impl Core {
             broken: None,
             published: 0,
             met: None,
+            declined: None,
         }
     }
 
@@ -227,7 +231,13 @@ impl Core {
         while let Some(event) = self.node.poll_event() {
             match event {
                 Event::Joined { address } => self.met = Some((address, Met::Joined)),
-                Event::Refused { address, why } => self.met = Some((address, Met::Refused(why))),
+                Event::Refused { address, why } => {
+                    self.declined = Some(Declined { address, why: why.clone() });
+                    self.met = Some((address, Met::Refused(why)));
+                }
+                Event::Declined { address, why } => {
+                    self.declined = Some(Declined { address, why });
+                }
                 Event::Ended(Ended { .. }) | _ => {}
             }
         }

@@ -30,11 +30,13 @@ fn a_warm_exchange_allocates_nothing() {
 
 #[test]
 fn a_warm_exchange_over_udp_allocates_nothing() {
-    for reliable in [false, true] {
+    for (reliable, is_sealed) in [(false, false), (true, false), (false, true), (true, true)] {
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("udp://127.0.0.1:{port}/{}", topic());
         let hub = || {
             let hub = Hub::<Bytes>::builder(&endpoint);
+            let key = twinspan_hub::TopicKey::from_bytes([7; 32]);
+            let hub = if is_sealed { hub.seal(key) } else { hub };
             if reliable { hub.reliable() } else { hub }
         };
         let (here, there) = (hub().listen().build().unwrap(), hub().connect().build().unwrap());
@@ -54,7 +56,7 @@ fn a_warm_exchange_over_udp_allocates_nothing() {
         exchange(200);
         let before = counting::calls();
         exchange(200);
-        assert_eq!(counting::calls() - before, 0, "reliable: {reliable}");
+        assert_eq!(counting::calls() - before, 0, "reliable: {reliable}, sealed: {is_sealed}");
     }
 }
 

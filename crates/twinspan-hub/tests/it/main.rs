@@ -13,6 +13,7 @@ mod discover;
 mod quic;
 mod rings;
 mod roads;
+mod sealed;
 mod tcp;
 mod udp;
 /// The whole UDP suite once more, over a completion ring.
