@@ -4,6 +4,7 @@ mod pool;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,15 +162,15 @@ impl<E: Env> fmt::Debug for HttpClient<E> {
 }
 
 impl<E: Env> HttpClient<E> {
-    /// A client without a connection. Where certificates are not checked it says so on standard
-    /// error.
+    /// A client without a connection. Where certificates are not checked it says so, once: as a
+    /// warning to the program's logger ([`log`]), and on standard error where no logger takes it.
     ///
     /// # Errors
     /// [`ClientError`] names what in the configuration cannot be.
     pub fn new(env: E, config: ClientConfig) -> Result<Self, ClientError> {
         let user_agent = config.check()?;
         if !config.trust.is_checked() {
-            eprintln!("warning: certificates are NOT checked; anyone on the way may be the server");
+            warn_unchecked(&mut io::stderr());
         }
         let pool = Rc::new(Pool::new(pool::Limits {
             idle_per_host_max: config.idle_per_host_max,
@@ -204,6 +205,20 @@ impl<E: Env> HttpClient<E> {
     /// Connections that are open, with a request or without.
     pub fn connections(&self) -> usize {
         self.inner.pool.open()
+    }
+}
+
+/// What is said where certificates are not checked.
+const UNCHECKED: &str = "certificates are NOT checked; anyone on the way may be the server";
+
+/// Says that certificates are not checked. A program without a logger, or with one that takes no
+/// warnings, is told all the same.
+fn warn_unchecked(stderr: &mut dyn io::Write) {
+    if log::log_enabled!(log::Level::Warn) {
+        log::warn!("{UNCHECKED}");
+    } else {
+        // Where nobody can be told, nobody is.
+        let _ = writeln!(stderr, "warning: {UNCHECKED}");
     }
 }
 

@@ -100,3 +100,11 @@ fn a_connection_is_kept_as_long_as_both_ends_want() {
         assert_eq!(kept(text), Duration::from_secs(wanted), "{text}");
     }
 }
+
+#[test]
+fn without_a_logger_standard_error_is_told_that_certificates_are_not_checked() {
+    let mut stderr = Vec::new();
+    warn_unchecked(&mut stderr);
+    let told = String::from_utf8(stderr).unwrap();
+    assert_eq!(told, format!("warning: {UNCHECKED}\n"));
+}

@@ -25,3 +25,5 @@ mod server;
 mod tls;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod warnings;
