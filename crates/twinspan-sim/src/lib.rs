@@ -212,7 +212,7 @@ pub use plan::{Fault, FaultPlan, Place, Rates};
 pub use queue::QueueKind;
 pub use run::{RUN_IP, RUN_LIMIT, RunError, run};
 pub use segment::{TcpMode, TcpReport};
-pub use sim::Sim;
+pub use sim::{HostLoad, Sim};
 pub use streams::{LISTENERS_MAX, STREAM_ENDS_MAX, STREAM_PIECES_MAX};
 pub use suite::SimSuite;
 pub use tcp::{SimListener, SimTcp};

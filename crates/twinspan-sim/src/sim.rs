@@ -370,10 +370,32 @@ impl Sim {
         state.streams.ends.keys(|_| true).len() + state.segments.len()
     }
 
+    /// What the host at `ip` has at present: nothing when there is no such host.
+    pub fn load(&self, ip: IpAddr) -> HostLoad {
+        let state = self.world.state.borrow();
+        let Some(id) = state.hosts.at(ip) else { return HostLoad::default() };
+        HostLoad {
+            tasks: state.executor.tasks.keys(|task| task.host == id).len(),
+            timers: state.timers.keys(|timer| timer.host == id).len(),
+            sockets: state.network.sockets.keys(|socket| socket.host == id).len(),
+        }
+    }
+
     /// Datagrams that are on their way.
     pub fn in_flight(&self) -> usize {
         self.world.state.borrow().network.in_flight()
     }
+}
+
+/// What a host has at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLoad {
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Timers, set or not.
+    pub timers: usize,
+    /// Datagram sockets.
+    pub sockets: usize,
 }
 
 impl Drop for Sim {
