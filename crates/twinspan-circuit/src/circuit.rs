@@ -207,6 +207,10 @@ impl Circuit {
         self.throttles.set(rates);
     }
 
+    pub(crate) const fn rates(&self) -> Rates {
+        self.throttles.rates()
+    }
+
     pub(crate) const fn set_silence_max(&mut self, silence_max: Duration) {
         self.silence_max = silence_max;
     }

@@ -632,6 +632,11 @@ impl Circuits {
         found.inspect(|index| self.mark_ready(*index)).is_some()
     }
 
+    /// The rates that a circuit keeps to.
+    pub fn rates(&self, addr: SocketAddr) -> Option<Rates> {
+        self.circuit(addr).map(Circuit::rates)
+    }
+
     /// Bears a longer or shorter silence of one peer; false when there is no such circuit.
     pub fn set_silence_max(&mut self, addr: SocketAddr, silence_max: Duration) -> bool {
         let found = self.circuit_mut(addr).map(|(index, circuit, _)| {

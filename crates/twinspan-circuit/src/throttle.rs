@@ -193,18 +193,24 @@ impl Bucket {
 #[derive(Clone, Debug)]
 pub(crate) struct Throttles {
     buckets: [Bucket; THROTTLE_CLASSES],
+    rates: Rates,
 }
 
 impl Throttles {
     pub(crate) fn new(rates: &Rates) -> Self {
-        Self { buckets: rates.0.map(Bucket::new) }
+        Self { buckets: rates.0.map(Bucket::new), rates: *rates }
     }
 
     /// Other rates from now on; what was booked stays booked.
     pub(crate) fn set(&mut self, rates: &Rates) {
+        self.rates = *rates;
         for (bucket, rate) in self.buckets.iter_mut().zip(rates.0) {
             bucket.set(rate);
         }
+    }
+
+    pub(crate) const fn rates(&self) -> Rates {
+        self.rates
     }
 
     /// When a packet of the class may leave.

@@ -140,6 +140,12 @@ impl Agent {
 
     /// A region sends the agent away.
     pub(super) fn on_disabled(&mut self, from: SocketAddr) {
+        if self.returns_to(from) {
+            // It is about a former visit, and was under way when the grid sent the agent back. A
+            // region that does not let it in does not answer, and that has its time.
+            self.stats.stale += 1;
+            return;
+        }
         if self.regions.remove(&from).is_none() {
             self.stats.stale += 1;
             return;

@@ -259,6 +259,28 @@ fn crossing_moves_the_agent_over_the_open_circuit() {
 }
 
 #[test]
+fn a_region_that_lets_the_agent_go_while_it_comes_back_means_the_former_visit() {
+    let mut world = World::in_world();
+    let go = |to: usize| QueueEvent::TeleportFinish {
+        addr: region(to),
+        handle: 1_000 + to as u64,
+        seed: None,
+    };
+    world.ask();
+    world.queue(0, go(2));
+    world.handshake(2);
+    world.complete(2);
+    assert_eq!(world.agent.region(), Some(region(2)));
+    // Back at once: the word of farewell is still under way.
+    world.ask();
+    world.queue(2, go(0));
+    world.say(0, &DisableSimulator::default());
+    world.complete(0);
+    assert_eq!((world.agent.region(), world.ended()), (Some(region(0)), None));
+    assert_eq!((world.agent.stats().teleports, world.agent.stats().failures), (2, 0));
+}
+
+#[test]
 fn a_crossing_that_nobody_answers_fails_and_the_agent_stays() {
     let mut world = World::in_world();
     world.dead.push(region(1));

@@ -123,6 +123,12 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether the agent is on its way to a region, otherwise than by login.
+    pub(super) fn returns_to(&self, addr: SocketAddr) -> bool {
+        let there = |arrival: &Arrival| arrival.to == addr && arrival.journey != Journey::Login;
+        self.arrival.as_ref().is_some_and(there)
+    }
+
     /// A region answered for the first time: if the agent logs in there, it asks to be let in.
     pub(super) fn on_heard(&mut self, now: Timestamp, addr: SocketAddr) {
         if self.arrival.is_some_and(|arrival| arrival.to == addr && !arrival.asked) {

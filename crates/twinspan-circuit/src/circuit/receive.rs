@@ -158,7 +158,9 @@ impl Circuit {
     /// The packet is taken: its number is known from now on, and its ack waits to leave.
     fn keep(&mut self, now: Timestamp, packet: Packet<'_>, config: &Config) {
         let fresh = self.window.commit(packet.number) == Sighting::Fresh;
-        if fresh {
+        // What comes as a resend was lost, or its ack was: to count it would hide every loss of what
+        // is sent reliably, which is nearly all that regions send.
+        if fresh && !packet.is_resent() {
             self.loss.on_packet(packet.number);
         }
         if packet.is_reliable() {

@@ -8,3 +8,4 @@ mod hostile;
 mod numbers;
 mod pair;
 mod promises;
+mod throttles;
