@@ -1,5 +1,8 @@
 //! What the grid's library has: a texture, a mesh and a notecard, made here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use twinspan_llsd::{Form, Value};
 use twinspan_lludp::Uuid;
 
@@ -10,29 +13,58 @@ pub const MESH: Uuid = Uuid::from_u128(0x3e58_0000_0000_4000_8000_0000_0000_0002
 /// A notecard that says where one is.
 pub const NOTECARD: Uuid = Uuid::from_u128(0x207e_0000_0000_4000_8000_0000_0000_0003);
 
+/// Assets that users may upload to one grid; further ones are refused.
+pub const UPLOADS_MAX: usize = 1_024;
+/// Assets that one user may upload.
+pub const UPLOADS_PER_USER_MAX: usize = 64;
+/// Bytes of all that users uploaded.
+pub const UPLOADED_BYTES_MAX: usize = 64 << 20;
+
 /// What an asset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AssetKind {
     Texture,
-    Mesh,
+    Sound,
     Notecard,
+    Script,
+    Animation,
+    Gesture,
+    Mesh,
 }
 
 impl AssetKind {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Texture,
+        Self::Sound,
+        Self::Notecard,
+        Self::Script,
+        Self::Animation,
+        Self::Gesture,
+        Self::Mesh,
+    ];
+
     /// What its id is called in the query of a request for any asset.
     pub(crate) const fn query(self) -> &'static str {
         match self {
             Self::Texture => "texture_id",
-            Self::Mesh => "mesh_id",
+            Self::Sound => "sound_id",
             Self::Notecard => "notecard_id",
+            Self::Script => "lsltext_id",
+            Self::Animation => "animatn_id",
+            Self::Gesture => "gesture_id",
+            Self::Mesh => "mesh_id",
         }
     }
 
     pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::Texture => "image/x-j2c",
-            Self::Mesh => "application/vnd.ll.mesh",
+            Self::Sound => "audio/ogg",
             Self::Notecard => "application/vnd.ll.notecard",
+            Self::Script => "application/vnd.ll.lsltext",
+            Self::Animation => "application/vnd.ll.animation",
+            Self::Gesture => "application/vnd.ll.gesture",
+            Self::Mesh => "application/vnd.ll.mesh",
         }
     }
 
@@ -40,16 +72,62 @@ impl AssetKind {
     pub(crate) const fn types(self) -> (i32, i32) {
         match self {
             Self::Texture => (0, 0),
-            Self::Mesh => (49, 22),
+            Self::Sound => (1, 1),
             Self::Notecard => (7, 7),
+            Self::Script => (10, 10),
+            Self::Animation => (20, 19),
+            Self::Gesture => (21, 20),
+            Self::Mesh => (49, 22),
         }
     }
+
+    /// What uploads call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Texture => "texture",
+            Self::Sound => "sound",
+            Self::Notecard => "notecard",
+            Self::Script => "lsltext",
+            Self::Animation => "animatn",
+            Self::Gesture => "gesture",
+            Self::Mesh => "mesh",
+        }
+    }
+
+    pub(crate) fn of_type(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.types().0 == number)
+    }
+
+    /// The kind of that name that users may upload.
+    pub(crate) fn of_upload(name: &str) -> Option<Self> {
+        let may = |kind: &Self| *kind != Self::Mesh && kind.name() == name;
+        Self::ALL.into_iter().find(may)
+    }
+
+    /// Whether only those are given it who have an item of it.
+    pub(crate) const fn is_private(self) -> bool {
+        matches!(self, Self::Notecard | Self::Script)
+    }
+}
+
+/// An item that somebody uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Uploaded {
+    pub(crate) item_id: Uuid,
+    pub(crate) asset_id: Uuid,
+    pub(crate) folder_id: Uuid,
+    pub(crate) kind: AssetKind,
+    pub(crate) name: String,
+    pub(crate) description: String,
 }
 
 /// All assets.
 #[derive(Clone, Debug)]
 pub(crate) struct Library {
-    assets: [(Uuid, AssetKind, Vec<u8>); 3],
+    assets: BTreeMap<Uuid, (AssetKind, Arc<[u8]>)>,
+    uploads: BTreeMap<Uuid, Vec<Uploaded>>,
+    uploaded: usize,
+    uploaded_bytes: usize,
 }
 
 impl Library {
@@ -59,13 +137,43 @@ impl Library {
             (MESH, AssetKind::Mesh, mesh()),
             (NOTECARD, AssetKind::Notecard, notecard()),
         ];
-        Self { assets }
+        let assets = assets.map(|(id, kind, bytes)| (id, (kind, bytes.into())));
+        Self {
+            assets: assets.into_iter().collect(),
+            uploads: BTreeMap::new(),
+            uploaded: 0,
+            uploaded_bytes: 0,
+        }
     }
 
     /// The bytes of an asset of this kind.
-    pub(crate) fn find(&self, kind: AssetKind, id: Uuid) -> Option<&[u8]> {
-        let found = self.assets.iter().find(|(of, is, _)| *of == id && *is == kind);
-        found.map(|(.., bytes)| bytes.as_slice())
+    pub(crate) fn find(&self, kind: AssetKind, id: Uuid) -> Option<Arc<[u8]>> {
+        let (is, bytes) = self.assets.get(&id)?;
+        (*is == kind).then(|| Arc::clone(bytes))
+    }
+
+    /// What somebody uploaded.
+    pub(crate) fn items_of(&self, owner: Uuid) -> &[Uploaded] {
+        self.uploads.get(&owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether somebody may upload so many bytes more.
+    pub(crate) fn has_room(&self, owner: Uuid, bytes: usize) -> bool {
+        self.uploaded < UPLOADS_MAX
+            && self.items_of(owner).len() < UPLOADS_PER_USER_MAX
+            && bytes <= UPLOADED_BYTES_MAX - self.uploaded_bytes
+    }
+
+    /// Keeps what somebody uploaded; false when there is no room for it.
+    pub(crate) fn keep(&mut self, owner: Uuid, item: Uploaded, bytes: &[u8]) -> bool {
+        if !self.has_room(owner, bytes.len()) {
+            return false;
+        }
+        self.uploaded += 1;
+        self.uploaded_bytes += bytes.len();
+        self.assets.insert(item.asset_id, (item.kind, bytes.into()));
+        self.uploads.entry(owner).or_default().push(item);
+        true
     }
 }
 
@@ -235,5 +343,32 @@ mod tests {
         assert!(library.find(AssetKind::Texture, TEXTURE).is_some());
         assert!(library.find(AssetKind::Mesh, TEXTURE).is_none());
         assert!(library.find(AssetKind::Texture, Uuid::nil()).is_none());
+        assert_eq!(AssetKind::of_type(49), Some(AssetKind::Mesh));
+        assert_eq!(AssetKind::of_type(-1), None);
+    }
+
+    #[test]
+    fn uploads_are_kept_until_there_is_no_room() {
+        let mut library = Library::new();
+        let [owner, other] = [1, 2].map(Uuid::from_u128);
+        let item = |number: usize| Uploaded {
+            item_id: Uuid::from_u128(number as u128),
+            asset_id: Uuid::from_u128(1 << 64 | number as u128),
+            folder_id: Uuid::nil(),
+            kind: AssetKind::Sound,
+            name: "Bell".into(),
+            description: String::new(),
+        };
+        for number in 0..UPLOADS_PER_USER_MAX {
+            assert!(library.keep(owner, item(number), b"ding"));
+        }
+        assert!(!library.keep(owner, item(999), b"ding"));
+        assert!(library.has_room(other, UPLOADED_BYTES_MAX - 4 * UPLOADS_PER_USER_MAX));
+        assert!(!library.has_room(other, UPLOADED_BYTES_MAX));
+        assert_eq!(library.items_of(owner).len(), UPLOADS_PER_USER_MAX);
+        let found = library.find(AssetKind::Sound, item(3).asset_id);
+        assert_eq!(found.as_deref(), Some(b"ding".as_slice()));
+        assert_eq!(AssetKind::of_upload("mesh"), None);
+        assert_eq!(AssetKind::of_upload("sound"), Some(AssetKind::Sound));
     }
 }

@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use twinspan_lludp::{Quaternion, Uuid, Vector3};
 
+use crate::config::RegionId;
+
 /// How high the middle of an avatar is above the ground that it stands on, in metres.
 const MIDDLE: f32 = 1.0;
 /// The height of the ground, which is flat, in metres.
@@ -16,6 +18,10 @@ const EDGES: (f32, f32) = (0.125, 255.875);
 const WALKING: f32 = 3.2;
 const RUNNING: f32 = 5.2;
 const FLYING: f32 = 10.0;
+/// Metres a second upwards at the beginning of a jump, and what it loses of them in a second: a jump
+/// takes a second and is 1.3 m high.
+const JUMP: f32 = 5.0;
+const GRAVITY: f32 = 9.8;
 /// Steps after which what was told last is told once more: by then nothing older is under way that
 /// could arrive after it, for messages are given up after five seconds.
 const CONFIRM_STEPS: u32 = 60;
@@ -52,15 +58,24 @@ pub(crate) enum Seat {
 
 /// What an avatar does, which decides how it looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Activity {
+pub enum Activity {
+    /// It stands.
     #[default]
     Stand,
+    /// It walks.
     Walk,
+    /// It runs.
     Run,
+    /// It flies, and stays where it is.
     Hover,
+    /// It flies somewhere.
     Fly,
+    /// It sits on the ground.
     SitOnGround,
+    /// It sits on a thing.
     Sit,
+    /// It jumped, and is in the air.
+    Jump,
 }
 
 impl Activity {
@@ -73,9 +88,29 @@ impl Activity {
             Self::Hover => 0x4ae8_016b_31b9_03bb_c401_b1ea_941d_b41d,
             Self::Fly => 0xaec4_610c_757f_bc4e_c092_c6e9_caad_8daf,
             Self::SitOnGround => 0x1a2b_d58e_87ff_0df8_0b4c_53e0_47b0_bb6e,
+            Self::Jump => 0x2305_bd75_1ca9_b03b_1faa_b176_b8a8_c49e,
             Self::Sit => 0x1a5f_e8ac_a804_8a5d_7cbd_56bd_8318_4568,
         })
     }
+}
+
+/// How an avatar stands and what it does, as the grid has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AvatarBody {
+    /// The region that it is in.
+    pub region: RegionId,
+    /// Where in it, in metres from its south-west corner.
+    pub position: Vector3,
+    /// Which way it faces.
+    pub rotation: Quaternion,
+    /// Metres a second.
+    pub velocity: Vector3,
+    /// What it does.
+    pub activity: Activity,
+    /// The thing that it sits on.
+    pub seat: Option<Uuid>,
+    /// How far its viewer shows things, in metres; 0 until it said so.
+    pub far: f32,
 }
 
 /// How others are to be told of an avatar after a step.
@@ -110,6 +145,8 @@ pub(crate) struct Avatar {
     still: Option<u32>,
     flags: u32,
     runs: bool,
+    /// Metres a second upwards, while it jumps.
+    rise: Option<f32>,
     seat: Seat,
     /// The seat that it was offered.
     offered: Option<(u32, Vector3)>,
@@ -125,6 +162,7 @@ impl Avatar {
             still: None,
             flags: 0,
             runs: false,
+            rise: None,
             seat: Seat::None,
             offered: None,
         };
@@ -143,6 +181,7 @@ impl Avatar {
         self.pose = Pose { position, velocity: Vector3::default(), ..self.pose };
         self.seat = Seat::None;
         self.offered = None;
+        self.rise = None;
     }
 
     /// Metres from the south-west corner of its region.
@@ -208,6 +247,7 @@ impl Avatar {
             Seat::Thing { .. } => Activity::Sit,
             Seat::None if self.is_flying() && moves => Activity::Fly,
             Seat::None if self.is_flying() => Activity::Hover,
+            Seat::None if self.rise.is_some() => Activity::Jump,
             Seat::None if moves && self.runs => Activity::Run,
             Seat::None if moves => Activity::Walk,
             Seat::None => Activity::Stand,
@@ -221,6 +261,7 @@ impl Avatar {
     /// Stops at once, whatever its controls say, until they are heard anew.
     pub(crate) fn halt(&mut self) {
         self.flags &= control::FLY;
+        self.rise = None;
         self.pose.velocity = Vector3::default();
     }
 
@@ -233,16 +274,31 @@ impl Avatar {
 
     /// Goes on for a while. The place may be beyond the region's border then.
     pub(crate) fn step(&mut self, took: Duration) {
-        self.pose.velocity = self.wanted();
         let seconds = took.min(STEP_MAX).as_secs_f32();
+        self.pose.velocity = self.wanted();
+        self.jump(seconds);
         let Vector3 { x, y, z } = self.pose.velocity;
         let walks = self.seat == Seat::None && !self.is_flying();
         let position = &mut self.pose.position;
         position.x += x * seconds;
         position.y += y * seconds;
         position.z = (position.z + z * seconds).clamp(GROUND + MIDDLE, CEILING);
-        if walks {
+        if walks && self.rise.is_none() {
             position.z = GROUND + MIDDLE;
+        }
+    }
+
+    /// Begins a jump, goes on with it, or lands.
+    fn jump(&mut self, seconds: f32) {
+        let on_foot = self.seat == Seat::None && !self.is_flying();
+        self.rise = match self.rise {
+            _ if !on_foot => None,
+            None => (self.flags & control::UP_POS != 0).then_some(JUMP),
+            Some(rise) if rise <= 0.0 && self.pose.position.z <= GROUND + MIDDLE => None,
+            Some(rise) => Some(rise - GRAVITY * seconds),
+        };
+        if let Some(rise) = self.rise {
+            self.pose.velocity.z = rise;
         }
     }
 
@@ -367,6 +423,25 @@ mod tests {
         avatar.on_stance(Quaternion::default(), 0);
         step(&mut avatar, 100);
         assert_eq!(avatar.position().z, 22.0);
+    }
+
+    #[test]
+    fn a_jump_goes_up_and_comes_down_again() {
+        let mut avatar = avatar();
+        avatar.on_stance(Quaternion::default(), UP);
+        step(&mut avatar, 100);
+        assert_eq!(avatar.activity(), Activity::Jump);
+        avatar.on_stance(Quaternion::default(), 0);
+        let mut highest = 22.0_f32;
+        let mut steps = 0;
+        while avatar.activity() == Activity::Jump {
+            step(&mut avatar, 100);
+            highest = highest.max(avatar.position().z);
+            steps += 1;
+        }
+        assert!((22.8..24.0).contains(&highest), "{highest}");
+        assert!((8..14).contains(&steps), "{steps}");
+        assert_eq!((avatar.position().z, avatar.velocity()), (22.0, Vector3::default()));
     }
 
     #[test]

@@ -10,6 +10,10 @@ use twinspan_lludp::Uuid;
 pub const REGIONS_MAX: usize = 256;
 /// Sessions of one grid.
 pub const SESSIONS_MAX: usize = 4_096;
+/// Things of one region.
+pub const THINGS_MAX: usize = 65_000;
+/// Things told of in one datagram.
+pub const THINGS_PER_MESSAGE_MAX: usize = 6;
 /// Events that may wait for one session's event queues.
 pub const QUEUE_EVENTS_MAX: usize = 256;
 /// Metres along a region's side.
@@ -74,6 +78,13 @@ pub struct GridConfig {
     /// What the addresses of capabilities begin with, without a slash at its end: where viewers
     /// reach the grid's HTTP.
     pub caps_url: String,
+    /// Things that each region has besides its bench, sign and stone, 0 at first; as many as fit in
+    /// [`THINGS_MAX`] are there.
+    pub things: usize,
+    /// Things told of in one datagram, 1 to [`THINGS_PER_MESSAGE_MAX`].
+    pub things_per_message: usize,
+    /// Whether regions send as fast as they can, whatever viewers ask for: to see what these bear.
+    pub ignores_throttles: bool,
 }
 
 impl Default for GridConfig {
@@ -83,6 +94,9 @@ impl Default for GridConfig {
             arrival_timeout: Duration::from_secs(25),
             paused_silence_max: Duration::from_secs(300),
             caps_url: "http://127.0.0.1".into(),
+            things: 0,
+            things_per_message: THINGS_PER_MESSAGE_MAX,
+            ignores_throttles: false,
         }
     }
 }

@@ -10,7 +10,7 @@ use twinspan_http::{
 use twinspan_llsd::{Form, Limits, Map, Value, parse_any};
 use twinspan_lludp::Uuid;
 
-use crate::assets::{AssetKind, Library};
+use crate::assets::AssetKind;
 use crate::bodies;
 use crate::config::RegionId;
 use crate::grid::Grid;
@@ -18,6 +18,7 @@ use crate::inventory;
 use crate::login::{Attempt, LoginDesk};
 use crate::queue::{EventQueue, Poll, Polled};
 use crate::seeds::{PATH, Token};
+use crate::uploads::{self, Uploads};
 
 /// What the body of one request may be.
 const LIMITS: Limits = Limits { bytes_max: 256 << 10, depth_max: 16, elements_max: 8_192 };
@@ -35,10 +36,11 @@ enum Capability {
     GetMesh2,
     ViewerAsset,
     SimulatorFeatures,
+    NewFileAgentInventory,
 }
 
 impl Capability {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::EventQueueGet,
         Self::FetchInventory2,
         Self::FetchInventoryDescendents2,
@@ -47,6 +49,7 @@ impl Capability {
         Self::GetMesh2,
         Self::ViewerAsset,
         Self::SimulatorFeatures,
+        Self::NewFileAgentInventory,
     ];
 
     const fn name(self) -> &'static str {
@@ -59,6 +62,7 @@ impl Capability {
             Self::GetMesh2 => "GetMesh2",
             Self::ViewerAsset => "ViewerAsset",
             Self::SimulatorFeatures => "SimulatorFeatures",
+            Self::NewFileAgentInventory => "NewFileAgentInventory",
         }
     }
 
@@ -70,7 +74,10 @@ impl Capability {
     const fn is_posted(self) -> bool {
         matches!(
             self,
-            Self::EventQueueGet | Self::FetchInventory2 | Self::FetchInventoryDescendents2
+            Self::EventQueueGet
+                | Self::FetchInventory2
+                | Self::FetchInventoryDescendents2
+                | Self::NewFileAgentInventory
         )
     }
 }
@@ -122,7 +129,7 @@ struct Line {
 /// Answers requests.
 pub(crate) struct Desk {
     pub(crate) login: LoginDesk,
-    library: Library,
+    uploads: Uploads,
     lines: BTreeMap<QueueKey, Line>,
     /// How many tokens had ended when the queues were last tidied.
     ended: u64,
@@ -134,7 +141,7 @@ impl Desk {
     pub(crate) fn new(login: LoginDesk, grid_name: String) -> Self {
         Self {
             login,
-            library: Library::new(),
+            uploads: Uploads::default(),
             lines: BTreeMap::new(),
             ended: 0,
             grid_name,
@@ -161,6 +168,7 @@ impl Desk {
         }
         if self.ended != grid.seeds.ended() {
             self.ended = grid.seeds.ended();
+            self.uploads.retain(|code| grid.guest(code).is_some());
             self.lines.retain(|(code, region), line| {
                 let stays = grid.seeds.has(*code, *region);
                 if let Some(waker) = line.waker.take_if(|_| !stays) {
@@ -235,7 +243,8 @@ impl Desk {
         let owner = Token::parse(token).and_then(|token| grid.seeds.owner(token));
         let Some((code, region)) = owner else { return self.fail(StatusCode::NOT_FOUND) };
         // Viewers put a slash, or ids, behind the address that they were given.
-        let name = name.split('/').next().unwrap_or_default();
+        let mut parts = name.split('/');
+        let name = parts.next().unwrap_or_default();
         if name.is_empty() {
             return self.seed(grid, request, (code, region));
         }
@@ -252,19 +261,23 @@ impl Desk {
         match capability {
             Capability::EventQueueGet => self.poll(request, (code, region)),
             Capability::FetchInventory2 => {
-                self.fetched(request, |asked| inventory::items(owner, asked))
+                let uploads = grid.library.items_of(owner);
+                self.fetched(request, |asked| inventory::items(owner, uploads, asked))
             }
             Capability::FetchInventoryDescendents2 => {
-                self.fetched(request, |asked| inventory::descendents(owner, asked))
+                let uploads = grid.library.items_of(owner);
+                self.fetched(request, |asked| inventory::descendents(owner, uploads, asked))
             }
-            Capability::GetTexture => self.asset(request, query, &[AssetKind::Texture]),
+            Capability::GetTexture => self.asset(grid, request, query, &[AssetKind::Texture]),
             Capability::GetMesh | Capability::GetMesh2 => {
-                self.asset(request, query, &[AssetKind::Mesh])
+                self.asset(grid, request, query, &[AssetKind::Mesh])
             }
-            Capability::ViewerAsset => {
-                let any = [AssetKind::Texture, AssetKind::Mesh, AssetKind::Notecard];
-                self.asset(request, query, &any)
-            }
+            Capability::ViewerAsset => self.asset(grid, request, query, &AssetKind::ALL),
+            Capability::NewFileAgentInventory => match parts.next().filter(|part| !part.is_empty())
+            {
+                None => self.upload_asked(grid, request, (code, region), owner),
+                Some(number) => self.upload(grid, request, (code, owner), number),
+            },
             Capability::SimulatorFeatures => Answer::Now(llsd(&features(&self.grid_name))),
         }
     }
@@ -352,12 +365,57 @@ impl Desk {
         }
     }
 
+    /// Somebody says what he is about to upload.
+    fn upload_asked(
+        &mut self,
+        grid: &mut Grid,
+        request: &ServerRequest,
+        (code, region): QueueKey,
+        owner: Uuid,
+    ) -> Answer {
+        let asked = parse_any(&request.body, &LIMITS).ok();
+        let outcome = asked.and_then(|asked| self.uploads.announce(grid, (code, owner), &asked));
+        match (outcome, grid.seed(region, code)) {
+            (Some(Ok(number)), Some(seed)) => {
+                let name = Capability::NewFileAgentInventory.name();
+                let uploader = format!("{}/{name}/{number}", seed.url());
+                Answer::Now(llsd(&uploads::go_on(uploader)))
+            }
+            (Some(Err(reason)), _) => Answer::Now(llsd(&uploads::refused(reason))),
+            _ => self.fail(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    /// The bytes of an upload.
+    fn upload(
+        &mut self,
+        grid: &mut Grid,
+        request: &ServerRequest,
+        who: (u32, Uuid),
+        number: &str,
+    ) -> Answer {
+        let number = number.parse().ok();
+        let brought =
+            number.and_then(|number| self.uploads.bring(grid, who, number, &request.body));
+        match brought {
+            Some(Ok(made)) => Answer::Now(llsd(&uploads::complete(made))),
+            Some(Err(reason)) => Answer::Now(llsd(&uploads::refused(reason))),
+            None => self.fail(StatusCode::NOT_FOUND),
+        }
+    }
+
     /// An asset, or a part of it.
-    fn asset(&mut self, request: &ServerRequest, query: &str, kinds: &[AssetKind]) -> Answer {
+    fn asset(
+        &mut self,
+        grid: &Grid,
+        request: &ServerRequest,
+        query: &str,
+        kinds: &[AssetKind],
+    ) -> Answer {
         let asked = kinds.iter().find_map(|kind| Some((*kind, id_in(query, kind.query())?)));
-        let found = asked.and_then(|(kind, id)| Some((kind, self.library.find(kind, id)?)));
+        let found = asked.and_then(|(kind, id)| Some((kind, grid.library.find(kind, id)?)));
         match found {
-            Some((kind, bytes)) => Answer::Now(part(&request.headers, kind, bytes)),
+            Some((kind, bytes)) => Answer::Now(part(&request.headers, kind, &bytes)),
             None => self.fail(StatusCode::NOT_FOUND),
         }
     }

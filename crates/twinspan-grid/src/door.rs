@@ -14,7 +14,9 @@ use twinspan_lludp::messages::{
 use twinspan_lludp::{Message, Quaternion, Uuid, Vector3};
 
 use crate::config::RegionId;
+use crate::files::FileWord;
 use crate::grid::Sessions;
+use crate::lures::TripWord;
 use crate::seats::Seats;
 
 /// Longest text of a chat that is passed on.
@@ -38,6 +40,8 @@ pub(crate) enum Word {
         position: Vector3,
         look_at: Vector3,
     },
+    Trip(TripWord),
+    File(FileWord),
     Cancel,
     Logout,
     Pause(bool),
@@ -46,6 +50,8 @@ pub(crate) enum Word {
     Stance {
         rotation: Quaternion,
         flags: u32,
+        /// How far his viewer shows things, in metres.
+        far: f32,
     },
     Run(bool),
     AskSeat(Uuid),
@@ -129,8 +135,8 @@ impl Word {
         let (speaker, word) = match message.id {
             AgentUpdate::ID => {
                 let data = AgentUpdate::decode(body).ok()?.0.agent_data;
-                let (rotation, flags) = (data.body_rotation, data.control_flags);
-                ((data.agent_id, data.session_id), Self::Stance { rotation, flags })
+                let (rotation, flags, far) = (data.body_rotation, data.control_flags, data.far);
+                ((data.agent_id, data.session_id), Self::Stance { rotation, flags, far })
             }
             RegionHandshakeReply::ID => {
                 let data = RegionHandshakeReply::decode(body).ok()?.0.agent_data;
@@ -193,7 +199,10 @@ impl Word {
                 let (read, _) = RegionHandleRequest::decode(body).ok()?;
                 (who, Self::Region(read.request_block.region_id))
             }
-            _ => return None,
+            _ => {
+                let trip = || TripWord::read(message, who).map(Self::Trip);
+                return FileWord::read(message, who).map(Self::File).or_else(trip);
+            }
         };
         (speaker == who).then_some(word)
     }

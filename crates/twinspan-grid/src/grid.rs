@@ -5,21 +5,24 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_circuit::{
-    CircuitEvent, CircuitStats, Circuits, DeliveryId, Farewell, Outcome, QueueEvent, SendError,
-    SendOptions, StrangerStats,
+    CircuitEvent, CircuitStats, Circuits, DeliveryId, Farewell, Outcome, QueueEvent, Rates,
+    SendError, SendOptions, StrangerStats,
 };
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{DisableSimulator, LayerData};
 use twinspan_lludp::{AnyMessage, Message, Uuid, Vector3};
 
-use crate::avatar::{Activity, Avatar, News};
+use crate::assets::Library;
+use crate::avatar::{Activity, Avatar, AvatarBody, News, Seat};
 use crate::config::{
     AdmitError, GridConfig, GridError, Guest, QUEUE_EVENTS_MAX, REGIONS_MAX, RegionConfig,
     RegionId, SESSIONS_MAX,
 };
 use crate::door::{Door, Word};
 use crate::event::{GridEvent, GridStats, Queued};
+use crate::files::{FEED_INTERVAL, Files};
+use crate::lures::Lures;
 use crate::reply;
 use crate::scene::{self, AVATAR_IDS_FROM, Thing};
 use crate::seats::Seats;
@@ -47,6 +50,8 @@ pub(crate) struct Session {
     /// What he was last said to do, and how many times that changed.
     pub(crate) animated: Activity,
     pub(crate) animations: i32,
+    /// How far his viewer shows things, in metres; 0 until it said so.
+    pub(crate) far: f32,
     /// The word that let him in, until he acknowledged it.
     pub(crate) let_in: Option<(RegionId, DeliveryId)>,
     queued: usize,
@@ -67,6 +72,10 @@ pub(crate) struct Region {
     pub(crate) circuits: Circuits,
     pub(crate) seats: Seats,
     pub(crate) things: Vec<Thing>,
+    /// Those who do not know all things yet, and how many they were told of.
+    pub(crate) showing: BTreeMap<u32, usize>,
+    /// When it last handed circuits what waits for room in them.
+    fed_at: Timestamp,
     /// Circuits that close soon.
     lingering: VecDeque<(Timestamp, SocketAddr)>,
 }
@@ -92,6 +101,9 @@ pub struct Grid {
     words: Vec<(SocketAddr, Word)>,
     random: Stream,
     pub(crate) seeds: Seeds,
+    pub(crate) library: Library,
+    pub(crate) files: Files,
+    pub(crate) lures: Lures,
     /// Where those were last who left.
     lasts: BTreeMap<Uuid, (RegionId, Vector3)>,
     next_local_id: u32,
@@ -127,6 +139,9 @@ impl Grid {
             words: Vec::new(),
             random,
             seeds: Seeds::new(secrets),
+            library: Library::new(),
+            files: Files::default(),
+            lures: Lures::default(),
             lasts: BTreeMap::new(),
             next_local_id: AVATAR_IDS_FROM,
             ground: scene::ground(),
@@ -161,7 +176,9 @@ impl Grid {
             id,
             circuits: Circuits::new(self.config.circuits.clone(), stream)?,
             seats: Seats::default(),
-            things: Thing::all(&mut self.random),
+            things: Thing::all(&mut self.random, self.config.things),
+            showing: BTreeMap::new(),
+            fed_at: Timestamp::START,
             lingering: VecDeque::new(),
         });
         Ok(RegionId(self.regions.len() - 1))
@@ -215,12 +232,18 @@ impl Grid {
             avatar: Avatar::new(local_id, position),
             animated: Activity::Stand,
             animations: 0,
+            far: 0.0,
             let_in: None,
             queued: 0,
             guest,
         };
         self.sessions.insert(session.guest.ids.circuit_code, session);
         Ok(())
+    }
+
+    /// An id that nothing else has.
+    pub(crate) fn draw_id(&mut self) -> Uuid {
+        Uuid::from_u64_pair(self.random.next_u64(), self.random.next_u64())
     }
 
     /// The circuit code of an agent on the grid.
@@ -243,6 +266,40 @@ impl Grid {
     /// The region and the place that an agent left from, if that is remembered.
     pub fn left_from(&self, agent_id: Uuid) -> Option<(RegionId, Vector3)> {
         self.lasts.get(&agent_id).copied()
+    }
+
+    /// How somebody stands, and what he does.
+    pub fn body(&self, code: u32) -> Option<AvatarBody> {
+        let session = self.sessions.get(&code)?;
+        let (avatar, region) = (&session.avatar, session.home?);
+        let seat = match avatar.seat() {
+            Seat::Thing { local_id, .. } => {
+                let things = &self.regions.get(region.0)?.things;
+                things.iter().find(|thing| thing.local_id == local_id).map(|thing| thing.id)
+            }
+            Seat::None | Seat::Ground => None,
+        };
+        Some(AvatarBody {
+            region,
+            position: avatar.position(),
+            rotation: avatar.rotation(),
+            velocity: avatar.velocity(),
+            activity: avatar.activity(),
+            seat,
+            far: session.far,
+        })
+    }
+
+    /// The rates that somebody's region keeps to on the way to him, in bits a second.
+    pub fn rates(&self, code: u32) -> Option<Rates> {
+        let home = self.home(code)?;
+        self.regions.get(home.0)?.circuits.rates(self.addr_of(home, code)?)
+    }
+
+    /// The counters of the circuit between somebody and his region.
+    pub fn stats_of(&self, code: u32) -> Option<CircuitStats> {
+        let home = self.home(code)?;
+        self.regions.get(home.0)?.circuits.stats(self.addr_of(home, code)?)
     }
 
     /// The region that somebody is in.
@@ -278,6 +335,7 @@ impl Grid {
             circuits.handle_datagram(now, from, datagram, door);
         });
         self.follow(now, region);
+        self.feed(now, region);
     }
 
     /// Does what is due in a region.
@@ -287,6 +345,16 @@ impl Grid {
         self.close_lingering(now, region);
         self.expire(now);
         self.step(now);
+        self.feed(now, region);
+    }
+
+    /// Hands circuits what waits for room in them.
+    fn feed(&mut self, now: Timestamp, region: RegionId) {
+        if let Some(place) = self.regions.get_mut(region.0) {
+            place.fed_at = now;
+        }
+        self.show_things(now, region);
+        self.feed_files(now, region);
     }
 
     fn at_door(&mut self, region: RegionId, act: impl FnOnce(&mut Circuits, &mut Door<'_>)) {
@@ -358,6 +426,7 @@ impl Grid {
             }
             Word::Arrive { .. } => self.stats.stale += 1,
             Word::Throttle(rates) => {
+                let rates = if self.config.ignores_throttles { Rates::UNLIMITED } else { rates };
                 if let Some(place) = self.regions.get_mut(region.0) {
                     place.circuits.set_rates(from, &rates);
                 }
@@ -385,9 +454,11 @@ impl Grid {
     fn on_word_of_world(&mut self, now: Timestamp, region: RegionId, code: u32, word: Word) {
         match word {
             Word::Ready => self.on_ready(now, region, code),
-            Word::Stance { rotation, flags } => {
-                self.on_stance(now, region, code, (rotation, flags));
+            Word::Stance { rotation, flags, far } => {
+                self.on_stance(now, region, code, (rotation, flags, far));
             }
+            Word::Trip(word) => self.on_trip_word(now, region, code, word),
+            Word::File(word) => self.on_file_word(now, region, code, word),
             Word::Run(runs) => {
                 if let Some(session) = self.sessions.get_mut(&code) {
                     session.avatar.on_run(runs);
@@ -416,6 +487,7 @@ impl Grid {
         if place.seats.is_holder(from) {
             // What is shown here is shown anew once he says that he is ready.
             place.seats.unset_ready(code);
+            place.showing.remove(&code);
         }
         let message = reply::handshake(&place.config, place.id);
         let options = SendOptions::CRITICAL.within(self.config.arrival_timeout);
@@ -499,6 +571,8 @@ impl Grid {
         }
         let Some(session) = self.sessions.remove(&code) else { return };
         self.regions.iter_mut().for_each(|place| place.seats.forget(code));
+        self.files.forget(code);
+        self.lures.forget(session.guest.ids.agent_id);
         self.queue.retain(|queued| queued.code != code);
         let name = format!("{} {}", session.guest.first_name, session.guest.last_name);
         self.tell(GridEvent::Left { code, name, asked });
@@ -511,7 +585,9 @@ impl Grid {
         }
         if let Some(place) = self.regions.get_mut(region.0) {
             place.seats.unset_ready(code);
+            place.showing.remove(&code);
         }
+        self.files.leave(region, code);
         self.seeds.end(code, region);
     }
 
@@ -652,7 +728,11 @@ impl Grid {
         let lingering = place.lingering.front().map_or(Timestamp::NEVER, |(at, _)| *at);
         let coming = self.sessions.values().filter_map(|session| session.coming.as_ref());
         let coming = coming.map(Coming::until).min().unwrap_or(Timestamp::NEVER);
-        place.circuits.poll_timeout().min(lingering).min(coming)
+        let fed_at = place.fed_at;
+        let feed =
+            if place.showing.is_empty() { Timestamp::NEVER } else { fed_at.after(FEED_INTERVAL) };
+        let feed = feed.min(self.files.poll_timeout(region, fed_at));
+        place.circuits.poll_timeout().min(lingering).min(coming).min(feed)
     }
 
     /// Its counters.

@@ -4,7 +4,7 @@ use twinspan_llsd::Value;
 use twinspan_lludp::Uuid;
 use twinspan_xmlrpc::login::InventoryFolder;
 
-use crate::assets::{self, AssetKind};
+use crate::assets::{self, AssetKind, Uploaded};
 
 /// Folders, or items, of one request.
 pub(crate) const FETCHED_MAX: usize = 64;
@@ -50,6 +50,18 @@ fn folder_id(owner: Uuid, kind: i32) -> Uuid {
     Uuid::from_u128(owner.as_u128() ^ FOLDER_MARK ^ u128::from(kind.unsigned_abs()))
 }
 
+/// The folder of somebody where items of a kind go, unless he says otherwise.
+pub(crate) fn usual_folder(owner: Uuid, kind: AssetKind) -> Uuid {
+    folder_id(owner, if kind == AssetKind::Mesh { 6 } else { kind.types().0 })
+}
+
+/// Whether somebody has an item with this asset.
+pub(crate) fn has(owner: Uuid, uploads: &[Uploaded], item: Uuid, asset: Uuid) -> bool {
+    let (mut given, mut uploaded) = (ITEMS.iter(), uploads.iter());
+    given.any(|(_, kind, of, _)| (item_id(owner, *kind), *of) == (item, asset))
+        || uploaded.any(|one| (one.item_id, one.asset_id) == (item, asset))
+}
+
 fn item_id(owner: Uuid, kind: AssetKind) -> Uuid {
     Uuid::from_u128(owner.as_u128() ^ ITEM_MARK ^ u128::from(kind.types().0.unsigned_abs()))
 }
@@ -74,13 +86,13 @@ pub(crate) fn skeleton(owner: Uuid) -> Vec<InventoryFolder> {
 }
 
 /// Answers `FetchInventoryDescendents2`: what is in folders. `None` when that is no request.
-pub(crate) fn descendents(owner: Uuid, request: &Value) -> Option<Value> {
+pub(crate) fn descendents(owner: Uuid, uploads: &[Uploaded], request: &Value) -> Option<Value> {
     let asked = request.get("folders")?.as_array()?;
     let (mut folders, mut bad) = (Vec::new(), Vec::new());
     for folder in asked.iter().take(FETCHED_MAX) {
         let id = folder.get("folder_id")?.to_uuid()?;
         let wants = |key| folder.get(key).and_then(Value::to_bool).unwrap_or(true);
-        match contents(owner, id, wants("fetch_folders"), wants("fetch_items")) {
+        match contents((owner, uploads), id, wants("fetch_folders"), wants("fetch_items")) {
             Some(contents) => folders.push(contents),
             None => bad.push(Value::map([
                 ("folder_id", Value::from(id)),
@@ -95,7 +107,12 @@ pub(crate) fn descendents(owner: Uuid, request: &Value) -> Option<Value> {
     Some(Value::Map(reply.into_iter().collect()))
 }
 
-fn contents(owner: Uuid, id: Uuid, wants_folders: bool, wants_items: bool) -> Option<Value> {
+fn contents(
+    (owner, uploads): (Uuid, &[Uploaded]),
+    id: Uuid,
+    wants_folders: bool,
+    wants_items: bool,
+) -> Option<Value> {
     let all = skeleton(owner);
     let folder = all.iter().find(|folder| folder.folder_id == id)?;
     let folders: Vec<Value> = all
@@ -115,7 +132,8 @@ fn contents(owner: Uuid, id: Uuid, wants_folders: bool, wants_items: bool) -> Op
     let items: Vec<Value> = ITEMS
         .iter()
         .filter(|(kind, ..)| *kind == folder.type_default)
-        .map(|i| item(owner, i))
+        .map(|i| item(owner, &given(owner, i)))
+        .chain(uploads.iter().filter(|one| one.folder_id == id).map(|one| item(owner, one)))
         .collect();
     let count = i32::try_from(folders.len() + items.len()).unwrap_or(i32::MAX);
     let some = |wanted, values| Value::Array(if wanted { values } else { Vec::new() });
@@ -131,18 +149,32 @@ fn contents(owner: Uuid, id: Uuid, wants_folders: bool, wants_items: bool) -> Op
 }
 
 /// Answers `FetchInventory2`: items by their ids. `None` when that is no request.
-pub(crate) fn items(owner: Uuid, request: &Value) -> Option<Value> {
+pub(crate) fn items(owner: Uuid, uploads: &[Uploaded], request: &Value) -> Option<Value> {
     let mut found = Vec::new();
     for asked in request.get("items")?.as_array()?.iter().take(FETCHED_MAX) {
         let id = asked.get("item_id")?.to_uuid()?;
         let one = ITEMS.iter().find(|(_, kind, ..)| item_id(owner, *kind) == id);
-        found.extend(one.map(|one| item(owner, one)));
+        found.extend(one.map(|one| item(owner, &given(owner, one))));
+        let uploaded = uploads.iter().find(|one| one.item_id == id);
+        found.extend(uploaded.map(|one| item(owner, one)));
     }
     Some(Value::map([("agent_id", Value::from(owner)), ("items", Value::Array(found))]))
 }
 
-fn item(owner: Uuid, (folder, kind, asset, name): &(i32, AssetKind, Uuid, &str)) -> Value {
-    let (asset_type, inventory_type) = kind.types();
+/// An item that everybody has.
+fn given(owner: Uuid, (folder, kind, asset, name): &(i32, AssetKind, Uuid, &str)) -> Uploaded {
+    Uploaded {
+        item_id: item_id(owner, *kind),
+        asset_id: *asset,
+        folder_id: folder_id(owner, *folder),
+        kind: *kind,
+        name: (*name).to_owned(),
+        description: String::new(),
+    }
+}
+
+fn item(owner: Uuid, item: &Uploaded) -> Value {
+    let (asset_type, inventory_type) = item.kind.types();
     let permissions = Value::map([
         ("creator_id", Value::from(owner)),
         ("owner_id", owner.into()),
@@ -156,12 +188,12 @@ fn item(owner: Uuid, (folder, kind, asset, name): &(i32, AssetKind, Uuid, &str))
         ("next_owner_mask", ALL.into()),
     ]);
     Value::map([
-        ("item_id", Value::from(item_id(owner, *kind))),
-        ("parent_id", folder_id(owner, *folder).into()),
-        ("asset_id", (*asset).into()),
+        ("item_id", Value::from(item.item_id)),
+        ("parent_id", item.folder_id.into()),
+        ("asset_id", item.asset_id.into()),
         ("agent_id", owner.into()),
-        ("name", (*name).into()),
-        ("desc", "".into()),
+        ("name", item.name.as_str().into()),
+        ("desc", item.description.as_str().into()),
         ("type", asset_type.into()),
         ("inv_type", inventory_type.into()),
         ("flags", 0.into()),
@@ -181,7 +213,7 @@ mod tests {
         let mut asked = twinspan_llsd::Map::from([("folder_id".to_owned(), Value::from(folder))]);
         asked.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         let request = Value::map([("folders", Value::Array(vec![asked.into()]))]);
-        descendents(OWNER, &request).unwrap()
+        descendents(OWNER, &[], &request).unwrap()
     }
 
     #[test]
@@ -206,7 +238,7 @@ mod tests {
             reply.get("folders").unwrap().at(0).unwrap().get("items").unwrap().at(0).unwrap();
         assert_eq!(item.get("asset_id"), Some(&Value::Uuid(assets::NOTECARD)));
         let request = Value::map([("items", Value::Array(vec![item.clone()]))]);
-        assert_eq!(items(OWNER, &request).unwrap().get("items").unwrap().at(0), Some(item));
+        assert_eq!(items(OWNER, &[], &request).unwrap().get("items").unwrap().at(0), Some(item));
     }
 
     #[test]
@@ -214,8 +246,8 @@ mod tests {
         let reply = fetch(Uuid::from_u128(5), &[]);
         assert_eq!(reply.get("bad_folders").unwrap().as_array().unwrap().len(), 1);
         for request in [Value::Undef, Value::map([("folders", Value::Integer(1))])] {
-            assert_eq!(descendents(OWNER, &request), None);
-            assert_eq!(items(OWNER, &request), None);
+            assert_eq!(descendents(OWNER, &[], &request), None);
+            assert_eq!(items(OWNER, &[], &request), None);
         }
     }
 }

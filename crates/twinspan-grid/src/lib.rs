@@ -16,10 +16,12 @@ mod config;
 mod desk;
 mod door;
 mod event;
+mod files;
 mod front;
 mod grid;
 mod inventory;
 mod login;
+mod lures;
 mod machine;
 mod queue;
 mod reply;
@@ -31,20 +33,24 @@ mod seeds;
 mod server;
 mod talk;
 mod travel;
+mod uploads;
 
 pub use account::{
     ACCOUNTS_MAX, Account, FAILURES_MAX, FAILURES_WINDOW, LoginScript, NAME_BYTES_MAX,
     ScriptedAnswer,
 };
-pub use assets::{MESH, NOTECARD, TEXTURE};
+pub use assets::{MESH, NOTECARD, TEXTURE, UPLOADED_BYTES_MAX, UPLOADS_MAX, UPLOADS_PER_USER_MAX};
+pub use avatar::{Activity, AvatarBody};
 pub use config::{
     AdmitError, GridConfig, GridError, Guest, QUEUE_EVENTS_MAX, REGIONS_MAX, RegionConfig,
-    RegionId, SESSIONS_MAX,
+    RegionId, SESSIONS_MAX, THINGS_MAX, THINGS_PER_MESSAGE_MAX,
 };
 pub use desk::HttpStats;
 pub use event::{GridEvent, GridStats, Queued};
+pub use files::{FILES_PER_VISITOR_MAX, NAMED_FILES_MAX};
 pub use grid::Grid;
 pub use login::LoginStats;
+pub use lures::{LURE_LIFETIME, LURES_MAX, LURES_PER_USER_MAX};
 pub use machine::RegionMachine;
 pub use server::{
     GridServer, GridServerConfig, GridServerError, REGION_NAME_BYTES_MAX, REGION_PLACE_MAX,

@@ -27,7 +27,7 @@ const WOOD: u8 = 3;
 const GENERAL: u8 = 13;
 const NO_REGION: u8 = 255;
 /// The height of the water in metres.
-const WATER: f32 = 20.0;
+pub(crate) const WATER: f32 = 20.0;
 /// Text that travels in a field of one length byte, its end included.
 const SHORT_BYTES: usize = 255;
 

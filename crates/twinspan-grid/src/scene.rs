@@ -10,8 +10,9 @@ use twinspan_lludp::content::{LayerKind, LayerWriter, PatchPlace, PatchSize};
 use twinspan_lludp::messages::{LayerData, ObjectUpdate};
 use twinspan_lludp::{Message, Quaternion, Uuid, Var2, Vector3};
 
+use crate::assets::NOTECARD;
 use crate::avatar::{GROUND, News};
-use crate::config::{REGION_METRES, RegionConfig, RegionId};
+use crate::config::{REGION_METRES, RegionConfig, RegionId, THINGS_MAX, THINGS_PER_MESSAGE_MAX};
 use crate::grid::Grid;
 use crate::reply;
 
@@ -25,6 +26,10 @@ pub(crate) const MAP_AVATARS_MAX: usize = 50;
 const MOVED_PER_MESSAGE: usize = 16;
 /// Patches along a region's side.
 const PATCHES: u16 = 16;
+/// Messages that may wait in a circuit before things add to them.
+const THINGS_WAITING_MAX: usize = 64;
+/// Things are tried for longer than words: on a slow line they wait for their turn.
+const THINGS: SendOptions = SendOptions::RELIABLE.within(Duration::from_secs(60));
 /// A field of the ground is closed when it has so many bytes.
 const LAYER_BYTES: usize = 900;
 
@@ -36,26 +41,65 @@ pub(crate) struct Thing {
     pub(crate) text: &'static str,
     pub(crate) position: Vector3,
     pub(crate) scale: Vector3,
+    /// What lies in it.
+    pub(crate) note: Option<Note>,
 }
+
+/// A notecard in a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) item_id: Uuid,
+    pub(crate) asset_id: Uuid,
+    pub(crate) name: &'static str,
+}
+
+/// What stands for a notecard in the id of the thing that has it.
+const NOTE_MARK: u128 = 0x207E << 64;
+/// The first number of the things that stand in rows, and metres between two of them.
+const ROWS_FROM: u32 = 1 << 24;
+const ROW_METRES: f32 = 2.0;
+/// Things in a row, and rows in a layer.
+const ROW_THINGS: usize = 100;
 
 impl Thing {
     /// What every region has.
-    pub(crate) fn all(random: &mut Stream) -> Vec<Self> {
-        [
+    pub(crate) fn all(random: &mut Stream, more: usize) -> Vec<Self> {
+        let usual = [
             ("Bench", [130.0, 128.0, GROUND + 0.25], [0.5, 2.0, 0.5]),
             ("Sign", [128.0, 132.0, GROUND + 1.5], [2.0, 0.1, 1.0]),
             ("Stone", [124.0, 126.0, GROUND + 0.5], [1.0, 1.0, 1.0]),
         ]
         .into_iter()
         .zip(1..)
-        .map(|((text, [x, y, z], [width, depth, height]), local_id)| Self {
-            local_id,
-            id: Uuid::from_u64_pair(random.next_u64(), random.next_u64()),
-            text,
-            position: Vector3::new(x, y, z),
-            scale: Vector3::new(width, depth, height),
-        })
-        .collect()
+        .map(|((text, [x, y, z], [width, depth, height]), local_id)| {
+            let id = Uuid::from_u64_pair(random.next_u64(), random.next_u64());
+            let item_id = Uuid::from_u128(id.as_u128() ^ NOTE_MARK);
+            let note = Note { item_id, asset_id: NOTECARD, name: "Read me" };
+            Self {
+                local_id,
+                id,
+                text,
+                position: Vector3::new(x, y, z),
+                scale: Vector3::new(width, depth, height),
+                note: (text == "Sign").then_some(note),
+            }
+        });
+        let mut all: Vec<Self> = usual.collect();
+        let more = more.min(THINGS_MAX - all.len());
+        all.extend((0..more).zip(ROWS_FROM..).map(|(index, local_id)| {
+            let (column, row) = (index % ROW_THINGS, index / ROW_THINGS % ROW_THINGS);
+            let layer = index / (ROW_THINGS * ROW_THINGS);
+            let at = |place: usize| 28.0 + place as f32 * ROW_METRES;
+            Self {
+                local_id,
+                id: Uuid::from_u64_pair(random.next_u64(), random.next_u64()),
+                text: "",
+                position: Vector3::new(at(column), at(row), GROUND + 40.0 + 4.0 * layer as f32),
+                scale: Vector3::new(0.5, 0.5, 0.5),
+                note: None,
+            }
+        }));
+        all
     }
 }
 
@@ -96,18 +140,49 @@ impl Grid {
         }
         let Some(place) = self.regions.get_mut(region.0) else { return };
         place.seats.set_ready(code);
-        let (handle, things) = (place.config.handle(), place.things.clone());
+        place.showing.insert(code, 0);
         let land = SendOptions::RELIABLE.at_rate_of(ThrottleClass::Land);
         for patches in self.ground.clone() {
             self.send_to(now, region, code, &patches, land);
         }
-        let things = reply::things(&things, handle);
-        self.send_to(now, region, code, &things, SendOptions::RELIABLE);
+        self.show_things(now, region);
         for other in self.present(region) {
             if other != code {
                 self.show(now, region, other, Some(code));
             }
         }
+    }
+
+    /// Tells those who do not know all things yet of more, as far as their circuits have room.
+    pub(crate) fn show_things(&mut self, now: Timestamp, region: RegionId) {
+        let Some(place) = self.regions.get_mut(region.0) else { return };
+        if place.showing.is_empty() {
+            return;
+        }
+        // What people say and do waits behind few things, unless a burst is wanted.
+        let waiting_max = match self.config.ignores_throttles {
+            false => THINGS_WAITING_MAX,
+            true => self.config.circuits.queued_messages_max / 2,
+        };
+        let mut showing = std::mem::take(&mut place.showing);
+        for (code, shown) in &mut showing {
+            let per_message = self.config.things_per_message.clamp(1, THINGS_PER_MESSAGE_MAX);
+            let Some(addr) = self.addr_of(region, *code) else { continue };
+            let Some(place) = self.regions.get_mut(region.0) else { continue };
+            while *shown < place.things.len() && place.circuits.waiting(addr) < waiting_max {
+                let rest = place.things.get(*shown..).unwrap_or_default();
+                let some = rest.get(..per_message).unwrap_or(rest);
+                let message = reply::things(some, place.config.handle());
+                if place.circuits.send(now, addr, &message, THINGS).is_err() {
+                    break;
+                }
+                *shown += some.len();
+            }
+        }
+        let Some(place) = self.regions.get_mut(region.0) else { return };
+        let all = place.things.len();
+        showing.retain(|_, shown| *shown < all);
+        place.showing = showing;
     }
 
     /// Tells of an avatar in full: somebody, or everybody who sees the region.
@@ -175,9 +250,12 @@ impl Grid {
         now: Timestamp,
         region: RegionId,
         code: u32,
-        (rotation, flags): (Quaternion, u32),
+        (rotation, flags, far): (Quaternion, u32, f32),
     ) {
         let Some(session) = self.sessions.get_mut(&code) else { return };
+        if session.home == Some(region) && far.is_finite() {
+            session.far = far;
+        }
         if session.home == Some(region) && session.avatar.on_stance(rotation, flags) {
             self.show(now, region, code, None);
         }
@@ -233,8 +311,9 @@ impl Grid {
         let Some(place) = self.regions.get(region.0) else { return };
         let things: Vec<Thing> =
             place.things.iter().filter(|thing| ids.contains(&thing.local_id)).cloned().collect();
-        if !things.is_empty() {
-            let message = reply::things(&things, place.config.handle());
+        let handle = place.config.handle();
+        for some in things.chunks(THINGS_PER_MESSAGE_MAX) {
+            let message = reply::things(some, handle);
             self.send_to(now, region, code, &message, SendOptions::RELIABLE);
         }
         for other in self.present(region) {

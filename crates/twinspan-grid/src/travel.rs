@@ -153,7 +153,18 @@ impl Grid {
         code: u32,
         (handle, position, look_at): (u64, Vector3, Vector3),
     ) {
-        let target = self.region_at(handle);
+        let to = self.region_at(handle).map(|to| (to, position, look_at));
+        self.travel(now, region, code, to.ok_or("there is no such region"));
+    }
+
+    /// Somebody asks to go somewhere, or for what is nowhere: then this is told.
+    pub(crate) fn travel(
+        &mut self,
+        now: Timestamp,
+        region: RegionId,
+        code: u32,
+        to: Result<(RegionId, Vector3, Vector3), &str>,
+    ) {
         let Some(session) = self.sessions.get_mut(&code) else { return };
         if session.home != Some(region) {
             self.stats.stale += 1;
@@ -163,16 +174,16 @@ impl Grid {
         if session.coming.is_some() {
             return self.refuse(now, region, code, "you are on your way already");
         }
-        match target {
-            None => self.refuse(now, region, code, "there is no such region"),
-            Some(to) if to == region => {
+        match to {
+            Err(reason) => self.refuse(now, region, code, reason),
+            Ok((to, position, look_at)) if to == region => {
                 session.avatar.put(position);
                 let position = session.avatar.position();
                 let message = reply::teleport_local(&ids, (position, look_at));
                 self.send_to(now, region, code, &message, SendOptions::CRITICAL);
                 self.show(now, region, code, None);
             }
-            Some(to) => {
+            Ok((to, position, look_at)) => {
                 self.send_to(now, region, code, &TeleportStart::default(), SendOptions::RELIABLE);
                 let message = reply::teleport_progress(&ids, "sending you there");
                 self.send_to(now, region, code, &message, SendOptions::RELIABLE);

@@ -6,6 +6,7 @@
     reason = "this file is tests, its helpers too"
 )]
 
+mod files;
 mod seeds;
 mod served;
 mod visitor;

@@ -32,15 +32,15 @@ const SAY: u8 = 1;
 const WHISPER: u8 = 0;
 
 /// A grid on one node and visitors on another.
-struct Stage<E: Env> {
+pub(crate) struct Stage<E: Env> {
     env: E,
     /// Where visitors' sockets are.
     local: SocketAddr,
-    server: GridServer<E>,
+    pub(crate) server: GridServer<E>,
 }
 
 impl<E: Env> Stage<E> {
-    async fn set(grid: E, env: E, [ip, local]: [IpAddr; 2]) -> Self {
+    pub(crate) async fn set(grid: E, env: E, [ip, local]: [IpAddr; 2]) -> Self {
         let account = |name| Account::new(AccountName::parse(name).unwrap(), "sesame");
         let config = GridServerConfig {
             listen: (ip, 0).into(),
@@ -51,7 +51,7 @@ impl<E: Env> Stage<E> {
         Self { env, local: (local, 0).into(), server }
     }
 
-    async fn enter(&self, name: &str, region: &str, position: [u16; 3]) -> Visitor<E> {
+    pub(crate) async fn enter(&self, name: &str, region: &str, position: [u16; 3]) -> Visitor<E> {
         let start = StartLocation::Region { name: region.into(), position };
         self.enter_with(name, start).await
     }
@@ -72,7 +72,7 @@ impl<E: Env> Stage<E> {
 }
 
 /// Plays a story on two simulated hosts.
-fn simulated<F: Future<Output = ()> + 'static>(
+pub(crate) fn simulated<F: Future<Output = ()> + 'static>(
     seed: u64,
     conditions: Conditions,
     story: impl FnOnce(twinspan_sim::SimEnv, twinspan_sim::SimEnv, [IpAddr; 2]) -> F,
@@ -86,7 +86,7 @@ fn simulated<F: Future<Output = ()> + 'static>(
     sim.trace_hash()
 }
 
-fn near() -> Conditions {
+pub(crate) fn near() -> Conditions {
     Conditions { delay: Duration::from_millis(20), ..Conditions::CLEAN }
 }
 
