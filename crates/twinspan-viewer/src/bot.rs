@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use twinspan_circuit::{Body, Destination};
 use twinspan_lludp::content::{ChatType, Dialog, PCode};
-use twinspan_lludp::messages::{AgentRequestSit, AgentSit, ChatFromViewer, ImprovedInstantMessage};
+use twinspan_lludp::messages::{
+    AgentRequestSit, AgentSit, ChatFromViewer, ImprovedInstantMessage, StartLure,
+    StartLureTargetData,
+};
 use twinspan_lludp::{AnyMessage, TooLong, Uuid, Var1, Var2, Vector3};
 
 use crate::bus::Subscription;
@@ -16,6 +19,8 @@ use crate::lookup::LookupError;
 use crate::pilot::{
     CONTROL_FLY, CONTROL_SIT_ON_GROUND, CONTROL_STAND_UP, CONTROL_UP, Goal, WalkError, facing,
 };
+use crate::seat::SeatError;
+use crate::transfer::{TransferError, TransferRequest};
 use crate::world::{Avatar, SeenObject};
 
 /// Bytes of one chat message; grids cut what is longer.
@@ -34,7 +39,7 @@ pub enum BotError {
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
     /// A text is too long.
-    #[error("a text of {bytes} bytes, say {CHAT_BYTES_MAX} at most at a time")]
+    #[error("a text of {bytes} bytes, say {CHAT_BYTES_MAX} at most at a time, 254 in an offer")]
     TooLong {
         /// Its length.
         bytes: usize,
@@ -48,6 +53,15 @@ pub enum BotError {
     /// A walk did not lead to its end.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// The avatar does not sit.
+    #[error(transparent)]
+    Seat(#[from] SeatError),
+    /// Something was not fetched.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The region told of no such object.
+    #[error("there is no such object around")]
+    NoObject,
     /// The place is none, or the avatar stands on it.
     #[error("no place to look at")]
     NoPlace,
@@ -339,22 +353,67 @@ impl Bot {
         pressed.await.ok_or(BotError::NotConnected)
     }
 
-    /// Sits down on an object; [`WorldEvent::Sat`] tells that it does.
+    /// Sits down on an object, and waits until the region has it.
     ///
     /// # Errors
-    /// [`BotError`]
+    /// [`BotError::Seat`] when the region offers no seat there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the avatar standing, unless it has taken the seat already.
     pub async fn sit_on(&self, object: Uuid) -> Result<(), BotError> {
-        let messages = self.with(move |session| {
+        let (reply, offered) = oneshot::channel();
+        let messages = self.core.with(move |session, now| {
+            session.wait_for_seat(now, object, reply)?;
             let mut ask = AgentRequestSit::default();
             ask.agent_data.agent_id = session.agent_id();
             ask.agent_data.session_id = session.session_id();
             ask.target_object.target_id = object;
             let sit = AgentSit { agent_data: ask.agent_data };
-            (ask, sit)
+            Ok::<_, SeatError>((ask, sit))
         });
-        let (ask, sit) = messages.await?;
+        let (ask, sit) = messages.await.ok_or(BotError::NotConnected)??;
         self.deliver(ask).await?;
+        offered.await.unwrap_or(Err(SeatError::NotConnected))?;
         self.deliver(sit).await
+    }
+
+    /// Fetches the list of what is in an object, as the region writes it; no bytes when nothing is
+    /// in it.
+    ///
+    /// # Errors
+    /// [`BotError::NoObject`], [`BotError::Transfer`]
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the transfer go on until its end or its time.
+    pub async fn contents(&self, object: Uuid) -> Result<Vec<u8>, BotError> {
+        let seen = self.with(move |session| {
+            let here = session.region()?;
+            let (region, seen) = session.world().object(object)?;
+            (region == here).then_some(seen.local_id)
+        });
+        let local_id = seen.await?.ok_or(BotError::NoObject)?;
+        Ok(self.core.transfer(TransferRequest::Contents { object, local_id }).await?)
+    }
+
+    /// Offers somebody a teleport to where the avatar is, and waits until the region has the offer.
+    ///
+    /// # Errors
+    /// [`BotError`]
+    pub async fn offer_teleport(&self, to: Uuid, text: &str) -> Result<(), BotError> {
+        let bytes = text.len();
+        // The offer has one byte for the length of its text.
+        let message = match Var1::text(text) {
+            Ok(message) => message,
+            Err(TooLong { .. }) => return Err(BotError::TooLong { bytes }),
+        };
+        let (agent_id, session_id) =
+            self.with(|session| (session.agent_id(), session.session_id())).await?;
+        let mut offer = StartLure::default();
+        offer.agent_data.agent_id = agent_id;
+        offer.agent_data.session_id = session_id;
+        offer.info.message = message;
+        offer.target_data = vec![StartLureTargetData { target_id: to }];
+        self.deliver(offer).await
     }
 
     /// Teleports to a place in a region by its place on the grid, and waits until the avatar is
@@ -384,7 +443,8 @@ impl Bot {
         Ok(self.core.teleport(Destination::Landmark(Uuid::nil())).await?)
     }
 
-    /// Takes somebody's offer of a teleport: the session of its instant message.
+    /// Takes somebody's offer of a teleport: the session of the instant message that it came by,
+    /// whose dialog is [`Dialog::TeleportOffered`].
     ///
     /// # Errors
     /// [`BotError::Journey`]
@@ -407,7 +467,7 @@ impl Bot {
         Ok(answer.await.unwrap_or(Err(LookupError::NotConnected))?)
     }
 
-    /// Sees this far, in metres.
+    /// Sees this far, in metres, as the region is told; regions may show more.
     ///
     /// # Errors
     /// [`BotError::NotConnected`]

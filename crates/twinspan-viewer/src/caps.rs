@@ -33,6 +33,7 @@ pub const CAPABILITIES: &[&str] = &[
     "GroupMemberData",
     "HomeLocation",
     "MapLayer",
+    "NewFileAgentInventory",
     "ObjectMedia",
     "ObjectMediaNavigate",
     "ParcelPropertiesUpdate",

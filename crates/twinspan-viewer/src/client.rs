@@ -19,7 +19,7 @@ use crate::event::{NetworkEvent, WorldEvent};
 use crate::handle::{COMMANDS_MAX, Command, ConnectError, CoreHandle, Shared};
 use crate::handlers::{HandlerPool, HandlerRegistry};
 use crate::login::MfaStore;
-use crate::proxies::ProxyManager;
+use crate::proxies::{ProxyManager, ProxyPool};
 use crate::region::RegionInfo;
 use crate::session_info::SessionInfo;
 use crate::status::NetworkStatus;
@@ -196,7 +196,14 @@ impl Client {
 
     /// A client with another configuration.
     pub fn with_config(config: ViewerConfig) -> Self {
-        let shared = Arc::new(Shared::new(ProxyManager::new(config.proxies.clone())));
+        let manager = ProxyManager::new(config.proxies.clone());
+        Self::behind(config, manager)
+    }
+
+    /// A client behind the same proxies as others: what the manager says counts, and not the
+    /// configuration's proxies.
+    pub fn behind(config: ViewerConfig, manager: ProxyManager) -> Self {
+        let shared = Arc::new(Shared::new(manager));
         let (commands, parked) = mpsc::channel(COMMANDS_MAX);
         let handle = ClientHandle::of(&CoreHandle { shared, commands });
         Self {
@@ -228,7 +235,9 @@ impl Client {
         let network = move || {
             let _through: thread_mpsc::Sender<()> = end;
             let core = TokioEnv::new(None).map_err(InitializeError::Os).and_then(|env| {
-                let mut core = ViewerCore::beside(env.clone(), config, &handle, commands)?;
+                let manager = handle.proxy_manager.clone();
+                let pool = ProxyPool::new(env.clone(), manager, config.http.clone());
+                let mut core = ViewerCore::beside(env.clone(), config, &pool, (&handle, commands))?;
                 core.start_jobs_with(Box::new(move |job| starter.start(job)));
                 Ok((env, core))
             });

@@ -18,7 +18,7 @@ use twinspan_circuit::AgentConfig;
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::Stream;
 use twinspan_http::{ClientConfig, ClientError};
-use twinspan_provider::{Env, Machine, Timer, UdpOptions, drive};
+use twinspan_provider::{Env, Machine, Timer, UdpOptions, UdpSocket, drive};
 
 #[cfg(feature = "fuzz")]
 pub(crate) use fuzz::fuzz_region;
@@ -30,7 +30,7 @@ use crate::event::{DisconnectReason, NetworkError, NetworkEvent};
 use crate::handle::{COMMANDS_MAX, Command, ConnectError, CoreHandle, Shared};
 use crate::handlers::Job;
 use crate::login::{AuthenticationService, LoginConfig, LoginError, MfaStore};
-use crate::proxies::{HttpClients, ProxyManager, ProxySettings};
+use crate::proxies::{ASSOCIATIONS_MAX, ProxyManager, ProxyPool, ProxySettings};
 use crate::session_info::SessionInfo;
 use crate::status::Cause;
 use crate::transport::{PROXY_HEADER_BYTES_MAX, UdpTransport};
@@ -147,7 +147,9 @@ pub struct ViewerCore<E: Env> {
     env: E,
     config: ViewerConfig,
     shared: Arc<Shared>,
-    clients: HttpClients<E>,
+    pool: ProxyPool<E>,
+    /// Whether it was told that certificates are not checked.
+    told_unchecked: bool,
     /// `None` while a session has it.
     commands: Option<mpsc::Receiver<Command>>,
     /// For contexts of handlers; it keeps nobody waiting for commands.
@@ -195,11 +197,25 @@ impl<E: Env> ViewerCore<E> {
     /// # Errors
     /// [`CoreError`] names what of the configuration is wrong.
     pub fn new(env: E, config: ViewerConfig) -> Result<(Self, ClientHandle), CoreError> {
-        config.agent.check()?;
-        let shared = Arc::new(Shared::new(ProxyManager::new(config.proxies.clone())));
+        let manager = ProxyManager::new(config.proxies.clone());
+        let pool = ProxyPool::new(env.clone(), manager, config.http.clone());
+        Self::pooled(env, config, &pool)
+    }
+
+    /// As [`new`](Self::new), with what other cores on the same node share: the pool's proxies and
+    /// HTTP count, and not those of the configuration.
+    ///
+    /// # Errors
+    /// [`CoreError`] names what of the configuration is wrong.
+    pub fn pooled(
+        env: E,
+        config: ViewerConfig,
+        pool: &ProxyPool<E>,
+    ) -> Result<(Self, ClientHandle), CoreError> {
+        let shared = Arc::new(Shared::new(pool.manager().clone()));
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = ClientHandle::of(&CoreHandle { shared, commands: sender });
-        let core = Self::beside(env, config, &handle, commands)?;
+        let core = Self::beside(env, config, pool, (&handle, commands))?;
         Ok((core, handle))
     }
 
@@ -207,18 +223,18 @@ impl<E: Env> ViewerCore<E> {
     pub(crate) fn beside(
         env: E,
         config: ViewerConfig,
-        handle: &ClientHandle,
-        commands: mpsc::Receiver<Command>,
+        pool: &ProxyPool<E>,
+        (handle, commands): (&ClientHandle, mpsc::Receiver<Command>),
     ) -> Result<Self, CoreError> {
         config.agent.check()?;
-        let mut clients = HttpClients::new(env.clone(), config.http.clone());
         // What is wrong with it shows here, and not with the first login.
-        clients.through(config.proxies.http.as_ref())?;
+        pool.through(pool.manager().settings().http.as_ref())?;
         handle.core().shared.set_started();
         handle.core().shared.set_mfa(config.mfa.clone());
         Ok(Self {
             random: env.stream("viewer.reconnect", 0),
-            clients,
+            pool: pool.clone(),
+            told_unchecked: false,
             shared: Arc::clone(&handle.core().shared),
             sender: handle.core().commands.downgrade(),
             commands: Some(commands),
@@ -253,7 +269,12 @@ impl<E: Env> ViewerCore<E> {
                     let _ = done.send(());
                 }
                 // Who waits for an answer learns that there is no session.
-                Some(Command::With(_) | Command::Asset { .. } | Command::Folders { .. }) => {}
+                Some(
+                    Command::With(_)
+                    | Command::Asset { .. }
+                    | Command::Folders { .. }
+                    | Command::Upload { .. },
+                ) => {}
             }
         }
         if self.shared.status().is_active() {
@@ -268,6 +289,9 @@ impl<E: Env> ViewerCore<E> {
         mut credentials: LoginCredentials,
         reply: oneshot::Sender<Result<Arc<SessionInfo>, ConnectError>>,
     ) -> Over {
+        if !self.pool.checks_certificates() && !std::mem::replace(&mut self.told_unchecked, true) {
+            self.shared.events.tell(NetworkEvent::CertificatesUnchecked);
+        }
         self.shared.step(Cause::Login);
         let mut waiting = Some(reply);
         let mut attempt = 0;
@@ -327,7 +351,7 @@ impl<E: Env> ViewerCore<E> {
         credentials: &LoginCredentials,
     ) -> Result<Result<SessionInfo, LoginError>, Interrupt> {
         let settings = self.shared.proxies.settings();
-        let http = match self.clients.through(settings.http.as_ref()) {
+        let http = match self.pool.through(settings.http.as_ref()) {
             Ok(http) => http,
             Err(error) => return Ok(Err(LoginError::Client(error))),
         };
@@ -363,7 +387,12 @@ impl<E: Env> ViewerCore<E> {
                     // Who asked may have gone.
                     let _ = reply.send(Err(ConnectError::Busy(self.shared.status())));
                 }
-                Some(Command::With(_) | Command::Asset { .. } | Command::Folders { .. }) => {}
+                Some(
+                    Command::With(_)
+                    | Command::Asset { .. }
+                    | Command::Folders { .. }
+                    | Command::Upload { .. },
+                ) => {}
             }
         }
     }
@@ -396,7 +425,7 @@ impl<E: Env> ViewerCore<E> {
     /// One session, from login's answer to its end; and whether the core ends with it.
     async fn session(&mut self, session: SessionInfo, waiting: &mut Waiting) -> SessionEnd {
         let settings = self.shared.proxies.settings();
-        let http = match self.clients.through(settings.http.as_ref()) {
+        let http = match self.pool.through(settings.http.as_ref()) {
             Ok(http) => http,
             Err(error) => return SessionEnd::failed(error.to_string()),
         };
@@ -440,6 +469,11 @@ impl<E: Env> ViewerCore<E> {
         let options =
             UdpOptions { pool_packets: self.config.pool_packets, ..UdpOptions::default() };
         let proxy = settings.datagrams.as_ref();
+        let place = proxy.map(|_| self.shared.proxies.place());
+        if let Some(None) = place {
+            self.shared.proxies.on_failed();
+            return Some(format!("{ASSOCIATIONS_MAX} associations are open, close some"));
+        }
         loop {
             let opening = UdpTransport::open(&self.env, proxy, &options);
             // Somebody may want the end while the proxy takes its time.
@@ -452,6 +486,7 @@ impl<E: Env> ViewerCore<E> {
                     if std::mem::take(&mut was_lost) {
                         self.shared.events.tell(NetworkEvent::ProxyRestored);
                     }
+                    live.on_socket(socket.local_addr(), socket.report());
                     let opened = self.env.now();
                     match drive(&self.env, &mut socket, live).await {
                         Ok(()) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use twinspan_circuit::{CloseReason, EndReason, Journey, TeleportError};
 use twinspan_lludp::content::{Audible, ChatSource, ChatType, Dialog};
 use twinspan_lludp::{AnyMessage, DecodeError, MessageId, Uuid, Vector3};
+use twinspan_provider::SocketReport;
 
 use crate::bus::Event;
 use crate::login::LoginError;
@@ -250,6 +251,16 @@ pub enum NetworkEvent {
     /// Datagrams go through another association of the proxy: regions see another address and may
     /// not know it.
     ProxyRestored,
+    /// This client takes any certificate, as it was told to: anyone on the way may be the server.
+    /// Told once, with the first login.
+    CertificatesUnchecked,
+    /// A socket for datagrams to simulators is open.
+    SocketOpened {
+        /// Where it is bound.
+        local: SocketAddr,
+        /// What it is like: how large the buffers are that the kernel granted, above all.
+        socket: SocketReport,
+    },
     /// The client is not connected any more, and does not try to be.
     Disconnected {
         /// Why.

@@ -11,6 +11,7 @@ use twinspan_circuit::{
     CircuitStats, Destination, Outcome, Rates, SendError, SendOptions, TeleportError, TravelError,
 };
 use twinspan_core::time::Timestamp;
+use twinspan_http::Bytes;
 use twinspan_lludp::{AnyMessage, Uuid, Vector3};
 
 use crate::assets::{Asset, AssetError, AssetKind, ByteRange};
@@ -28,6 +29,7 @@ use crate::session_info::SessionInfo;
 use crate::status::{Cause, NetworkStatus};
 use crate::summary::SessionSummary;
 use crate::transfer::{TransferError, TransferRequest};
+use crate::upload::{NewFile, UploadError, UploadedFile};
 
 /// Requests of users that wait for the core; who sends more waits.
 pub const COMMANDS_MAX: usize = 1_024;
@@ -213,6 +215,11 @@ pub(crate) enum Command {
         folders: Vec<Uuid>,
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     },
+    Upload {
+        file: NewFile,
+        bytes: Bytes,
+        reply: oneshot::Sender<Result<UploadedFile, UploadError>>,
+    },
 }
 
 /// Sends, asks and travels on behalf of the avatar. Clones are the same core.
@@ -348,6 +355,24 @@ impl CoreHandle {
         let (reply, answer) = oneshot::channel();
         self.send_command(Command::Folders { owner, folders, reply }).await;
         answer.await.unwrap_or(Err(FetchError::NotConnected))
+    }
+
+    /// Uploads an asset, which becomes an item of the inventory.
+    ///
+    /// # Errors
+    /// [`UploadError`]
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the upload go on.
+    pub async fn upload(
+        &self,
+        file: NewFile,
+        bytes: impl Into<Bytes>,
+    ) -> Result<UploadedFile, UploadError> {
+        let (reply, answer) = oneshot::channel();
+        let bytes = bytes.into();
+        self.send_command(Command::Upload { file, bytes, reply }).await;
+        answer.await.unwrap_or(Err(UploadError::NotConnected))
     }
 
     /// Fetches something over UDP, by `Transfer` or `Xfer`, from the region that the avatar is in.

@@ -69,11 +69,13 @@ mod pilot;
 mod proxies;
 mod queue;
 mod region;
+mod seat;
 mod session_info;
 mod status;
 mod summary;
 mod transfer;
 mod transport;
+mod upload;
 mod wait;
 mod world;
 mod xmlrpc;
@@ -114,19 +116,24 @@ pub use pilot::{
     CONTROL_AHEAD, CONTROL_BACK, CONTROL_DOWN, CONTROL_FLY, CONTROL_LEFT, CONTROL_RIGHT,
     CONTROL_SIT_ON_GROUND, CONTROL_STAND_UP, CONTROL_UP, WalkError,
 };
-pub use proxies::{ProxyManager, ProxyReport, ProxySettings};
+pub use proxies::{ASSOCIATIONS_MAX, ProxyManager, ProxyPool, ProxyReport, ProxySettings};
 pub use queue::{
     Batch, BatchError, EventError, NextPoll, PollOutcome, QueueBody, QueueMessage, QueuePolicy,
     circuit_event, poll_body,
 };
 pub use region::RegionInfo;
+pub use seat::{SEAT_TIMEOUT, SEATS_WAITED_FOR_MAX, SeatError};
 pub use session_info::SessionInfo;
 pub use status::{Cause, NetworkStatus};
 pub use summary::SessionSummary;
 pub use transfer::{
-    TRANSFER_BYTES_MAX, TRANSFER_IDLE_MAX, TRANSFERS_MAX, TransferError, TransferRequest,
+    TRANSFER_BYTES_MAX, TRANSFER_IDLE_MAX, TRANSFER_TIME_MAX, TRANSFERS_MAX, TransferError,
+    TransferRequest,
 };
 pub use transport::{TransportError, UdpTransport};
+pub use upload::{
+    NewFile, UPLOAD_BYTES_MAX, UPLOAD_TIMEOUT, UploadError, UploadKind, UploadedFile, upload_file,
+};
 /// Limits that stand nowhere else.
 pub mod limits {
     pub use crate::caps::{SEED_ATTEMPTS_MAX, SEED_REPLY_BYTES_MAX, SEED_WAIT, SEED_WAIT_MAX};

@@ -25,6 +25,9 @@ pub struct SessionSummary {
     pub strangers: StrangerStats,
     /// The smoothed round trip to the region that the avatar is in.
     pub rtt: Option<Duration>,
+    /// Bytes that the kernel granted for datagrams that came and were not read yet; 0 without a
+    /// socket.
+    pub receive_buffer_bytes: usize,
     /// Capabilities of the first region that gave any.
     pub caps: usize,
     /// Messages of event queues.

@@ -9,8 +9,9 @@ use twinspan_circuit::AgentIds;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::messages::{
-    AbortXfer, ConfirmXferPacket, RequestXfer, SendXferPacket, TransferAbort, TransferInfo,
-    TransferPacket, TransferRequest as AskTransfer,
+    AbortXfer, ConfirmXferPacket, EstateOwnerMessage, EstateOwnerMessageParamList,
+    InitiateDownload, ReplyTaskInventory, RequestTaskInventory, RequestXfer, SendXferPacket,
+    TransferAbort, TransferInfo, TransferPacket, TransferRequest as AskTransfer,
 };
 use twinspan_lludp::{AnyMessage, Message, MessageId, Uuid, Var1, Var2};
 
@@ -20,8 +21,10 @@ pub const TRANSFERS_MAX: usize = 64;
 pub const TRANSFER_BYTES_MAX: usize = 16 << 20;
 /// How long nothing may come of one.
 pub const TRANSFER_IDLE_MAX: Duration = Duration::from_secs(30);
-/// Packets of one that may come before older ones.
-const AHEAD_PACKETS_MAX: usize = 1_024;
+/// How long one may take in all.
+pub const TRANSFER_TIME_MAX: Duration = Duration::from_mins(30);
+/// Packets of one that may come before older ones: a region goes on while it sends one again.
+const AHEAD_PACKETS_MAX: usize = 8_192;
 
 /// The channel of assets.
 const CHANNEL_ASSET: i32 = 2;
@@ -32,7 +35,9 @@ const SOURCE_INVENTORY: i32 = 3;
 /// Marks the last packet of an `Xfer`.
 const LAST_PACKET: u32 = 0x8000_0000;
 /// What an `AbortXfer` of ours says.
-const RESULT_TOO_LONG: i32 = -1;
+const RESULT_GIVEN_UP: i32 = -1;
+/// How a region's ground is called at this end.
+const TERRAIN_NAME: &str = "terrain.raw";
 
 /// What is to be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,16 @@ pub enum TransferRequest {
         /// Whether the region may forget it then.
         delete: bool,
     },
+    /// The list of what is in an object, as the region writes it; no bytes when nothing is in it.
+    Contents {
+        /// The object.
+        object: Uuid,
+        /// Its number in the region.
+        local_id: u32,
+    },
+    /// The region's ground as a file, 13 bytes for each point. Regions give it to the owners of
+    /// their estate alone.
+    Terrain,
 }
 
 /// Why nothing was fetched.
@@ -99,14 +114,30 @@ pub enum TransferError {
         /// As the protocol has it.
         code: i32,
     },
+    /// The same is being fetched.
+    #[error("the same is being fetched, wait for it")]
+    Twice,
+    /// It ended before it had the length that the region told.
+    #[error("it ended after {have} of {need} bytes")]
+    Short {
+        /// Bytes that came.
+        have: usize,
+        /// Bytes that it should have.
+        need: usize,
+    },
+    /// The region sent something that is none of its packets.
+    #[error("the region sent a packet that means nothing")]
+    Broken,
     /// It is longer than the limit, or than it said.
     #[error("more than {max} bytes")]
     TooLong {
         /// The limit.
         max: usize,
     },
-    /// Nothing came of it for too long.
-    #[error("nothing came of it for {TRANSFER_IDLE_MAX:?}")]
+    /// Nothing came of it for too long, or it never came to its end.
+    #[error(
+        "nothing came of it for {TRANSFER_IDLE_MAX:?}, or not all of it in {TRANSFER_TIME_MAX:?}"
+    )]
     TimedOut,
     /// The region that it came from is gone.
     #[error("the region is gone")]
@@ -117,6 +148,10 @@ pub enum TransferError {
 enum Key {
     Transfer(Uuid),
     Xfer(u64),
+    /// The name of the file that lists what is in an object is waited for.
+    Contents(Uuid),
+    /// The name of the file that has the ground is waited for.
+    Terrain,
 }
 
 #[derive(Debug)]
@@ -130,6 +165,8 @@ struct Active {
     /// How long it is to be, once that is known.
     size: Option<usize>,
     until: Timestamp,
+    /// When it is over, whatever still comes.
+    over: Timestamp,
     reply: Reply,
 }
 
@@ -153,10 +190,16 @@ impl Active {
             self.bytes.extend_from_slice(&data);
             self.next = self.next.saturating_add(1);
             if last {
-                return Ok(true);
+                let have = self.bytes.len();
+                let whole = self.size.filter(|need| *need != have);
+                return whole.map_or(Ok(true), |need| Err(TransferError::Short { have, need }));
             }
         }
         Ok(false)
+    }
+
+    fn heard(&mut self, now: Timestamp) {
+        self.until = now.after(TRANSFER_IDLE_MAX).min(self.over);
     }
 }
 
@@ -202,7 +245,18 @@ impl Transfers {
                 params.extend_from_slice(&kind.to_le_bytes());
                 self.ask_transfer(SOURCE_INVENTORY, params)
             }
+            TransferRequest::Contents { object, local_id } => {
+                let mut ask = RequestTaskInventory::default();
+                ask.agent_data.agent_id = ids.agent_id;
+                ask.agent_data.session_id = ids.session_id;
+                ask.inventory_data.local_id = local_id;
+                (Key::Contents(object), ask.into())
+            }
+            TransferRequest::Terrain => (Key::Terrain, ask_terrain(ids)),
         };
+        if self.active.contains_key(&key) {
+            return Err(TransferError::Twice);
+        }
         let until = now.after(TRANSFER_IDLE_MAX);
         let active = Active {
             from,
@@ -212,6 +266,7 @@ impl Transfers {
             next: 0,
             size: None,
             until,
+            over: now.after(TRANSFER_TIME_MAX),
             reply,
         };
         self.active.insert(key, active);
@@ -247,7 +302,8 @@ impl Transfers {
             TransferInfo::ID => {
                 if let Ok((read, _)) = TransferInfo::decode(body) {
                     let info = read.transfer_info;
-                    self.on_info(now, from, info.transfer_id, info.status, info.size);
+                    let told = (info.transfer_id, info.status, info.size);
+                    self.on_info(now, from, told, out);
                 }
             }
             TransferPacket::ID => {
@@ -281,11 +337,61 @@ impl Transfers {
                     self.end(from, Key::Xfer(read.xfer_id.id), Err(xfer_refusal(code)));
                 }
             }
+            ReplyTaskInventory::ID => {
+                if let Ok((read, _)) = ReplyTaskInventory::decode(body) {
+                    let data = read.inventory_data;
+                    let key = Key::Contents(data.task_id);
+                    self.on_named(now, from, key, &data.filename, out);
+                }
+            }
+            InitiateDownload::ID => {
+                if let Ok((read, _)) = InitiateDownload::decode(body) {
+                    let name = read.file_data.sim_filename;
+                    self.on_named(now, from, Key::Terrain, &name, out);
+                }
+            }
             _ => {}
         }
     }
 
-    fn on_info(&mut self, now: Timestamp, from: SocketAddr, id: Uuid, status: i32, size: i32) {
+    /// The region names the file of what was asked for: it is asked for that.
+    fn on_named(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        key: Key,
+        name: &Var1,
+        out: &mut Answers,
+    ) {
+        let of_region = self.active.get(&key).is_some_and(|active| active.from == from);
+        if !of_region {
+            return;
+        }
+        let name = name.to_text();
+        if name.is_empty() {
+            // There is nothing in it.
+            return self.end(from, key, Ok(Vec::new()));
+        }
+        let id = self.random.next_u64();
+        match ask_xfer(id, &name, true) {
+            Ok(ask) => {
+                if let Some(mut active) = self.active.remove(&key) {
+                    active.heard(now);
+                    self.active.insert(Key::Xfer(id), active);
+                    out.push((from, ask));
+                }
+            }
+            Err(error) => self.end(from, key, Err(error)),
+        }
+    }
+
+    fn on_info(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        (id, status, size): (Uuid, i32, i32),
+        out: &mut Answers,
+    ) {
         let key = Key::Transfer(id);
         if !matches!(status, 0 | 1) {
             return self.end(from, key, Err(refusal(status)));
@@ -293,13 +399,19 @@ impl Transfers {
         let Some(active) = self.active.get_mut(&key).filter(|active| active.from == from) else {
             return;
         };
-        active.until = now.after(TRANSFER_IDLE_MAX);
+        active.heard(now);
         let size = usize::try_from(size).ok().filter(|size| *size > 0);
+        active.size = size;
         if size.is_some_and(|size| size > TRANSFER_BYTES_MAX) {
             let error = TransferError::TooLong { max: TRANSFER_BYTES_MAX };
-            return self.end(from, key, Err(error));
+            self.give_up(from, key, error, out);
         }
-        active.size = size;
+    }
+
+    /// Ends one, and tells the region that nothing more of it is wanted.
+    fn give_up(&mut self, from: SocketAddr, key: Key, error: TransferError, out: &mut Answers) {
+        out.extend(abort(key).map(|message| (from, message)));
+        self.end(from, key, Err(error));
     }
 
     fn on_packet(
@@ -313,17 +425,14 @@ impl Transfers {
         let Some(active) = self.active.get_mut(&key).filter(|active| active.from == from) else {
             return;
         };
-        active.until = now.after(TRANSFER_IDLE_MAX);
+        active.heard(now);
         match active.put(number, data, last) {
             Ok(false) => {}
             Ok(true) => {
                 let bytes = std::mem::take(&mut active.bytes);
                 self.end(from, key, Ok(bytes));
             }
-            Err(error) => {
-                out.push((from, abort(key)));
-                self.end(from, key, Err(error));
-            }
+            Err(error) => self.give_up(from, key, error, out),
         }
     }
 
@@ -344,9 +453,14 @@ impl Transfers {
         if number == 0 {
             // The length of the whole stands before the first packet's bytes.
             let Some((size, rest)) = data.split_first_chunk() else {
-                return self.end(from, key, Err(TransferError::Aborted { code: RESULT_TOO_LONG }));
+                return self.give_up(from, key, TransferError::Broken, out);
             };
-            active.size = usize::try_from(u32::from_le_bytes(*size)).ok().filter(|size| *size > 0);
+            let size = usize::try_from(u32::from_le_bytes(*size)).unwrap_or(usize::MAX);
+            if size > TRANSFER_BYTES_MAX {
+                let error = TransferError::TooLong { max: TRANSFER_BYTES_MAX };
+                return self.give_up(from, key, error, out);
+            }
+            active.size = Some(size).filter(|size| *size > 0);
             data = rest.to_vec();
         }
         // Also what came again: its confirmation was lost.
@@ -367,23 +481,21 @@ impl Transfers {
 
     /// A region is gone, and with it what it was sending.
     pub(crate) fn on_region_gone(&mut self, from: SocketAddr) {
-        self.end_where(&TransferError::RegionLost, |active| active.from == from);
+        while let Some((key, from)) = self.first_where(|active| active.from == from) {
+            self.end(from, key, Err(TransferError::RegionLost));
+        }
     }
 
     /// Ends those of which nothing came for too long.
-    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
-        self.end_where(&TransferError::TimedOut, |active| active.until <= now);
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, out: &mut Answers) {
+        while let Some((key, from)) = self.first_where(|active| active.until <= now) {
+            self.give_up(from, key, TransferError::TimedOut, out);
+        }
     }
 
-    fn end_where(&mut self, error: &TransferError, over: impl Fn(&Active) -> bool) {
-        while let Some((key, from)) = self
-            .active
-            .iter()
-            .find(|(_, active)| over(active))
-            .map(|(key, active)| (*key, active.from))
-        {
-            self.end(from, key, Err(error.clone()));
-        }
+    fn first_where(&self, over: impl Fn(&Active) -> bool) -> Option<(Key, SocketAddr)> {
+        let found = self.active.iter().find(|(_, active)| over(active));
+        found.map(|(key, active)| (*key, active.from))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has work.
@@ -405,8 +517,22 @@ fn ask_xfer(id: u64, name: &str, delete: bool) -> Result<AnyMessage, TransferErr
     Ok(ask.into())
 }
 
-fn abort(key: Key) -> AnyMessage {
-    match key {
+/// Owners of an estate fetch its ground by one of the words that they have for it.
+fn ask_terrain(ids: &AgentIds) -> AnyMessage {
+    let mut ask = EstateOwnerMessage::default();
+    ask.agent_data.agent_id = ids.agent_id;
+    ask.agent_data.session_id = ids.session_id;
+    let text = |text| Var1::text(text).unwrap_or_default();
+    ask.method_data.method = text("terrain");
+    let parameters = [text("download filename"), text(TERRAIN_NAME)];
+    ask.param_list =
+        parameters.map(|parameter| EstateOwnerMessageParamList { parameter }).into_iter().collect();
+    ask.into()
+}
+
+/// What tells a region that no more is wanted; nothing where nothing is under way yet.
+fn abort(key: Key) -> Option<AnyMessage> {
+    Some(match key {
         Key::Transfer(id) => {
             let mut abort = TransferAbort::default();
             abort.transfer_info.transfer_id = id;
@@ -416,10 +542,11 @@ fn abort(key: Key) -> AnyMessage {
         Key::Xfer(id) => {
             let mut abort = AbortXfer::default();
             abort.xfer_id.id = id;
-            abort.xfer_id.result = RESULT_TOO_LONG;
+            abort.xfer_id.result = RESULT_GIVEN_UP;
             abort.into()
         }
-    }
+        Key::Contents(_) | Key::Terrain => return None,
+    })
 }
 
 const fn refusal(code: i32) -> TransferError {

@@ -186,6 +186,10 @@ impl Show {
                 format!("attempt {attempt} to come back in {:.1} s", after.as_secs_f64())
             }
             NetworkEvent::ProxyRestored => "through the proxy again".into(),
+            NetworkEvent::CertificatesUnchecked => "certificates are NOT checked".into(),
+            NetworkEvent::SocketOpened { socket, .. } => {
+                format!("{} bytes of room for datagrams", socket.receive_buffer_bytes)
+            }
             NetworkEvent::Disconnected { reason } => format!("not connected: {reason}"),
             NetworkEvent::Error { error } => format!("{error}"),
             NetworkEvent::Lagged { missed } => format!("{missed} events were missed"),
@@ -260,6 +264,12 @@ fn network_json(event: &NetworkEvent, messages: bool) -> Option<Value> {
             "event": "reconnect_planned", "attempt": attempt, "after_ms": millis(*after),
         }),
         NetworkEvent::ProxyRestored => json!({ "event": "proxy_restored" }),
+        NetworkEvent::CertificatesUnchecked => json!({ "event": "certificates_unchecked" }),
+        NetworkEvent::SocketOpened { local, socket } => json!({
+            "event": "socket_opened", "local": local.to_string(),
+            "receive_buffer_bytes": socket.receive_buffer_bytes,
+            "send_buffer_bytes": socket.send_buffer_bytes,
+        }),
         NetworkEvent::Disconnected { reason } => {
             json!({ "event": "disconnected", "reason": reason.to_string() })
         }
@@ -331,6 +341,7 @@ pub(super) fn summary_json(summary: &SessionSummary, reason: Option<&str>) -> Va
         "packet_acks_out": stats.packet_acks_out,
         "acks_piggybacked": stats.acks_piggybacked,
         "rtt_ms": summary.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+        "receive_buffer_bytes": summary.receive_buffer_bytes,
         "caps": summary.caps,
         "events": summary.queue_messages,
         "teleports": summary.teleports,

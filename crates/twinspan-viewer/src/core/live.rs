@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use twinspan_circuit::{AgentEvent, Journey, Seed};
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::time::Timestamp;
-use twinspan_http::HttpClient;
-use twinspan_provider::{Env, Machine};
+use twinspan_http::{Bytes, HttpClient};
+use twinspan_provider::{Env, Machine, SocketReport};
 
 use super::fetches::Fetches;
 use super::region_task::{self, Note, QueueState};
@@ -26,6 +26,7 @@ use crate::inventory::{FetchError, fetch_folders};
 use crate::queue::{QueueBody, QueueMessage, circuit_event};
 use crate::region::RegionInfo;
 use crate::status::Cause;
+use crate::upload::{NewFile, UploadError, UploadedFile, upload_file};
 
 /// Commands and notes that are taken in one turn.
 const COMMANDS_PER_TURN: usize = 64;
@@ -123,6 +124,12 @@ impl<E: Env> Live<E> {
         session.ears.shared.set_region(None);
         session.ears.shared.set_last_summary(session.summary(env.now()));
         Parts { commands, starter, waiting, end: SessionEnd { reason, disconnected, shutdown } }
+    }
+
+    /// It has a socket.
+    pub(super) fn on_socket(&mut self, local: SocketAddr, socket: SocketReport) {
+        self.session.summary.receive_buffer_bytes = socket.receive_buffer_bytes;
+        self.tell(NetworkEvent::SocketOpened { local, socket });
     }
 
     fn shared(&self) -> &Shared {
@@ -382,7 +389,30 @@ impl<E: Env> Live<E> {
                     let _ = reply.send(outcome);
                 });
             }
+            Command::Upload { file, bytes, reply } => self.on_upload(file, bytes, reply),
         }
+    }
+
+    fn on_upload(
+        &mut self,
+        file: NewFile,
+        bytes: Bytes,
+        reply: oneshot::Sender<Result<UploadedFile, UploadError>>,
+    ) {
+        let refusal = match self.session.capabilities() {
+            None => UploadError::NotConnected,
+            Some(_) if !self.fetches.has_room() => UploadError::Busy,
+            Some(caps) => {
+                let http = self.http.clone();
+                return self.fetches.begin("viewer.upload", async move {
+                    let outcome = upload_file(&http, &caps, &file, bytes).await;
+                    // Who asked may have gone.
+                    let _ = reply.send(outcome);
+                });
+            }
+        };
+        // Who asked may have gone.
+        let _ = reply.send(Err(refusal));
     }
 
     /// Whether somebody wants the end.

@@ -24,10 +24,14 @@ use crate::inventory::InventoryOwner;
 use crate::lookup::{LookupError, Lookups};
 use crate::pilot::{Goal, Pilot, WalkError};
 use crate::region::RegionInfo;
+use crate::seat::{SeatError, SeatReply, SeatsWaitedFor};
 use crate::session_info::SessionInfo;
 use crate::summary::SessionSummary;
 use crate::transfer::{Answers, TransferError, TransferRequest, Transfers};
 use crate::world::{Surroundings, Told};
+
+/// For words on whose arrival something longer depends.
+const PATIENT: SendOptions = SendOptions::RELIABLE.within(Duration::from_secs(20));
 
 /// Who waits for the end of a journey.
 pub(crate) type JourneyReply = oneshot::Sender<Result<Arrived, JourneyError>>;
@@ -41,6 +45,7 @@ pub(super) struct Ears {
     pub(super) world: Surroundings,
     pub(super) transfers: Transfers,
     pub(super) lookups: Lookups,
+    pub(super) seats: SeatsWaitedFor,
     /// What is to be sent because of what came.
     pub(super) out: Answers,
     pub(super) regions: BTreeMap<SocketAddr, Arc<RegionInfo>>,
@@ -56,6 +61,7 @@ impl Sink for Ears {
         let (from, id, body) = (message.from, message.id, message.body);
         self.transfers.handle_message(now, from, id, body, &mut self.out);
         self.lookups.handle_message(id, body);
+        self.seats.handle_message(id, body);
         if self.track_world {
             let shared = &self.shared;
             let mut tell = |event| shared.world.tell(event);
@@ -175,6 +181,7 @@ impl AgentSession {
             world: Surroundings::default(),
             transfers: Transfers::new(transfer_random),
             lookups: Lookups::default(),
+            seats: SeatsWaitedFor::default(),
             out: Vec::new(),
             regions: BTreeMap::new(),
             ids: (ids.agent_id, ids.session_id),
@@ -208,8 +215,10 @@ impl AgentSession {
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         self.agent.handle_timeout(now, &mut self.ears);
         self.ears.dispatcher.handle_timeout(now);
-        self.ears.transfers.handle_timeout(now);
+        let ears = &mut self.ears;
+        ears.transfers.handle_timeout(now, &mut ears.out);
         self.ears.lookups.handle_timeout(now);
+        self.ears.seats.handle_timeout(now);
         self.pilot(now);
     }
 
@@ -222,6 +231,7 @@ impl AgentSession {
             ears.dispatcher.poll_timeout(),
             ears.transfers.poll_timeout(),
             ears.lookups.poll_timeout(),
+            ears.seats.poll_timeout(),
             self.pilot_timeout(),
         ]
         .into_iter()
@@ -233,7 +243,7 @@ impl AgentSession {
         for (to, message) in std::mem::take(&mut self.ears.out) {
             // A full queue: who asked in vain asks again, or its time is over.
             let circuits = self.agent.circuits_mut();
-            let _ = circuits.send_any(now, to, &message, SendOptions::RELIABLE);
+            let _ = circuits.send_any(now, to, &message, PATIENT);
         }
     }
 
@@ -303,8 +313,7 @@ impl AgentSession {
         let from = self.address(None)?;
         let ids = *self.agent.ids();
         let message = self.ears.transfers.begin(now, from, &ids, request, reply)?;
-        let options = SendOptions::RELIABLE;
-        self.agent.circuits_mut().send_any(now, from, &message, options)?;
+        self.agent.circuits_mut().send_any(now, from, &message, PATIENT)?;
         Ok(())
     }
 
@@ -400,8 +409,20 @@ impl AgentSession {
 
     /// Presses controls for a moment.
     pub(crate) fn tap(&mut self, now: Timestamp, controls: u32, moment: Duration) {
-        self.steer(|body| body.control_flags |= controls);
-        self.release = (now.after(moment), self.release.1 | controls);
+        // One word at a time: what was pressed before is let go of, or it would go before this one.
+        let pressed = self.release.1;
+        self.steer(|body| body.control_flags = (body.control_flags & !pressed) | controls);
+        self.release = (now.after(moment), controls);
+    }
+
+    /// Waits for a seat on an object.
+    pub(crate) fn wait_for_seat(
+        &mut self,
+        now: Timestamp,
+        object: Uuid,
+        reply: SeatReply,
+    ) -> Result<(), SeatError> {
+        self.ears.seats.begin(now, object, reply)
     }
 
     /// The place on the grid of a region, by its name.

@@ -133,11 +133,119 @@ fn nothing_for_too_long_and_a_lost_region_end_transfers() {
     let (_, mut answer) = bench.begin(asset());
     let end = bench.transfers.poll_timeout();
     assert_eq!(end, NOW.after(TRANSFER_IDLE_MAX));
-    bench.transfers.handle_timeout(end);
+    bench.transfers.handle_timeout(end, &mut bench.out);
+    assert!(matches!(bench.out.as_slice(), [(_, AnyMessage::TransferAbort(_))]));
     assert_eq!(answer.try_recv().unwrap(), Err(TransferError::TimedOut));
     let (_, mut answer) = bench.begin(asset());
     bench.transfers.on_region_gone(region());
     assert_eq!(answer.try_recv().unwrap(), Err(TransferError::RegionLost));
+}
+
+#[test]
+fn what_ends_before_its_length_is_no_file() {
+    let mut bench = Bench::new();
+    let (asked, mut answer) = bench.begin(asset());
+    let id = id_of(asked.unwrap());
+    let mut info = TransferInfo::default();
+    info.transfer_info.transfer_id = id;
+    info.transfer_info.size = 10;
+    bench.give(region(), &info);
+    bench.give(region(), &packet(id, 0, 1, b"short"));
+    assert_eq!(answer.try_recv().unwrap(), Err(TransferError::Short { have: 5, need: 10 }));
+}
+
+#[test]
+fn lengths_that_no_file_has_end_a_transfer() {
+    let mut bench = Bench::new();
+    let (asked, mut answer) = bench.begin(asset());
+    let mut info = TransferInfo::default();
+    info.transfer_info.transfer_id = id_of(asked.unwrap());
+    info.transfer_info.size = i32::MAX;
+    bench.give(region(), &info);
+    let too_long = Err(TransferError::TooLong { max: TRANSFER_BYTES_MAX });
+    assert_eq!(answer.try_recv().unwrap(), too_long);
+
+    let file = TransferRequest::File { name: "x".into(), delete: false };
+    for (first, wanted) in
+        [(b"\xff\xff\xff\xffa".as_slice(), too_long), (b"\x01\0", Err(TransferError::Broken))]
+    {
+        let mut bench = Bench::new();
+        let (asked, mut answer) = bench.begin(file.clone());
+        let AnyMessage::RequestXfer(ask) = asked.unwrap() else { panic!("it asks for a file") };
+        let mut part = SendXferPacket::default();
+        part.xfer_id.id = ask.xfer_id.id;
+        part.data_packet.data = Var2::new(first).unwrap();
+        bench.give(region(), &part);
+        assert_eq!(answer.try_recv().unwrap(), wanted);
+        assert!(matches!(bench.out.last(), Some((_, AnyMessage::AbortXfer(_)))));
+    }
+}
+
+#[test]
+fn a_file_without_an_end_is_given_up_however_much_comes_of_it() {
+    let mut bench = Bench::new();
+    let (asked, mut answer) = bench.begin(asset());
+    let id = id_of(asked.unwrap());
+    // Nothing in a thousand packets a second: its time is over all the same.
+    let mut now = NOW;
+    for number in 0..100 {
+        now = now.after(TRANSFER_TIME_MAX / 99);
+        let mut body = [0; 64];
+        let len = packet(id, number, 0, b"").encode(&mut body).unwrap();
+        let body = &body[..len];
+        bench.transfers.handle_message(now, region(), TransferPacket::ID, body, &mut bench.out);
+        bench.transfers.handle_timeout(now, &mut bench.out);
+        if let Ok(outcome) = answer.try_recv() {
+            assert_eq!(outcome, Err(TransferError::TimedOut));
+            assert!(now >= NOW.after(TRANSFER_TIME_MAX));
+            return;
+        }
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn packets_far_ahead_are_bounded() {
+    let mut bench = Bench::new();
+    let (asked, mut answer) = bench.begin(asset());
+    let id = id_of(asked.unwrap());
+    for number in 1..=AHEAD_PACKETS_MAX as i32 + 1 {
+        assert!(answer.try_recv().is_err(), "{number}");
+        bench.give(region(), &packet(id, number, 0, b"x"));
+    }
+    let outcome = answer.try_recv().unwrap();
+    assert_eq!(outcome, Err(TransferError::TooLong { max: TRANSFER_BYTES_MAX }));
+}
+
+#[test]
+fn the_name_of_a_list_is_asked_for_and_an_empty_one_ends_it() {
+    let mut bench = Bench::new();
+    let object = Uuid::from_u128(77);
+    let contents = TransferRequest::Contents { object, local_id: 5 };
+    let (asked, mut answer) = bench.begin(contents.clone());
+    let AnyMessage::RequestTaskInventory(ask) = asked.unwrap() else {
+        panic!("it asks for a list")
+    };
+    assert_eq!(ask.inventory_data.local_id, 5);
+    assert_eq!(bench.begin(contents.clone()).0, Err(TransferError::Twice));
+    let mut reply = ReplyTaskInventory::default();
+    reply.inventory_data.task_id = object;
+    // From elsewhere it means nothing.
+    bench.give(([10, 0, 0, 9], 9_000).into(), &reply);
+    assert!(answer.try_recv().is_err());
+    bench.give(region(), &reply);
+    assert_eq!(answer.try_recv().unwrap(), Ok(Vec::new()));
+
+    let (_, mut answer) = bench.begin(contents);
+    reply.inventory_data.filename = Var1::text("list.tmp").unwrap();
+    bench.give(region(), &reply);
+    let Some((_, AnyMessage::RequestXfer(ask))) = bench.out.pop() else { panic!("it asks for it") };
+    assert_eq!(ask.xfer_id.filename.to_text(), "list.tmp");
+    let mut part = SendXferPacket::default();
+    (part.xfer_id.id, part.xfer_id.packet) = (ask.xfer_id.id, LAST_PACKET);
+    part.data_packet.data = Var2::new(*b"\x02\0\0\0hi").unwrap();
+    bench.give(region(), &part);
+    assert_eq!(answer.try_recv().unwrap(), Ok(b"hi".to_vec()));
 }
 
 #[test]

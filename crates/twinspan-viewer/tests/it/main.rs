@@ -6,15 +6,22 @@
     reason = "the helpers of tests fail as tests do, by panicking"
 )]
 
+mod bot;
+mod burst;
 mod client;
 #[cfg(unix)]
 #[path = "../../../twinspan-http/tests/it/daemons.rs"]
 mod daemons;
+mod ends;
+mod examples;
+mod files;
 mod forged;
 mod grid;
 mod hostile;
 mod login;
 #[cfg(unix)]
 mod peers;
+mod pool;
 mod rig;
+mod throttle;
 mod troubles;
