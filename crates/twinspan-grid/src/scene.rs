@@ -454,7 +454,22 @@ mod tests {
 
     #[test]
     fn things_have_numbers_below_those_of_avatars() {
-        let things = Thing::all(&mut Stream::new(1, "things", 0));
+        let things = Thing::all(&mut Stream::new(1, "things", 0), 0);
         assert!(things.iter().all(|thing| (1..AVATAR_IDS_FROM).contains(&thing.local_id)));
+    }
+
+    #[test]
+    fn things_in_rows_are_within_their_region_and_fit_datagrams() {
+        let things = Thing::all(&mut Stream::new(1, "things", 0), usize::MAX);
+        assert_eq!(things.len(), THINGS_MAX);
+        let numbers: std::collections::BTreeSet<u32> =
+            things.iter().map(|thing| thing.local_id).collect();
+        assert_eq!(numbers.len(), THINGS_MAX);
+        let within = |at: f32| (0.0..REGION_METRES as f32).contains(&at);
+        assert!(things.iter().all(|thing| within(thing.position.x) && within(thing.position.y)));
+        let mut out = [0; 1_194];
+        for some in things.chunks(THINGS_PER_MESSAGE_MAX).take(2) {
+            assert!(reply::things(some, 7).encode(&mut out).is_ok());
+        }
     }
 }
