@@ -428,6 +428,8 @@ mod tests {
     #[test]
     fn a_jump_goes_up_and_comes_down_again() {
         let mut avatar = avatar();
+        // It comes to stand on the ground first.
+        step(&mut avatar, 100);
         avatar.on_stance(Quaternion::default(), UP);
         step(&mut avatar, 100);
         assert_eq!(avatar.activity(), Activity::Jump);

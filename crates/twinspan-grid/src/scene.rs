@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn things_in_rows_are_within_their_region_and_fit_datagrams() {
+    fn things_in_rows_have_numbers_of_their_own_and_are_within_their_region() {
         let things = Thing::all(&mut Stream::new(1, "things", 0), usize::MAX);
         assert_eq!(things.len(), THINGS_MAX);
         let numbers: std::collections::BTreeSet<u32> =
@@ -467,9 +467,5 @@ mod tests {
         assert_eq!(numbers.len(), THINGS_MAX);
         let within = |at: f32| (0.0..REGION_METRES as f32).contains(&at);
         assert!(things.iter().all(|thing| within(thing.position.x) && within(thing.position.y)));
-        let mut out = [0; 1_194];
-        for some in things.chunks(THINGS_PER_MESSAGE_MAX).take(2) {
-            assert!(reply::things(some, 7).encode(&mut out).is_ok());
-        }
     }
 }
