@@ -1,5 +1,7 @@
 //! What people say and ask: chat that carries so far, instant messages, names, the map.
 
+use std::time::Duration;
+
 use twinspan_circuit::SendOptions;
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::content::{ChatType, Dialog};
@@ -19,6 +21,8 @@ const BUCKET_BYTES_MAX: usize = 128;
 const MAP_REGIONS_PER_MESSAGE: usize = 12;
 /// Regions that a search by name finds.
 const FOUND_MAX: usize = 8;
+/// What people say is tried for longer than the rest: simulators do so for as long as a viewer is there.
+const WORDS: SendOptions = SendOptions::RELIABLE.within(Duration::from_secs(20));
 /// Names in one answer.
 const NAMES_PER_MESSAGE: usize = 7;
 
@@ -52,7 +56,7 @@ impl Grid {
             let at = session.avatar.position();
             let message = reply::chat(&session.guest, at, (&text, kind.wire()));
             for hearer in self.within(region, at, metres) {
-                self.send_to(now, region, hearer, &message, SendOptions::RELIABLE);
+                self.send_to(now, region, hearer, &message, WORDS);
             }
         }
         if !is_typing {
@@ -125,7 +129,7 @@ impl Grid {
         let from = session.guest.ids.agent_id;
         let hearer = self.code_of(to).and_then(|code| Some((code, self.home(code)?)));
         if let Some((hearer, home)) = hearer {
-            self.send_to(now, home, hearer, &message, SendOptions::RELIABLE);
+            self.send_to(now, home, hearer, &message, WORDS);
         } else if dialog == Dialog::Message {
             let message = reply::not_here(from, to, message.message_block.id);
             self.send_to(now, region, code, &message, SendOptions::RELIABLE);

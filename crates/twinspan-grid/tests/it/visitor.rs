@@ -266,7 +266,9 @@ impl<E: Env> Visitor<E> {
     pub(crate) fn send<M: Message>(&self, message: &M) {
         let now = self.env.now();
         let agent = &mut self.inner.borrow_mut().agent;
-        agent.send(now, message, SendOptions::RELIABLE).unwrap();
+        // On a poor line a word has more than its usual five seconds.
+        let patient = SendOptions::RELIABLE.within(Duration::from_secs(20));
+        agent.send(now, message, patient).unwrap();
     }
 
     pub(crate) fn say(&self, text: &str, kind: u8) {
