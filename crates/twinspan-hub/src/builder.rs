@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::payload::Payload;
 use crate::quic::{Idempotent, QuicOptions, Trust};
 use crate::report::{Compression, Transport, TransportReport};
-use crate::road::{NetOptions, Opened, Reliability, RoadConfig, Side};
+use crate::road::{MulticastOptions, NetOptions, Opened, Reliability, RoadConfig, Side};
 use crate::seal::{SealCipher, TopicKey, seal};
 use crate::{discover, quic, stream, udp};
 
@@ -56,6 +56,7 @@ pub struct HubBuilder<T> {
     net: NetOptions,
     seal: Option<TopicKey>,
     seal_cipher: Option<SealCipher>,
+    multicast: MulticastOptions,
     payload: PhantomData<fn() -> T>,
 }
 
@@ -88,6 +89,7 @@ impl<T: Payload> HubBuilder<T> {
             net: NetOptions::default(),
             seal: None,
             seal_cipher: None,
+            multicast: MulticastOptions::default(),
             payload: PhantomData,
         }
     }
@@ -358,6 +360,21 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// The interface of a multicast group, by its name or its IPv4 address, where `udp://`'s host is such a
+    /// group; the system's choice unless set.
+    #[must_use]
+    pub fn multicast_interface(mut self, interface: impl Into<String>) -> Self {
+        self.multicast.interface = Some(interface.into());
+        self
+    }
+
+    /// How many networks datagrams to a multicast group may pass, 1 to 255: 1, this one alone, unless set.
+    #[must_use]
+    pub fn multicast_ttl(mut self, networks: u8) -> Self {
+        self.multicast.ttl = networks;
+        self
+    }
+
     /// Drops this share of the datagrams that come, 0 to 1, to see what a bad network does: for tests
     /// and benchmarks.
     #[must_use]
@@ -516,6 +533,7 @@ impl<T: Payload> HubBuilder<T> {
             quic: self.quic.clone(),
             batch_size: self.batch_size,
             net: self.net,
+            multicast: self.multicast.clone(),
             seal: self.seal.clone().map(|key| seal(key, self.seal_cipher)),
             id,
         })

@@ -85,6 +85,9 @@ fn side(
     asked: Option<Side>,
     is_own: impl FnOnce(SocketAddr) -> bool,
 ) -> (Side, &'static str) {
+    if address.ip().is_multicast() {
+        return (Side::Listen, "it takes part in a group: the host is a multicast address");
+    }
     match asked {
         Some(Side::Listen) => (Side::Listen, "it listens: asked for"),
         Some(Side::Connect) => (Side::Connect, "it connects: asked for"),

@@ -1,7 +1,7 @@
 //! Why a hub cannot be built, and why a message is not published or received.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use twinspan_net::shm::{self, JoinError, TooManyHeld};
 use twinspan_topic::Sealing;
@@ -98,6 +98,17 @@ pub enum BuildError {
         address: SocketAddr,
         /// How it is sealed there.
         what: Sealing,
+    },
+    /// Something was asked for that a multicast group does not have.
+    #[error(
+        "{host} is a multicast group, which is best effort and not sealed: leave out {what}, or take \
+         the host of one machine"
+    )]
+    Multicast {
+        /// The group.
+        host: IpAddr,
+        /// What it does not have.
+        what: &'static str,
     },
     /// A topic's key was given for a road that is not sealed by one.
     #[error(

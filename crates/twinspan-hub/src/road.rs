@@ -63,6 +63,20 @@ impl Default for NetOptions {
     }
 }
 
+/// How a multicast group is joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MulticastOptions {
+    /// The interface's name or IPv4 address; the system's choice without one.
+    pub(crate) interface: Option<String>,
+    pub(crate) ttl: u8,
+}
+
+impl Default for MulticastOptions {
+    fn default() -> Self {
+        Self { interface: None, ttl: 1 }
+    }
+}
+
 /// What a road is opened with.
 #[derive(Clone, Debug)]
 pub(crate) struct RoadConfig {
@@ -90,6 +104,8 @@ pub(crate) struct RoadConfig {
     pub(crate) net: NetOptions,
     /// What the topic is sealed with; UDP alone.
     pub(crate) seal: Option<Seal>,
+    /// How a multicast group is joined, where the address is one.
+    pub(crate) multicast: MulticastOptions,
     /// A random number that stands for this hub.
     pub(crate) id: [u8; 16],
 }

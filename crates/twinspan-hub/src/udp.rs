@@ -2,6 +2,7 @@
 //! nobody else does.
 
 mod core;
+mod group;
 mod helper;
 mod uring;
 
@@ -144,34 +145,77 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
     let Some(address) = config.addresses.first().copied() else {
         return Err(BuildError::NoHost { road });
     };
-    let is_reliable = config.reliability == Some(Reliability::Reliable);
-    let greeting = Greeting {
-        id: config.id,
-        publishes: config.publishes(),
-        receives: config.receives(),
-        reliable: is_reliable,
-        message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
-        history: config.history,
-        compressions: Compressions::default(),
-        topic: config.topic.clone(),
-        identity: config.identity.clone(),
-    };
+    let multicast = group::of(config, address.ip())?;
     let (local, side) = match config.side {
+        _ if multicast.is_some() => (address, NodeSide::Group(address)),
         Side::Listen => (address, NodeSide::Listen),
         Side::Connect => (any_like(address), NodeSide::Connect(address)),
     };
     let options = TrainOptions {
         buffer_bytes: config.net.socket_buffer_bytes,
         busy_poll: config.net.busy_poll,
-        connect: (config.side == Side::Connect).then_some(address),
+        connect: (config.side == Side::Connect && multicast.is_none()).then_some(address),
         batch_size,
         datagram_bytes_max: config.net.datagram_bytes,
+        multicast,
     };
     let (socket, ways) = if road == Transport::IoUring {
         uring::bind(config, local, &options)?
     } else {
         let bound = TrainSocket::bind(local, &options);
         (bound.map_err(|source| BuildError::Bind { address: local, source })?, Vec::new())
+    };
+    let node = node(config, side, batch_size)?;
+    let mut notes = notes(config, &socket.report(), batch_size);
+    notes.extend(ways);
+    if let Some(multicast) = &multicast {
+        notes.extend(group::notes(config, multicast, road));
+    }
+    if road != Transport::IoUring && (config.net.sqpoll, config.net.sqpoll_core) != (None, None) {
+        notes.push("sqpoll has no effect without a completion ring".to_owned());
+    }
+    let inbox = Inbox::new(node.inbox_limits());
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|_| BuildError::NoRandomness)?;
+    let loss = config.net.injected_loss;
+    let mut secrets = SystemRandom { has_failed: false };
+    let node = Node::new(node, now(), &mut secrets);
+    if secrets.has_failed {
+        return Err(BuildError::NoRandomness);
+    }
+    let mut core = Core::new(CoreParts {
+        node,
+        inbox,
+        is_reliable: is_reliable(config),
+        echo: (config.echo == Echo::On && config.receives())
+            .then(|| crate::road::publisher_of(config.id)),
+        batch_size,
+        flush_interval: config.net.flush_interval,
+        loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
+        socket,
+    });
+    if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config)? {
+        notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
+    }
+    start(core, config, notes)
+}
+
+fn is_reliable(config: &RoadConfig) -> bool {
+    config.reliability == Some(Reliability::Reliable)
+}
+
+/// What the road's machine is made with.
+fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> Result<NodeConfig, BuildError> {
+    let greeting = Greeting {
+        id: config.id,
+        publishes: config.publishes(),
+        receives: config.receives(),
+        reliable: is_reliable(config),
+        message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
+        history: config.history,
+        compressions: Compressions::default(),
+        topic: config.topic.clone(),
+        identity: config.identity.clone(),
     };
     let node = NodeConfig {
         datagram_bytes_max: config.net.datagram_bytes,
@@ -191,35 +235,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         range: "what its option says",
     };
     node.check().map_err(too_far)?;
-    let mut notes = notes(config, &socket.report(), batch_size);
-    notes.extend(ways);
-    if road != Transport::IoUring && (config.net.sqpoll, config.net.sqpoll_core) != (None, None) {
-        notes.push("sqpoll has no effect without a completion ring".to_owned());
-    }
-    let inbox = Inbox::new(node.inbox_limits());
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(|_| BuildError::NoRandomness)?;
-    let loss = config.net.injected_loss;
-    let mut secrets = SystemRandom { has_failed: false };
-    let node = Node::new(node, now(), &mut secrets);
-    if secrets.has_failed {
-        return Err(BuildError::NoRandomness);
-    }
-    let mut core = Core::new(CoreParts {
-        node,
-        inbox,
-        is_reliable,
-        echo: (config.echo == Echo::On && config.receives())
-            .then(|| crate::road::publisher_of(config.id)),
-        batch_size,
-        flush_interval: config.net.flush_interval,
-        loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
-        socket,
-    });
-    if config.side == Side::Connect && !meet(&mut core, config)? {
-        notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
-    }
-    start(core, config, notes)
+    Ok(node)
 }
 
 /// Randomness of the operating system.

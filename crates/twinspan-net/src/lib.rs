@@ -88,8 +88,8 @@ pub use tcp::{ReactorListener, ReactorTcp};
 pub use threads::{lock, thread_cpu_time};
 #[cfg(target_os = "linux")]
 pub use train::{
-    RingError, RingOptions, RingPoller, RingSends, TrainCosts, TrainOptions, TrainReport,
-    TrainSocket, poller_costs, train_costs,
+    Multicast, MulticastInterface, RingError, RingOptions, RingPoller, RingSends, TrainCosts,
+    TrainOptions, TrainReport, TrainSocket, poller_costs, train_costs,
 };
 #[cfg(target_os = "linux")]
 pub use tun::{TUN_PACKET_BYTES_MAX, Tun};

@@ -20,7 +20,7 @@ use std::ptr;
 use twinspan_core::packet::Datagram;
 
 pub(crate) use events::EventRoom;
-pub(crate) use option::{attach_steering, busy_poll, can_segment, coalesce};
+pub(crate) use option::{attach_steering, busy_poll, can_segment, coalesce, multicast_by};
 pub(crate) use outbox::Outbox;
 pub(crate) use sched::{ask_for_fifo, class};
 pub(crate) use stream_ring::{Done, OpKey, StreamRing};

@@ -2,6 +2,7 @@
 //! are written where the kernel reads them, and read where it wrote them.
 
 mod costs;
+mod multicast;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::sys::{
 };
 
 pub use costs::{TrainCosts, poller_costs, train_costs};
+pub use multicast::{Multicast, MulticastInterface};
 
 /// The longest datagram that is written.
 const DATAGRAM_BYTES_MAX: usize = 9_216;
@@ -44,6 +46,8 @@ pub struct TrainOptions {
     pub batch_size: usize,
     /// The longest datagram that is sent, in bytes, at most 9,216.
     pub datagram_bytes_max: usize,
+    /// How a group is joined, where the address that is bound is one.
+    pub multicast: Option<Multicast>,
 }
 
 impl Default for TrainOptions {
@@ -54,6 +58,7 @@ impl Default for TrainOptions {
             connect: None,
             batch_size: 64,
             datagram_bytes_max: 1_200,
+            multicast: None,
         }
     }
 }
@@ -279,6 +284,9 @@ impl TrainSocket {
             ..UdpOptions::default()
         };
         let connected = || {
+            if let Some(multicast) = &options.multicast {
+                return Ok((multicast::open(local, &udp, multicast)?, local));
+            }
             let (socket, bound) = open(local, &udp)?;
             let Some(peer) = options.connect else { return Ok((socket, bound)) };
             socket.connect(&peer.into())?;

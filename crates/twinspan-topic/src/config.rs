@@ -31,6 +31,9 @@ pub enum NodeSide {
     Listen,
     /// It goes to this address, again and again while nobody is there.
     Connect(SocketAddr),
+    /// It and all others of its kind send to this multicast address, and hear what was sent there. Best
+    /// effort, and not sealed.
+    Group(SocketAddr),
 }
 
 /// What a topic is sealed with.
@@ -121,9 +124,12 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`] names the field and the range.
     pub fn check(&self) -> Result<(), ConfigError> {
+        let is_group = matches!(self.side, NodeSide::Group(_));
         for (field, value, min, max) in [
             ("datagram_bytes_max", self.datagram_bytes_max, 512, 9_000),
             ("chunks_max", self.chunks_max, 1, 1_024),
+            ("reliable, of a group,", usize::from(is_group && self.greeting.reliable), 0, 0),
+            ("seal, of a group,", usize::from(is_group && self.seal.is_some()), 0, 0),
             ("message_bytes_max", self.greeting.message_bytes_max as usize, 0, 256 << 20),
         ] {
             if !(min..=max).contains(&value) {

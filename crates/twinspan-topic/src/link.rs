@@ -41,7 +41,7 @@ pub(crate) struct LinkStats {
 
 /// What came of chunks.
 #[derive(Debug)]
-struct Incoming {
+pub(crate) struct Incoming {
     publisher: u64,
     /// The number of the next message; `None` until the other end said where it starts.
     expected: Option<u64>,
@@ -129,13 +129,8 @@ impl Link {
                 tracker: AckTracker::new(&engine),
             })
         });
-        let incoming = Incoming {
-            publisher: peer.publisher(),
-            expected: None,
-            assembly: Assembly::default(),
-            message_bytes_max: config.greeting.message_bytes_max as usize,
-            stats: LinkStats::default(),
-        };
+        let message_bytes_max = config.greeting.message_bytes_max as usize;
+        let incoming = Incoming::new(peer.publisher(), message_bytes_max);
         Self {
             address,
             token_in,
@@ -533,8 +528,23 @@ impl Engine {
 }
 
 impl Incoming {
+    pub(crate) fn new(publisher: u64, message_bytes_max: usize) -> Self {
+        Self {
+            publisher,
+            expected: None,
+            assembly: Assembly::default(),
+            message_bytes_max,
+            stats: LinkStats::default(),
+        }
+    }
+
+    /// The number of the next message, where anything is known.
+    pub(crate) const fn expected(&self) -> Option<u64> {
+        self.expected
+    }
+
     /// The other end says where its messages start.
-    fn begin(
+    pub(crate) fn begin(
         &mut self,
         start: u64,
         departed: &mut VecDeque<(u64, u64)>,
@@ -554,7 +564,11 @@ impl Incoming {
         Ok(())
     }
 
-    fn handle_chunk(&mut self, chunk: &[u8], inbox: &mut Inbox) -> Result<(), EndReason> {
+    pub(crate) fn handle_chunk(
+        &mut self,
+        chunk: &[u8],
+        inbox: &mut Inbox,
+    ) -> Result<(), EndReason> {
         let Some(expected) = self.expected else { return Ok(()) };
         match Chunk::parse(chunk).map_err(|_| EndReason::Violation)? {
             Chunk::Messages { first, .. } if first < expected => self.stats.stale += 1,
@@ -591,7 +605,7 @@ impl Incoming {
     }
 
     /// All messages below `next` were sent.
-    fn handle_next(&mut self, next: u64, inbox: &mut Inbox) {
+    pub(crate) fn handle_next(&mut self, next: u64, inbox: &mut Inbox) {
         if let Some(expected) = self.expected
             && next > expected
             && next < crate::chunk::NUMBER_MAX

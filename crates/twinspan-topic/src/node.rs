@@ -2,6 +2,7 @@
 //!
 //! //= hub 8
 
+mod group;
 mod history;
 mod seal;
 
@@ -20,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::link::{Link, LinkParts, Proved};
 use crate::wire::{COOKIE_BYTES, Data, EndReason, Packet, RefusedFor};
 
+use self::group::Group;
 use self::seal::Sealer;
 
 /// Answers that wait to be sent; more are dropped, and asked for again.
@@ -150,6 +152,7 @@ pub struct Node {
     chunk_bytes_max: usize,
     secret: Secret,
     sealer: Option<Box<Sealer>>,
+    group: Option<Box<Group>>,
     links: Vec<Link>,
     /// The link that spoke last.
     last: usize,
@@ -178,12 +181,17 @@ impl Node {
         if let NodeSide::Connect(to) = config.side {
             callings.add(now, to, secret.token(), false);
         }
+        let group = match config.side {
+            NodeSide::Group(address) => Some(Group::new(address, &config.greeting, now)),
+            _ => None,
+        };
         let sealer = config.seal.clone().map(|seal| Sealer::new(seal, secrets));
         Self {
             chunk_bytes_max: config.chunk_bytes_max(),
             config,
             secret,
             sealer,
+            group,
             links: Vec::new(),
             last: 0,
             turn: 0,
@@ -231,13 +239,17 @@ impl Node {
 
     /// Hubs that hear this one.
     pub fn subscribers(&self) -> usize {
-        self.links.iter().filter(|link| link.is_heard).count()
+        let links = self.links.iter().filter(|link| link.is_heard).count();
+        let publishes = self.config.greeting.publishes;
+        let group = self.group.as_ref().filter(|_| publishes);
+        links + group.map_or(0, |group| group.subscribers())
     }
 
     /// Hubs that this one hears.
     pub fn publishers(&self) -> usize {
         let receives = self.config.greeting.receives;
-        self.links.iter().filter(|link| receives && link.peer.publishes).count()
+        let links = self.links.iter().filter(|link| receives && link.peer.publishes).count();
+        links + self.group.as_ref().filter(|_| receives).map_or(0, |group| group.publishers())
     }
 
     /// What was done so far.
@@ -282,7 +294,7 @@ impl Node {
             return Err(Refusal::Full);
         }
         let number = self.stats.published;
-        if self.links.iter().any(|link| link.is_heard) {
+        if self.group.is_some() || self.links.iter().any(|link| link.is_heard) {
             if fits(message.len(), self.chunk_bytes_max) {
                 if !self.packer.push(number, message, self.chunk_bytes_max) {
                     self.seal();
@@ -419,6 +431,7 @@ impl Node {
                 self.handle_sealed_welcome(now, from, token, message);
             }
             Packet::Mismatch { token, what } => self.handle_mismatch(now, from, token, what),
+            Packet::Grouped(grouped) => self.handle_grouped(now, from, &grouped, inbox),
         }
     }
 
@@ -452,7 +465,8 @@ impl Node {
     /// than any data.
     fn forgot(&mut self, from: SocketAddr, token: u64) {
         self.stats.unknown += 1;
-        if !self.is_closed {
+        // Whoever sends to a group is not answered.
+        if !self.is_closed && self.group.is_none() {
             self.reply(from, &Packet::Reset { token });
         }
     }
@@ -629,6 +643,9 @@ impl Node {
     /// Says goodbye to all; nothing is published or taken in after it.
     pub fn close(&mut self) {
         self.is_closed = true;
+        if let Some(group) = &mut self.group {
+            group.close();
+        }
         self.callings.clear();
         let next = self.stats.published;
         let mut links = core::mem::take(&mut self.links);
@@ -645,6 +662,10 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if let Some(sealer) = &mut self.sealer {
             sealer.handle_timeout(now);
+        }
+        if let Some(group) = &mut self.group {
+            let silence_max = self.config.silence_max;
+            self.stats.ended += group.handle_timeout(now, silence_max, &mut self.departed);
         }
         let mut at = 0;
         while let Some(link) = self.links.get_mut(at) {
@@ -663,6 +684,9 @@ impl Node {
     pub fn poll_timeout(&self) -> Timestamp {
         let call = self.callings.next_at();
         let call = self.sealer.as_ref().map_or(call, |sealer| call.min(sealer.poll_timeout()));
+        let silence_max = self.config.silence_max;
+        let group = self.group.as_ref().map(|group| group.poll_timeout(silence_max));
+        let call = group.map_or(call, |group| call.min(group));
         self.links.iter().map(Link::poll_timeout).fold(call, Timestamp::min)
     }
 
@@ -696,6 +720,9 @@ impl Node {
         let bytes_max = self.config.datagram_bytes_max.min(out.len());
         let out = out.get_mut(..bytes_max)?;
         loop {
+            if let Some(sent) = self.transmit_grouped(now, out) {
+                return Some(sent);
+            }
             if self.config.greeting.reliable {
                 self.pump(now);
             }
@@ -720,6 +747,9 @@ impl Node {
             self.spare(chunk);
         }
         self.links.iter_mut().for_each(|link| link.cursor = 0);
+        if let Some(group) = &mut self.group {
+            group.cursor = 0;
+        }
         self.cut();
         !self.chunks.is_empty()
     }

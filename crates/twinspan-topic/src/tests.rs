@@ -1,5 +1,6 @@
 //! Two and more ends over a network that loses, doubles and reorders, in virtual time.
 
+mod grouped;
 mod sealed;
 
 use core::time::Duration;
@@ -81,25 +82,37 @@ impl Net {
                     break;
                 };
                 let at = end.at;
-                let to = self.ends.iter().position(|end| end.at == sent.to);
-                let (Some(to), false) = (to, self.is_cut) else { continue };
-                let copies = if self.draws.chance(self.faults.loss) {
-                    0
-                } else if self.draws.chance(self.faults.twice) {
-                    2
-                } else {
-                    1
-                };
-                for _ in 0..copies {
-                    let mut delay = Duration::from_micros(500);
-                    if self.draws.chance(0.2) {
-                        delay += self.faults.late;
+                if self.is_cut {
+                    continue;
+                }
+                let is_group = sent.to.ip().is_multicast();
+                for to in 0..self.ends.len() {
+                    // What is sent to a group comes back too.
+                    if !is_group && self.ends[to].at != sent.to {
+                        continue;
                     }
-                    self.count += 1;
-                    let bytes = out[..sent.bytes].to_vec();
-                    self.under_way.push((self.now.after(delay), self.count, to, at, bytes));
+                    self.carry(at, to, &out[..sent.bytes]);
                 }
             }
+        }
+    }
+
+    /// Puts a datagram on its way, or loses it.
+    fn carry(&mut self, at: SocketAddr, to: usize, bytes: &[u8]) {
+        let copies = if self.draws.chance(self.faults.loss) {
+            0
+        } else if self.draws.chance(self.faults.twice) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let mut delay = Duration::from_micros(500);
+            if self.draws.chance(0.2) {
+                delay += self.faults.late;
+            }
+            self.count += 1;
+            self.under_way.push((self.now.after(delay), self.count, to, at, bytes.to_vec()));
         }
     }
 

@@ -24,6 +24,7 @@ const SEALED_HELLO: u8 = 8;
 const SEALED_WELCOME: u8 = 9;
 const SEALED: u8 = 10;
 const MISMATCH: u8 = 11;
+const GROUPED: u8 = 12;
 const PROBE: u8 = 16;
 const HERE: u8 = 17;
 
@@ -52,6 +53,10 @@ const HAS_NEXT: u8 = 8;
 const HAS_CHUNK: u8 = 16;
 const HAS_FRAMES: u8 = 32;
 const ASKS: u8 = 64;
+
+/// Bits of a datagram of a group that have another meaning than those of data.
+const GROUP_LEAVES: u8 = 4;
+const GROUP_GREETING: u8 = 32;
 
 /// Why the other end goes, or why it was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +172,83 @@ pub(crate) enum Packet<'a> {
         token: u64,
         what: Sealing,
     },
+    Grouped(Grouped<'a>),
+}
+
+/// A datagram for all of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grouped<'a> {
+    /// Who sends it.
+    pub(crate) publisher: u64,
+    /// What stands for topic and type.
+    pub(crate) tag: u64,
+    /// The number of the next message; 0 beside a chunk, which has its own.
+    pub(crate) next: u64,
+    /// Whether it is the last.
+    pub(crate) leaves: bool,
+    pub(crate) body: GroupedBody<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GroupedBody<'a> {
+    Nothing,
+    Chunk(&'a [u8]),
+    Greeting(Greeting),
+}
+
+impl<'a> Grouped<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let (&[flags], rest) = split::<1>(bytes)?;
+        let (publisher, rest) = long(rest)?;
+        let (tag, rest) = long(rest)?;
+        if flags == HAS_CHUNK {
+            let body = GroupedBody::Chunk(rest);
+            return Ok(Self { publisher, tag, next: 0, leaves: false, body });
+        }
+        const SAYS_NEXT: u8 = HAS_NEXT;
+        const LEAVES: u8 = HAS_NEXT | GROUP_LEAVES;
+        const GREETS: u8 = HAS_NEXT | GROUP_GREETING;
+        let (next, rest) = long(rest)?;
+        let body = match flags {
+            SAYS_NEXT | LEAVES => GroupedBody::Nothing,
+            GREETS => {
+                let (greeting, behind) = Greeting::parse(rest)?;
+                nothing_more(behind)?;
+                if greeting.publisher() != publisher {
+                    return Err(WireError::Field("publisher"));
+                }
+                let body = GroupedBody::Greeting(greeting);
+                return Ok(Self { publisher, tag, next, leaves: false, body });
+            }
+            _ => return Err(WireError::Field("flag")),
+        };
+        nothing_more(rest)?;
+        Ok(Self { publisher, tag, next, leaves: flags & GROUP_LEAVES != 0, body })
+    }
+
+    /// Writes the datagram; `None` where it does not fit.
+    pub(crate) fn write(&self, out: &mut [u8]) -> Option<usize> {
+        let mut writer = DataWriter { out, at: 0, flags: 0, flags_at: 1 };
+        let is_written = writer.put(&[GROUPED, 0])
+            && writer.put(&self.publisher.to_le_bytes())
+            && writer.put(&self.tag.to_le_bytes());
+        let is_whole = match &self.body {
+            GroupedBody::Chunk(chunk) => writer.chunk(chunk),
+            GroupedBody::Nothing => {
+                writer.next(self.next);
+                writer.flags |= if self.leaves { GROUP_LEAVES } else { 0 };
+                writer.flags & HAS_NEXT != 0
+            }
+            GroupedBody::Greeting(greeting) => {
+                writer.next(self.next);
+                let mut bytes = Vec::new();
+                greeting.write(&mut bytes);
+                writer.flags |= GROUP_GREETING;
+                writer.flags & HAS_NEXT != 0 && writer.put(&bytes)
+            }
+        };
+        (is_written && is_whole).then(|| writer.finish())
+    }
 }
 
 /// What a sealed datagram holds.
@@ -294,6 +376,7 @@ impl<'a> Packet<'a> {
         let (&[kind], rest) = split::<1>(bytes)?;
         match kind {
             DATA => Data::parse(rest).map(Self::Data),
+            GROUPED => Grouped::parse(rest).map(Self::Grouped),
             END => {
                 let (&[reason], rest) = split::<1>(rest)?;
                 let (token, rest) = long(rest)?;
@@ -455,7 +538,8 @@ impl<'a> Packet<'a> {
                 meeting(MISMATCH, what.map_or(0, |at| at as u8), *token);
             }
             Self::Sealed { bytes, .. } => out.extend_from_slice(bytes),
-            Self::Data(_) => {}
+            // Those have writers of their own.
+            Self::Data(_) | Self::Grouped(_) => {}
         }
     }
 }

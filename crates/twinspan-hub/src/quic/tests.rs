@@ -29,6 +29,7 @@ fn config(side: Side, port: u16, id: u8) -> RoadConfig {
         batch_size: None,
         net: NetOptions::default(),
         seal: None,
+        multicast: crate::road::MulticastOptions::default(),
         id: [id; 16],
     }
 }

@@ -10,6 +10,7 @@ mod allocations;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 mod discover;
+mod multicast;
 mod quic;
 mod rings;
 mod roads;

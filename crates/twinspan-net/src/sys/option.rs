@@ -40,6 +40,28 @@ pub(crate) fn busy_poll(socket: BorrowedFd<'_>, micros: u32) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, micros)
 }
 
+/// Sends to groups by the interface with this number.
+pub(crate) fn multicast_by(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let request = libc::ip_mreqn {
+        imr_multiaddr: libc::in_addr { s_addr: 0 },
+        imr_address: libc::in_addr { s_addr: 0 },
+        imr_ifindex: libc::c_int::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?,
+    };
+    let bytes = mem::size_of::<libc::ip_mreqn>() as libc::socklen_t;
+    // SAFETY: `request` is a live ip_mreqn for the whole call and `bytes` is its size; the kernel only
+    // reads it. `socket` is borrowed, so the descriptor stays open.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MULTICAST_IF,
+            ptr::from_ref(&request).cast(),
+            bytes,
+        )
+    };
+    outcome(status).map(|_| ())
+}
+
 /// Attaches a classic filter that names the place, in binding order, of the socket of a group that
 /// a datagram goes to. Each instruction is code, jump if true, jump if false, operand.
 pub(crate) fn attach_steering(

@@ -143,6 +143,38 @@ fn what_is_sealed_has_its_golden_bytes_inside() {
 }
 
 #[test]
+fn what_goes_to_a_group_has_its_golden_bytes() {
+    let mut greeting = Vec::new();
+    example().write(&mut greeting);
+    let publisher = example().publisher();
+    let head = |flags: u8| [&[12, flags][..], b"01234567", &[9, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let next = [6, 1, 0, 0, 0, 0, 0, 0];
+    let says = |next, leaves, body| Grouped { publisher, tag: 9, next, leaves, body };
+    for (grouped, golden) in [
+        (says(0, false, GroupedBody::Chunk(b"chunk")), [&head(16)[..], b"chunk"].concat()),
+        (says(262, false, GroupedBody::Nothing), [&head(8)[..], &next].concat()),
+        (says(262, true, GroupedBody::Nothing), [&head(12)[..], &next].concat()),
+        (
+            says(262, false, GroupedBody::Greeting(example())),
+            [&head(40)[..], &next, &greeting].concat(),
+        ),
+    ] {
+        let mut out = [0; 300];
+        let bytes = grouped.write(&mut out).unwrap();
+        assert_eq!(out[..bytes], golden);
+        assert!(grouped.write(&mut out[..bytes - 1]).is_none(), "it does not fit");
+        assert_eq!(Packet::parse(&golden), Ok(Packet::Grouped(grouped)));
+    }
+    let mut other = [&head(40)[..], &next, &greeting].concat();
+    other[2] ^= 1;
+    assert_eq!(Packet::parse(&other), Err(WireError::Field("publisher")));
+    for flags in [0, 4, 24, 20, 32, 44, 48, 9, 128] {
+        let bytes = [&head(flags)[..], &next].concat();
+        assert_eq!(Packet::parse(&bytes), Err(WireError::Field("flag")), "{flags}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_not_written() {
     let mut out = [0; 20];
     assert!(DataWriter::begin(&mut out[..13], 1, 1).is_none());
@@ -194,7 +226,8 @@ proptest! {
         if let Ok(packet) = Packet::parse(&bytes) {
             let mut again = Vec::new();
             packet.write(&mut again);
-            prop_assert!(matches!(packet, Packet::Data(_)) || again == bytes);
+            let is_other = matches!(packet, Packet::Data(_) | Packet::Grouped(_));
+            prop_assert!(is_other || again == bytes);
             if let Packet::Data(Data { body: Body::Frames(mut rest), .. }) = packet {
                 while let Ok((_, behind)) = next_frame(rest) {
                     prop_assert!(behind.len() < rest.len());
