@@ -187,7 +187,8 @@ fn node(
 ) -> Result<Arc<Node<QuicCarrier>>, BuildError> {
     let started = Instant::now();
     let carrier = carrier(config, socket, server, started)?;
-    Node::start(carrier, started, config.net.flush_interval).map_err(BuildError::Os)
+    Node::start(carrier, started, config.net.flush_interval, config.net.core)
+        .map_err(BuildError::Os)
 }
 
 fn carrier(

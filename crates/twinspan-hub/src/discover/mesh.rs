@@ -241,7 +241,8 @@ fn streams(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
         }
     };
     mix.add(listener).map_err(BuildError::Os)?;
-    let node = Node::start(mix, started, config.net.flush_interval).map_err(BuildError::Os)?;
+    let node = Node::start(mix, started, config.net.flush_interval, config.net.core)
+        .map_err(BuildError::Os)?;
     let joined = node.join(topic).map_err(BuildError::Os)?;
     let member = joined.map_err(|_| BuildError::Os(std::io::ErrorKind::NotConnected.into()))?;
     let ways = StreamWays {

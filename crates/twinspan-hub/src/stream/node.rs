@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use twinspan_core::time::Timestamp;
-use twinspan_net::lock;
 use twinspan_net::shm::{self, Room, Taken};
+use twinspan_net::{lock, pin_to_core};
 
 use super::topic::{Topic, TopicStats};
 use crate::compress::CompressionStats;
@@ -188,11 +188,12 @@ fn sleep_on(one: &OwnedFd, other: &OwnedFd, limit: Option<Duration>) {
 }
 
 impl<C: Carrier> Node<C> {
-    /// A node around a carrier, with its thread.
+    /// A node around a carrier, with its thread, on a core of its own where one is named.
     pub(crate) fn start(
         carrier: C,
         started: Instant,
         flush_interval: Duration,
+        core: Option<usize>,
     ) -> io::Result<Arc<Self>> {
         let readiness = carrier.readiness();
         let node = Arc::new(Self {
@@ -208,7 +209,13 @@ impl<C: Carrier> Node<C> {
             thread: Mutex::new(None),
         });
         let own = Arc::clone(&node);
-        let thread = thread::Builder::new().name("hub-stream".into()).spawn(move || own.run())?;
+        let thread = thread::Builder::new().name("hub-stream".into()).spawn(move || {
+            if let Some(core) = core {
+                // The report has said whether that is possible.
+                let _ = pin_to_core(core);
+            }
+            own.run();
+        })?;
         *lock(&node.thread) = Some(thread);
         Ok(node)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twinspan_core::time::Timestamp;
+use twinspan_net::allowed_cores;
 use twinspan_net::shm::{Echo, Policy};
 use twinspan_topic::{Compressions, Disagreement, Greeting};
 
@@ -57,6 +58,11 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
     }
     if config.net.injected_loss > 0.0 {
         return Err(refused("injected_loss", config.net.injected_loss.to_string()));
+    }
+    let cores = allowed_cores().unwrap_or_default();
+    if let Some(core) = config.net.core.filter(|core| !cores.contains(core)) {
+        let range = "one that this process may use";
+        return Err(BuildError::Setting { setting: "core", value: core.to_string(), range });
     }
     let dictionary = config.dictionary.as_deref();
     let packer = Packer::new(config.compression, dictionary, stopwatch)?;
@@ -128,7 +134,8 @@ fn idle_options(config: &RoadConfig) -> Vec<String> {
     let net = &config.net;
     let idle = [
         (config.policy != Policy::default(), "policy"),
-        (net.core != usual.core, "core"),
+        (net.sqpoll != usual.sqpoll, "sqpoll"),
+        (net.sqpoll_core != usual.sqpoll_core, "sqpoll_core"),
         (net.busy_poll != usual.busy_poll, "busy_poll"),
         (net.datagram_bytes != usual.datagram_bytes, "datagram_bytes"),
     ];
@@ -179,6 +186,9 @@ pub(crate) fn opened<C: Carrier>(
     mut notes: Vec<String>,
 ) -> Opened {
     notes.extend(idle_options(config));
+    if let Some(core) = config.net.core {
+        notes.push(format!("its thread runs on core {core}, unless it shares that of another hub"));
+    }
     if config.depth > 0 && config.compression != crate::report::Compression::None {
         notes.push(format!("messages are packed where that pays: {:?}", config.compression));
     }

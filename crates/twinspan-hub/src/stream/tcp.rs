@@ -714,7 +714,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
         }
     }
     let (carrier, bound) = TcpCarrier::listening(seed(config), address)?;
-    let node = Node::start(carrier, Instant::now(), config.net.flush_interval);
+    let node = Node::start(carrier, Instant::now(), config.net.flush_interval, config.net.core);
     let node = node.map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     listeners.retain(|(known, _)| *known != bound);
@@ -738,7 +738,7 @@ pub(crate) fn seed(config: &RoadConfig) -> u64 {
 fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
     let address = config.first_address()?;
     let carrier = TcpCarrier::new(seed(config)).map_err(BuildError::Os)?;
-    let node = Node::start(carrier, Instant::now(), config.net.flush_interval);
+    let node = Node::start(carrier, Instant::now(), config.net.flush_interval, config.net.core);
     let node = node.map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     let seat = member.seat();

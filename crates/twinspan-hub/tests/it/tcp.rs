@@ -453,6 +453,14 @@ fn options_without_effect_are_named_or_refused() {
     let text = hub.transport().to_string();
     assert!(text.contains("policy has no effect on streams"), "{text}");
     assert!(!text.contains("busy_poll"), "{text}");
+    let core = twinspan_net::allowed_cores().unwrap()[0];
+    let (hub, _) = listening::<u64>("core", |it| it.core(core));
+    let text = hub.transport().to_string();
+    assert!(text.contains(&format!("its thread runs on core {core}")), "{text}");
+    for endpoint in ["tcp://127.0.0.1:0/core", "quic://127.0.0.1:0/core"] {
+        let error = Hub::<u64>::builder(endpoint).listen().core(100_000).build().unwrap_err();
+        assert!(error.to_string().contains("core is 100000"), "{error}");
+    }
     for builder in [
         Hub::<u64>::builder("tcp://127.0.0.1:0/idle").echo(Echo::On),
         Hub::<u64>::builder("quic://127.0.0.1:0/idle").injected_loss(0.1),
