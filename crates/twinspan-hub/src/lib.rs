@@ -114,6 +114,8 @@ mod quic;
 mod receive;
 mod report;
 mod road;
+#[cfg(feature = "scenarios")]
+pub mod scenario;
 mod seal;
 mod select;
 mod side;

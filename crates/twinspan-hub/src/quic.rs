@@ -19,7 +19,8 @@ use rustls::crypto::aws_lc_rs as provider;
 
 use crate::error::BuildError;
 use crate::road::{Opened, Reliability, RoadConfig, Side};
-use crate::stream::node::{Carrier, Member, Node};
+use crate::stream::core::Carrier;
+use crate::stream::node::{Member, Node};
 use crate::stream::open;
 use crate::stream::topic::Topic;
 use carrier::QuicCarrier;
@@ -319,8 +320,8 @@ fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
     let is_idempotent = config.quic.is_idempotent;
     node.with(|_, carrier, _| carrier.want(seat, is_idempotent));
     let stranger = || client.verifier.as_ref().and_then(|it| *twinspan_net::lock(&it.stranger));
-    node.drive_until(open::ANSWER_TIMEOUT, |carrier, _| {
-        carrier.told(seat).is_some() || stranger().is_some()
+    node.drive_until(open::ANSWER_TIMEOUT, |core| {
+        core.carrier.told(seat).is_some() || stranger().is_some()
     });
     if let Some(seen) = stranger() {
         return Err(BuildError::Stranger { address, seen });

@@ -1,9 +1,12 @@
 //! Roads made of streams of bytes: one protocol for TCP and for the streams of QUIC.
 //!
-//! The protocol is a machine, [`topic::Topic`]; [`node`] gives it threads and waits, [`tcp`] sockets.
+//! The protocol is a machine, [`topic::Topic`]. [`carrier`] brings its streams over sockets, [`core`]
+//! moves both on; [`node`] gives them threads and waits, [`tcp`] the machine's sockets.
 //!
 //! //= hub 9
 
+pub(crate) mod carrier;
+pub(crate) mod core;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 pub(crate) mod inbound;

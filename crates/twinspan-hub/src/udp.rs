@@ -1,10 +1,11 @@
 //! The UDP road: the caller's thread drives the socket, and one of the road's own does so only while
 //! nobody else does.
 
-mod core;
+pub(crate) mod core;
 mod group;
 mod helper;
 mod uring;
+pub(crate) mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -123,18 +124,13 @@ impl Drop for Road {
         let deadline = Instant::now() + self.linger;
         let mut core = self.shared.core();
         core.flush(now());
-        while core.is_reliable
-            && core.broken.is_none()
-            && core.node.unacknowledged() > 0
-            && Instant::now() < deadline
-        {
+        while core.is_owed() && Instant::now() < deadline {
             if !core.drive(true) && core.may_wait() {
                 let left = core.node.poll_timeout().since(now()).min(ROOM_NAP_MAX);
                 sleep_on(self.shared.socket.as_fd(), Some(left));
             }
         }
-        core.node.close();
-        core.transmit(now());
+        core.close();
     }
 }
 
@@ -513,15 +509,8 @@ impl Incoming for UdpInlet {
         let mut core = shared.core();
         if core.inbox.is_empty() {
             shared.drives.fetch_add(1, Ordering::Relaxed);
-            core.drive(false);
         }
-        let was_full = core.inbox.is_full();
-        let found = core.inbox.take(&mut AsRoom(room));
-        if was_full && core.is_reliable && !core.inbox.is_full() {
-            // Those who were held back may go on.
-            core.transmit(now());
-        }
-        found.map(taken)
+        core.take(&mut AsRoom(room)).map(taken)
     }
 
     fn sleep(&mut self, limit: Option<Duration>) {

@@ -490,8 +490,8 @@ impl Node {
             return self.decline(from, token, Sealing::Sealed);
         }
         let ours = self.config.greeting.clone();
-        // The token that stands for the link at the other end tells a hello that was sent again.
-        if let Some(at) = self.find(from, |link| link.token_out == token)
+        // Both draws are in the token out: the other one tells a hello that was sent again.
+        if let Some(at) = self.find(from, |link| link.token_in ^ link.token_out == token)
             && let Some(link) = self.links.get(at)
         {
             let own_token = link.token_in;
@@ -520,7 +520,10 @@ impl Node {
             self.end(now, at, EndReason::Replaced);
         }
         let own_token = self.secret.token();
-        self.join(now, from, (own_token, token), Proved { peer: greeting, keys: None });
+        // What the caller hears has both draws in it: one hello may make several links, of which the
+        // last is welcomed, and what a former one had said means nothing to it.
+        let tokens = (own_token, token ^ own_token);
+        self.join(now, from, tokens, Proved { peer: greeting, keys: None });
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
     }
 
@@ -554,7 +557,8 @@ impl Node {
             self.tell(Event::Refused { address: from, why: Some(why) });
             return self.callings.on_refused(now, from);
         }
-        self.welcomed(now, from, (token, own_token), Proved { peer: greeting, keys: None });
+        let tokens = (token ^ own_token, own_token);
+        self.welcomed(now, from, tokens, Proved { peer: greeting, keys: None });
     }
 
     /// Who was called lets this node in.

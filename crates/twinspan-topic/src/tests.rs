@@ -429,6 +429,53 @@ fn who_was_forgotten_begins_anew() {
     }
 }
 
+/// Datagrams that an end has to say now.
+fn said(end: &mut End, now: Timestamp) -> Vec<Vec<u8>> {
+    let mut out = [0; 1_200];
+    let mut all = Vec::new();
+    while let Some(sent) = end.node.poll_transmit(now, &mut out) {
+        all.push(out[..sent.bytes].to_vec());
+    }
+    all
+}
+
+#[test]
+fn what_a_link_said_that_was_never_welcomed_means_nothing_to_the_next() {
+    let mut net = Net::pair(1, Faults::default(), true);
+    let now = net.now;
+    let [mut listener, mut caller] = net.ends.split_off(0).try_into().ok().unwrap();
+    let (here, there) = (address(0), address(1));
+    let give = |end: &mut End, from: SocketAddr, bytes: &[u8]| {
+        end.node.handle_datagram(now, from, bytes, &mut end.inbox);
+    };
+    caller.node.handle_timeout(now);
+    said(&mut caller, now).iter().for_each(|hello| give(&mut listener, there, hello));
+    said(&mut listener, now).iter().for_each(|cookie| give(&mut caller, here, cookie));
+    let hello = said(&mut caller, now);
+    hello.iter().for_each(|hello| give(&mut listener, there, hello));
+    // The welcome is lost, what follows it comes late, and the link is made again for one hello.
+    listener.node.publish(b"former").unwrap();
+    listener.node.flush();
+    let former = said(&mut listener, now);
+    let later = SocketAddr::from(([10, 0, 0, 1], 9_001));
+    hello.iter().for_each(|hello| give(&mut listener, later, hello));
+    said(&mut listener, now).iter().for_each(|cookie| give(&mut caller, here, cookie));
+    said(&mut caller, now).iter().for_each(|hello| give(&mut listener, later, hello));
+    said(&mut listener, now).iter().for_each(|welcome| give(&mut caller, here, welcome));
+    assert_eq!(caller.node.subscribers(), 1);
+    former.iter().for_each(|late| give(&mut caller, here, late));
+    assert!(caller.inbox.is_empty() && caller.node.stats().unknown > 0);
+    listener.node.publish(b"present").unwrap();
+    listener.node.flush();
+    for _ in 0..4 {
+        said(&mut listener, now).iter().for_each(|data| give(&mut caller, here, data));
+        said(&mut caller, now).iter().for_each(|ack| give(&mut listener, later, ack));
+    }
+    let mut message = Vec::new();
+    assert_eq!(caller.inbox.take(&mut message).map(|it| (it.number, it.lost)), Some((1, 0)));
+    assert_eq!(message, b"present");
+}
+
 #[test]
 fn who_is_silent_is_given_up() {
     for reliable in [false, true] {

@@ -105,6 +105,9 @@ pub enum ScenarioName {
     Vault,
     /// Processes of one host that tell one another numbers over topics in shared memory
     Board,
+    /// Hubs that publish and receive over UDP, TCP and a simulated QUIC
+    #[cfg(target_os = "linux")]
+    Hub,
     /// A sender with a defect on purpose, for `sweep` and `shrink` to find
     Planted,
 }
@@ -120,6 +123,9 @@ pub enum PlannedName {
     Vault,
     /// Processes of one host that tell one another numbers over topics in shared memory
     Board,
+    /// Hubs that publish and receive over UDP, TCP and a simulated QUIC
+    #[cfg(target_os = "linux")]
+    Hub,
     /// The world server, its clients and bots
     World,
     /// Agents that talk and travel on a small grid of Second Life regions
@@ -141,6 +147,9 @@ pub enum CheckedName {
     Partition,
     /// Clients behind a box that translates addresses pay into a journal on a server's disk
     Vault,
+    /// Hubs that publish and receive over UDP, TCP and a simulated QUIC
+    #[cfg(target_os = "linux")]
+    Hub,
     /// A sender with a defect on purpose
     Planted,
 }
@@ -154,6 +163,8 @@ impl CheckedName {
             Self::Echo => "echo",
             Self::Partition => "partition",
             Self::Vault => "vault",
+            #[cfg(target_os = "linux")]
+            Self::Hub => "hub",
             Self::Planted => "planted",
         }
     }
@@ -166,6 +177,8 @@ impl CheckedName {
             Self::Echo => PlannedName::Echo,
             Self::Partition => PlannedName::Partition,
             Self::Vault => PlannedName::Vault,
+            #[cfg(target_os = "linux")]
+            Self::Hub => PlannedName::Hub,
             Self::Planted => PlannedName::Planted,
         }
     }

@@ -16,11 +16,13 @@ use crate::args::PlannedName;
 /// Bytes of a scenario file at most.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The scenarios by name.
-const SCENARIOS: [(&str, PlannedName); 7] = [
+const SCENARIOS: &[(&str, PlannedName)] = &[
     ("echo", PlannedName::Echo),
     ("partition", PlannedName::Partition),
     ("vault", PlannedName::Vault),
     ("board", PlannedName::Board),
+    #[cfg(target_os = "linux")]
+    ("hub", PlannedName::Hub),
     ("world", PlannedName::World),
     ("circuit", PlannedName::Circuit),
     ("planted", PlannedName::Planted),
@@ -74,7 +76,7 @@ fn parse(text: &str) -> Result<(PlannedName, Case), SettingsError> {
     let document = Document::parse(text)?;
     let root = document.root();
     root.allow(&["scenario", "seed", "sizes", "faults", "strikes"])?;
-    let name = root.require("scenario", root.choice("scenario", &SCENARIOS)?)?;
+    let name = root.require("scenario", root.choice("scenario", SCENARIOS)?)?;
     let seed = root.whole("seed", 0..=u64::MAX)?.unwrap_or(1);
     let (scenario, _) = scenario(name);
     let mut options = Options::plain(seed);

@@ -11,6 +11,8 @@ use twinspan_bench::process;
 use twinspan_core::link::FaultKind;
 use twinspan_game::scenario::PlannedWorld;
 use twinspan_grid::scenario::PlannedCircuit;
+#[cfg(target_os = "linux")]
+use twinspan_hub::scenario::PlannedHub;
 use twinspan_sim::scenario::{Board, Case, Echo, Partition, Planted, Scenario, Vault, Verdict};
 use twinspan_sim::shrink::{ShrinkError, Shrunk, shrink};
 use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
@@ -31,6 +33,8 @@ pub(super) fn scenario(name: PlannedName) -> (&'static dyn Scenario, &'static st
         PlannedName::Partition => (&Partition, "twinspan_sim::scenario::Partition"),
         PlannedName::Vault => (&Vault, "twinspan_sim::scenario::Vault"),
         PlannedName::Board => (&Board, "twinspan_sim::scenario::Board"),
+        #[cfg(target_os = "linux")]
+        PlannedName::Hub => (&PlannedHub, "twinspan_hub::scenario::PlannedHub"),
         PlannedName::Planted => (&Planted, "twinspan_sim::scenario::Planted"),
         PlannedName::World => (&PlannedWorld, "twinspan_game::scenario::PlannedWorld"),
         PlannedName::Circuit => (&PlannedCircuit, "twinspan_grid::scenario::PlannedCircuit"),
@@ -44,6 +48,8 @@ pub(super) fn planned(args: &SimRunArgs) -> Option<PlannedName> {
         ScenarioName::Partition => PlannedName::Partition,
         ScenarioName::Vault => PlannedName::Vault,
         ScenarioName::Board => PlannedName::Board,
+        #[cfg(target_os = "linux")]
+        ScenarioName::Hub => PlannedName::Hub,
         ScenarioName::Planted => PlannedName::Planted,
         ScenarioName::World if args.options.is_some() => PlannedName::World,
         ScenarioName::Circuit if args.options.is_some() => PlannedName::Circuit,

@@ -20,6 +20,8 @@ fn planted(scenario: CheckedName) -> (IpAddr, IpAddr, u64) {
         CheckedName::Circuit => ([10, 1, 0, 1], [10, 0, 0, 1], 4),
         CheckedName::Echo => ([10, 0, 1, 1], [10, 0, 0, 1], 0),
         CheckedName::Vault => ([192, 168, 0, 2], [198, 51, 100, 1], 0),
+        #[cfg(target_os = "linux")]
+        CheckedName::Hub => ([10, 0, 0, 2], [10, 0, 0, 1], 0),
         CheckedName::Partition => ([10, 0, 2, 1], [10, 0, 2, 2], 0),
         CheckedName::Planted => ([10, 0, 3, 1], [10, 0, 3, 2], 0),
     };

@@ -45,7 +45,7 @@ fn a_sweep_that_fails_prints_the_command_that_shows_it_again() {
 
 #[test]
 fn each_scenario_keeps_its_promises_in_a_short_sweep() {
-    for scenario in ["echo", "partition", "vault", "board", "world", "circuit"] {
+    for scenario in ["echo", "partition", "vault", "board", "world", "circuit", "hub"] {
         let ended = run(&["sim", "sweep", "--scenario", scenario, "--seeds", "20"]);
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         assert!(ended.stdout.contains("failed     0 runs: 0.000 %, between 0.000 % and 16.1"));

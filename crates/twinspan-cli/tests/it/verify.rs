@@ -51,7 +51,9 @@ fn a_planted_difference_is_found_to_the_event() {
 #[test]
 fn planned_faults_come_to_the_same_in_every_variant_and_a_planted_difference_is_found() {
     let other = env!("CARGO_BIN_EXE_twinspan");
-    for (scenario, seeds) in [("echo", "6"), ("partition", "6"), ("vault", "4"), ("circuit", "2")] {
+    for (scenario, seeds) in
+        [("echo", "6"), ("partition", "6"), ("vault", "4"), ("circuit", "2"), ("hub", "20")]
+    {
         let arguments = ["sim", "verify", "--scenario", scenario, "--seeds", seeds];
         let ended = run(&[&arguments[..], &["--other", other, "--json"]].concat());
         assert_eq!(ended.code(), Some(0), "{ended:?}");

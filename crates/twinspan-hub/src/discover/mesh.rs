@@ -22,7 +22,7 @@ use crate::quic::{self, Fingerprint, Stranger, Trust};
 use crate::report::Transport;
 use crate::road::{Callee, Opened, Peers, Reliability, RoadConfig, Ways};
 use crate::stream::mix::Mix;
-use crate::stream::node::{Carrier, Node};
+use crate::stream::node::{Node, Waited};
 use crate::stream::open::{self, ANSWER_TIMEOUT};
 use crate::stream::tcp::{self, TcpCarrier};
 use crate::udp;
@@ -229,7 +229,7 @@ fn streams(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
     let topic = open::topic(config)?;
     let started = Instant::now();
     let mut mix = Mix::new().map_err(BuildError::Os)?;
-    let (listener, bound, fingerprint): (Box<dyn Carrier>, _, _) = match road {
+    let (listener, bound, fingerprint): (Box<dyn Waited>, _, _) = match road {
         Transport::Tcp => {
             let (carrier, bound) =
                 TcpCarrier::listening(tcp::seed(config), config.first_address()?)?;
@@ -290,7 +290,7 @@ impl Ways for StreamWays {
         let mut stranger = None;
         // Each has its own waits, so that not all come again at once.
         let seed = tcp::seed(&self.config).wrapping_add(u64::from(to.address.port()));
-        let carrier: Box<dyn Carrier> = match self.road {
+        let carrier: Box<dyn Waited> = match self.road {
             Transport::Tcp => Box::new(TcpCarrier::calling(seed, self.seat, vec![to.address])?),
             _ => {
                 let trust = to.fingerprint.map(Trust::Pinned);
@@ -325,10 +325,10 @@ impl Ways for StreamWays {
         let calls = lock(&self.calls);
         let given: Vec<&Call> = calls.iter().filter(|call| call.to.id.is_none()).collect();
         let told = |mix: &mut Mix, key| mix.with(key, |it| it.told(self.seat)).flatten();
-        self.node.drive_until(ANSWER_TIMEOUT, |mix, _| {
+        self.node.drive_until(ANSWER_TIMEOUT, |core| {
             given.iter().all(|call| {
                 let seen = call.stranger.as_ref().and_then(Stranger::seen);
-                seen.is_some() || told(mix, call.key).is_some()
+                seen.is_some() || told(&mut core.carrier, call.key).is_some()
             })
         });
         let mut notes = Vec::new();

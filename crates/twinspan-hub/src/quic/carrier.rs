@@ -23,14 +23,14 @@ use super::parts::{
     Stage, Wanted, ZeroRtt, read_door, read_link, until,
 };
 use super::socket::{Came, Socket};
-use crate::stream::node::{Carrier, Seats};
+use crate::stream::carrier::{GREETING_TIMEOUT, RECONNECT_MAX};
+use crate::stream::core::{Carrier, Seats};
 use crate::stream::open::{self, Told};
-use crate::stream::tcp::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::wire::{Door, Frame, Opened as Opening, Standing};
 
 /// Streams over QUIC.
 pub(crate) struct QuicCarrier {
-    epoll: Arc<OwnedFd>,
+    pub(super) epoll: Arc<OwnedFd>,
     socket: Socket,
     endpoint: Endpoint,
     started: Instant,
@@ -782,10 +782,6 @@ impl Carrier for QuicCarrier {
         if let Ok((socket, _)) = Socket::bind(unspecified, 0) {
             self.socket = socket;
         }
-    }
-
-    fn readiness(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.epoll)
     }
 
     fn hang_up(&mut self) {

@@ -1,14 +1,18 @@
 //! What a QUIC connection is made of: its streams, who wants them, and how they are read.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn_proto::{ClientConfig, Connection, ReadError, StreamId};
 use twinspan_core::time::Timestamp;
 use twinspan_reliable::Backoff;
 
+use super::carrier::QuicCarrier;
+use crate::stream::carrier::{RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
+use crate::stream::node::Waited;
 use crate::stream::open::Told;
-use crate::stream::tcp::{RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
 use crate::stream::topic::{LinkId, PEERS_MAX};
 use crate::stream::wire::{Door, EndReason, Opened as Opening, Standing};
 
@@ -25,6 +29,12 @@ pub(super) const SENDS_MAX: usize = 64;
 pub(super) const REBIND_AFTER: Duration = Duration::from_secs(11);
 /// How long a stream's last words may take.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Waited for QuicCarrier {
+    fn readiness(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.epoll)
+    }
+}
 
 /// One stream, of one topic.
 pub(super) struct Slot {
@@ -190,7 +200,7 @@ pub(super) fn read_door(
 pub(super) fn read_link(
     connection: &mut Connection,
     id: StreamId,
-    place: &mut crate::stream::node::Seat,
+    place: &mut crate::stream::core::Seat,
     link: LinkId,
     now: Timestamp,
 ) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
+use super::link::Times;
 use super::topic::{Topic, TopicConfig};
 use super::wire::{Credit, Door, EndReason, Frame, HEAD_BYTES, Kind, Opened, head};
 use super::{test_greeting, test_hello};
@@ -25,6 +26,7 @@ fn topic() -> Option<Topic> {
         depth: 8,
         history: 4,
         linger: Duration::ZERO,
+        times: Times::default(),
     };
     let packer = Packer::new(Compression::Lz4, None, || Duration::ZERO).ok()?;
     Some(Topic::new(config, packer, None))

@@ -9,10 +9,26 @@ use twinspan_core::time::Timestamp;
 use super::log::Log;
 use super::wire::{CONTROL_BYTES_MAX, Credit, EndReason, Frame, FrameError};
 
-/// A link that said nothing for so long says a ping.
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A link that heard nothing for so long is dead.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// A link that said nothing for so long says a ping.
+    pub(crate) keepalive_interval: Duration,
+    /// A link that heard nothing for so long is dead.
+    pub(crate) silence_max: Duration,
+    /// How long a publisher keeps messages for a subscriber whose stream broke.
+    pub(crate) resume_timeout: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            keepalive_interval: Duration::from_secs(5),
+            silence_max: Duration::from_secs(15),
+            resume_timeout: Duration::from_secs(30),
+        }
+    }
+}
 
 /// What a link writes next: at most three pieces.
 pub(crate) type Pieces<'a> = [&'a [u8]; 3];
@@ -33,6 +49,7 @@ pub(super) struct Link {
     end_said: bool,
     heard_at: Timestamp,
     spoke_at: Timestamp,
+    times: Times,
     /// When what was received is told at the latest.
     pub(super) ack_at: Timestamp,
     over: Option<EndReason>,
@@ -138,7 +155,7 @@ pub(super) struct Begin {
 
 impl Link {
     /// A link whose peer takes messages as `begin` says, or none.
-    pub(super) fn new(now: Timestamp, begin: Option<Begin>, log: &Log) -> Self {
+    pub(super) fn new(now: Timestamp, begin: Option<Begin>, log: &Log, times: Times) -> Self {
         let out = begin.map(|Begin { credit, longest, expected, number }| {
             let frame = log.place(number);
             Out {
@@ -165,6 +182,7 @@ impl Link {
             end_said: false,
             heard_at: now,
             spoke_at: now,
+            times,
             ack_at: Timestamp::NEVER,
             over: None,
         }
@@ -247,9 +265,9 @@ impl Link {
 
     /// Pings, and finds out that nobody is there.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        if now >= self.heard_at.after(SILENCE_MAX) {
+        if now >= self.heard_at.after(self.times.silence_max) {
             self.break_off(EndReason::Silent);
-        } else if now >= self.spoke_at.after(KEEPALIVE_INTERVAL) {
+        } else if now >= self.spoke_at.after(self.times.keepalive_interval) {
             self.ping = Some(now.as_nanos());
         }
         if now >= self.ack_at {
@@ -262,9 +280,9 @@ impl Link {
             return Timestamp::NEVER;
         }
         // What waits to be written has no time of its own any more.
-        let mut next = self.heard_at.after(SILENCE_MAX);
+        let mut next = self.heard_at.after(self.times.silence_max);
         if self.ping.is_none() {
-            next = next.min(self.spoke_at.after(KEEPALIVE_INTERVAL));
+            next = next.min(self.spoke_at.after(self.times.keepalive_interval));
         }
         if self.wants_credit { next } else { next.min(self.ack_at) }
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rustix::event::epoll;
 use twinspan_core::time::Timestamp;
 
-use super::node::{Carrier, Seats};
+use super::core::{Carrier, Seats};
+use super::node::Waited;
 
 /// Carriers that one topic has at most.
 pub(crate) const PARTS_MAX: usize = 65;
@@ -18,7 +19,7 @@ pub(crate) const PARTS_MAX: usize = 65;
 /// One carrier.
 struct Part {
     key: u64,
-    carrier: Box<dyn Carrier>,
+    carrier: Box<dyn Waited>,
     /// Nothing new is begun on it, and it goes when its streams have ended.
     is_leaving: bool,
 }
@@ -39,7 +40,7 @@ impl Mix {
     }
 
     /// Adds a carrier, and gives the number that stands for it; `None` where there are too many.
-    pub(crate) fn add(&mut self, carrier: Box<dyn Carrier>) -> io::Result<Option<u64>> {
+    pub(crate) fn add(&mut self, carrier: Box<dyn Waited>) -> io::Result<Option<u64>> {
         if self.parts.len() >= PARTS_MAX {
             return Ok(None);
         }
@@ -124,7 +125,9 @@ impl Carrier for Mix {
         }
         self.parts.clear();
     }
+}
 
+impl Waited for Mix {
     fn readiness(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.epoll)
     }

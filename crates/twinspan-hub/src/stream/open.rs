@@ -11,7 +11,9 @@ use twinspan_net::shm::{Echo, Policy};
 use twinspan_topic::{Compressions, Disagreement, Greeting};
 
 use super::MESSAGE_BYTES_MAX;
-use super::node::{Carrier, Member, Node, Seats, StreamIn, StreamOut};
+use super::core::Seats;
+use super::link::Times;
+use super::node::{Member, Node, StreamIn, StreamOut, Waited};
 use super::topic::{LinkId, Refusal, Topic, TopicConfig};
 use super::wire::{EndReason, Frame, Hello};
 use crate::compress::{Packer, Unpacks};
@@ -88,6 +90,7 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
         history: config.history,
         // A publisher's patience; without reliability what the kernels have is enough.
         linger: if is_reliable { config.publish_timeout } else { CLOSING_TIMEOUT },
+        times: Times::default(),
     };
     Ok(Topic::new(topic, packer, dictionary))
 }
@@ -116,7 +119,7 @@ pub(crate) fn welcome(
 
 /// Joins a listener of this process that is there already; the topic comes back where its last one
 /// left just now.
-pub(crate) fn share<C: Carrier>(
+pub(crate) fn share<C: Waited>(
     config: &RoadConfig,
     node: &Arc<Node<C>>,
     address: SocketAddr,
@@ -175,12 +178,14 @@ pub(crate) fn judge(
             Ok(format!("{address} is connected in another way"))
         }
         // It left just now, and may come back.
-        Some(Told::Refused(_)) => Ok(format!("{address} left, it is tried again and again")),
+        Some(Told::Disagrees(Refusal::Leaving) | Told::Refused(_)) => {
+            Ok(format!("{address} left, it is tried again and again"))
+        }
     }
 }
 
 /// The handles of a hub that has joined.
-pub(crate) fn opened<C: Carrier>(
+pub(crate) fn opened<C: Waited>(
     config: &RoadConfig,
     member: &Arc<Member<C>>,
     mut notes: Vec<String>,

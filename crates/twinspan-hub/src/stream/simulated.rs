@@ -13,6 +13,7 @@ use twinspan_core::link::{Conditions, FaultKind};
 use twinspan_provider::{Env, ReadBuf, TaskProvider, TcpListener, TcpOptions, TcpStream, Timer};
 use twinspan_sim::{Sim, SimConfig, TcpMode};
 
+use super::link::Times;
 use super::test_greeting;
 use super::topic::{LinkId, Topic, TopicConfig};
 use super::wire::{Door, Opened, Standing};
@@ -46,6 +47,7 @@ fn end(id: u8) -> Shared {
         depth: 16,
         history: 16,
         linger: Duration::ZERO,
+        times: Times::default(),
     };
     let packer = Packer::new(Compression::Lz4, None, || Duration::ZERO).unwrap();
     let topic = Topic::new(config, packer, None);

@@ -10,15 +10,13 @@ use twinspan_net::shm::{Room, Taken};
 use twinspan_topic::{Disagreement, Greeting, publisher_of};
 
 use super::inbound::{Inbound, Window};
-use super::link::{Begin, Link, Pieces};
+use super::link::{Begin, Link, Pieces, Times};
 use super::log::Log;
 use super::wire::{EndReason, FrameError, Hello, Kind, Standing};
 use crate::compress::{CompressionStats, Packer, Unpacker, Unpacks};
 
 /// Peers that a topic knows at a time, those whose streams broke included.
 pub(crate) const PEERS_MAX: usize = 256;
-/// How long a publisher keeps messages for a subscriber whose stream broke.
-pub(crate) const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a subscriber may keep to itself what it received.
 const ACK_DELAY: Duration = Duration::from_millis(20);
 
@@ -36,6 +34,7 @@ pub(crate) struct TopicConfig {
     pub(crate) history: u32,
     /// How long it waits, when it is left, until the others have what it published.
     pub(crate) linger: Duration,
+    pub(crate) times: Times,
 }
 
 /// A stream of a topic.
@@ -85,6 +84,8 @@ pub(crate) enum Refusal {
     Oneself,
     /// Another stream brought messages since this one was greeted: it is greeted anew.
     Outdated,
+    /// This side leaves, and owes the peer nothing.
+    Leaving,
 }
 
 impl Refusal {
@@ -93,6 +94,7 @@ impl Refusal {
         match self {
             Self::Full => EndReason::Full,
             Self::Outdated => EndReason::Replaced,
+            Self::Leaving => EndReason::Left,
             _ => EndReason::Disagreement,
         }
     }
@@ -140,6 +142,7 @@ pub(crate) struct Topic {
     has_words: bool,
     /// Streams that were let in.
     links: u64,
+    is_leaving: bool,
     stats: TopicStats,
 }
 
@@ -164,6 +167,7 @@ impl Topic {
             waiting: 0,
             has_words: false,
             links: 0,
+            is_leaving: false,
             stats: TopicStats::default(),
         }
     }
@@ -194,6 +198,12 @@ impl Topic {
         let ours = &self.config.greeting;
         if theirs.greeting.id == ours.id {
             return Err(Refusal::Oneself);
+        }
+        // Who was told that nothing follows forgot this side, and would get history anew; who is owed
+        // something may come back for it.
+        let mut known = self.peers.iter().flatten().filter(|peer| peer.id == theirs.greeting.id);
+        if self.is_leaving && !known.any(|peer| peer.acked.is_some()) {
+            return Err(Refusal::Leaving);
         }
         ours.agrees_with(&theirs.greeting).map_err(Refusal::Disagreement)?;
         let undoes = Unpacks {
@@ -247,10 +257,17 @@ impl Topic {
         peer.depth = u64::from(theirs.standing.depth.max(1));
         let told = if comes_in { ours.credit } else { Default::default() };
         peer.inbound.begin(told);
-        let mut link = Link::new(now, begin, &self.log);
+        let mut link = Link::new(now, begin, &self.log, self.config.times);
         if comes_in && ours.publisher != id {
             // It said less than it might have, or something else, when it did not know who we are.
             link.tell_credit();
+        }
+        if comes_in && peer.inbound.is_worth_telling() {
+            // Messages were taken since this side said how much may come, and perhaps no other follows.
+            link.tell_credit();
+        }
+        if self.is_leaving {
+            link.finish(EndReason::Left);
         }
         peer.link = Some(link);
         Ok(LinkId { peer: index, generation: peer.generation })
@@ -519,12 +536,19 @@ impl Topic {
         self.waiting > 0
     }
 
+    /// Messages that wait, of all peers.
+    #[cfg(feature = "scenarios")]
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Does what time brings: pings, links that are dead, subscribers that do not come back.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        let resume_timeout = self.config.times.resume_timeout;
         for peer in self.peers.iter_mut().flatten() {
             match &mut peer.link {
                 Some(link) => link.handle_timeout(now),
-                None if peer.acked.is_some() && now >= peer.broke_at.after(RESUME_TIMEOUT) => {
+                None if peer.acked.is_some() && now >= peer.broke_at.after(resume_timeout) => {
                     peer.acked = None;
                     self.stats.forgotten += 1;
                 }
@@ -537,7 +561,7 @@ impl Topic {
     pub(crate) fn poll_timeout(&self) -> Timestamp {
         let times = self.peers.iter().flatten().map(|peer| match &peer.link {
             Some(link) => link.poll_timeout(),
-            None if peer.acked.is_some() => peer.broke_at.after(RESUME_TIMEOUT),
+            None if peer.acked.is_some() => peer.broke_at.after(self.config.times.resume_timeout),
             None => Timestamp::NEVER,
         });
         times.min().unwrap_or(Timestamp::NEVER)
@@ -545,6 +569,7 @@ impl Topic {
 
     /// Says to all that this side leaves, when they have got what was published.
     pub(crate) fn leave(&mut self) {
+        self.is_leaving = true;
         for link in self.peers.iter_mut().flatten().filter_map(|peer| peer.link.as_mut()) {
             link.finish(EndReason::Left);
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_net::{ReactorEnv, TrainSocket};
-use twinspan_topic::{Ended, Event, Inbox, Node, Refusal};
+use twinspan_topic::{Ended, Event, Inbox, Node, Refusal, Room, Taken};
 
+use super::wire::Wire;
 use crate::error::PublishError;
 use crate::mailbox::Wakers;
 use crate::road::More;
@@ -21,57 +22,57 @@ const BURST_GAP: Duration = Duration::from_micros(2);
 const UNACKNOWLEDGED_CALM: usize = 8;
 
 /// The time of machines.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_nanos(ReactorEnv::clock_ns())
 }
 
 /// What refused the road, at the first meeting.
 #[derive(Debug)]
-pub(super) enum Met {
+pub(crate) enum Met {
     Joined,
     Refused(Option<twinspan_topic::Disagreement>),
 }
 
-/// A UDP road.
-pub(super) struct Core {
-    pub(super) node: Node,
-    pub(super) inbox: Inbox,
-    pub(super) socket: TrainSocket,
-    pub(super) wakers: Wakers,
-    pub(super) is_reliable: bool,
+/// A UDP road, on a socket of this machine unless it is simulated.
+pub(crate) struct Core<W = TrainSocket> {
+    pub(crate) node: Node,
+    pub(crate) inbox: Inbox,
+    pub(crate) socket: W,
+    pub(crate) wakers: Wakers,
+    pub(crate) is_reliable: bool,
     /// The number that stands for this hub, where it hears itself.
-    pub(super) echo: Option<u64>,
-    pub(super) batch_size: usize,
-    pub(super) flush_interval: Duration,
+    pub(crate) echo: Option<u64>,
+    pub(crate) batch_size: usize,
+    pub(crate) flush_interval: Duration,
     /// Since when messages wait for company.
-    pub(super) queued_at: Option<Timestamp>,
+    pub(crate) queued_at: Option<Timestamp>,
     /// When the last message had been published.
     left_at: Timestamp,
     /// Drops a share of what comes.
     loss: Option<(f64, Stream)>,
     /// What made the socket useless.
-    pub(super) broken: Option<io::Error>,
-    pub(super) published: u64,
+    pub(crate) broken: Option<io::Error>,
+    pub(crate) published: u64,
     /// What the last meeting came to, until it is looked at.
-    pub(super) met: Option<(SocketAddr, Met)>,
+    pub(crate) met: Option<(SocketAddr, Met)>,
     /// Who was refused last, or refused this hub.
-    pub(super) declined: Option<Declined>,
+    pub(crate) declined: Option<Declined>,
 }
 
 /// What a road is made of.
-pub(super) struct CoreParts {
-    pub(super) node: Node,
-    pub(super) inbox: Inbox,
-    pub(super) socket: TrainSocket,
-    pub(super) is_reliable: bool,
-    pub(super) echo: Option<u64>,
-    pub(super) batch_size: usize,
-    pub(super) flush_interval: Duration,
-    pub(super) loss: Option<(f64, Stream)>,
+pub(crate) struct CoreParts<W = TrainSocket> {
+    pub(crate) node: Node,
+    pub(crate) inbox: Inbox,
+    pub(crate) socket: W,
+    pub(crate) is_reliable: bool,
+    pub(crate) echo: Option<u64>,
+    pub(crate) batch_size: usize,
+    pub(crate) flush_interval: Duration,
+    pub(crate) loss: Option<(f64, Stream)>,
 }
 
-impl Core {
-    pub(super) fn new(parts: CoreParts) -> Self {
+impl<W: Wire> Core<W> {
+    pub(crate) fn new(parts: CoreParts<W>) -> Self {
         let CoreParts { node, inbox, socket, is_reliable, echo, batch_size, flush_interval, loss } =
             parts;
         Self {
@@ -94,13 +95,13 @@ impl Core {
     }
 
     /// Publishes a message if there is room, and sends what is due.
-    pub(super) fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, Refusal> {
+    pub(crate) fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, Refusal> {
         let number = self.node.publish(bytes)?;
         self.published += 1;
         if let Some(publisher) = self.echo {
             self.inbox.push_message(publisher, number, 0, bytes);
         }
-        let now = now();
+        let now = self.socket.now();
         let is_alone = more == More::Unknown
             && self.queued_at.is_none()
             && now.since(self.left_at) >= BURST_GAP;
@@ -108,11 +109,11 @@ impl Core {
         if is_alone || now.since(since) >= self.flush_interval {
             self.flush(now);
             // A clock read beside a system call: what sending took must not look like a pause.
-            self.left_at = self::now();
+            self.left_at = self.socket.now();
         } else if self.node.chunks_waiting() >= self.batch_size {
             self.transmit(now);
             self.queued_at = self.node.is_open().then_some(now);
-            self.left_at = self::now();
+            self.left_at = self.socket.now();
         } else {
             self.left_at = now;
         }
@@ -120,14 +121,14 @@ impl Core {
     }
 
     /// Sends all that waits for company.
-    pub(super) fn flush(&mut self, now: Timestamp) {
+    pub(crate) fn flush(&mut self, now: Timestamp) {
         self.node.flush();
         self.queued_at = None;
         self.transmit(now);
     }
 
     /// Sends what the machine has to say.
-    pub(super) fn transmit(&mut self, now: Timestamp) {
+    pub(crate) fn transmit(&mut self, now: Timestamp) {
         let credits = !self.inbox.is_full();
         loop {
             if self.socket.is_full() && !self.send() {
@@ -156,8 +157,8 @@ impl Core {
 
     /// Sends and looks at what is due, and takes in what came: all of it, or until a message is
     /// there. Says whether anything came.
-    pub(super) fn drive(&mut self, takes_all: bool) -> bool {
-        let now = now();
+    pub(crate) fn drive(&mut self, takes_all: bool) -> bool {
+        let now = self.socket.now();
         if self.queued_at.is_some() {
             self.node.flush();
             self.queued_at = None;
@@ -175,9 +176,37 @@ impl Core {
         came
     }
 
+    /// Takes the oldest message, and looks for one where none is here.
+    #[inline]
+    pub(crate) fn take(&mut self, room: &mut (impl Room + ?Sized)) -> Option<Taken> {
+        if self.inbox.is_empty() {
+            self.drive(false);
+        }
+        let was_full = self.inbox.is_full();
+        let found = self.inbox.take(room);
+        if was_full && self.is_reliable && !self.inbox.is_full() {
+            // Those who were held back may go on.
+            let now = self.socket.now();
+            self.transmit(now);
+        }
+        found
+    }
+
+    /// Whether somebody may not have got all that was published, and may still get it.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.is_reliable && self.broken.is_none() && self.node.unacknowledged() > 0
+    }
+
+    /// Says goodbye; nothing is published or taken in after it.
+    pub(crate) fn close(&mut self) {
+        self.node.close();
+        let now = self.socket.now();
+        self.transmit(now);
+    }
+
     /// Only what is due, without a look at the socket; when the next is.
-    pub(super) fn settle(&mut self) -> Timestamp {
-        let now = now();
+    pub(crate) fn settle(&mut self) -> Timestamp {
+        let now = self.socket.now();
         if self.queued_at.is_some() {
             self.flush(now);
         }
@@ -244,13 +273,13 @@ impl Core {
     }
 
     /// Whether something waits that only an ack or the end of a pause lets go.
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         self.queued_at.is_some()
             || self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_CALM
     }
 
     /// Why nothing can be published any more.
-    pub(super) fn check(&self) -> Result<(), PublishError> {
+    pub(crate) fn check(&self) -> Result<(), PublishError> {
         match &self.broken {
             Some(error) => Err(PublishError::Broken(error.to_string())),
             None => Ok(()),

@@ -15,6 +15,8 @@ mod quic;
 mod rings;
 mod roads;
 mod sealed;
+#[cfg(feature = "scenarios")]
+mod seeds;
 mod tcp;
 mod udp;
 /// The whole UDP suite once more, over a completion ring.

@@ -44,6 +44,7 @@ fn topic(setup: Setup) -> Topic {
         depth: setup.depth,
         history: setup.history,
         linger: Duration::ZERO,
+        times: Times::default(),
     };
     let packer = Packer::new(setup.compression, None, || Duration::ZERO).unwrap();
     Topic::new(config, packer, None)
@@ -239,9 +240,12 @@ fn a_publisher_waits_for_a_subscriber_that_broke_off_and_not_for_ever() {
         pair.publish(0, "kept").unwrap();
     }
     assert_eq!(pair.publish(0, "x"), Err(LogFull));
-    pair.later(RESUME_TIMEOUT - Duration::from_nanos(1));
+    pair.later(Times::default().resume_timeout - Duration::from_nanos(1));
     assert_eq!(pair.publish(0, "x"), Err(LogFull));
-    assert_eq!(pair.ends[0].poll_timeout(), Timestamp::START.after(RESUME_TIMEOUT));
+    assert_eq!(
+        pair.ends[0].poll_timeout(),
+        Timestamp::START.after(Times::default().resume_timeout)
+    );
     pair.later(Duration::from_nanos(1));
     assert_eq!(pair.publish(0, "x"), Ok(8));
     assert_eq!(pair.ends[0].stats().forgotten, 1);
@@ -249,6 +253,52 @@ fn a_publisher_waits_for_a_subscriber_that_broke_off_and_not_for_ever() {
     pair.connect().unwrap();
     pair.settle();
     assert_eq!(pair.take(1), Some((1, 1, b"kept".to_vec())));
+}
+
+#[test]
+fn who_leaves_lets_in_only_whom_it_owes() {
+    let mut pair = Pair::new(Setup { history: 8, ..SETUP }, Setup { history: 8, ..SETUP });
+    pair.connect().unwrap();
+    pair.publish(1, "a").unwrap();
+    pair.settle();
+    pair.cut();
+    pair.publish(1, "b").unwrap();
+    pair.ends[1].leave();
+    // The one whose stream broke gets the rest, and is told that nothing follows.
+    pair.connect().unwrap();
+    pair.settle();
+    for (number, text) in [(0, b"a"), (1, b"b")] {
+        assert_eq!(pair.take(0), Some((number, 0, text.to_vec())));
+    }
+    let [here, there] = pair.links.unwrap();
+    assert_eq!(pair.ends[0].over(here), Some(EndReason::Left));
+    assert_eq!(pair.ends[1].over(there), Some(EndReason::Left));
+    pair.cut();
+    // It has forgotten whom it heard, and history would be heard twice.
+    assert_eq!(pair.connect(), Err(Refusal::Leaving));
+}
+
+#[test]
+fn room_made_while_a_stream_was_being_made_is_told() {
+    let setup = Setup { depth: 1, ..SETUP };
+    let mut pair = Pair::new(setup, setup);
+    pair.connect().unwrap();
+    pair.publish(1, "a").unwrap();
+    pair.settle();
+    pair.cut();
+    let [left, right] = &mut pair.ends;
+    let ours = left.hello(pair.last[0]);
+    assert_eq!(ours.standing.credit.messages, 0, "one message waits, and there is room for one");
+    let theirs = right.hello(Some(ours.greeting.id));
+    let there = right.admit(pair.now, &ours, &theirs.standing).unwrap();
+    let mut room = Vec::new();
+    assert!(left.take(&mut room).is_some());
+    let here = left.admit(pair.now, &theirs, &ours.standing).unwrap();
+    pair.links = Some([here, there]);
+    pair.settle();
+    pair.publish(1, "b").unwrap();
+    pair.settle();
+    assert_eq!(pair.take(0), Some((1, 0, b"b".to_vec())));
 }
 
 #[test]
@@ -388,14 +438,14 @@ fn a_stream_that_was_greeted_before_another_brought_messages_is_greeted_anew() {
 fn silence_is_broken_by_pings_and_a_dead_link_is_found() {
     let mut pair = pair();
     for _ in 0..10 {
-        pair.later(super::super::link::KEEPALIVE_INTERVAL);
+        pair.later(Times::default().keepalive_interval);
         pair.settle();
     }
     let links = pair.links.unwrap();
     assert_eq!(pair.ends[0].over(links[0]), None);
     // Nothing goes through any more.
     for _ in 0..3 {
-        pair.later(super::super::link::KEEPALIVE_INTERVAL);
+        pair.later(Times::default().keepalive_interval);
         pair.write(0, 1_000);
     }
     assert_eq!(pair.ends[0].over(links[0]), Some(EndReason::Silent));
