@@ -15,7 +15,7 @@ cargo build --release --locked -p turmoil-echo -p moonpool-echo
 RUSTFLAGS="--cfg madsim" cargo build --release --locked -p madsim-echo --target-dir "$target/madsim"
 if [ -z "${TWINSPAN:-}" ]; then
     (cd ../.. && cargo build --release --locked -p twinspan-cli)
-    TWINSPAN=../../target/release/twinspan
+    TWINSPAN=${CARGO_TARGET_DIR:-../../target}/release/twinspan
 fi
 
 out=$(mktemp)

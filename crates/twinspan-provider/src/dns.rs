@@ -4,6 +4,8 @@
 //! which knows hosts files and search domains; this is for hosts that have none, and for simulations
 //! in which what a resolver meets is to be met.
 
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::{Future, poll_fn};
