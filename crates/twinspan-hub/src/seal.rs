@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 128;
 /// let here = Hub::<Bytes>::builder(&endpoint).seal(key.clone()).reliable().listen().build()?;
 /// let there = Hub::<Bytes>::builder(&endpoint).seal(key).reliable().connect().build()?;
 /// there.publish_bytes(b"not for everybody")?;
-/// assert_eq!(*here.recv()?, b"not for everybody");
+/// assert_eq!(*here.recv()?, b"not for everybody"[..]);
 /// # Ok(())
 /// # }
 /// ```
