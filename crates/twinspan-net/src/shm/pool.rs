@@ -65,9 +65,10 @@ impl Pool {
 
     /// Takes a free block.
     pub(super) fn take(&mut self) -> Option<u32> {
-        let returned = self.returned.swap(0, Ordering::Acquire);
-        for index in (0..BLOCKS_MAX).filter(|index| returned >> index & 1 == 1) {
-            self.set(index, State::Free);
+        let mut returned = self.returned.swap(0, Ordering::Acquire);
+        while returned != 0 {
+            self.set(returned.trailing_zeros(), State::Free);
+            returned &= returned - 1;
         }
         let index = self.free.pop()?;
         self.set(index, State::Lent);

@@ -140,6 +140,17 @@ impl Publisher {
         words.map(|word| word.load(Ordering::Relaxed)).collect()
     }
 
+    /// Waits for room of which `meanwhile` is all that makes any, after the look at who has none: how
+    /// often it said that it sleeps.
+    #[cfg(test)]
+    pub(super) fn sleeps_behind(&mut self, meanwhile: impl FnOnce()) -> u64 {
+        self.refresh();
+        let (before, slept) = (self.marks(), self.waits);
+        meanwhile();
+        self.wait_for_cursors(Instant::now() + self.room_wait, before);
+        self.waits - slept
+    }
+
     /// Publishes a copy of `message` and returns its number, from 0.
     ///
     /// # Errors
@@ -263,14 +274,17 @@ impl Publisher {
 
     #[cold]
     fn find_room(&mut self) -> Result<u64, PublishError> {
+        self.look_at_cursors();
         let mut began = None;
-        loop {
+        while self.next >= self.open_until {
+            // Seen before the look that decides: what a subscriber does behind it ends the wait.
+            let before = self.marks();
             let slowest = self.look_at_cursors();
-            if self.next < self.open_until {
-                return Ok(self.next);
+            if self.next >= self.open_until {
+                self.hold_back(slowest, &mut began, before)?;
             }
-            self.hold_back(slowest, &mut began)?;
         }
+        Ok(self.next)
     }
 
     /// Sets how far may be written, and returns the policy of the subscriber that sets it.
@@ -298,11 +312,12 @@ impl Publisher {
         slowest
     }
 
-    /// A subscriber with this policy has no room.
+    /// A subscriber with this policy has no room, or had none after `before` was seen.
     fn hold_back(
         &mut self,
         policy: Policy,
         began: &mut Option<Instant>,
+        before: u64,
     ) -> Result<(), PublishError> {
         if policy == Policy::DropNew {
             self.stats.dropped += 1;
@@ -314,25 +329,20 @@ impl Publisher {
         if began.elapsed() >= self.room_wait {
             return Err(PublishError::Stalled { waited: self.room_wait });
         }
-        self.wait_for_cursors(began + self.room_wait);
+        self.wait_for_cursors(began + self.room_wait, before);
         self.refresh();
         Ok(())
     }
 
-    /// Waits until a subscriber has moved a cursor, or let go of a block, or for a while.
-    fn wait_for_cursors(&mut self, deadline: Instant) {
+    /// What subscribers say of how far they are and what they hold, as one number that changes with it.
+    fn marks(&self) -> u64 {
+        marks(&self.readers)
+    }
+
+    /// Waits until a subscriber has moved a cursor, or let go of a block, since `before` was seen, or
+    /// for a while.
+    fn wait_for_cursors(&mut self, deadline: Instant, before: u64) {
         self.stats.waits += 1;
-        let look = |readers: &[Reader]| {
-            readers.iter().fold(0_u64, |sum, Reader { peer, .. }| {
-                let mut sum = sum.rotate_left(7) ^ peer.cursor();
-                for at in HOLDS_AT..HOLDS_AT + HOLDS_MAX {
-                    let held = peer.word(at).map_or(0, |word| word.load(Ordering::Acquire));
-                    sum = sum.rotate_left(1) ^ held;
-                }
-                sum
-            })
-        };
-        let before = look(&self.readers);
         let limit = match self.wait {
             Wait::Spin => None,
             Wait::Adaptive => Some(wait::spin_limit()),
@@ -341,7 +351,7 @@ impl Publisher {
         // Even one that spins looks for new and gone subscribers now and then.
         let spin_end = deadline.min(Instant::now() + ROOM_NAP_MAX);
         let readers = &self.readers;
-        let moved = || (look(readers) != before).then_some(());
+        let moved = || (marks(readers) != before).then_some(());
         if wait::spin(limit, Some(spin_end), moved).is_some() || self.wait == Wait::Spin {
             return;
         }
@@ -350,7 +360,7 @@ impl Publisher {
         self.waits += 1;
         waiting.store(self.waits, Ordering::Relaxed);
         self.shared.barrier.heavy();
-        if look(readers) == before {
+        if marks(readers) == before {
             let longest = self.shared.barrier.nap_max().unwrap_or(ROOM_NAP_MAX);
             let left = deadline.saturating_duration_since(Instant::now()).min(longest);
             wait::sleep_on(self.shared.room_bell.as_fd(), Some(left));
@@ -372,22 +382,28 @@ impl Publisher {
         }
         self.refresh();
         let mut began = None;
+        if let Some(index) = self.pool.take() {
+            return Ok(self.lend(index, length));
+        }
         loop {
-            if let Some(index) = self.pool.take() {
-                let offset = self.geometry.block(index).unwrap_or_default();
-                return Ok(self.pool.lend(&self.segment, index, offset, length));
-            }
+            // Seen before the look that decides, as in `find_room`.
+            let before = self.marks();
             self.reclaim();
             if let Some(index) = self.pool.take() {
-                let offset = self.geometry.block(index).unwrap_or_default();
-                return Ok(self.pool.lend(&self.segment, index, offset, length));
+                return Ok(self.lend(index, length));
             }
             match self.needs_blocks() {
-                Some(policy) => self.hold_back(policy, &mut began)?,
+                Some(policy) => self.hold_back(policy, &mut began, before)?,
                 None if self.force() => {}
                 None => return Err(PublishError::Exhausted),
             }
         }
+    }
+
+    /// A free block of the pool, for a message of `length`.
+    fn lend(&mut self, index: u32, length: usize) -> Block {
+        let offset = self.geometry.block(index).unwrap_or_default();
+        self.pool.lend(&self.segment, index, offset, length)
     }
 
     /// Publishes a block that [`loan`](Self::loan) gave, and returns the message's number.
@@ -482,6 +498,18 @@ impl Publisher {
             }
         }
     }
+}
+
+/// The cursors and holds of all readers, folded into one number.
+fn marks(readers: &[Reader]) -> u64 {
+    readers.iter().fold(0, |sum, Reader { peer, .. }| {
+        let mut sum = u64::rotate_left(sum, 7) ^ peer.cursor();
+        for at in HOLDS_AT..HOLDS_AT + HOLDS_MAX {
+            let held = peer.word(at).map_or(0, |word| word.load(Ordering::Acquire));
+            sum = sum.rotate_left(1) ^ held;
+        }
+        sum
+    })
 }
 
 impl fmt::Debug for Publisher {

@@ -81,6 +81,18 @@ fn messages_go_both_ways_in_order_and_nobody_hears_oneself() {
 }
 
 #[test]
+fn room_made_before_the_wait_for_it_is_not_slept_on() {
+    let config =
+        TopicConfig { policy: Policy::Block, wait: Wait::Block, slots: 4, ..config(&topic(), 8) };
+    let ((_there, mut outbox), (_here, mut inbox)) = (publisher(&config), subscriber(&config));
+    until(|| outbox.naps().len() == 1);
+    for number in 0..4 {
+        outbox.publish(&message(number, 8)).unwrap();
+    }
+    assert_eq!(outbox.sleeps_behind(|| assert_eq!(texts(&mut inbox).len(), 4)), 0);
+}
+
+#[test]
 fn one_hears_oneself_when_asked_to() {
     let config = TopicConfig { echo: Echo::On, ..config(&topic(), 8) };
     let joined = join(&config).unwrap();
