@@ -29,6 +29,25 @@ fn a_warm_exchange_allocates_nothing() {
 }
 
 #[test]
+fn many_at_once_allocate_nothing() {
+    let topic = topic();
+    let (here, there) = (Hub::<Bytes>::new(&topic).unwrap(), Hub::<Bytes>::new(&topic).unwrap());
+    let batch: Vec<_> = (0..32).map(|number| Bytes(vec![number; 64])).collect();
+    let mut values = vec![Bytes(Vec::with_capacity(64)); 32];
+    let mut exchange = |rounds: usize| {
+        for _ in 0..rounds {
+            here.publish_all(&batch).unwrap();
+            assert_eq!(there.recv_all(&mut values), Ok(32));
+            assert_eq!(values, batch);
+        }
+    };
+    exchange(5);
+    let before = counting::calls();
+    exchange(200);
+    assert_eq!(counting::calls() - before, 0);
+}
+
+#[test]
 fn a_warm_exchange_over_udp_allocates_nothing() {
     for (reliable, is_sealed) in [(false, false), (true, false), (false, true), (true, true)] {
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

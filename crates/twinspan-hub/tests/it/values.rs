@@ -76,6 +76,25 @@ fn values_of_serde_and_bytes_arrive() {
 }
 
 #[test]
+fn many_are_received_at_once_and_only_the_first_is_waited_for() {
+    let (here, there) = pair::<Imu>();
+    let mut values = [imu(0.0); 4];
+    assert_eq!(there.try_recv_all(&mut values), Ok(0));
+    assert_eq!(there.recv_all(&mut []), Ok(0), "without a place nothing is waited for");
+    here.publish_all(&[imu(1.0), imu(2.0), imu(3.0), imu(4.0), imu(5.0), imu(6.0)]).unwrap();
+    assert_eq!(there.recv_all(&mut values), Ok(4));
+    assert_eq!(values, [imu(1.0), imu(2.0), imu(3.0), imu(4.0)]);
+    assert_eq!(there.recv_all(&mut values), Ok(2));
+    assert_eq!(values, [imu(5.0), imu(6.0), imu(3.0), imu(4.0)], "those behind are as they were");
+    here.publish(&imu(7.0)).unwrap();
+    assert_eq!(there.try_recv_all(&mut values), Ok(1));
+    assert_eq!((values[0], there.try_recv()), (imu(7.0), Ok(None)));
+    let mute = Hub::<Imu>::builder(topic()).roles(Roles::Publisher).build().unwrap();
+    assert_eq!(mute.recv_all(&mut values), Err((0, RecvError::NoSubscriber)));
+    assert_eq!(mute.try_recv_all(&mut values), Err((0, RecvError::NoSubscriber)));
+}
+
+#[test]
 fn loans_and_samples_lie_in_shared_memory_when_they_are_long() {
     let (here, there) = pair::<Image>();
     let mut loan = here.loan().unwrap();
