@@ -58,6 +58,6 @@ pub use publisher::{PublishError, Publisher, PublisherStats};
 pub use seam::{MachineInbox, MachineOutbox, MachineTopics};
 pub use subscriber::{Got, Held, Room, Subscriber, SubscriberStats, Taken, TooManyHeld};
 pub use wait::{
-    GuardError, LatencyGuard, Wait, calibrate, deadline_in, sleep_on, sleep_on_either, spin,
-    spin_limit, wake_cost,
+    GuardError, LatencyGuard, Wait, calibrate, deadline_in, measure_wake_cost, sleep_on,
+    sleep_on_either, spin, spin_limit, wake_cost,
 };

@@ -45,6 +45,9 @@ pub struct BareRing {
     taken: u64,
     /// The first number that there is no room for, as far as is known.
     open_until: u64,
+    /// Messages handed over and taken in the slot that is no part of the ring.
+    handed: u64,
+    grasped: u64,
 }
 
 impl BareRing {
@@ -55,7 +58,7 @@ impl BareRing {
     pub fn meet(name: &str, end: End, bytes: usize) -> io::Result<Self> {
         let slot_bytes = (SLOT_HEAD_WORDS * 8 + bytes).next_multiple_of(64);
         let slots = (RING_BYTES / slot_bytes).clamp(4, 256).next_power_of_two();
-        let total = (SLOTS_AT + slots * slot_bytes).next_multiple_of(4_096);
+        let total = (SLOTS_AT + (slots + 1) * slot_bytes).next_multiple_of(4_096);
         let ours = Segment::create("twinspan.bare", total)?;
         let identity =
             Identity { form: Form::Bytes, bytes: 0, align: 1, version: 0, name: "bare".into() };
@@ -93,12 +96,50 @@ impl BareRing {
             }
         };
         let slots = slots as u64;
-        Ok(Self { ours, theirs, slots, slot_bytes, bytes, sent: 0, taken: 0, open_until: slots })
+        let (sent, taken, handed, grasped) = (0, 0, 0, 0);
+        let open_until = slots;
+        Ok(Self {
+            ours,
+            theirs,
+            slots,
+            slot_bytes,
+            bytes,
+            sent,
+            taken,
+            open_until,
+            handed,
+            grasped,
+        })
     }
 
+    /// The first word of the slot of message `number`, and how many there are.
     fn slot(&self, number: u64) -> (usize, usize) {
-        let index = (number & (self.slots - 1)) as usize;
+        self.slot_at((number & (self.slots - 1)) as usize)
+    }
+
+    /// The slot behind the ring.
+    fn spare_slot(&self) -> (usize, usize) {
+        self.slot_at(self.slots as usize)
+    }
+
+    fn slot_at(&self, index: usize) -> (usize, usize) {
         ((SLOTS_AT + index * self.slot_bytes) / 8, self.slot_bytes / 8)
+    }
+
+    /// Hands a message over in one place that both ends keep in their caches, without a ring or a
+    /// cursor: what the memory itself takes. For messages that are answered one at a time.
+    #[inline]
+    pub fn hand(&mut self, message: &[u8]) {
+        self.put(self.spare_slot(), self.handed, message);
+        self.handed += 1;
+    }
+
+    /// Takes what was handed over; false when nothing was.
+    #[inline]
+    pub fn try_grasp(&mut self, message: &mut [u8]) -> bool {
+        let is_there = self.get(self.spare_slot(), self.grasped, message);
+        self.grasped += u64::from(is_there);
+        is_there
     }
 
     /// Sends a message of the length that was agreed on; false when there is no room.
@@ -112,31 +153,52 @@ impl BareRing {
                 return false;
             }
         }
-        let (first, count) = self.slot(self.sent);
+        self.put(self.slot(self.sent), self.sent, message);
+        self.sent += 1;
+        true
+    }
+
+    /// Writes message `number`; the other end has taken what was in this slot.
+    #[inline]
+    fn put(&self, (first, count): (usize, usize), number: u64, message: &[u8]) {
         let words = self.ours.words(first + count);
-        let [state, _, payload @ ..] = words.get(first..).unwrap_or_default() else { return false };
+        let [state, _, payload @ ..] = words.get(first..).unwrap_or_default() else { return };
         if message.len() <= WORDS_MAX {
             line::store_bytes(payload, message);
         } else {
             let offset = (first + SLOT_HEAD_WORDS) * 8;
-            // SAFETY: the other end has taken what was in this slot, says its cursor, and reads it
-            // again only when the state below has been stored; this end has no other reference.
+            // SAFETY: the other end has taken what was in this slot, say its cursor or its answer,
+            // and reads it again only when the state below has been stored; this end has no other
+            // reference.
             if let Some(to) = unsafe { self.ours.slice_mut(offset, message.len()) } {
                 to.copy_from_slice(message);
             }
         }
-        line::finish(state, self.sent);
-        self.sent += 1;
-        true
+        line::finish(state, number);
     }
 
     /// Takes a message; false when there is none.
     #[inline]
     pub fn try_take(&mut self, message: &mut [u8]) -> bool {
-        let (first, count) = self.slot(self.taken);
+        if !self.get(self.slot(self.taken), self.taken, message) {
+            return false;
+        }
+        self.taken += 1;
+        if self.taken.is_multiple_of(self.slots / 4) {
+            let cursor: Option<&AtomicU64> = self.ours.words(CURSORS_AT + 1).get(CURSORS_AT);
+            if let Some(cursor) = cursor {
+                cursor.store(self.taken, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// Reads message `number`; false when it is not there.
+    #[inline]
+    fn get(&self, (first, count): (usize, usize), number: u64, message: &mut [u8]) -> bool {
         let words = self.theirs.words(first + count);
         let [state, _, payload @ ..] = words.get(first..).unwrap_or_default() else { return false };
-        if line::look(state, self.taken) != line::Slot::Ready {
+        if line::look(state, number) != line::Slot::Ready {
             return false;
         }
         let message = message.get_mut(..self.bytes).unwrap_or_default();
@@ -145,16 +207,9 @@ impl BareRing {
         } else {
             let offset = (first + SLOT_HEAD_WORDS) * 8;
             // SAFETY: the state says that the message is complete, and the other end writes to this
-            // slot again only when our cursor, stored below, is above it.
+            // slot again only when our cursor is above it, or our answer has come.
             if let Some(from) = unsafe { self.theirs.slice(offset, message.len()) } {
                 message.copy_from_slice(from);
-            }
-        }
-        self.taken += 1;
-        if self.taken.is_multiple_of(self.slots / 4) {
-            let cursor: Option<&AtomicU64> = self.ours.words(CURSORS_AT + 1).get(CURSORS_AT);
-            if let Some(cursor) = cursor {
-                cursor.store(self.taken, Ordering::Release);
             }
         }
         true
@@ -182,6 +237,8 @@ mod tests {
                     for _ in 0..1_000 {
                         while !ring.try_take(&mut message) {}
                         while !ring.try_send(&message) {}
+                        while !ring.try_grasp(&mut message) {}
+                        ring.hand(&message);
                     }
                 };
                 scope.spawn(echo);
@@ -192,6 +249,11 @@ mod tests {
                     while !ring.try_send(&sent) {}
                     while !ring.try_take(&mut message) {}
                     assert_eq!(message, sent);
+                    message.fill(7);
+                    ring.hand(&message);
+                    message.fill(0);
+                    while !ring.try_grasp(&mut message) {}
+                    assert_eq!(message, vec![7; bytes]);
                 }
             });
         }
