@@ -81,6 +81,12 @@ pub enum BenchError {
     #[cfg(target_os = "linux")]
     #[error(transparent)]
     Recv(#[from] twinspan_hub::RecvError),
+    /// There can be no network namespaces here.
+    #[error("cannot have two network namespaces: {0}; run as root where `unshare` and `ip` are")]
+    Namespaces(String),
+    /// The floor of QUIC cannot be had.
+    #[error("bare quinn: {0}")]
+    Quinn(String),
     /// The operating system refused something else.
     #[error("cannot measure: {0}")]
     Os(#[from] io::Error),

@@ -1,25 +1,30 @@
-//! The hub between two processes, through its public handle, beside a bare ring in the same run.
+//! The hub between two processes, through its public handle, beside the bare road in the same run.
 
 mod floor;
+pub mod inside;
 pub mod kill;
+mod options;
 pub mod peer;
 mod summary;
+pub mod zero;
 
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use twinspan_core::time::Timestamp;
-use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, Wait, wake_cost};
-use twinspan_net::shm::End;
+use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, wake_cost};
+use twinspan_net::shm::{End, measure_wake_cost};
 use twinspan_net::{ReactorEnv, allowed_cores, pin_to_core};
 
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::memory::{self, Memory};
 use crate::process;
-use floor::Floor;
-use peer::{Counted, Plan, Turn, receive, send};
+use floor::{Certificate, Floor};
+pub use options::{HubOptions, HubRoad, HubWait, Mode, Touch};
+use peer::{Counted, Net, Plan, Ready, Turn, receive, send};
 pub use summary::HubSummary;
+pub use zero::ZeroRttSummary;
 
 /// The hidden command of the other process.
 const PEER: &str = "hub-peer";
@@ -27,114 +32,35 @@ const PEER: &str = "hub-peer";
 const TURNS: u32 = 4;
 /// The share of a turn that does not count.
 const WARM_UP: u32 = 5;
+/// Messages between two looks at the clock.
+const MESSAGES_PER_CLOCK: u64 = 64;
+/// How long a hub may take to know what a wake-up costs.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// How long ends may take to find each other.
+const JOIN_MAX: Duration = Duration::from_secs(10);
 /// Samples kept for percentiles, at most.
 const SAMPLES_MAX: usize = 4_000_000;
+/// Times that free ports are looked for.
+const PORT_TRIES: usize = 64;
+/// Messages that a stream has on the way: as many as a full window of the network holds.
+const STREAM_DEPTH: u32 = 8_192;
+/// Bytes that they have together at most.
+const STREAM_DEPTH_BYTES: usize = 64 << 20;
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// Half a round trip.
-    Latency,
-    /// Messages and bits a second.
-    Throughput,
-}
-
-/// How both ends wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HubWait {
-    /// They spin.
-    Spin,
-    /// They spin for a while, then sleep.
-    Adaptive,
-    /// They sleep.
-    Block,
-    /// As tasks.
-    Async,
-}
-
-impl HubWait {
-    /// As the summary says it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Spin => "spin",
-            Self::Adaptive => "adaptive",
-            Self::Block => "block",
-            Self::Async => "async",
-        }
-    }
-
-    const fn wait(self) -> Wait {
-        match self {
-            Self::Spin => Wait::Spin,
-            Self::Adaptive => Wait::Adaptive,
-            Self::Block | Self::Async => Wait::Block,
-        }
-    }
-}
-
-/// Which road is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HubRoad {
-    /// Shared memory.
-    Shm,
-    /// UDP over loopback.
-    Udp,
-}
-
-impl HubRoad {
-    /// As the summary says it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shm => "shm",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// What to measure and how.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct HubOptions {
-    /// The road.
-    pub road: HubRoad,
-    /// Whether lost messages are sent again, on roads over a network.
-    pub reliable: bool,
-    /// Share of the datagrams that are dropped at their arrival, 0 to 1.
-    pub loss: f64,
-    /// Latency or throughput.
-    pub mode: Mode,
-    /// Bytes of a message.
-    pub size: usize,
-    /// How both ends wait.
-    pub wait: HubWait,
-    /// Time between two messages; zero for none.
-    pub gap: Duration,
-    /// Messages published at once.
-    pub batch: usize,
-    /// Whether to ask for the latency guard.
-    pub guard: bool,
-    /// Whether messages are written and read in shared memory.
-    pub loan: bool,
-    /// Whether all of a message is written and read, or only its first word is read.
-    pub touch_all: bool,
-    /// How long to measure, hub and floor together.
-    pub time: Duration,
-}
-
-impl HubOptions {
-    /// Whether the road loses nothing.
-    pub const fn loses_nothing(&self) -> bool {
-        matches!(self.road, HubRoad::Shm) || self.reliable
-    }
-}
-
-/// Ports of loopback that were free a moment ago.
-fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+/// Ports that were free a moment ago, for UDP and for TCP.
+fn free_ports<const N: usize>(ip: IpAddr) -> std::io::Result<[u16; N]> {
     let mut ports = [0; N];
-    let mut sockets = Vec::new();
+    let mut held = Vec::new();
     for port in &mut ports {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
-        *port = socket.local_addr()?.port();
-        sockets.push(socket);
+        for _ in 0..PORT_TRIES {
+            let socket = UdpSocket::bind((ip, 0))?;
+            let free = socket.local_addr()?.port();
+            if let Ok(listener) = TcpListener::bind((ip, free)) {
+                *port = free;
+                held.push((socket, listener));
+                break;
+            }
+        }
     }
     Ok(ports)
 }
@@ -144,21 +70,39 @@ fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
     let options = &plan.options;
     let endpoint = match options.road {
         HubRoad::Shm => plan.name.clone(),
-        HubRoad::Udp => format!("udp://127.0.0.1:{}/bench", plan.port),
+        road => format!("{}://{}:{}/bench", road.scheme(), plan.net.first, plan.port),
     };
     let mut builder = Hub::<Bytes>::builder(endpoint).wait(options.wait.wait());
     if options.road != HubRoad::Shm {
         builder = if end == End::First { builder.listen() } else { builder.connect() };
-        builder = builder.injected_loss(options.loss);
-        if options.reliable {
-            builder = builder.reliable();
+    }
+    match options.road {
+        HubRoad::Shm => {}
+        HubRoad::Udp => {
+            builder = builder.injected_loss(options.loss);
+            if options.reliable {
+                builder = builder.reliable();
+            }
+        }
+        HubRoad::Tcp | HubRoad::Quic => {
+            let most = u32::try_from(STREAM_DEPTH_BYTES / options.size.max(1));
+            builder = builder.depth(most.unwrap_or(STREAM_DEPTH).clamp(16, STREAM_DEPTH));
         }
     }
     let policy = match options.mode {
-        Mode::Latency => Policy::Overwrite,
+        Mode::Latency | Mode::Idle => Policy::Overwrite,
         Mode::Throughput => Policy::Block,
     };
     Ok(builder.policy(policy).message_bytes_max(options.size).build()?)
+}
+
+/// Waits until a hub that was just made is as it stays: an adaptive one measures, once.
+fn settle(options: &HubOptions) {
+    let began = Instant::now();
+    let is_adaptive = options.wait == HubWait::Adaptive;
+    while is_adaptive && wake_cost().is_none() && began.elapsed() < SETTLE_MAX {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Latencies of one way in nanoseconds, sorted.
@@ -181,58 +125,12 @@ struct Road {
     seconds: f64,
 }
 
-/// Measures.
-///
-/// # Errors
-/// [`BenchError`] says what could not be had.
-pub fn run(options: &HubOptions) -> Result<HubSummary, BenchError> {
-    let cores = allowed_cores()?;
-    let guard = if options.guard { Some(LatencyGuard::request()) } else { None };
-    let name = format!("bench/{}", std::process::id());
-    let (core, [port], ports) = (cores.last().copied(), free_ports()?, free_ports()?);
-    let plan = Plan { name, core, port, ports, options: *options };
-    let mut child = Child::start(PEER)?;
-    child.tell(&plan)?;
-    if cores.len() > 1 {
-        pin_to_core(cores.first().copied().unwrap_or(0))?;
-    }
-    let mut bare = Floor::meet(&plan, End::First)?;
-    let hub = build(&plan, End::First)?;
-    let () = child.hear()?;
-    if options.mode == Mode::Latency && !hub.wait_for_subscribers(1, Duration::from_secs(10)) {
-        return Err(BenchError::Ended { name: PEER });
-    }
-    let (mut ours, mut floor) = (Road::default(), Road::default());
-    let mut used = Used::default();
-    let turn_time = options.time / (2 * TURNS);
-    memory::begin();
-    let began = (Instant::now(), machine_busy());
-    let mut cpu_all = Duration::ZERO;
-    for _ in 0..TURNS {
-        let before = (process::cpu_time(), Memory::now());
-        let counted =
-            turn(&mut child, Turn::Hub(turn_time), options, &mut ours, |message, samples| {
-                hub_turn(&hub, options, turn_time, message, samples)
-            })?;
-        let cpu = process::cpu_time().saturating_sub(before.0);
-        used.publisher += cpu;
-        used.subscriber += counted.cpu;
-        used.allocations += allocations(before.1) + counted.allocations;
-        cpu_all += cpu + counted.cpu;
-        let before = process::cpu_time();
-        let counted =
-            turn(&mut child, Turn::Floor(turn_time), options, &mut floor, |message, samples| {
-                floor_turn(&mut bare, options, turn_time, message, samples)
-            })?;
-        cpu_all += process::cpu_time().saturating_sub(before) + counted.cpu;
-    }
-    child.tell(&Turn::End)?;
-    let elapsed = began.0.elapsed().as_secs_f64();
-    let busy = machine_busy().zip(began.1).map(|(now, then)| now.saturating_sub(then));
-    used.foreign = busy.map(|busy| busy.saturating_sub(cpu_all).as_secs_f64() / elapsed);
-    let stats = hub.stats();
-    let granted = guard.as_ref().map(Result::is_ok);
-    Ok(summary::summarise(options, ours, floor, &used, stats, granted, wake_cost()))
+/// What was seen of the hub, of its floor, and of memory itself.
+#[derive(Debug, Default)]
+struct Roads {
+    ours: Road,
+    floor: Road,
+    memory: Road,
 }
 
 /// Processor time and memory that was used in the hub's turns.
@@ -242,11 +140,159 @@ struct Used {
     subscriber: Duration,
     allocations: u64,
     foreign: Option<f64>,
+    /// What a wake-up costs here, one way.
+    wake_cost: Option<Duration>,
+    /// What the floor's system calls take by themselves, one way.
+    calls: Option<Duration>,
+    guard: Option<bool>,
 }
 
-fn allocations(before: Option<Memory>) -> u64 {
-    let counted = |memory: Option<Memory>| memory.map_or(0, |memory| memory.allocations);
-    counted(Memory::now()).saturating_sub(counted(before))
+/// Measures.
+///
+/// # Errors
+/// [`BenchError`] says what could not be had.
+pub fn run(options: &HubOptions) -> Result<HubSummary, BenchError> {
+    if options.netns {
+        return inside::run(options);
+    }
+    measure_between(options, Net::loopback())
+}
+
+/// Measures between this process and another, which has the other end of `net`.
+fn measure_between(options: &HubOptions, net: Net) -> Result<HubSummary, BenchError> {
+    let cores = allowed_cores()?;
+    let guard = if options.guard { Some(LatencyGuard::request()) } else { None };
+    // Before this thread is pinned, for what it wakes would be pinned beside it.
+    let wake_cost = measure_wake_cost().ok();
+    let is_quic = options.road == HubRoad::Quic;
+    let plan = Plan {
+        name: format!("bench/{}", std::process::id()),
+        core: cores.last().copied(),
+        port: free_ports::<1>(net.first)?[0],
+        ports: free_ports(net.first)?,
+        net,
+        certificate: is_quic.then(Certificate::new).transpose()?,
+        options: *options,
+    };
+    let mut child = start_peer(&plan)?;
+    if cores.len() > 1 {
+        pin_to_core(cores.first().copied().unwrap_or(0))?;
+    }
+    let mut bare = Floor::meet(&plan, End::First)?;
+    let hub = build(&plan, End::First)?;
+    settle(options);
+    let ready: Ready = child.hear()?;
+    bare.aim(&ready.ports);
+    if !hub.wait_for_subscribers(options.destinations.max(1), JOIN_MAX) {
+        return Err(BenchError::Ended { name: PEER });
+    }
+    let mut used = Used { wake_cost, ..Used::default() };
+    used.guard = guard.as_ref().map(Result::is_ok);
+    used.calls = floor::calls(options, plan.net.first)?;
+    let mut roads = Roads::default();
+    memory::begin();
+    let began = (Instant::now(), machine_busy());
+    let measured = measure(options, &mut child, &hub, &mut bare, &mut roads, &mut used)?;
+    child.tell(&Turn::End)?;
+    let elapsed = began.0.elapsed().as_secs_f64();
+    let busy = machine_busy().zip(began.1).map(|(now, then)| now.saturating_sub(then));
+    used.foreign = busy.map(|busy| busy.saturating_sub(measured).as_secs_f64() / elapsed);
+    Ok(summary::summarise(options, roads, &used, hub.stats()))
+}
+
+/// Starts the other process, in a namespace of its own where that is asked for.
+fn start_peer(plan: &Plan) -> Result<Child, BenchError> {
+    let Some(device) = &plan.net.device else {
+        let mut child = Child::start(PEER)?;
+        child.tell(plan)?;
+        return Ok(child);
+    };
+    let mut child = Child::start_in(PEER, &inside::UNSHARE)?;
+    child.tell(plan)?;
+    let pid: u32 = child.hear()?;
+    inside::give_device(device, pid)?;
+    child.tell(&())?;
+    Ok(child)
+}
+
+/// Takes turns; returns the processor time of both processes.
+fn measure(
+    options: &HubOptions,
+    child: &mut Child,
+    hub: &Hub<Bytes>,
+    bare: &mut Floor,
+    roads: &mut Roads,
+    used: &mut Used,
+) -> Result<Duration, BenchError> {
+    let mut cpu_all = Duration::ZERO;
+    let has_memory = options.is_latency() && options.road == HubRoad::Shm;
+    let (turns, parts) = match options.mode {
+        Mode::Latency | Mode::Throughput if has_memory => (TURNS, 3),
+        Mode::Latency | Mode::Throughput => (TURNS, 2),
+        Mode::Idle => (1, 1),
+    };
+    let time = options.time / (parts * turns);
+    for _ in 0..turns {
+        let before = process::cpu_time();
+        let counted = turn(child, Turn::Hub(time), options, &mut roads.ours, |desk| {
+            hub_turn(hub, options, time, desk)
+        })?;
+        let cpu = process::cpu_time().saturating_sub(before);
+        used.publisher += cpu;
+        used.subscriber += counted.cpu;
+        used.allocations += counted.allocations;
+        cpu_all += cpu + counted.cpu;
+        if options.mode == Mode::Idle {
+            continue;
+        }
+        let before = process::cpu_time();
+        let counted = turn(child, Turn::Floor(time), options, &mut roads.floor, |desk| {
+            floor_turn(bare, options, time, desk)
+        })?;
+        cpu_all += process::cpu_time().saturating_sub(before) + counted.cpu;
+        if has_memory {
+            let before = process::cpu_time();
+            let counted = turn(child, Turn::Memory(time), options, &mut roads.memory, |desk| {
+                memory_turn(bare, options, time, desk)
+            })?;
+            cpu_all += process::cpu_time().saturating_sub(before) + counted.cpu;
+        }
+    }
+    Ok(cpu_all)
+}
+
+/// Allocations of this process so far.
+fn allocations() -> u64 {
+    Memory::now().map_or(0, |memory| memory.allocations)
+}
+
+/// What a turn works with: a message, samples, and the allocations since it was warm.
+struct Desk<'a> {
+    message: &'a mut [u8],
+    samples: &'a mut Vec<u64>,
+    steady: Steady,
+}
+
+/// Allocations from the moment on at which a turn is warm.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steady {
+    before: Option<u64>,
+    counted: u64,
+}
+
+impl Steady {
+    /// The turn is warm from now on.
+    fn begin(&mut self) {
+        self.before.get_or_insert_with(allocations);
+    }
+
+    /// The turn is over: what was counted.
+    fn end(&mut self) -> u64 {
+        if let Some(before) = self.before.take() {
+            self.counted = allocations().saturating_sub(before);
+        }
+        self.counted
+    }
 }
 
 /// One turn of one road, on both sides.
@@ -255,7 +301,7 @@ fn turn(
     turn: Turn,
     options: &HubOptions,
     road: &mut Road,
-    measure: impl FnOnce(&mut Vec<u8>, &mut Vec<u64>) -> Result<f64, BenchError>,
+    measure: impl FnOnce(&mut Desk<'_>) -> Result<(), BenchError>,
 ) -> Result<Counted, BenchError> {
     child.tell(&turn)?;
     let () = child.hear()?;
@@ -263,80 +309,120 @@ fn turn(
     if road.samples.0.capacity() == 0 {
         road.samples.0.reserve_exact(SAMPLES_MAX);
     }
-    let seconds = measure(&mut message, &mut road.samples.0)?;
-    let counted: Counted = child.hear()?;
+    let (samples, steady) = (&mut road.samples.0, Steady::default());
+    let mut desk = Desk { message: &mut message, samples, steady };
+    let began = Instant::now();
+    measure(&mut desk)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let here = desk.steady.end();
+    let mut counted: Counted = child.hear()?;
+    counted.allocations += here;
     road.seconds += if counted.seconds > 0.0 { counted.seconds } else { seconds };
     road.counted.add(&counted);
     Ok(counted)
 }
 
-/// Publishes for a while, or plays ping-pong; the last message of a turn says so.
+/// Publishes for a while, plays ping-pong, or is silent; the last message of a turn says so.
 fn hub_turn(
     hub: &Hub<Bytes>,
     options: &HubOptions,
     time: Duration,
-    message: &mut [u8],
-    samples: &mut Vec<u64>,
-) -> Result<f64, BenchError> {
-    let began = Instant::now();
+    desk: &mut Desk<'_>,
+) -> Result<(), BenchError> {
     let mut room = Bytes(Vec::with_capacity(options.size));
-    let mut number = 0_u64;
     match options.mode {
-        Mode::Latency => ping_pong(time, options.gap, message, samples, |message| {
+        Mode::Latency => ping_pong(time, options.gap, desk, |message| {
             send(hub, options, message)?;
             Ok(receive(hub, options, &mut room)?.is_some())
         })?,
-        Mode::Throughput if options.batch > 1 => {
-            let mut batch = vec![Bytes(message.to_vec()); options.batch];
-            while began.elapsed() < time {
-                for message in &mut batch {
-                    peer::number(message, number);
-                    number += 1;
-                }
-                hub.publish_all(&batch).map_err(|(_, error)| error)?;
-            }
+        Mode::Throughput => publish_for(hub, options, time, desk)?,
+        Mode::Idle => {
+            desk.steady.begin();
+            std::thread::sleep(time);
+            desk.steady.end();
         }
-        Mode::Throughput => {
-            while number & 63 != 0 || began.elapsed() < time {
+    }
+    peer::number(desk.message, u64::MAX);
+    send(hub, options, desk.message)?;
+    hub.flush()?;
+    Ok(())
+}
+
+/// Publishes messages one by one or in batches.
+fn publish_for(
+    hub: &Hub<Bytes>,
+    options: &HubOptions,
+    time: Duration,
+    desk: &mut Desk<'_>,
+) -> Result<(), BenchError> {
+    let began = Instant::now();
+    let mut number = 0_u64;
+    let mut batch = vec![Bytes(desk.message.to_vec()); options.batch];
+    loop {
+        let elapsed = began.elapsed();
+        if elapsed >= time {
+            desk.steady.end();
+            return Ok(());
+        }
+        if elapsed >= time / WARM_UP {
+            desk.steady.begin();
+        }
+        if options.batch > 1 {
+            for message in &mut batch {
                 peer::number(message, number);
-                send(hub, options, message)?;
                 number += 1;
+            }
+            hub.publish_all(&batch).map_err(|(_, error)| error)?;
+            continue;
+        }
+        // The clock is looked at now and then: it costs as much as a message.
+        for _ in 0..MESSAGES_PER_CLOCK {
+            peer::number(desk.message, number);
+            send(hub, options, desk.message)?;
+            number += 1;
+            if options.destinations > 1 {
+                // One datagram for each address and message, as the floor has it.
+                hub.flush()?;
             }
         }
     }
-    peer::number(message, u64::MAX);
-    send(hub, options, message)?;
-    hub.flush()?;
-    Ok(began.elapsed().as_secs_f64())
 }
 
 fn floor_turn(
     bare: &mut Floor,
     options: &HubOptions,
     time: Duration,
-    message: &mut [u8],
-    samples: &mut Vec<u64>,
-) -> Result<f64, BenchError> {
-    let began = Instant::now();
-    let mut room = vec![0; options.size];
-    match options.mode {
-        Mode::Latency => {
-            ping_pong(time, options.gap, message, samples, |message| {
-                Ok(bare.trip(message, &mut room))
-            })?;
-            bare.end(message);
-        }
-        Mode::Throughput => bare.pour(time, message)?,
+    desk: &mut Desk<'_>,
+) -> Result<(), BenchError> {
+    if !options.is_latency() {
+        return bare.pour(time, desk.message);
     }
-    Ok(began.elapsed().as_secs_f64())
+    let mut room = vec![0; options.size];
+    ping_pong(time, options.gap, desk, |message| bare.trip(message, &mut room))?;
+    bare.end(desk.message)
+}
+
+/// The same messages in one place that both cores keep hot: what the memory itself takes.
+fn memory_turn(
+    bare: &mut Floor,
+    options: &HubOptions,
+    time: Duration,
+    desk: &mut Desk<'_>,
+) -> Result<(), BenchError> {
+    let mut room = vec![0; options.size];
+    ping_pong(time, options.gap, desk, |message| {
+        bare.memory_trip(message, &mut room);
+        Ok(true)
+    })?;
+    bare.memory_end(desk.message);
+    Ok(())
 }
 
 /// Round trips for a while; half of each that counts is a sample.
 fn ping_pong(
     time: Duration,
     gap: Duration,
-    message: &mut [u8],
-    samples: &mut Vec<u64>,
+    desk: &mut Desk<'_>,
     mut trip: impl FnMut(&mut [u8]) -> Result<bool, BenchError>,
 ) -> Result<(), BenchError> {
     let began = Timestamp::from_nanos(ReactorEnv::clock_ns());
@@ -344,16 +430,22 @@ fn ping_pong(
     let mut number = 0;
     loop {
         let sent = ReactorEnv::clock_ns();
-        peer::number(message, number);
-        let is_back = trip(message)?;
+        peer::number(desk.message, number);
+        let is_back = trip(desk.message)?;
         let back = ReactorEnv::clock_ns();
         number += 1;
         let now = Timestamp::from_nanos(back);
         if now >= end {
+            // Where others have the cores a turn may be over before it is warm.
+            if desk.samples.is_empty() && is_back {
+                desk.samples.push((back - sent) / 2);
+            }
+            desk.steady.end();
             return Ok(());
         }
-        if is_back && now >= warm && samples.len() < SAMPLES_MAX {
-            samples.push((back - sent) / 2);
+        if is_back && now >= warm && desk.samples.len() < SAMPLES_MAX {
+            desk.steady.begin();
+            desk.samples.push((back - sent) / 2);
         }
         if !gap.is_zero() {
             let next = Timestamp::from_nanos(back).after(gap);

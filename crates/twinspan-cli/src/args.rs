@@ -150,11 +150,17 @@ pub enum BenchCommand {
     Viewer(BenchViewerArgs),
     /// The simulator: events for each second of processor time, and a world against real time
     Sim(BenchSimArgs),
-    /// The hub over shared memory, beside a bare ring; or processes killed under it
+    /// The hub on each of its roads, beside the bare road; or processes killed under it
     Hub(BenchHubArgs),
     /// The other process of `hub`; its parent speaks to it
     #[command(hide = true)]
     HubPeer,
+    /// The first end of `hub --netns` in a namespace of its own; its parent speaks to it
+    #[command(hide = true)]
+    HubInside,
+    /// The process that `hub --zero-rtt` asks; its parent speaks to it
+    #[command(hide = true)]
+    HubZero,
     /// A process that `hub --kill` kills; its parent speaks to it
     #[command(hide = true)]
     HubVictim,

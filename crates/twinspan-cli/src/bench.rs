@@ -35,6 +35,8 @@ pub fn run(command: &BenchCommand) -> Result<u8, CommandError> {
         BenchCommand::Sim(args) => sim::run(args),
         BenchCommand::Hub(args) => hub::run(args),
         BenchCommand::HubPeer => Ok(twinspan_bench::hub::peer::run().map(|()| 0)?),
+        BenchCommand::HubInside => Ok(twinspan_bench::hub::inside::run_inside().map(|()| 0)?),
+        BenchCommand::HubZero => Ok(twinspan_bench::hub::zero::run_peer().map(|()| 0)?),
         BenchCommand::HubVictim => Ok(twinspan_bench::hub::kill::run_victim().map(|()| 0)?),
         BenchCommand::RealismPart => Ok(twinspan_bench::realism::run_part().map(|()| 0)?),
         BenchCommand::SimPart => Ok(twinspan_bench::sim::run_part().map(|()| 0)?),

@@ -1,5 +1,6 @@
 //! The other process: it sends back what comes, or counts it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -10,22 +11,45 @@ use twinspan_hub::{Bytes, Hub};
 use twinspan_net::pin_to_core;
 use twinspan_net::shm::End;
 
-use super::floor::{Floor, SILENCE};
-use super::{HubOptions, HubWait, Mode, allocations, build};
+use super::floor::{Certificate, Floor, SILENCE};
+use super::options::{HubOptions, HubWait, Mode, Touch};
+use super::{Steady, WARM_UP, build, inside, settle};
 use crate::error::BenchError;
 use crate::lines::Parent;
-use crate::memory::{self, Memory};
+use crate::memory;
 use crate::process;
+
+/// Messages between two looks at the clock, where many come.
+const MESSAGES_PER_CLOCK: u64 = 1_024;
+
+/// Where the ends are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Net {
+    pub(super) first: IpAddr,
+    pub(super) second: IpAddr,
+    /// The device that leads to the first, where the second is in a namespace of its own.
+    pub(super) device: Option<String>,
+}
+
+impl Net {
+    pub(super) const fn loopback() -> Self {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { first: here, second: here, device: None }
+    }
+}
 
 /// What the other process is told at first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) core: Option<usize>,
+    pub(super) net: Net,
     /// Where the hub listens on a road over a network.
     pub(super) port: u16,
     /// Where the ends of the floor are.
     pub(super) ports: [u16; 4],
+    /// What the floor of QUIC shows and believes.
+    pub(super) certificate: Option<Certificate>,
     pub(super) options: HubOptions,
 }
 
@@ -36,11 +60,19 @@ impl Plan {
     }
 }
 
+/// That the other process has joined.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// The ports of its floor that the first end has to know.
+    pub(super) ports: Vec<u16>,
+}
+
 /// What is done next.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) enum Turn {
     Hub(Duration),
     Floor(Duration),
+    Memory(Duration),
     End,
 }
 
@@ -78,6 +110,15 @@ pub(super) fn number_of(message: &[u8]) -> u64 {
     message.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
+/// Reads as much of a message as was asked for.
+fn read(message: &[u8], touch: Touch) -> u64 {
+    if touch != Touch::All {
+        return number_of(message);
+    }
+    let (words, _) = message.as_chunks::<8>();
+    words.iter().fold(0, |sum: u64, word| sum.wrapping_add(u64::from_le_bytes(*word)))
+}
+
 /// Publishes as the options say.
 pub(super) fn send(
     hub: &Hub<Bytes>,
@@ -86,7 +127,7 @@ pub(super) fn send(
 ) -> Result<(), BenchError> {
     if options.loan {
         let mut loan = hub.loan_bytes(message.len())?;
-        if options.touch_all {
+        if options.touch != Touch::First {
             // Written in place: nothing is read for it.
             loan.fill(number_of(message) as u8);
         }
@@ -105,18 +146,9 @@ pub(super) fn receive(
     options: &HubOptions,
     room: &mut Bytes,
 ) -> Result<Option<(u64, u64)>, BenchError> {
-    let read = |message: &[u8]| {
-        let (words, _) = message.as_chunks::<8>();
-        let sum = if options.touch_all {
-            words.iter().fold(0, |sum: u64, word| sum.wrapping_add(u64::from_le_bytes(*word)))
-        } else {
-            number_of(message)
-        };
-        (number_of(message), sum)
-    };
     if options.loan {
         let sample = hub.recv_bytes()?;
-        return Ok(Some(read(&sample)));
+        return Ok(Some((number_of(&sample), read(&sample, options.touch))));
     }
     if options.wait == HubWait::Async {
         *room = block_on(hub.recv_async())?;
@@ -125,11 +157,9 @@ pub(super) fn receive(
     } else if !hub.recv_into_timeout(room, SILENCE)? {
         return Ok(None);
     }
-    Ok(Some(if options.touch_all && options.mode == Mode::Throughput {
-        read(room)
-    } else {
-        (number_of(room), 0)
-    }))
+    // What was copied has been read; throughput counts what the application reads of its copy.
+    let is_read = options.mode == Mode::Throughput;
+    Ok(Some((number_of(room), if is_read { read(room, options.touch) } else { 0 })))
 }
 
 /// Wakes a thread that waits for a task.
@@ -141,17 +171,23 @@ impl Wake for Unpark {
     }
 }
 
+thread_local! {
+    /// Wakes this thread; made once, for the measurement is to allocate nothing.
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
 /// Runs one task on this thread.
 fn block_on<F: Future>(task: F) -> F::Output {
     let mut task = std::pin::pin!(task);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    loop {
-        match task.as_mut().poll(&mut cx) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+    WAKER.with(|waker| {
+        let mut cx = Context::from_waker(waker);
+        loop {
+            match task.as_mut().poll(&mut cx) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
         }
-    }
+    })
 }
 
 /// The other process.
@@ -162,31 +198,43 @@ pub fn run() -> Result<(), BenchError> {
     let mut parent = Parent::default();
     let plan: Plan = parent.hear()?;
     let options = plan.options;
+    if let Some(device) = &plan.net.device {
+        // The parent moves the device here only now, when it is sure that there is a namespace.
+        parent.tell(&std::process::id())?;
+        let () = parent.hear()?;
+        inside::take_device(device, plan.net.second)?;
+    }
     if let Some(core) = plan.core {
         pin_to_core(core)?;
     }
     let mut bare = Floor::meet(&plan, End::Second)?;
-    let hub = build(&plan, End::Second)?;
-    if !hub.wait_for_subscribers(1, Duration::from_secs(10)) {
-        return Err(BenchError::Plan("the parent did not join".into()));
+    let hubs: Vec<_> = (0..options.destinations.max(1))
+        .map(|_| build(&plan, End::Second))
+        .collect::<Result<_, _>>()?;
+    settle(&options);
+    for hub in &hubs {
+        if !hub.wait_for_subscribers(1, Duration::from_secs(10)) {
+            return Err(BenchError::Plan("the parent did not join".into()));
+        }
     }
-    parent.tell(&())?;
+    parent.tell(&Ready { ports: bare.ports()? })?;
     let mut room = Bytes(vec![0; options.size]);
     memory::begin();
     loop {
         let turn: Turn = parent.hear()?;
-        if matches!(turn, Turn::End) {
-            return Ok(());
-        }
-        parent.tell(&())?;
-        let before = (process::cpu_time(), Memory::now());
-        let mut counted = match turn {
-            Turn::Floor(_) => bare.answer(&options, &mut room.0)?.finish(),
-            _ => hub_turn(&hub, &options, &mut room)?,
+        let time = match turn {
+            Turn::End => return Ok(()),
+            Turn::Hub(time) | Turn::Floor(time) | Turn::Memory(time) => time,
         };
-        counted.cpu = process::cpu_time().saturating_sub(before.0);
-        counted.allocations = allocations(before.1);
-        parent.tell(&counted)?;
+        parent.tell(&())?;
+        let mut counter = Counter::new(time);
+        match turn {
+            Turn::Floor(_) => bare.answer(&options, &mut room.0, &mut counter)?,
+            Turn::Memory(_) => bare.memory_answer(&mut room.0, &mut counter),
+            _ if hubs.len() > 1 => fan_turn(&hubs, &options, &mut counter)?,
+            _ => hub_turn(&hubs, &options, &mut room, &mut counter)?,
+        }
+        parent.tell(&counter.finish())?;
     }
 }
 
@@ -197,30 +245,43 @@ pub(super) struct Counter {
     /// When the clock was looked at last.
     seen: Option<Instant>,
     next: u64,
+    /// From then on the turn is warm.
+    warm_after: Duration,
+    /// Processor time at the beginning, and when the clock was looked at last.
+    cpu: [Duration; 2],
+    steady: Steady,
 }
 
 impl Counter {
-    pub(super) const fn new() -> Self {
-        let counted = Counted {
-            messages: 0,
-            lost: 0,
-            seconds: 0.0,
-            cpu: Duration::ZERO,
-            allocations: 0,
-            sum: 0,
-        };
-        Self { counted, began: None, seen: None, next: 0 }
+    /// For a turn of such a time.
+    pub(super) fn new(time: Duration) -> Self {
+        Self {
+            counted: Counted::default(),
+            began: None,
+            seen: None,
+            next: 0,
+            warm_after: time / WARM_UP,
+            cpu: [process::cpu_time(); 2],
+            steady: Steady::default(),
+        }
+    }
+
+    /// Whether anything came.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.began.is_some()
     }
 
     /// Counts one; false for the last.
+    #[inline]
     pub(super) fn count(&mut self, number: u64, read: u64) -> bool {
         if number == u64::MAX {
             self.counted.seconds = self.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+            self.cpu[1] = process::cpu_time();
             return false;
         }
-        self.began.get_or_insert_with(Instant::now);
-        if self.counted.messages & 1_023 == 0 {
-            self.seen = Some(Instant::now());
+        let messages = self.counted.messages;
+        if messages.is_power_of_two() || messages.is_multiple_of(MESSAGES_PER_CLOCK) {
+            self.look();
         }
         // One that comes again, or behind a later one, counts as one that did not arrive.
         self.counted.lost += number.checked_sub(self.next).unwrap_or(1);
@@ -230,10 +291,22 @@ impl Counter {
         true
     }
 
+    /// Looks at the clock.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let began = *self.began.get_or_insert(now);
+        self.seen = Some(now);
+        self.cpu[1] = process::cpu_time();
+        if now.duration_since(began) >= self.warm_after {
+            self.steady.begin();
+        }
+    }
+
     /// What was counted elsewhere.
-    pub(super) const fn of_bytes(&mut self, messages: u64, seconds: f64) {
+    pub(super) fn of_bytes(&mut self, messages: u64, seconds: f64) {
         self.counted.messages = messages;
         self.counted.seconds = seconds;
+        self.cpu[1] = process::cpu_time();
     }
 
     /// What was counted. Where the last message did not say so, the turn ended at the last look at
@@ -244,34 +317,99 @@ impl Counter {
         {
             self.counted.seconds = seen.duration_since(began).as_secs_f64();
         }
+        let [before, seen] = self.cpu;
+        self.counted.cpu = seen.saturating_sub(before);
+        self.counted.allocations = self.steady.end();
         self.counted
     }
 }
 
 fn hub_turn(
-    hub: &Hub<Bytes>,
+    hubs: &[Hub<Bytes>],
     options: &HubOptions,
     room: &mut Bytes,
-) -> Result<Counted, BenchError> {
-    let mut counter = Counter::new();
+    counter: &mut Counter,
+) -> Result<(), BenchError> {
+    let Some(hub) = hubs.first() else { return Ok(()) };
+    if options.batch > 1 && options.loses_nothing() {
+        return batch_turn(hub, options, counter);
+    }
     loop {
         let Some((number, read)) = receive(hub, options, room)? else {
             // Nothing at all came yet: the other side has hardly begun.
-            if counter.began.is_some() {
-                return Ok(counter.finish());
+            if counter.has_begun() {
+                return Ok(());
             }
             continue;
         };
         if !counter.count(number, read) {
-            return Ok(counter.finish());
+            return Ok(());
         }
-        if options.mode == Mode::Latency {
+        if options.is_latency() {
             if options.loan {
                 let mut answer = hub.loan_bytes(options.size)?;
                 super::peer::number(&mut answer, number);
                 answer.publish()?;
             } else {
                 hub.publish_bytes(room)?;
+            }
+        }
+    }
+}
+
+/// Takes as many messages at once as there are.
+fn batch_turn(
+    hub: &Hub<Bytes>,
+    options: &HubOptions,
+    counter: &mut Counter,
+) -> Result<(), BenchError> {
+    let mut rooms = vec![Bytes(Vec::with_capacity(options.size)); options.batch];
+    loop {
+        let count = hub.recv_all(&mut rooms).map_err(|(_, error)| error)?;
+        for message in rooms.iter().take(count) {
+            if !counter.count(number_of(message), read(message, options.touch)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Messages taken from one subscriber before the next has its turn.
+const FAN_BATCH: usize = 64;
+
+/// Counts what all subscribers get, until nobody gets anything.
+fn fan_turn(
+    hubs: &[Hub<Bytes>],
+    options: &HubOptions,
+    counter: &mut Counter,
+) -> Result<(), BenchError> {
+    let mut rooms = vec![Bytes(Vec::with_capacity(options.size)); FAN_BATCH];
+    let mut nexts = vec![0_u64; hubs.len()];
+    let mut idle_since: Option<Instant> = None;
+    loop {
+        let mut came = 0;
+        for (hub, next) in hubs.iter().zip(&mut nexts) {
+            let count = hub.try_recv_all(&mut rooms).map_err(|(_, error)| error)?;
+            for message in rooms.iter().take(count) {
+                let number = number_of(message);
+                if number == u64::MAX {
+                    continue;
+                }
+                let lost = number.saturating_sub(*next);
+                *next = number.wrapping_add(1);
+                // In the order of all of them together: each has its own numbers.
+                let together = counter.next;
+                counter.count(together, read(message, options.touch));
+                counter.counted.lost += lost;
+            }
+            came += count;
+        }
+        if came > 0 {
+            idle_since = None;
+        } else {
+            let since = *idle_since.get_or_insert_with(Instant::now);
+            if counter.has_begun() && since.elapsed() >= SILENCE {
+                return Ok(());
             }
         }
     }

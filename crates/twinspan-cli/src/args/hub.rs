@@ -33,8 +33,12 @@ pub struct HubExplainArgs {
 pub enum HubTransport {
     /// Shared memory
     Shm,
-    /// UDP over loopback
+    /// UDP
     Udp,
+    /// TCP
+    Tcp,
+    /// QUIC
+    Quic,
 }
 
 /// What is measured.
@@ -62,9 +66,11 @@ pub enum HubWaitName {
 /// How much of a message is written and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HubTouch {
-    /// All of it
+    /// All of it is written and read
     All,
-    /// The first word
+    /// All of it is written, the first word read
+    Written,
+    /// The first word is written and read
     First,
 }
 
@@ -86,7 +92,7 @@ pub struct BenchHubArgs {
     /// Microseconds between an answer and the next message
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub gap_us: u64,
-    /// Messages published at once, for throughput
+    /// Messages published at once and taken at once, for throughput
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=4_096))]
     pub batch: u64,
     /// Ask for the latency guard
@@ -104,6 +110,19 @@ pub struct BenchHubArgs {
     /// How much of a message is written and read
     #[arg(long, value_enum, default_value_t = HubTouch::All)]
     pub touch: HubTouch,
+    /// Subscribers at addresses of their own that each message goes to, beside a bare sendmmsg
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub destinations: u8,
+    /// Put the ends into two network namespaces with a veth pair between; needs root
+    #[arg(long)]
+    pub netns: bool,
+    /// Instead of a measurement, the first answer over QUIC on a link of 20 ms, with and without words
+    /// before the handshake's end
+    #[arg(long)]
+    pub zero_rtt: bool,
+    /// Publish nothing: what does a subscriber cost that hears nothing?
+    #[arg(long)]
+    pub idle: bool,
     /// Milliseconds to measure, hub and floor together
     #[arg(long, value_name = "MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub time_ms: u64,

@@ -1,13 +1,19 @@
-//! `twinspan bench hub`: the hub beside a bare ring, and processes killed under it.
+//! `twinspan bench hub`: the hub beside the bare road, and processes killed under it.
 
 use std::time::Duration;
 
 use twinspan_bench::hub::kill::{self, KillReport};
-use twinspan_bench::hub::{self, HubOptions, HubRoad, HubSummary, HubWait, Mode};
+use twinspan_bench::hub::zero;
+use twinspan_bench::hub::{
+    self, HubOptions, HubRoad, HubSummary, HubWait, Mode, Touch, ZeroRttSummary,
+};
 
 use crate::args::{BenchHubArgs, HubMode, HubTouch, HubTransport, HubWaitName};
 use crate::error::CommandError;
 use crate::output::print;
+
+/// The longest message that is sure to be one datagram with its head.
+const DATAGRAM_MESSAGE_MAX: u64 = 1_000;
 
 /// Measures, or kills, and tells.
 pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
@@ -15,14 +21,29 @@ pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
         return kill(args, kills);
     }
     refuse_unused(args)?;
-    let options = HubOptions {
+    if args.zero_rtt {
+        let summary = zero::run()?;
+        print(&summary, args.json, ZeroRttSummary::text)?;
+        return Ok(u8::from(!summary.is_good()));
+    }
+    let options = options(args);
+    let summary = hub::run(&options)?;
+    print(&summary, args.json, HubSummary::text)?;
+    Ok(u8::from(options.loses_nothing() && summary.lost > 0))
+}
+
+fn options(args: &BenchHubArgs) -> HubOptions {
+    HubOptions {
         road: match args.transport {
             HubTransport::Shm => HubRoad::Shm,
             HubTransport::Udp => HubRoad::Udp,
+            HubTransport::Tcp => HubRoad::Tcp,
+            HubTransport::Quic => HubRoad::Quic,
         },
         reliable: args.reliable,
         loss: f64::from(args.loss) / 100.0,
         mode: match args.mode {
+            _ if args.idle => Mode::Idle,
             HubMode::Latency => Mode::Latency,
             HubMode::Throughput => Mode::Throughput,
         },
@@ -37,12 +58,15 @@ pub(super) fn run(args: &BenchHubArgs) -> Result<u8, CommandError> {
         batch: usize::try_from(args.batch).unwrap_or(1),
         guard: args.guard,
         loan: args.loan,
-        touch_all: args.touch == HubTouch::All,
+        touch: match args.touch {
+            HubTouch::All => Touch::All,
+            HubTouch::Written => Touch::Written,
+            HubTouch::First => Touch::First,
+        },
+        destinations: usize::from(args.destinations),
+        netns: args.netns,
         time: Duration::from_millis(args.time_ms),
-    };
-    let summary = hub::run(&options)?;
-    print(&summary, args.json, HubSummary::text)?;
-    Ok(u8::from(options.loses_nothing() && summary.lost > 0))
+    }
 }
 
 /// Refuses what has no effect: a figure must not look as if it had heeded it.
@@ -50,14 +74,39 @@ fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
     let is_latency = args.mode == HubMode::Latency;
     let is_async = args.wait == HubWaitName::Async;
     let is_memory = args.transport == HubTransport::Shm;
+    let is_udp = args.transport == HubTransport::Udp;
+    let is_fan = args.destinations > 1;
+    let is_batch = args.batch > 1;
     let unused = [
-        (is_memory && args.reliable, "--reliable", "with --transport shm"),
-        (is_memory && args.loss > 0, "--loss", "with --transport shm"),
-        (!is_memory && args.loan, "--loan", "without --transport shm"),
         (args.seed.is_some(), "--seed", "without --kill"),
-        (is_latency && args.batch > 1, "--batch", "with --mode latency"),
-        (args.loan && args.batch > 1, "--batch", "with --loan"),
+        (
+            args.zero_rtt && args.transport != HubTransport::Quic,
+            "--zero-rtt",
+            "without --transport quic",
+        ),
+        (args.zero_rtt && !is_latency, "--mode throughput", "with --zero-rtt"),
+        (args.zero_rtt && args.idle, "--idle", "with --zero-rtt"),
+        (args.zero_rtt && args.netns, "--netns", "with --zero-rtt"),
+        (args.zero_rtt && args.guard, "--guard", "with --zero-rtt"),
+        (args.zero_rtt && args.gap_us > 0, "--gap-us", "with --zero-rtt"),
+        (!is_udp && args.reliable, "--reliable", "where nothing is lost, as on all roads but udp"),
+        (!is_udp && args.loss > 0, "--loss", "without --transport udp"),
+        (!is_udp && is_fan, "--destinations", "without --transport udp"),
+        (is_fan && is_latency, "--destinations", "without --mode throughput"),
+        (is_fan && args.reliable, "--reliable", "with --destinations: each datagram goes once"),
+        (is_fan && is_batch, "--batch", "with --destinations: each message has its own datagram"),
+        (is_fan && args.size > DATAGRAM_MESSAGE_MAX, "--size", "above 1000 with --destinations"),
+        (is_fan && is_async, "--wait async", "with --destinations"),
+        (is_memory && args.netns, "--netns", "with --transport shm"),
+        (!is_memory && args.loan, "--loan", "without --transport shm"),
+        (is_latency && is_batch && !args.idle, "--batch", "with --mode latency"),
+        (args.loan && is_batch, "--batch", "with --loan"),
+        (is_async && is_batch, "--batch", "with --wait async: tasks take one at a time"),
         (args.loan && is_async, "--loan", "with --wait async"),
+        (args.idle && !is_latency, "--mode throughput", "with --idle"),
+        (args.idle && is_batch, "--batch", "with --idle"),
+        (args.idle && args.loss > 0, "--loss", "with --idle"),
+        (args.idle && args.gap_us > 0, "--gap-us", "with --idle"),
         (!is_latency && args.gap_us > 0, "--gap-us", "with --mode throughput"),
     ];
     match unused.into_iter().find(|(is_unused, ..)| *is_unused) {
