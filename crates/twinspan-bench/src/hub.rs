@@ -72,13 +72,14 @@ fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
         HubRoad::Shm => plan.name.clone(),
         road => format!("{}://{}:{}/bench", road.scheme(), plan.net.first, plan.port),
     };
-    let mut builder = Hub::<Bytes>::builder(endpoint).wait(options.wait.wait());
+    let builder = Hub::<Bytes>::builder(endpoint).transport(options.road.transport());
+    let mut builder = builder.wait(options.wait.wait());
     if options.road != HubRoad::Shm {
         builder = if end == End::First { builder.listen() } else { builder.connect() };
     }
     match options.road {
         HubRoad::Shm => {}
-        HubRoad::Udp => {
+        HubRoad::Udp | HubRoad::Uring => {
             builder = builder.injected_loss(options.loss);
             if options.reliable {
                 builder = builder.reliable();

@@ -76,11 +76,15 @@ impl Floor {
             HubRoad::Shm => {
                 return Ok(Self::Ring(BareRing::meet(&plan.floor_name(), end, options.size)?));
             }
-            HubRoad::Udp if options.destinations > 1 => Box::new(fan::Fan::new(plan, end)?),
-            HubRoad::Udp if options.wait == HubWait::Async && options.mode == Mode::Latency => {
+            HubRoad::Udp | HubRoad::Uring if options.destinations > 1 => {
+                Box::new(fan::Fan::new(plan, end)?)
+            }
+            HubRoad::Udp | HubRoad::Uring
+                if options.wait == HubWait::Async && options.mode == Mode::Latency =>
+            {
                 Box::new(task::Tasks::new(plan, end)?)
             }
-            HubRoad::Udp => Box::new(udp::Datagrams::new(plan, end)?),
+            HubRoad::Udp | HubRoad::Uring => Box::new(udp::Datagrams::new(plan, end)?),
             HubRoad::Tcp => Box::new(tcp::Stream::meet(plan, end)?),
             HubRoad::Quic => Box::new(quic::Quinn::meet(plan, end)?),
         };
@@ -224,7 +228,7 @@ pub(super) fn calls(options: &HubOptions, ip: IpAddr) -> io::Result<Option<Durat
     let message = vec![7; options.size];
     let mut room = vec![0; options.size];
     match options.road {
-        HubRoad::Udp
+        HubRoad::Udp | HubRoad::Uring
             if options.wait != HubWait::Async && options.size <= udp::DATAGRAM_BYTES_MAX =>
         {
             let socket = UdpSocket::bind((ip, 0))?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use twinspan_hub::Wait;
+use twinspan_hub::{Transport, Wait};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +80,10 @@ impl HubWait {
 pub enum HubRoad {
     /// Shared memory.
     Shm,
-    /// UDP.
+    /// UDP in batches.
     Udp,
+    /// UDP over a completion ring.
+    Uring,
     /// TCP.
     Tcp,
     /// QUIC.
@@ -94,8 +96,25 @@ impl HubRoad {
         match self {
             Self::Shm => "shm",
             Self::Udp => "udp",
+            Self::Uring => "uring",
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+        }
+    }
+
+    /// Whether its messages go in datagrams of the hub's own.
+    pub const fn is_udp(self) -> bool {
+        matches!(self, Self::Udp | Self::Uring)
+    }
+
+    /// What the hub calls it.
+    pub(super) const fn transport(self) -> Transport {
+        match self {
+            Self::Shm => Transport::SharedMemory,
+            Self::Udp => Transport::BatchUdp,
+            Self::Uring => Transport::IoUring,
+            Self::Tcp => Transport::Tcp,
+            Self::Quic => Transport::Quic,
         }
     }
 
@@ -103,7 +122,7 @@ impl HubRoad {
     pub(super) const fn scheme(self) -> &'static str {
         match self {
             Self::Shm => "shm",
-            Self::Udp => "udp",
+            Self::Udp | Self::Uring => "udp",
             Self::Tcp => "tcp",
             Self::Quic => "quic",
         }
@@ -146,7 +165,7 @@ pub struct HubOptions {
 impl HubOptions {
     /// Whether the road loses nothing.
     pub const fn loses_nothing(&self) -> bool {
-        self.reliable || !matches!(self.road, HubRoad::Udp)
+        self.reliable || !self.road.is_udp()
     }
 
     pub(super) const fn is_latency(&self) -> bool {

@@ -89,7 +89,7 @@ const fn copies(options: &HubOptions) -> u32 {
         HubRoad::Shm if options.loan && is_pooled => 0,
         HubRoad::Shm => 2,
         // To the datagram or the log, into the kernel, out of it, to the inbox, to the user.
-        HubRoad::Udp | HubRoad::Tcp => 5,
+        HubRoad::Udp | HubRoad::Uring | HubRoad::Tcp => 5,
         // To the log, to the stream, to the packet, into the kernel, out of it, to the inbox, to the
         // user.
         HubRoad::Quic => 7,
@@ -139,7 +139,7 @@ pub(super) fn summarise(
         size_bytes: options.size,
         datagram_bytes: match options.road {
             HubRoad::Shm | HubRoad::Tcp => None,
-            HubRoad::Udp => Some(UDP_DATAGRAM_BYTES),
+            HubRoad::Udp | HubRoad::Uring => Some(UDP_DATAGRAM_BYTES),
             HubRoad::Quic => Some(QUIC_DATAGRAM_BYTES),
         },
         netns: options.netns,

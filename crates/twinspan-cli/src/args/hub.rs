@@ -33,8 +33,10 @@ pub struct HubExplainArgs {
 pub enum HubTransport {
     /// Shared memory
     Shm,
-    /// UDP
+    /// UDP in batches
     Udp,
+    /// UDP over a completion ring
+    Uring,
     /// TCP
     Tcp,
     /// QUIC

@@ -37,6 +37,7 @@ fn options(args: &BenchHubArgs) -> HubOptions {
         road: match args.transport {
             HubTransport::Shm => HubRoad::Shm,
             HubTransport::Udp => HubRoad::Udp,
+            HubTransport::Uring => HubRoad::Uring,
             HubTransport::Tcp => HubRoad::Tcp,
             HubTransport::Quic => HubRoad::Quic,
         },
@@ -74,7 +75,7 @@ fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
     let is_latency = args.mode == HubMode::Latency;
     let is_async = args.wait == HubWaitName::Async;
     let is_memory = args.transport == HubTransport::Shm;
-    let is_udp = args.transport == HubTransport::Udp;
+    let is_udp = matches!(args.transport, HubTransport::Udp | HubTransport::Uring);
     let is_fan = args.destinations > 1;
     let is_batch = args.batch > 1;
     let unused = [
@@ -89,7 +90,11 @@ fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
         (args.zero_rtt && args.netns, "--netns", "with --zero-rtt"),
         (args.zero_rtt && args.guard, "--guard", "with --zero-rtt"),
         (args.zero_rtt && args.gap_us > 0, "--gap-us", "with --zero-rtt"),
-        (!is_udp && args.reliable, "--reliable", "where nothing is lost, as on all roads but udp"),
+        (
+            !is_udp && args.reliable,
+            "--reliable",
+            "where nothing is lost, as on all roads but udp and uring",
+        ),
         (!is_udp && args.loss > 0, "--loss", "without --transport udp"),
         (!is_udp && is_fan, "--destinations", "without --transport udp"),
         (is_fan && is_latency, "--destinations", "without --mode throughput"),

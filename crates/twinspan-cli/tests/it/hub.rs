@@ -58,7 +58,7 @@ fn run(args: &[&str]) -> Value {
         assert!(summary["messages_per_second"].as_f64().unwrap() > 0.0, "{summary}");
         assert!(summary["floor_messages_per_second"].as_f64().unwrap() > 0.0, "{summary}");
     }
-    let has_datagrams = summary["transport"] == "udp" || summary["transport"] == "quic";
+    let has_datagrams = summary["transport"] != "shm" && summary["transport"] != "tcp";
     assert_eq!(summary["datagram_bytes"].is_u64(), has_datagrams, "{summary}");
     summary
 }
@@ -121,6 +121,19 @@ fn datagrams_to_many_addresses_are_counted_where_they_arrive() {
     assert_eq!(summary["destinations"], 8, "{summary}");
     // Best effort: what was lost is told, and what came is counted at all eight.
     assert!(summary["lost"].is_u64(), "{summary}");
+}
+
+#[test]
+fn a_completion_ring_is_measured_or_it_is_told_why_not() {
+    let args = ["bench", "hub", "--transport", "uring", "--size", "64", "--time-ms", "100"];
+    let output = twinspan(&args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && told.contains("io_uring") {
+        println!("skipped: {told}");
+        return;
+    }
+    let summary = run(&args[2..6]);
+    assert_eq!((&summary["transport"], &summary["lost"]), (&"uring".into(), &0.into()));
 }
 
 #[test]
