@@ -25,6 +25,26 @@ fn topics(plan: &Plan, is_first: bool) -> [String; 2] {
     if is_first { [there, back] } else { [back, there] }
 }
 
+/// An end of either way.
+pub trait Meet: End + Sized {
+    fn new(plan: &Plan, is_first: bool) -> Result<Self>;
+}
+
+/// The measuring process.
+pub fn run<E: Meet>(plan: &Plan, figures: &mut Figures) -> Result<Counted> {
+    let mut end = E::new(plan, true)?;
+    let mut other = start_other(plan)?;
+    drive(&mut end, plan, figures)?;
+    other.counted()
+}
+
+/// The other process.
+pub fn serve<E: Meet>(plan: &Plan) -> Result<Counted> {
+    let mut end = E::new(plan, false)?;
+    println!("ready");
+    answer(&mut end, plan)
+}
+
 /// Both ends look again and again, the fastest way that iceoryx2 has.
 pub struct Polled {
     publisher: Publisher<Service, [u8], ()>,
@@ -34,7 +54,7 @@ pub struct Polled {
     _node: Node<Service>,
 }
 
-impl Polled {
+impl Meet for Polled {
     fn new(plan: &Plan, is_first: bool) -> Result<Self> {
         set_log_level(LogLevel::Error);
         let node = NodeBuilder::new().create::<Service>().map_err(failed)?;
@@ -60,23 +80,12 @@ impl Polled {
             .map_err(failed)?;
         Ok(Self { publisher, subscriber, size: plan.size, touch: plan.touch, _node: node })
     }
+}
 
+impl Polled {
     fn try_receive(&mut self) -> Result<Option<u64>> {
         let sample = self.subscriber.receive().map_err(failed)?;
         Ok(sample.map(|sample| read(sample.payload(), self.touch)))
-    }
-
-    pub fn run(plan: &Plan, figures: &mut Figures) -> Result<Counted> {
-        let mut end = Self::new(plan, true)?;
-        let mut other = start_other(plan)?;
-        drive(&mut end, plan, figures)?;
-        other.counted()
-    }
-
-    pub fn serve(plan: &Plan) -> Result<Counted> {
-        let mut end = Self::new(plan, false)?;
-        println!("ready");
-        answer(&mut end, plan)
     }
 }
 
@@ -109,7 +118,7 @@ pub struct Sleeping {
     listener: Listener<Service>,
 }
 
-impl Sleeping {
+impl Meet for Sleeping {
     fn new(plan: &Plan, is_first: bool) -> Result<Self> {
         let data = Polled::new(plan, is_first)?;
         let event = |name: &str| {
@@ -121,19 +130,6 @@ impl Sleeping {
         let listener = event(&from)?.listener_builder().create().map_err(failed)?;
         let notifier = event(&to)?.notifier_builder().create().map_err(failed)?;
         Ok(Self { data, notifier, listener })
-    }
-
-    pub fn run(plan: &Plan, figures: &mut Figures) -> Result<Counted> {
-        let mut end = Self::new(plan, true)?;
-        let mut other = start_other(plan)?;
-        drive(&mut end, plan, figures)?;
-        other.counted()
-    }
-
-    pub fn serve(plan: &Plan) -> Result<Counted> {
-        let mut end = Self::new(plan, false)?;
-        println!("ready");
-        answer(&mut end, plan)
     }
 }
 

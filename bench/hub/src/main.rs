@@ -183,15 +183,15 @@ fn run(mut plan: Plan) -> Result<()> {
     let began = (std::time::Instant::now(), process::machine_busy());
     let mut figures = Figures::default();
     let counted = match plan.library {
-        Library::Iceoryx2 => iceoryx::Polled::run(&plan, &mut figures)?,
-        Library::Iceoryx2Event => iceoryx::Sleeping::run(&plan, &mut figures)?,
+        Library::Iceoryx2 => iceoryx::run::<iceoryx::Polled>(&plan, &mut figures)?,
+        Library::Iceoryx2Event => iceoryx::run::<iceoryx::Sleeping>(&plan, &mut figures)?,
         #[cfg(feature = "zenoh")]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => {
             zenoh_peer::run(&plan, &mut figures)?
         }
+        Library::Mqtt => mqtt::run(&plan, &mut figures)?,
         #[cfg(not(feature = "zenoh"))]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => bail!("built without Zenoh"),
-        Library::Mqtt => mqtt::run(&plan, &mut figures)?,
     };
     let elapsed = began.0.elapsed().as_secs_f64();
     let busy = process::machine_busy().saturating_sub(began.1).as_secs_f64();
@@ -209,13 +209,13 @@ fn other(plan: &Plan) -> Result<()> {
         process::pin(plan.core)?;
     }
     let counted = match plan.library {
-        Library::Iceoryx2 => iceoryx::Polled::serve(plan)?,
-        Library::Iceoryx2Event => iceoryx::Sleeping::serve(plan)?,
+        Library::Iceoryx2 => iceoryx::serve::<iceoryx::Polled>(plan)?,
+        Library::Iceoryx2Event => iceoryx::serve::<iceoryx::Sleeping>(plan)?,
         #[cfg(feature = "zenoh")]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => zenoh_peer::serve(plan)?,
+        Library::Mqtt => mqtt::serve(plan)?,
         #[cfg(not(feature = "zenoh"))]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => bail!("built without Zenoh"),
-        Library::Mqtt => mqtt::serve(plan)?,
     };
     println!("{}", serde_json::to_string(&counted)?);
     Ok(())

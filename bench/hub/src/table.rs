@@ -96,8 +96,15 @@ pub fn print(path: &Path) -> Result<()> {
                 let share = median(&cell.runs, "cpu_subscriber").unwrap_or(0.0) * 100.0;
                 figure = format!("{share:.3} % of a core");
             }
+            if let Some(early) = median(&cell.runs, "first_answer_zero_rtt_ms") {
+                let saved = median(&cell.runs, "round_trips_saved").unwrap_or(0.0);
+                figure = format!("{} ms; {} round trips earlier", shown(early), shown(saved));
+            }
             if let Some(ratio) = median(&cell.runs, "ratio_to_floor").filter(|ratio| *ratio > 0.0) {
                 floor = format!("{ratio:.2}");
+            }
+            if cell.runs.iter().any(|run| run["floor_defective"] == true) {
+                floor += " (defective)";
             }
             if let Some(allocations) = median(&cell.runs, "allocations_in_steady_state")
                 && allocations > 0.0
