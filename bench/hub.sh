@@ -105,6 +105,10 @@ row "udp, reliable, 64 B, in batches" "≥ 10 M/s" \
     "$udp --mode throughput --size 64 --reliable --batch 64" "" ""
 row "udp, reliable, 64 KiB" "≥ 40 Gbit/s; ≥ 2 × Zenoh tcp" \
     "$udp --mode throughput --size 65536 --reliable" "zenoh-tcp" "--mode throughput --size 65536"
+row "udp, reliable, 64 KiB, AES" "≥ 20 Gbit/s" \
+    "$udp --mode throughput --size 65536 --reliable --seal aes" "" ""
+row "udp, reliable, 64 KiB, ChaCha20" "≥ 10 Gbit/s" \
+    "$udp --mode throughput --size 65536 --reliable --seal chacha" "" ""
 row "udp, each datagram to another address" "≥ 0.9 × floor" \
     "$udp --mode throughput --size 64 --destinations 64" "" ""
 for road in tcp quic; do

@@ -12,7 +12,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use twinspan_core::time::Timestamp;
-use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, wake_cost};
+use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, TopicKey, wake_cost};
 use twinspan_net::shm::{End, measure_wake_cost};
 use twinspan_net::{ReactorEnv, allowed_cores, pin_to_core};
 
@@ -21,7 +21,7 @@ use crate::error::BenchError;
 use crate::memory::{self, Memory};
 use crate::process;
 use floor::{Certificate, Floor};
-pub use options::{HubOptions, HubRoad, HubWait, Mode, Touch};
+pub use options::{HubOptions, HubRoad, HubWait, Mode, Seal, Touch};
 use peer::{Counted, Net, Plan, Ready, Turn, receive, send};
 pub use summary::HubSummary;
 pub use zero::ZeroRttSummary;
@@ -40,6 +40,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 const JOIN_MAX: Duration = Duration::from_secs(10);
 /// Samples kept for percentiles, at most.
 const SAMPLES_MAX: usize = 4_000_000;
+/// The key of sealed topics: what is measured here is no secret.
+const KEY: [u8; 32] = [7; 32];
 /// Times that free ports are looked for.
 const PORT_TRIES: usize = 64;
 /// Messages that a stream has on the way: as many as a full window of the network holds.
@@ -83,6 +85,9 @@ fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
             builder = builder.injected_loss(options.loss);
             if options.reliable {
                 builder = builder.reliable();
+            }
+            if let Some(seal) = options.seal {
+                builder = builder.seal(TopicKey::from_bytes(KEY)).seal_cipher(seal.cipher());
             }
         }
         HubRoad::Tcp | HubRoad::Quic => {

@@ -20,7 +20,8 @@ pub use determinism::{
 };
 pub use grid::{GivenUser, GridArgs};
 pub use hub::{
-    BenchHubArgs, HubArgs, HubCommand, HubExplainArgs, HubMode, HubTouch, HubTransport, HubWaitName,
+    BenchHubArgs, HubArgs, HubCommand, HubExplainArgs, HubMode, HubSeal, HubTouch, HubTransport,
+    HubWaitName,
 };
 pub use lludp::{BenchLludpArgs, DecodeArgs, DecodeCommand, DecodeLludpArgs};
 pub use service::{BotsArgs, KeysArgs, KeysCommand, RelayArgs, ServeArgs, TokenArgs};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use twinspan_hub::{Transport, Wait};
+use twinspan_hub::{SealCipher, Transport, Wait};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +129,25 @@ impl HubRoad {
     }
 }
 
+/// How datagrams are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seal {
+    /// With AES-128-GCM.
+    Aes,
+    /// With ChaCha20-Poly1305.
+    Chacha,
+}
+
+impl Seal {
+    pub(super) const fn cipher(self) -> SealCipher {
+        match self {
+            Self::Aes => SealCipher::Aes128Gcm,
+            Self::Chacha => SealCipher::ChaCha20Poly1305,
+        }
+    }
+}
+
 /// What to measure and how.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct HubOptions {
@@ -138,6 +157,8 @@ pub struct HubOptions {
     pub reliable: bool,
     /// Share of the datagrams that are dropped at their arrival, 0 to 1.
     pub loss: f64,
+    /// How datagrams are sealed, on UDP; not at all without.
+    pub seal: Option<Seal>,
     /// What is measured.
     pub mode: Mode,
     /// Bytes of a message.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use twinspan_hub::HubStats;
 use twinspan_net::shm::INLINE_BYTES_MAX;
 
-use super::options::{HubOptions, HubRoad, HubWait, Mode, Touch};
+use super::options::{HubOptions, HubRoad, HubWait, Mode, Seal, Touch};
 use super::{Road, Roads, Used};
 
 /// What a floor may take beyond what it is made of, in percent.
@@ -39,6 +39,8 @@ pub struct HubSummary {
     pub destinations: usize,
     /// Whether lost messages were sent again.
     pub reliable: bool,
+    /// How datagrams were sealed; `None` for clear ones.
+    pub seal: Option<Seal>,
     /// Percent of the datagrams that were dropped on purpose.
     pub loss_percent: f64,
     /// How much of a message was written and read.
@@ -145,6 +147,7 @@ pub(super) fn summarise(
         netns: options.netns,
         destinations: options.destinations.max(1),
         reliable: options.loses_nothing(),
+        seal: options.seal,
         loss_percent: options.loss * 100.0,
         touched: options.touch,
         batch: options.batch,

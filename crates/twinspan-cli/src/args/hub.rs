@@ -76,6 +76,15 @@ pub enum HubTouch {
     First,
 }
 
+/// How datagrams are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HubSeal {
+    /// With AES-128-GCM
+    Aes,
+    /// With ChaCha20-Poly1305
+    Chacha,
+}
+
 /// `twinspan bench hub`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchHubArgs {
@@ -106,6 +115,9 @@ pub struct BenchHubArgs {
     /// Percent of the datagrams that are dropped at their arrival
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
     pub loss: u8,
+    /// Seal datagrams with a topic's key
+    #[arg(long, value_enum)]
+    pub seal: Option<HubSeal>,
     /// Write and read messages in shared memory where they do not fit a slot
     #[arg(long)]
     pub loan: bool,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use twinspan_bench::hub::kill::{self, KillReport};
 use twinspan_bench::hub::zero;
 use twinspan_bench::hub::{
-    self, HubOptions, HubRoad, HubSummary, HubWait, Mode, Touch, ZeroRttSummary,
+    self, HubOptions, HubRoad, HubSummary, HubWait, Mode, Seal, Touch, ZeroRttSummary,
 };
 
-use crate::args::{BenchHubArgs, HubMode, HubTouch, HubTransport, HubWaitName};
+use crate::args::{BenchHubArgs, HubMode, HubSeal, HubTouch, HubTransport, HubWaitName};
 use crate::error::CommandError;
 use crate::output::print;
 
@@ -43,6 +43,10 @@ fn options(args: &BenchHubArgs) -> HubOptions {
         },
         reliable: args.reliable,
         loss: f64::from(args.loss) / 100.0,
+        seal: args.seal.map(|seal| match seal {
+            HubSeal::Aes => Seal::Aes,
+            HubSeal::Chacha => Seal::Chacha,
+        }),
         mode: match args.mode {
             _ if args.idle => Mode::Idle,
             HubMode::Latency => Mode::Latency,
@@ -96,6 +100,7 @@ fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
             "where nothing is lost, as on all roads but udp and uring",
         ),
         (!is_udp && args.loss > 0, "--loss", "without --transport udp"),
+        (!is_udp && args.seal.is_some(), "--seal", "without --transport udp or uring"),
         (!is_udp && is_fan, "--destinations", "without --transport udp"),
         (is_fan && is_latency, "--destinations", "without --mode throughput"),
         (is_fan && args.reliable, "--reliable", "with --destinations: each datagram goes once"),
