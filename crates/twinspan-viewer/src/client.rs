@@ -16,6 +16,8 @@ use crate::bus::{EventBus, Subscription};
 use crate::core::{CoreError, ViewerConfig, ViewerCore};
 use crate::credentials::LoginCredentials;
 use crate::event::{NetworkEvent, WorldEvent};
+use crate::grid::Grid;
+use crate::grid_info::{GridInfo, GridInfoError};
 use crate::handle::{COMMANDS_MAX, Command, ConnectError, CoreHandle, Shared};
 use crate::handlers::{HandlerPool, HandlerRegistry};
 use crate::login::MfaStore;
@@ -91,6 +93,24 @@ impl NetworkManager {
         self.core.send_command(Command::Disconnect { done }).await;
         // It fails where the core is gone, and with it the connection.
         let _ = over.await;
+    }
+
+    /// What a grid tells about itself before anybody logs in: its name, pages for people, where one
+    /// logs in. It is asked by way of the client's proxies; what it told is kept for
+    /// [`GRID_INFO_KEPT`](crate::GRID_INFO_KEPT).
+    ///
+    /// # Errors
+    /// [`GridInfoError`]
+    ///
+    /// # Cancel safety
+    /// Dropping the future lets the question go on until its end.
+    pub async fn grid_info(&self, grid: Grid) -> Result<Arc<GridInfo>, GridInfoError> {
+        if !self.core.shared.is_started() {
+            return Err(GridInfoError::NotRunning);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.core.send_command(Command::GridInfo { grid: Box::new(grid), reply }).await;
+        answer.await.unwrap_or(Err(GridInfoError::NotRunning))
     }
 
     /// What second factors left for the next login, to be saved.

@@ -3,12 +3,15 @@
 mod fetches;
 #[cfg(feature = "fuzz")]
 mod fuzz;
+mod infos;
 mod live;
 mod region_task;
 mod session;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,11 +20,12 @@ use tokio::sync::{mpsc, oneshot};
 use twinspan_circuit::AgentConfig;
 use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::Stream;
-use twinspan_http::{ClientConfig, ClientError};
+use twinspan_http::{ClientConfig, ClientError, HttpClient};
 use twinspan_provider::{Env, Machine, Timer, UdpOptions, UdpSocket, drive};
 
 #[cfg(feature = "fuzz")]
 pub(crate) use fuzz::fuzz_region;
+pub(crate) use infos::InfoReply;
 pub(crate) use session::AgentSession;
 
 use crate::client::ClientHandle;
@@ -35,6 +39,7 @@ use crate::session_info::SessionInfo;
 use crate::status::Cause;
 use crate::transport::{PROXY_HEADER_BYTES_MAX, UdpTransport};
 use crate::wait::sleep;
+use infos::Infos;
 use live::Live;
 
 /// When and how often a connection that was lost is tried again.
@@ -150,6 +155,8 @@ pub struct ViewerCore<E: Env> {
     pool: ProxyPool<E>,
     /// Whether it was told that certificates are not checked.
     told_unchecked: bool,
+    /// Shared with the session.
+    infos: Rc<RefCell<Infos<E>>>,
     /// `None` while a session has it.
     commands: Option<mpsc::Receiver<Command>>,
     /// For contexts of handlers; it keeps nobody waiting for commands.
@@ -235,6 +242,7 @@ impl<E: Env> ViewerCore<E> {
             random: env.stream("viewer.reconnect", 0),
             pool: pool.clone(),
             told_unchecked: false,
+            infos: Rc::new(RefCell::new(Infos::new(env.clone()))),
             shared: Arc::clone(&handle.core().shared),
             sender: handle.core().commands.downgrade(),
             commands: Some(commands),
@@ -268,10 +276,15 @@ impl<E: Env> ViewerCore<E> {
                     // Who asked may have gone.
                     let _ = done.send(());
                 }
+                Some(Command::GridInfo { grid, reply }) => {
+                    let http = self.http();
+                    self.infos.borrow_mut().ask(http, *grid, reply);
+                }
                 // Who waits for an answer learns that there is no session.
                 Some(
                     Command::With(_)
                     | Command::Asset { .. }
+                    | Command::Features { .. }
                     | Command::Folders { .. }
                     | Command::Upload { .. },
                 ) => {}
@@ -346,12 +359,17 @@ impl<E: Env> ViewerCore<E> {
         }
     }
 
+    /// The way to grids that the present settings name.
+    fn http(&self) -> Result<HttpClient<E>, ClientError> {
+        let settings = self.shared.proxies.settings();
+        self.pool.through(settings.http.as_ref())
+    }
+
     async fn login(
         &mut self,
         credentials: &LoginCredentials,
     ) -> Result<Result<SessionInfo, LoginError>, Interrupt> {
-        let settings = self.shared.proxies.settings();
-        let http = match self.pool.through(settings.http.as_ref()) {
+        let http = match self.http() {
             Ok(http) => http,
             Err(error) => return Ok(Err(LoginError::Client(error))),
         };
@@ -376,8 +394,8 @@ impl<E: Env> ViewerCore<E> {
     }
 
     fn poll_interrupt(&mut self, cx: &mut Context<'_>) -> Poll<Interrupt> {
-        let Some(commands) = &mut self.commands else { return Poll::Pending };
         loop {
+            let Some(commands) = &mut self.commands else { return Poll::Pending };
             match std::task::ready!(commands.poll_recv(cx)) {
                 None | Some(Command::Shutdown) => return Poll::Ready(Interrupt::Shutdown),
                 Some(Command::Disconnect { done }) => {
@@ -387,9 +405,14 @@ impl<E: Env> ViewerCore<E> {
                     // Who asked may have gone.
                     let _ = reply.send(Err(ConnectError::Busy(self.shared.status())));
                 }
+                Some(Command::GridInfo { grid, reply }) => {
+                    let http = self.http();
+                    self.infos.borrow_mut().ask(http, *grid, reply);
+                }
                 Some(
                     Command::With(_)
                     | Command::Asset { .. }
+                    | Command::Features { .. }
                     | Command::Folders { .. }
                     | Command::Upload { .. },
                 ) => {}
@@ -453,8 +476,9 @@ impl<E: Env> ViewerCore<E> {
                 return SessionEnd::failed(why);
             }
         };
+        let (infos, waiting_now) = (Rc::clone(&self.infos), waiting.take());
         let mut live =
-            Live::new(self.env.clone(), http, session, commands, starter, waiting.take());
+            Live::new(self.env.clone(), (http, infos), session, commands, starter, waiting_now);
         let failure = self.drive(&mut live, &settings).await;
         let parts = live.end(failure);
         *waiting = parts.waiting;

@@ -10,6 +10,7 @@ use crate::inventory::{Fetched, Inventory};
 /// Every body by its name.
 pub const TARGETS: &[(&str, Body)] = &[
     ("viewer-login", crate::login::fuzz_login),
+    ("viewer-grid-info", crate::grid_info::fuzz_grid_info),
     ("viewer-queue", crate::queue::fuzz_queue),
     ("viewer-answer", fuzz_answer),
     ("viewer-region", crate::core::fuzz_region),

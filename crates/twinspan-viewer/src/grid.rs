@@ -121,6 +121,17 @@ impl Grid {
         Ok(url)
     }
 
+    /// Where it tells about itself, beside its login; `None` for Second Life's grids, which do not.
+    ///
+    /// # Errors
+    /// As [`login_uri`](Self::login_uri).
+    pub fn info_uri(&self) -> Result<Option<Url>, GridUriError> {
+        let login = self.login_uri()?;
+        let is_told = matches!(self, Self::OpenSim(_) | Self::Custom(_));
+        // A login has a path, so that a name can be put in the place of its end.
+        Ok(login.join("get_grid_info").ok().filter(|_| is_told))
+    }
+
     /// How it wants the login written down.
     pub const fn form(&self) -> LoginForm {
         match self {
@@ -174,6 +185,20 @@ mod tests {
         assert_eq!(own.login_uri().unwrap().as_str(), "http://127.0.0.1:9000/");
         let named = Grid::parse("localhost:9000/login").unwrap();
         assert_eq!(named.login_uri().unwrap().as_str(), "http://localhost:9000/login");
+    }
+
+    #[test]
+    fn a_grid_tells_about_itself_beside_its_login() {
+        let uri = |grid: &str| Grid::parse(grid).unwrap().info_uri().unwrap();
+        for (login, wanted) in [
+            ("grid.example:8002", "http://grid.example:8002/get_grid_info"),
+            ("https://grid.example/login?x=1#y", "https://grid.example/get_grid_info"),
+            ("http://grid.example/a/", "http://grid.example/a/get_grid_info"),
+        ] {
+            assert_eq!(uri(login).unwrap().as_str(), wanted);
+        }
+        assert_eq!((uri("main"), uri("beta")), (None, None));
+        assert!(Grid::OpenSim("ftp://a".into()).info_uri().is_err());
     }
 
     #[test]

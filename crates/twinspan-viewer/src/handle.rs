@@ -17,9 +17,11 @@ use twinspan_lludp::{AnyMessage, Uuid, Vector3};
 use crate::assets::{Asset, AssetError, AssetKind, ByteRange};
 use crate::bus::EventBus;
 use crate::caps::Capabilities;
-use crate::core::AgentSession;
+use crate::core::{AgentSession, InfoReply};
 use crate::credentials::LoginCredentials;
 use crate::event::{NetworkError, NetworkEvent, WorldEvent};
+use crate::features::{FeaturesError, SimulatorFeatures};
+use crate::grid::Grid;
 use crate::handlers::HandlerRegistry;
 use crate::inventory::{FetchError, Fetched, InventoryOwner};
 use crate::login::{LoginError, MfaStore};
@@ -204,11 +206,19 @@ pub(crate) enum Command {
     Shutdown,
     /// Does something with the session, if there is one.
     With(Work),
+    /// What a grid tells about itself, with a session or without.
+    GridInfo {
+        grid: Box<Grid>,
+        reply: InfoReply,
+    },
     Asset {
         kind: AssetKind,
         id: Uuid,
         range: Option<ByteRange>,
         reply: oneshot::Sender<Result<Asset, AssetError>>,
+    },
+    Features {
+        reply: oneshot::Sender<Result<SimulatorFeatures, FeaturesError>>,
     },
     Folders {
         owner: InventoryOwner,
@@ -341,6 +351,16 @@ impl CoreHandle {
         let (reply, answer) = oneshot::channel();
         self.send_command(Command::Asset { kind, id, range, reply }).await;
         answer.await.unwrap_or(Err(AssetError::NotConnected))
+    }
+
+    /// Asks the region that the avatar is in what its simulator can do.
+    ///
+    /// # Errors
+    /// [`FeaturesError`]
+    pub async fn simulator_features(&self) -> Result<SimulatorFeatures, FeaturesError> {
+        let (reply, answer) = oneshot::channel();
+        self.send_command(Command::Features { reply }).await;
+        answer.await.unwrap_or(Err(FeaturesError::NotConnected))
     }
 
     /// Fetches what is in folders of the inventory or of the library.

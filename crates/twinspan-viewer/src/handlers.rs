@@ -151,7 +151,7 @@ impl HandlerContext {
         self.region.as_deref()
     }
 
-    /// The number of the message's packet.
+    /// The number of the message's packet, as [`Received`](twinspan_circuit::Received) counts it.
     pub const fn number(&self) -> u64 {
         self.number
     }

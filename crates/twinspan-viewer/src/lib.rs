@@ -56,10 +56,12 @@ mod client;
 mod core;
 mod credentials;
 mod event;
+mod features;
 mod files;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod grid;
+mod grid_info;
 mod handle;
 mod handlers;
 mod inventory;
@@ -94,7 +96,15 @@ pub use credentials::{
     USER_VARIABLE,
 };
 pub use event::{Chat, DisconnectReason, InstantMessage, NetworkError, NetworkEvent, WorldEvent};
+pub use features::{
+    CHAT_RANGES, FEATURES_BYTES_MAX, FEATURES_TIMEOUT, FeaturesError, OpenSimFeatures,
+    SimulatorFeatures, fetch_features,
+};
 pub use grid::{CustomGrid, Grid, GridUriError, LOGIN_TIMEOUT, PasswordRule};
+pub use grid_info::{
+    GRID_INFO_BYTES_MAX, GRID_INFO_FIELD_BYTES_MAX, GRID_INFO_FIELDS_MAX, GRID_INFO_KEPT,
+    GRID_INFO_TIMEOUT, GRID_INFOS_MAX, GridInfo, GridInfoError, GridInfoService,
+};
 pub use handle::{
     Arrived, COMMANDS_MAX, Circuit, ConnectError, CoreHandle, DeliveryError, JourneyError,
 };

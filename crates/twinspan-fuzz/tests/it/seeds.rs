@@ -66,6 +66,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "http-connect" => http::connects(),
         "http-response" => http::responses(),
         "viewer-login" => viewer::logins(),
+        "viewer-grid-info" => viewer::grid_infos(),
         "viewer-queue" => viewer::queues(),
         "viewer-answer" => viewer::answers(),
         "viewer-region" => viewer::regions(),

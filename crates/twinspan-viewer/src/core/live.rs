@@ -16,11 +16,13 @@ use twinspan_http::{Bytes, HttpClient};
 use twinspan_provider::{Env, Machine, SocketReport};
 
 use super::fetches::Fetches;
+use super::infos::Infos;
 use super::region_task::{self, Note, QueueState};
 use super::session::AgentSession;
 use super::{SessionEnd, Starter, Waiting};
 use crate::assets::{AssetError, fetch_asset};
 use crate::event::{DisconnectReason, NetworkError, NetworkEvent};
+use crate::features::{FeaturesError, fetch_features};
 use crate::handle::{Arrived, Command, ConnectError, JourneyError, Shared};
 use crate::inventory::{FetchError, fetch_folders};
 use crate::queue::{QueueBody, QueueMessage, circuit_event};
@@ -50,6 +52,7 @@ struct RegionTask<E: Env> {
 pub(super) struct Live<E: Env> {
     env: E,
     http: HttpClient<E>,
+    infos: Rc<RefCell<Infos<E>>>,
     session: AgentSession,
     commands: mpsc::Receiver<Command>,
     handles_gone: bool,
@@ -78,7 +81,7 @@ pub(super) struct Parts {
 impl<E: Env> Live<E> {
     pub(super) fn new(
         env: E,
-        http: HttpClient<E>,
+        (http, infos): (HttpClient<E>, Rc<RefCell<Infos<E>>>),
         session: AgentSession,
         commands: mpsc::Receiver<Command>,
         starter: Starter,
@@ -89,6 +92,7 @@ impl<E: Env> Live<E> {
             fetches: Fetches::new(env.clone()),
             env,
             http,
+            infos,
             session,
             commands,
             handles_gone: false,
@@ -352,6 +356,10 @@ impl<E: Env> Live<E> {
                 self.shutdown = true;
             }
             Command::With(work) => work(&mut self.session, now),
+            Command::GridInfo { grid, reply } => {
+                let http = Ok(self.http.clone());
+                self.infos.borrow_mut().ask(http, *grid, reply);
+            }
             Command::Asset { kind, id, range, reply } => {
                 let Some(caps) = self.session.capabilities() else {
                     // Who asked may have gone.
@@ -366,6 +374,24 @@ impl<E: Env> Live<E> {
                 let http = self.http.clone();
                 self.fetches.begin("viewer.asset", async move {
                     let outcome = fetch_asset(&http, &caps, kind, id, range).await;
+                    // Who asked may have gone.
+                    let _ = reply.send(outcome);
+                });
+            }
+            Command::Features { reply } => {
+                let Some(caps) = self.session.capabilities() else {
+                    // Who asked may have gone.
+                    let _ = reply.send(Err(FeaturesError::NotConnected));
+                    return;
+                };
+                if !self.fetches.has_room() {
+                    // Who asked may have gone.
+                    let _ = reply.send(Err(FeaturesError::Busy));
+                    return;
+                }
+                let http = self.http.clone();
+                self.fetches.begin("viewer.features", async move {
+                    let outcome = fetch_features(&http, &caps).await;
                     // Who asked may have gone.
                     let _ = reply.send(outcome);
                 });

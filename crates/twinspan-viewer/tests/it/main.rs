@@ -19,6 +19,7 @@ mod forged;
 mod grid;
 mod hostile;
 mod login;
+mod opensim;
 #[cfg(unix)]
 mod peers;
 mod pool;

@@ -51,6 +51,24 @@ pub(super) fn logins() -> Vec<Vec<u8>> {
     ]
 }
 
+/// What grids tell about themselves: all that OpenSimulator has, a little, and a page; and what a
+/// simulator does.
+pub(super) fn grid_infos() -> Vec<Vec<u8>> {
+    let whole = "<?xml version=\"1.0\"?>\n<gridinfo>\n<platform>OpenSim</platform>\n\
+        <login>http://a.example:8002/</login><gridname>A &amp; B</gridname><gridnick>a</gridnick>\n\
+        <welcome>http://a.example/w?x=1&amp;y=2</welcome><economy>http://a.example:8008/</economy>\n\
+        <about/><register>https://a.example/r</register><help></help><password>no</password>\n\
+        <gatekeeper>http://a.example:8002/</gatekeeper><message>Hello</message></gridinfo>\n";
+    let small = "<gridinfo><gridname>B</gridname></gridinfo>";
+    let page = "<!DOCTYPE html><html><body>Not here</body></html>";
+    let simulator = "<llsd><map><key>MeshRezEnabled</key><boolean>1</boolean>\
+        <key>MaxMaterialsPerTransaction</key><integer>50</integer><key>OpenSimExtras</key><map>\
+        <key>GridName</key><string>A</string><key>GridURL</key><string>http://a/</string>\
+        <key>say-range</key><integer>20</integer><key>shout-range</key><real>1.5</real>\
+        </map></map></llsd>";
+    [whole, small, page, simulator].map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
 /// An answer of an event queue with all that concerns circuits.
 fn events() -> Vec<u8> {
     let place = [
