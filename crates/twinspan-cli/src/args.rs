@@ -29,7 +29,9 @@ pub use sim::{
     CheckedName, PlannedName, ScenarioName, SimArgs, SimCommand, SimEndureArgs, SimFaultsArgs,
     SimReplayArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
-pub use viewer::{BenchViewerArgs, PlaceArg, ViewerArgs, ViewerCommand, ViewerLoginArgs};
+pub use viewer::{
+    BenchViewerArgs, PlaceArg, ViewerArgs, ViewerCommand, ViewerInfoArgs, ViewerLoginArgs,
+};
 
 /// The most bots that a demo runs, and the most clients of a scenario.
 pub const BOTS_MAX: u32 = 20_000;

@@ -1,20 +1,22 @@
 //! `twinspan viewer`: an avatar on a grid, from the command line.
 
+mod info;
 mod show;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use twinspan_provider::{TimeProvider, Timer, TokioEnv};
-use twinspan_viewer::http::{ClientConfig, ProxyUrlError, TlsError, Trust};
+use twinspan_viewer::http::{ClientConfig, ClientError, ProxyUrlError, TlsError, Trust};
 use twinspan_viewer::lludp::Vector3;
 use twinspan_viewer::{
-    Bot, BotError, CONTROL_AHEAD, ClientHandle, CoreError, CredentialsError, LoginCredentials,
-    MfaStore, MfaStoreError, PASSWORD_VARIABLE, ProxySettings, ReconnectPolicy, StartLocation,
-    ViewerConfig, ViewerCore,
+    Bot, BotError, CONTROL_AHEAD, ClientHandle, CoreError, CredentialsError, GridInfoError,
+    LoginCredentials, MfaStore, MfaStoreError, PASSWORD_VARIABLE, ProxySettings, ReconnectPolicy,
+    StartLocation, ViewerConfig, ViewerCore,
 };
 
 use crate::args::{ViewerArgs, ViewerCommand, ViewerLoginArgs};
@@ -52,6 +54,12 @@ pub enum ViewerError {
     /// The viewer cannot be started.
     #[error(transparent)]
     Core(#[from] CoreError),
+    /// The configuration of HTTP cannot be used.
+    #[error(transparent)]
+    Http(ClientError),
+    /// A grid told nothing about itself.
+    #[error(transparent)]
+    Info(#[from] GridInfoError),
     /// There is no runtime for it.
     #[error("cannot wait for sockets: {0}")]
     Runtime(io::Error),
@@ -61,7 +69,7 @@ impl ViewerError {
     /// The exit status: 2 for what another command line can mend.
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Runtime(_) | Self::Core(_) => 1,
+            Self::Runtime(_) | Self::Core(_) | Self::Http(_) | Self::Info(_) => 1,
             _ => 2,
         }
     }
@@ -73,7 +81,10 @@ impl ViewerError {
 /// # Errors
 /// [`CommandError`]
 pub fn run(args: &ViewerArgs) -> Result<u8, CommandError> {
-    let ViewerCommand::Login(args) = &args.command;
+    let args = match &args.command {
+        ViewerCommand::Login(args) => args,
+        ViewerCommand::Info(args) => return info::run(args),
+    };
     let credentials = credentials(args)?;
     let config = config(args)?;
     let signals = Signals::catch()?;
@@ -105,22 +116,25 @@ fn credentials(args: &ViewerLoginArgs) -> Result<LoginCredentials, ViewerError> 
     if args.accept_terms {
         credentials = credentials.with_terms_accepted();
     }
+    if args.message_read {
+        credentials = credentials.with_critical_message_read();
+    }
     credentials.check()?;
     Ok(credentials)
 }
 
+/// Whose certificates are taken.
+fn trust(ca: Option<&Path>, without_checks: bool) -> Result<Trust, ViewerError> {
+    if without_checks {
+        return Ok(Trust::without_checks());
+    }
+    let Some(file) = ca else { return Ok(Trust::system()) };
+    let pem = std::fs::read(file).map_err(ViewerError::CertificateFile)?;
+    Ok(Trust::system().with_certificates(&pem)?)
+}
+
 fn config(args: &ViewerLoginArgs) -> Result<ViewerConfig, ViewerError> {
-    let trust = if args.no_certificate_checks {
-        Trust::without_checks()
-    } else {
-        match &args.ca {
-            Some(file) => {
-                let pem = std::fs::read(file).map_err(ViewerError::CertificateFile)?;
-                Trust::system().with_certificates(&pem)?
-            }
-            None => Trust::system(),
-        }
-    };
+    let trust = trust(args.ca.as_deref(), args.no_certificate_checks)?;
     let proxies = match &args.proxy {
         Some(url) => ProxySettings::parse(url)?,
         None => ProxySettings::NONE,

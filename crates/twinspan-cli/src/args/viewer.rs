@@ -18,6 +18,8 @@ pub struct ViewerArgs {
 pub enum ViewerCommand {
     /// Log an avatar in, show what happens, do what is asked for, log it out
     Login(Box<ViewerLoginArgs>),
+    /// Tell what a grid of OpenSimulator says about itself before anybody logs in
+    Info(ViewerInfoArgs),
 }
 
 /// A place in a region.
@@ -64,6 +66,9 @@ pub struct ViewerLoginArgs {
     /// Agree to the terms of service, which a refused login showed
     #[arg(long)]
     pub accept_terms: bool,
+    /// The critical message, which a refused login showed, has been read
+    #[arg(long)]
+    pub message_read: bool,
     /// Teleport there once the avatar is in; again for one after the other
     #[arg(long, value_name = "REGION/x/y/z", value_parser = place)]
     pub teleport: Vec<PlaceArg>,
@@ -85,6 +90,27 @@ pub struct ViewerLoginArgs {
     /// With --json, print the name of each message as well
     #[arg(long, requires = "json")]
     pub messages: bool,
+}
+
+/// `twinspan viewer info`.
+#[derive(Clone, Debug, Args)]
+pub struct ViewerInfoArgs {
+    /// The grid: the address of its login
+    #[arg(long, value_name = "URI", value_parser = grid)]
+    pub grid: Grid,
+    /// A proxy: socks5://.., socks5h://.. (names are resolved there) or http://.., with
+    /// user:password@ if need be
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
+    /// A file with certificates of authorities to trust besides the system's, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Check no certificates: whoever is in between can answer in the grid's place
+    #[arg(long, conflicts_with = "ca")]
+    pub no_certificate_checks: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `twinspan bench viewer`.

@@ -49,6 +49,10 @@ struct Outcome {
     teleports: u64,
     crossings: u64,
     travel_failures: u64,
+    proxied: u32,
+    associations: u64,
+    associations_lost: u64,
+    wraps: u64,
     first_object_p95_ms: Option<f64>,
     viewers: Side,
     regions: Side,
@@ -103,6 +107,10 @@ fn outcome(args: &SimRunArgs, seconds: u64, report: CircuitReport, cpu: Duration
         teleports: report.teleports,
         crossings: report.crossings,
         travel_failures: report.travel_failures,
+        proxied: report.proxied,
+        associations: report.associations,
+        associations_lost: report.associations_lost,
+        wraps: report.wraps,
         first_object_p95_ms: slow.map(|time| time.as_secs_f64() * 1e3),
         viewers: side(&report.viewers),
         regions: side(&report.regions),
@@ -122,6 +130,8 @@ fn text(outcome: &Outcome) -> String {
          journeys   {} teleports, {} crossings, {} that came to nothing\n\
          reliable   {} messages, {} acknowledged, {} failures told\n\
          resends    {} of viewers, {} of regions\n\
+         proxy      {} agents behind it, {} associations, {} of them lost\n\
+         numbers    began anew in {} circuits\n\
          faults     injected  in effect\n",
         outcome.virtual_seconds,
         outcome.cpu_seconds,
@@ -135,6 +145,10 @@ fn text(outcome: &Outcome) -> String {
         outcome.reliable_failed,
         outcome.viewers.resends_out,
         outcome.regions.resends_out,
+        outcome.proxied,
+        outcome.associations,
+        outcome.associations_lost,
+        outcome.wraps,
     );
     text += &fault_lines(&outcome.faults);
     if outcome.broken.is_empty() {

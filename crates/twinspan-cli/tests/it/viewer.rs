@@ -90,6 +90,20 @@ fn who_is_not_let_in_is_told_why() {
 }
 
 #[test]
+fn a_grid_tells_about_itself() {
+    let (_grid, uri) = grid();
+    let ended = run(&["viewer", "info", "--grid", &uri, "--json"]);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&told["platform"], &told["login"]), (&"Twinspan".into(), &uri.as_str().into()));
+    let ended = run(&["viewer", "info", "--grid", &uri]);
+    assert!(ended.stdout.contains(&format!("login      {uri}\n")), "{ended:?}");
+    let ended = run(&["viewer", "info", "--grid", "main"]);
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("Second Life tells nothing about itself"), "{ended:?}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let password = PasswordFile::new("viewer-d", "sesame");
     let file = ["--password-file", password.path()];
