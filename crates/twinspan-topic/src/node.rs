@@ -227,6 +227,11 @@ impl Node {
         self.links.get(link).map(|link| link.token_in)
     }
 
+    /// Whether somebody is met at an address that is called, or who was met there at another one.
+    pub fn is_met(&self, to: SocketAddr) -> bool {
+        self.callings.is_up(to)
+    }
+
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.config.greeting.topic
@@ -501,8 +506,7 @@ impl Node {
         let is_full = self.links.len() >= LINKS_MAX;
         let same = |link: &Link| link.address == from || link.peer.id == greeting.id;
         let before = self.links.iter().position(same);
-        // Of two that call each other the one with the greater id keeps its call.
-        let is_kept = greeting.id < ours.id && self.callings.is_up(from);
+        let is_kept = self.keeps_call(from, &greeting);
         let agreed = ours.agrees_with(&greeting);
         let reason = match &agreed {
             Err(_) => Some(RefusedFor::Disagreement),
@@ -525,6 +529,14 @@ impl Node {
         let tokens = (own_token, token ^ own_token);
         self.join(now, from, tokens, Proved { peer: greeting, keys: None });
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
+    }
+
+    /// Of two that call each other the one with the greater id keeps its call. Another hub at the
+    /// address is one that came in place of the first, which said no goodbye.
+    fn keeps_call(&self, from: SocketAddr, peer: &Greeting) -> bool {
+        peer.id < self.config.greeting.id
+            && self.callings.is_up(from)
+            && self.links.iter().any(|link| link.peer.id == peer.id)
     }
 
     fn handle_cookie(

@@ -557,6 +557,44 @@ fn all_who_listen_and_call_each_other_have_one_link_each() {
     }
 }
 
+/// One that was called goes without a word, and a hub with another id calls from its address.
+fn come_again(configs: impl Fn(usize) -> NodeConfig, id: u8) {
+    let listens = |at| NodeConfig { side: NodeSide::Listen, ..configs(at) };
+    let mut net = Net::new(1, Faults::default(), (0..2).map(listens));
+    let now = net.now;
+    assert!(net.ends[1].node.call(now, address(0)));
+    net.run(Duration::from_secs(1));
+    assert_eq!((net.ends[1].node.subscribers(), net.ends[1].node.is_met(address(0))), (1, true));
+    let mut again = listens(0);
+    again.greeting.id = [id; 16];
+    let now = net.now;
+    net.ends[0] = end(0, again, now);
+    assert!(net.ends[0].node.call(now, address(1)));
+    assert!(!net.ends[0].node.is_met(address(1)));
+    net.run(Duration::from_secs(1));
+    let events: Vec<_> = std::iter::from_fn(|| net.ends[0].node.poll_event()).collect();
+    let joined =
+        |event: &Event| matches!(event, Event::Joined { address: at, .. } if *at == address(1));
+    assert!(events.len() == 1 && events.iter().all(joined), "{id}: {events:?}");
+    for end in &net.ends {
+        assert_eq!((end.node.subscribers(), end.node.stats().refused), (1, 0), "{id}");
+    }
+    assert_eq!(net.ends[1].node.stats().joined, 2, "the first link gave way");
+}
+
+#[test]
+fn who_comes_again_at_its_address_is_let_in_whatever_its_id() {
+    // The one that stays has the id of twos.
+    for id in [1, 3] {
+        let before = |at| {
+            let mut config = config(at, true);
+            config.greeting.id = [[9; 16], [2; 16]][at];
+            config
+        };
+        come_again(before, id);
+    }
+}
+
 #[test]
 fn who_is_called_no_more_is_let_go_when_it_goes() {
     let mut net = mesh(&[(0, 1)], 2, false);

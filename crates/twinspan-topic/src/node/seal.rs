@@ -181,7 +181,6 @@ impl Node {
                 self.tell(Event::Declined { address: from, why: Some(why) });
                 Verdict::Refused(RefusedFor::Disagreement)
             }
-            // Of two that call each other the one with the greater id keeps its call.
             Ok(()) if !has_place || peer.id == ours.id || self.keeps_call(from, &peer) => {
                 self.tell(Event::Declined { address: from, why: None });
                 Verdict::Refused(RefusedFor::Full)
@@ -220,11 +219,6 @@ impl Node {
             }
         }
         self.reply_bytes(from, welcome);
-    }
-
-    /// Whether there is a link by a call of ours with somebody who calls too and gives way.
-    fn keeps_call(&self, from: SocketAddr, peer: &Greeting) -> bool {
-        peer.id < self.config.greeting.id && self.callings.is_up(from)
     }
 
     /// The answer to a sealed hello of ours.

@@ -366,6 +366,18 @@ fn all_who_listen_and_call_each_other_have_one_sealed_link_each() {
     }
 }
 
+#[test]
+fn who_comes_again_at_its_address_is_let_in_sealed_too() {
+    for id in [1, 3] {
+        let before = |at| {
+            let mut config = sealed(at, true, seal(7, Cipher::Aes128Gcm));
+            config.greeting.id = [[9; 16], [2; 16]][at];
+            config
+        };
+        come_again(before, id);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
