@@ -47,8 +47,8 @@ pub struct FoundHub {
     pub roads: Vec<(Transport, SocketAddr)>,
 }
 
-/// Tells which road leads to an endpoint, without taking it, and measures it: 16 probes in 50 ms on UDP
-/// and QUIC, three connections on TCP.
+/// Tells which road leads to an endpoint, without taking it, and measures it: 16 probes in 30 ms on UDP
+/// and QUIC, and at most a second for the last answers; three connections on TCP.
 ///
 /// # Errors
 /// [`BuildError`] where none does.

@@ -30,6 +30,11 @@ const WORD_TIMEOUT: Duration = Duration::from_secs(1);
 const VISIT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 512;
+/// Connections that are taken in one turn; others wait for the next, behind those who are heard.
+const ACCEPTS_MAX: usize = 16;
+/// How long nobody is let in when the system has no descriptors left, or no memory: a listener that is
+/// ready and cannot be served would wake the thread for ever.
+const REST: Duration = Duration::from_millis(100);
 /// The stack of the thread, which calls little.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -129,6 +134,8 @@ struct State {
     word: Vec<u8>,
     listener: OwnedFd,
     guests: Vec<Guest>,
+    /// Until when nobody is let in.
+    rests_until: Option<Instant>,
     counts: Arc<Counts>,
     ear: Box<dyn Ear>,
 }
@@ -151,10 +158,23 @@ impl State {
         self.guests.push(Guest { socket, until, who: None });
     }
 
+    /// Lets in who waits, a few at a time.
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = accept_with(&self.listener, flags) {
-            self.keep(socket);
+        self.accept_by(|state| accept_with(&state.listener, flags));
+    }
+
+    fn accept_by(&mut self, mut next: impl FnMut(&Self) -> Result<OwnedFd, Errno>) {
+        for _ in 0..ACCEPTS_MAX {
+            match next(self) {
+                Ok(socket) => self.keep(socket),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(_) => {
+                    self.rests_until = Some(Instant::now() + REST);
+                    return;
+                }
+            }
         }
     }
 
@@ -205,15 +225,15 @@ impl State {
 
     /// Waits for something to happen, or for `limit`, and does what there is to do.
     fn turn(&mut self, bell: &OwnedFd, limit: Option<Duration>) {
-        let next = self.guests.iter().filter_map(|guest| guest.until).min();
+        self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
+        let listens = if self.rests_until.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        let next = self.guests.iter().filter_map(|guest| guest.until).chain(self.rests_until).min();
         let next = next.map(|at| at.saturating_duration_since(Instant::now()));
         let limit = limit.into_iter().chain(next).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let mut fds: Vec<PollFd<'_>> = [bell, &self.listener]
-            .into_iter()
-            .chain(self.guests.iter().map(|guest| &guest.socket))
-            .map(|fd| PollFd::new(fd, PollFlags::IN))
-            .collect();
+        let guests = self.guests.iter().map(|guest| PollFd::new(&guest.socket, PollFlags::IN));
+        let own = [PollFd::new(bell, PollFlags::IN), PollFd::new(&self.listener, listens)];
+        let mut fds: Vec<PollFd<'_>> = own.into_iter().chain(guests).collect();
         // Whatever ended the wait: all that is ready is looked at.
         let _ = poll(&mut fds, limit.as_ref());
         let is_ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -229,7 +249,7 @@ impl State {
                 self.lose(index);
             }
         }
-        if is_ready.get(1) == Some(&true) {
+        if self.rests_until.is_none() && is_ready.get(1) == Some(&true) {
             self.accept();
         }
     }
@@ -263,8 +283,15 @@ impl Herald {
         let mut word = Vec::new();
         ours.write(&mut word);
         let counts = Arc::new(Counts::default());
-        let mut state =
-            State { ours, word, listener, guests: Vec::new(), counts: Arc::clone(&counts), ear };
+        let mut state = State {
+            ours,
+            word,
+            listener,
+            guests: Vec::new(),
+            rests_until: None,
+            counts: Arc::clone(&counts),
+            ear,
+        };
         for place in (0..PARTICIPANTS_MAX).filter(|place| *place != own_place) {
             if let Some(socket) = visit(&topic, place)? {
                 state.keep(socket);
@@ -467,6 +494,49 @@ mod tests {
         assert_eq!(wait(&heard, 1), [(2, true)]);
         send(&socket, &word, SendFlags::NOSIGNAL).unwrap();
         assert_eq!(wait(&heard, 2), [(2, false), (2, true)]);
+    }
+
+    #[test]
+    fn a_system_without_descriptors_gives_the_thread_a_rest() {
+        let topic = topic();
+        let (_, listener) = take_place(&topic).unwrap();
+        let mut word = Vec::new();
+        ours(&topic, 1).write(&mut word);
+        let mut state = State {
+            ours: ours(&topic, 1),
+            word,
+            listener,
+            guests: Vec::new(),
+            rests_until: None,
+            counts: Arc::default(),
+            ear: Box::new(Notes(Heard::default())),
+        };
+        let bell = bell().unwrap();
+        let _waiting = visit(&topic, 0).unwrap().unwrap();
+        let mut calls = 0;
+        state.accept_by(|_| {
+            calls += 1;
+            Err(if calls < 3 { Errno::CONNABORTED } else { Errno::MFILE })
+        });
+        assert_eq!((calls, state.rests_until.is_some()), (3, true));
+        // Somebody waits at the door; while the thread rests that is no reason to wake.
+        state.rests_until = Some(Instant::now() + 10 * PATIENCE);
+        state.turn(&bell, Some(Duration::from_millis(1)));
+        assert_eq!(state.guests.len(), 0);
+        state.rests_until = Some(Instant::now());
+        state.turn(&bell, None);
+        assert_eq!((state.guests.len(), state.rests_until), (1, None));
+        // However many are lost at the door, a turn ends.
+        let mut calls = 0;
+        state.accept_by(|_| {
+            calls += 1;
+            Err(Errno::CONNABORTED)
+        });
+        assert_eq!((calls, state.rests_until), (ACCEPTS_MAX, None));
+        let many: Vec<_> = (0..20).map(|_| visit(&topic, 0).unwrap().unwrap()).collect();
+        state.turn(&bell, None);
+        assert_eq!(state.guests.len(), 1 + ACCEPTS_MAX);
+        drop(many);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::measure::reachable;
 use crate::quic::{self, Fingerprint, Stranger, Trust};
 use crate::report::Transport;
 use crate::road::{Callee, Opened, Peers, Reliability, RoadConfig, Ways};
+use crate::seal::Declined;
 use crate::stream::mix::Mix;
 use crate::stream::node::{Node, Waited};
 use crate::stream::open::{self, ANSWER_TIMEOUT};
@@ -217,6 +218,10 @@ impl Peers for Found {
     fn ended(&self) -> u64 {
         let malformed = self.herald.as_ref().map(|it| it.counts.malformed.load(Ordering::Relaxed));
         self.inner.ended() + malformed.unwrap_or(0)
+    }
+
+    fn declined(&self) -> (u64, Option<Declined>) {
+        self.inner.declined()
     }
 
     fn compression(&self) -> Option<CompressionStats> {

@@ -91,6 +91,28 @@ fn ends_that_are_sealed_otherwise_refuse_each_other_and_both_say_so() {
 }
 
 #[test]
+fn hubs_that_find_each_other_are_told_who_is_declined() {
+    type Change = fn(HubBuilder<u64>) -> HubBuilder<u64>;
+    let (clear, one, other): (Change, Change, Change) =
+        (|hub| hub, |hub| hub.seal(key(1)), |hub| hub.seal(key(2)));
+    for (first, second) in [(one, other), (one, clear), (clear, one)] {
+        let topic = topic();
+        let hub = |change: Change| change(Hub::builder(&topic).transport(Transport::BatchUdp));
+        let hubs = [hub(first).build().unwrap(), hub(second).build().unwrap()];
+        let end = std::time::Instant::now() + PATIENCE;
+        for hub in &hubs {
+            while hub.declined().is_none() {
+                assert!(std::time::Instant::now() < end, "nobody says who was declined");
+                std::thread::yield_now();
+            }
+            let declined = hub.declined().unwrap();
+            assert!(matches!(declined.why, Some(Disagreement::Sealing(_))), "{declined}");
+            assert!(hub.stats().declined > 0 && hub.subscribers() == 0);
+        }
+    }
+}
+
+#[test]
 fn keys_are_for_udp_alone() {
     for (endpoint, road) in [
         ("shm://sealed", Transport::SharedMemory),
