@@ -2,7 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct HubBuilder<T> {
     quic: QuicOptions,
     side: Option<Side>,
     peers: Vec<SocketAddr>,
+    peers_only: bool,
     bind: Option<SocketAddr>,
     reliability: Option<Reliability>,
     net: NetOptions,
@@ -84,6 +85,7 @@ impl<T: Payload> HubBuilder<T> {
             quic: QuicOptions::default(),
             side: None,
             peers: Vec::new(),
+            peers_only: false,
             bind: None,
             reliability: None,
             net: NetOptions::default(),
@@ -268,8 +270,18 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
+    /// Speaks with the peers that are [given](Self::peers), and who was given this hub's address, alone:
+    /// it is not announced on this machine, and hears no announcements.
+    #[must_use]
+    pub fn peers_only(mut self) -> Self {
+        self.peers_only = true;
+        self
+    }
+
     /// Where a hub on a bare topic with a road over a network listens: at a free port of 127.0.0.1
-    /// unless set, which nobody but this machine reaches.
+    /// unless set, which nobody but this machine reaches. On UDP the same socket goes to
+    /// [`peers`](Self::peers): with one on another machine it listens at any address of that one's family,
+    /// unless set.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.bind = Some(address);
@@ -429,7 +441,7 @@ impl<T: Payload> HubBuilder<T> {
             (self.side.is_some(), "listen or connect"),
             (self.reliability.is_some(), "reliability"),
             (self.net != NetOptions::default(), "settings of sockets"),
-            (!self.peers.is_empty() || self.bind.is_some(), "peers or bind"),
+            (self.has_place(), "peers or bind"),
         ] {
             if is_set {
                 notes.push(format!("{name} has no effect in shared memory"));
@@ -454,7 +466,7 @@ impl<T: Payload> HubBuilder<T> {
             (Transport::BatchUdp, None) => udp::of_this_machine(&reason),
             _ => Choice { road, reason },
         };
-        if !self.peers.is_empty() || self.bind.is_some() {
+        if self.has_place() {
             let (setting, value) = ("peers or bind", "set".to_owned());
             return Err(BuildError::Setting { setting, value, range: "nothing beside a host" });
         }
@@ -491,14 +503,20 @@ impl<T: Payload> HubBuilder<T> {
             let range = "nothing on a bare topic, where each does both";
             return Err(BuildError::Setting { setting, value, range });
         }
-        let address = self.bind.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let address = self.bind.unwrap_or_else(|| discover::place_for(road, &self.peers));
         let place = (vec![address], Side::Listen);
         let config = self.road_config(&topic, identity, place, String::new())?;
-        let mut opened = discover::open(road, &config, &self.peers, self.namesakes)?;
+        let given = discover::Given { peers: &self.peers, only: self.peers_only };
+        let mut opened = discover::open(road, &config, given, self.namesakes)?;
         let mut notes = std::mem::take(&mut opened.notes);
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };
         Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// Whether something was said that is for bare topics alone.
+    fn has_place(&self) -> bool {
+        !self.peers.is_empty() || self.peers_only || self.bind.is_some()
     }
 
     /// What a road over a network is opened with.

@@ -98,7 +98,7 @@ fn side(
 }
 
 /// Whether an address is one of this machine: only to those can a socket be bound.
-fn is_own(address: SocketAddr) -> bool {
+pub(crate) fn is_own(address: SocketAddr) -> bool {
     UdpSocket::bind((address.ip(), 0)).is_ok()
 }
 

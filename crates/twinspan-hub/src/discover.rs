@@ -3,12 +3,14 @@
 //! //= hub 15
 
 mod announcement;
+mod given;
 mod herald;
 mod host;
 mod mesh;
 
 #[cfg(feature = "fuzz")]
 pub(crate) use announcement::{fuzz, seeds};
+pub(crate) use given::{Given, place_for};
 pub(crate) use herald::announced;
 pub(crate) use host::Host;
 pub(crate) use mesh::open;

@@ -63,6 +63,17 @@ pub enum BuildError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// Nothing gets from where the hub listens to a peer that was given.
+    #[error(
+        "{peer} cannot be reached from {bound}, where this hub listens: bind 0.0.0.0 or [::], as the family \
+         of all peers is"
+    )]
+    Unreachable {
+        /// The peer.
+        peer: SocketAddr,
+        /// Where the hub listens.
+        bound: IpAddr,
+    },
     /// A setting is out of its range.
     #[error("{setting} is {value}: set it to {range}")]
     Setting {

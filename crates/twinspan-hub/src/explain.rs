@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use twinspan_net::shm::is_topic_taken;
+use twinspan_net::shm::{TakenBy, topic_taken_by};
 use twinspan_topic::Probed;
 
 use crate::choose::{Choice, Place, choose, place};
@@ -97,14 +97,9 @@ fn explain_memory(endpoint: &Endpoint, reason: String) -> Result<Explained, Buil
         notes: Vec::new(),
     };
     let Some(topic) = endpoint.topic.as_deref() else { return Ok(explained) };
-    let is_taken = is_topic_taken(topic)?;
-    explained.is_taken = Some(is_taken);
-    if is_taken {
-        // Who has a name in this machine's memory has shown both.
-        let class = AddressClass::Loopback;
-        let facts = Facts { class, same_host: SameHost::Opens, udp: None, quic: None, tcp: None };
-        explained.notes = select(None, &facts).map_or_else(|_| Vec::new(), |it| it.reasons);
-    }
+    let taken = topic_taken_by(topic)?;
+    explained.is_taken = Some(taken.is_some());
+    explained.notes = taken.map_or_else(Vec::new, memory_notes);
     if endpoint.scheme.is_some() {
         return Ok(explained);
     }
@@ -130,6 +125,19 @@ fn explain_memory(endpoint: &Endpoint, reason: String) -> Result<Explained, Buil
             .push(format!("{foreign} hubs of other users announce it, and are not heard"));
     }
     Ok(explained)
+}
+
+/// What is known of a topic in this machine's memory by whose it is.
+fn memory_notes(taken: TakenBy) -> Vec<String> {
+    if let TakenBy::Another(uid) = taken {
+        return vec![format!(
+            "the same boot identity, but its memory is that of user {uid}, who lets nobody in but a group              that both name with `access`; `namesakes` has a topic beside it"
+        )];
+    }
+    // Who has a name on this machine, and this user, has shown both.
+    let class = AddressClass::Loopback;
+    let facts = Facts { class, same_host: SameHost::Opens, udp: None, quic: None, tcp: None };
+    select(None, &facts).map_or_else(|_| Vec::new(), |it| it.reasons)
 }
 
 /// What the selection says of the way: a scheme is an explicit choice, which is kept.
@@ -207,6 +215,17 @@ mod tests {
             assert!(has(&explained, "a loopback address suggests batched UDP"), "{explained:?}");
             assert_eq!(has(&explained, "it is this machine"), road == Transport::BatchUdp);
         }
+    }
+
+    #[test]
+    fn memory_opens_to_its_user_alone() {
+        let topic = format!("test/explain/memory/{}", std::process::id());
+        let _hub = Hub::<u64>::builder(&topic).build().unwrap();
+        let explained = told(&topic);
+        assert_eq!(explained.is_taken, Some(true));
+        assert!(has(&explained, "its memory opens"), "{explained:?}");
+        let [note] = &memory_notes(TakenBy::Another(1_234))[..] else { panic!("one note") };
+        assert!(note.contains("user 1234") && !note.contains("opens"), "{note}");
     }
 
     #[test]

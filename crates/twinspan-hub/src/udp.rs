@@ -190,7 +190,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
         socket,
     });
-    if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config)? {
+    if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config, address)? {
         notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
     }
     start(core, config, notes)
@@ -349,9 +349,9 @@ fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<St
 }
 
 /// Whether a meeting went well.
-fn judge(met: Met, config: &RoadConfig, address: SocketAddr) -> Result<bool, BuildError> {
+fn judge(met: Met, config: &RoadConfig, address: SocketAddr) -> Result<(), BuildError> {
     match met {
-        Met::Joined => Ok(true),
+        Met::Joined => Ok(()),
         Met::Refused(Some(Disagreement::Type(theirs))) => Err(BuildError::AnotherType {
             topic: config.topic.clone(),
             theirs: theirs.to_string(),
@@ -368,20 +368,21 @@ fn judge(met: Met, config: &RoadConfig, address: SocketAddr) -> Result<bool, Bui
 }
 
 /// Goes to the other end; whether it answered in time.
-fn meet(core: &mut Core, config: &RoadConfig) -> Result<bool, BuildError> {
+fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<bool, BuildError> {
     let deadline = deadline_in(MEETING_MAX);
+    core.await_answer(address);
     loop {
         core.drive(true);
         if let Some(error) = core.broken.take() {
             return Err(BuildError::Os(error));
         }
-        if let Some((from, met)) = core.met.take()
-            && judge(met, config, from)?
-        {
+        if let Some((_, Some(met))) = core.awaited.pop_if(|(_, met)| met.is_some()) {
+            judge(met, config, address)?;
             return Ok(true);
         }
         let now = Instant::now();
         let Some(left) = deadline.and_then(|at| at.checked_duration_since(now)) else {
+            core.awaited.clear();
             return Ok(false);
         };
         let until_next = core.node.poll_timeout().since(self::now());
@@ -575,6 +576,9 @@ impl Ways for UdpPeers {
     fn call(&self, to: &Callee) -> Result<(), BuildError> {
         let shared = &self.road.shared;
         let mut core = shared.core();
+        if to.id.is_none() {
+            core.await_answer(to.address);
+        }
         if !core.node.call(now(), to.address) {
             let (setting, value) = ("the number of peers", "more".to_owned());
             return Err(BuildError::Setting { setting, value, range: "64 at most" });
@@ -595,17 +599,24 @@ impl Ways for UdpPeers {
             let until_next = {
                 let mut core = self.road.shared.core();
                 core.drive(true);
-                if let Some((from, met)) = core.met.take()
-                    && judge(met, &self.config, from)?
-                {
-                    return Ok(Vec::new());
+                for (address, met) in std::mem::take(&mut core.awaited) {
+                    match met {
+                        Some(met) => judge(met, &self.config, address)?,
+                        // It came first, or is met at another address.
+                        None if core.node.is_met(address) => {}
+                        None => core.await_answer(address),
+                    }
+                }
+                if core.awaited.is_empty() || Instant::now() >= deadline {
+                    let silent = std::mem::take(&mut core.awaited);
+                    let note = |address| {
+                        format!("nobody at {address} has answered yet; it goes on trying")
+                    };
+                    return Ok(silent.into_iter().map(|(address, _)| note(address)).collect());
                 }
                 core.node.poll_timeout().since(now())
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(vec!["no peer has answered yet; it goes on trying".to_owned()]);
-            }
             // The road's own thread may take the answer: look again soon.
             let nap = left.min(until_next).min(ROOM_NAP_MAX);
             sleep_on(self.road.shared.socket.as_fd(), Some(nap));

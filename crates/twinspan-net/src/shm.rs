@@ -46,13 +46,14 @@ pub use greet::{
 };
 pub use join::{
     Echo, JoinError, Joined, Member, Namesakes, Roles, TopicConfig, is_topic_taken, join,
+    topic_taken_by,
 };
 pub use layout::{
     BLOCKS_MAX, Geometry, HOLDS_MAX, INLINE_BYTES_MAX, LAYOUT_VERSION, LayoutError,
     MESSAGE_BYTES_MAX, PEERS_MAX, SLOTS_MAX, fuzz as fuzz_segment,
 };
 pub use map::{SEGMENT_BYTES_MAX, ViewError};
-pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, bell, quiet, ring};
+pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy, bell, quiet, ring};
 pub use pool::Block;
 pub use publisher::{PublishError, Publisher, PublisherStats};
 pub use seam::{MachineInbox, MachineOutbox, MachineTopics};

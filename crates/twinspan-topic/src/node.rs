@@ -2,6 +2,7 @@
 //!
 //! //= hub 8
 
+mod calls;
 mod group;
 mod history;
 mod seal;
@@ -209,27 +210,10 @@ impl Node {
         }
     }
 
-    /// Goes to an address too, again and again while nobody is there, beside hearing those who come.
-    /// False when it goes to as many as it may have links.
-    pub fn call(&mut self, now: Timestamp, to: SocketAddr) -> bool {
-        let is_up = self.links.iter().any(|link| link.address == to);
-        !self.is_closed && self.callings.add(now, to, self.secret.token(), is_up)
-    }
-
-    /// Goes to an address no more; a link with it lives on.
-    pub fn hang_up(&mut self, to: SocketAddr) {
-        self.callings.remove(to);
-    }
-
     /// The token with which the other end of a link speaks.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn token_of(&self, link: usize) -> Option<u64> {
         self.links.get(link).map(|link| link.token_in)
-    }
-
-    /// Whether somebody is met at an address that is called, or who was met there at another one.
-    pub fn is_met(&self, to: SocketAddr) -> bool {
-        self.callings.is_up(to)
     }
 
     /// The topic.
@@ -529,14 +513,6 @@ impl Node {
         let tokens = (own_token, token ^ own_token);
         self.join(now, from, tokens, Proved { peer: greeting, keys: None });
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
-    }
-
-    /// Of two that call each other the one with the greater id keeps its call. Another hub at the
-    /// address is one that came in place of the first, which said no goodbye.
-    fn keeps_call(&self, from: SocketAddr, peer: &Greeting) -> bool {
-        peer.id < self.config.greeting.id
-            && self.callings.is_up(from)
-            && self.links.iter().any(|link| link.peer.id == peer.id)
     }
 
     fn handle_cookie(

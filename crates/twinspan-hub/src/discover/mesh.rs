@@ -13,8 +13,10 @@ use twinspan_net::shm::{JoinError, Namesakes};
 use twinspan_topic::{Compressions, Disagreement, Greeting};
 
 use super::announcement::{Announcement, OfferedRoad};
+use super::given::{self, Given};
 use super::herald::{Ear, Herald, HeraldError};
 use super::host::Host;
+use crate::choose::is_own;
 use crate::compress::CompressionStats;
 use crate::error::BuildError;
 use crate::measure::reachable;
@@ -28,20 +30,14 @@ use crate::stream::open::{self, ANSWER_TIMEOUT};
 use crate::stream::tcp::{self, TcpCarrier};
 use crate::udp;
 
-/// Peers that are given at most.
-pub(crate) const PEERS_GIVEN_MAX: usize = 64;
-
 /// Opens a road on which hubs of a bare topic find each other.
 pub(crate) fn open(
     road: Transport,
     config: &RoadConfig,
-    peers: &[SocketAddr],
+    Given { peers, only }: Given<'_>,
     namesakes: Namesakes,
 ) -> Result<Opened, BuildError> {
-    if peers.len() > PEERS_GIVEN_MAX {
-        let (setting, value) = ("the number of peers", peers.len().to_string());
-        return Err(BuildError::Setting { setting, value, range: "64 at most" });
-    }
+    given::check(road, config.first_address()?.ip(), peers, is_own)?;
     let mut opened = match road {
         Transport::Tcp | Transport::Quic => streams(road, config)?,
         _ => udp::open(config, road)?,
@@ -49,14 +45,16 @@ pub(crate) fn open(
     let Some(ways) = opened.ways.clone() else { return Err(BuildError::NotBuilt { road }) };
     let (bound, fingerprint) = ways.bound();
     opened.notes.insert(0, format!("it listens at {bound}"));
-    for address in peers {
-        ways.call(&Callee { id: None, address: *address, fingerprint: None })?;
+    let peers = given::others(bound, peers, is_own);
+    for address in peers.iter().copied() {
+        ways.call(&Callee { id: None, address, fingerprint: None })?;
     }
     let greeting = greeting(road, config);
     let met = Arc::new(Mutex::new(Met::default()));
     let ear =
         Caller { road, greeting: greeting.clone(), ways: Arc::clone(&ways), met: Arc::clone(&met) };
     let herald = match Host::own() {
+        _ if only => None,
         Some(host) => {
             let user = rustix::process::geteuid().as_raw();
             let roads = vec![OfferedRoad { road, address: reachable(bound), fingerprint }];
@@ -74,7 +72,11 @@ pub(crate) fn open(
     if !peers.is_empty() {
         opened.notes.extend(ways.settle()?);
     }
-    opened.notes.push(lock(&met).to_string());
+    opened.notes.push(if only {
+        "it is not announced, and speaks with peers that are given alone".to_owned()
+    } else {
+        lock(&met).to_string()
+    });
     opened.peers = Arc::new(Found { herald, inner: opened.peers });
     Ok(opened)
 }

@@ -53,8 +53,9 @@ pub(crate) struct Core<W = TrainSocket> {
     /// What made the socket useless.
     pub(crate) broken: Option<io::Error>,
     pub(crate) published: u64,
-    /// What the last meeting came to, until it is looked at.
-    pub(crate) met: Option<(SocketAddr, Met)>,
+    /// Addresses whose first answer is waited for while the hub is built, and what it was. Who is given
+    /// bounds them.
+    pub(crate) awaited: Vec<(SocketAddr, Option<Met>)>,
     /// Who was refused last, or refused this hub.
     pub(crate) declined: Option<Declined>,
 }
@@ -89,7 +90,7 @@ impl<W: Wire> Core<W> {
             loss,
             broken: None,
             published: 0,
-            met: None,
+            awaited: Vec::new(),
             declined: None,
         }
     }
@@ -256,13 +257,27 @@ impl<W: Wire> Core<W> {
         })
     }
 
+    /// Keeps the first answer of an address.
+    pub(super) fn await_answer(&mut self, address: SocketAddr) {
+        if !self.awaited.iter().any(|(awaited, _)| *awaited == address) {
+            self.awaited.push((address, None));
+        }
+    }
+
+    /// Others come and are refused too: each answer is kept for its own address.
+    fn on_answer(&mut self, address: SocketAddr, met: Met) {
+        if let Some((_, place)) = self.awaited.iter_mut().find(|(awaited, _)| *awaited == address) {
+            *place = Some(met);
+        }
+    }
+
     fn look_at_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                Event::Joined { address } => self.met = Some((address, Met::Joined)),
+                Event::Joined { address } => self.on_answer(address, Met::Joined),
                 Event::Refused { address, why } => {
                     self.declined = Some(Declined { address, why: why.clone() });
-                    self.met = Some((address, Met::Refused(why)));
+                    self.on_answer(address, Met::Refused(why));
                 }
                 Event::Declined { address, why } => {
                     self.declined = Some(Declined { address, why });

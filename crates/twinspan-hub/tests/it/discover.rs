@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_hub::{
-    BuildError, Bytes, Hub, HubBuilder, JoinError, Payload, Reliability, Roles, Transport,
+    BuildError, Bytes, Hub, HubBuilder, JoinError, Payload, Reliability, Roles, Transport, explain,
 };
 
 use crate::{there_and_back, topic};
@@ -72,17 +72,66 @@ fn who_goes_is_missed_and_who_comes_again_is_found_again() {
     }
 }
 
+/// One that nobody finds.
+fn alone<T: Payload>(topic: &str, road: Transport) -> HubBuilder<T> {
+    builder(topic, road).peers_only()
+}
+
+fn free() -> SocketAddr {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn each_peer_that_is_given_is_judged_by_itself() {
+    for road in ROADS {
+        let topic = topic();
+        let (at, own, other_at) = (free(), free(), free());
+        let _here = alone::<u64>(&topic, road).bind(at).build().unwrap();
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let silent_at = silent.local_addr().unwrap();
+        let there = alone::<u64>(&topic, road).bind(own).peers([at, own, silent_at]).build();
+        let there = there.unwrap();
+        let text = there.transport().to_string();
+        let of = |address: SocketAddr| -> Vec<&str> {
+            let address = address.to_string();
+            let of = |line: &&str| line.contains(&address) && line.contains("answered yet");
+            text.split(['\n', ';']).filter(of).collect()
+        };
+        assert_eq!((of(silent_at).len(), of(own).len()), (1, 0), "{road}: {text}");
+        assert!(there.wait_for_subscribers(1, PATIENCE));
+        // Who answers well hides nobody who refuses. A busy machine may answer too late to be told.
+        let _other = alone::<Bytes>(&topic, road).bind(other_at).build().unwrap();
+        let build = || alone::<u64>(&topic, road).peers([at, other_at]).build();
+        let error = (0..20).find_map(|_| build().err());
+        assert!(matches!(error, Some(BuildError::AnotherType { .. })), "{road}: {error:?}");
+    }
+}
+
+#[test]
+fn peers_on_other_machines_are_gone_to_from_a_socket_that_reaches_them() {
+    let topic = topic();
+    // An address that documents have, and nobody.
+    let far = SocketAddr::from(([192, 0, 2, 1], 9));
+    let hub = alone::<u64>(&topic, Transport::BatchUdp).peers([far]).build().unwrap();
+    let text = hub.transport().to_string();
+    assert!(text.contains("it listens at 0.0.0.0:"), "{text}");
+    assert!(text.contains("nobody at 192.0.2.1:9 has answered yet"), "{text}");
+    let bound = alone::<u64>(&topic, Transport::BatchUdp).bind(([127, 0, 0, 1], 0).into());
+    let error = bound.peers([far]).build().map(|_| ()).unwrap_err();
+    assert!(matches!(error, BuildError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("192.0.2.1:9 cannot be reached from 127.0.0.1"), "{error}");
+}
+
 #[test]
 fn peers_that_are_given_are_gone_to() {
     for road in ROADS {
-        // Topics with one name in two places of the machine would find each other anyway: here it is
-        // one alone that is given, and which has another topic's name on the machine.
-        let topic = topic();
-        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let here = builder::<u64>(&topic, road).bind(free).build().unwrap();
-        let there = builder::<u64>(&topic, road).peers([free]).build().unwrap();
+        let (topic, free) = (topic(), free());
+        let here = alone(&topic, road).bind(free).build().unwrap();
+        // Nobody would find it by its announcement.
+        assert_eq!(explain(&topic.parse().unwrap()).unwrap().found, []);
+        let there = alone(&topic, road).peers([free]).build().unwrap();
         let text = there.transport().to_string();
-        assert!(!text.contains("refuses"), "{text}");
+        assert!(text.contains("speaks with peers that are given alone"), "{text}");
         assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
         there_and_back(&here, there);
     }

@@ -10,7 +10,7 @@ use super::greet::{GreetingError, Identity, Policy, digest};
 use super::keeper::{Keeper, KeeperParts};
 use super::layout::{BLOCKS_MAX, Geometry, SLOTS_MAX, SUBSCRIBER_WORDS, subscriber_head};
 use super::map::Segment;
-use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX};
+use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy};
 use super::publisher::Publisher;
 use super::shared::{Parts, Shared};
 use super::subscriber::Subscriber;
@@ -311,6 +311,15 @@ fn segment(topic: &str, bytes: usize) -> Result<Arc<Segment>, JoinError> {
 pub fn is_topic_taken(topic: &str) -> Result<bool, JoinError> {
     check_topic(topic)?;
     Ok(meet::is_taken(topic)?)
+}
+
+/// Whose participants a topic of this machine has, as the kernel names them; `None` where it has none.
+///
+/// # Errors
+/// [`JoinError`] when the topic is no name or the operating system refuses to look.
+pub fn topic_taken_by(topic: &str) -> Result<Option<TakenBy>, JoinError> {
+    check_topic(topic)?;
+    Ok(meet::taken_by(topic)?)
 }
 
 impl Member {

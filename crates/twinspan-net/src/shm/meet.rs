@@ -37,6 +37,16 @@ pub enum Access {
     Group(u32),
 }
 
+/// Whose participants a topic has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TakenBy {
+    /// The user who runs this process.
+    User,
+    /// Another user alone, by its number.
+    Another(u32),
+}
+
 /// The user at the other end of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -188,6 +198,21 @@ pub(super) fn is_taken(topic: &str) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Who has a topic: this user where somebody of it takes part, else another one who does.
+pub(super) fn taken_by(topic: &str) -> io::Result<Option<TakenBy>> {
+    let own = rustix::process::geteuid().as_raw();
+    let mut taken = None;
+    for place in 0..PARTICIPANTS_MAX {
+        let Some(socket) = visit(topic, place)? else { continue };
+        let uid = socket_peercred(&socket)?.uid.as_raw();
+        if uid == own {
+            return Ok(Some(TakenBy::User));
+        }
+        taken = Some(TakenBy::Another(uid));
+    }
+    Ok(taken)
+}
+
 /// A bell: rung by other threads or processes, heard by a wait of this one.
 ///
 /// # Errors
@@ -236,12 +261,13 @@ mod tests {
         assert_eq!((first, second), (0, 1));
         assert!(visit(&topic, 0).unwrap().is_some() && visit(&topic, 2).unwrap().is_none());
         assert!(is_taken(&topic).unwrap());
+        assert_eq!(taken_by(&topic).unwrap(), Some(TakenBy::User));
         drop(listener);
         assert!(visit(&topic, 0).unwrap().is_none());
         let (again, last) = take_place(&topic).unwrap().unwrap();
         assert_eq!(again, 0);
         drop((other, last));
-        assert!(!is_taken(&topic).unwrap());
+        assert!(!is_taken(&topic).unwrap() && taken_by(&topic).unwrap().is_none());
     }
 
     #[test]
