@@ -259,11 +259,6 @@ impl Prober {
         shot.rtt.is_some() || now.since(shot.sent_at) >= self.config.answer_timeout
     }
 
-    /// Forgets what was measured: another way begins.
-    pub fn forget(&mut self) {
-        self.shots.clear();
-    }
-
     /// What is known now.
     pub fn probed(&self, now: Timestamp) -> Probed {
         let settled = self.shots.iter().filter(|shot| self.is_settled(now, shot));
