@@ -363,6 +363,10 @@ impl AsyncWrite for UringTcp {
         let this = self.get_mut();
         ready!(this.settle_send(cx));
         this.is_shut = true;
+        // What was written last is lost: nobody may take that for a good end.
+        if let Some(error) = this.error.take() {
+            return Poll::Ready(Err(error));
+        }
         Poll::Ready(match SockRef::from(&*this.socket).shutdown(Shutdown::Write) {
             // There is no way out of a broken connection left to shut.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),

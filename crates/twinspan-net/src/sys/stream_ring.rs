@@ -53,7 +53,8 @@ enum Kind {
     Connect,
     Accept,
     Receive,
-    Send,
+    /// All of so many bytes.
+    Send(u32),
 }
 
 struct Operation {
@@ -135,7 +136,7 @@ impl StreamRing {
         let length = u32::try_from(length.min(bytes.len())).unwrap_or(u32::MAX);
         let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), length);
         let entry = send.flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).build();
-        self.begin((Kind::Send, socket), Lent::Bytes(bytes), &entry)
+        self.begin((Kind::Send(length), socket), Lent::Bytes(bytes), &entry)
     }
 
     fn begin(
@@ -291,6 +292,12 @@ impl StreamRing {
             }
             // Bytes that came and were never read: who closes then breaks off, as TCP demands.
             (Kind::Receive, Some(1..)) => break_off(&operation.socket),
+            // What was written and is lost: the peer must not take this for the end of the stream.
+            (Kind::Send(wanted), Some(sent))
+                if !u32::try_from(sent).is_ok_and(|it| it >= wanted) =>
+            {
+                break_off(&operation.socket);
+            }
             _ => {}
         }
     }
@@ -312,7 +319,7 @@ impl StreamRing {
             self.forget(index);
             return;
         }
-        if kind == Kind::Send {
+        if matches!(kind, Kind::Send(_)) {
             return;
         }
         let cancel = opcode::AsyncCancel::new(u64::from(index)).build().user_data(NOBODY);

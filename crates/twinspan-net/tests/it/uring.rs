@@ -1,5 +1,6 @@
 //! Streams and datagrams by completion rings.
 
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -141,4 +142,57 @@ fn what_is_under_way_when_a_shard_ends_is_taken_back() {
             drop(server);
         });
     }
+}
+
+/// Writes until no more is taken, in several turns: in one of them a task may have had its share.
+async fn fill(stream: &mut impl TcpStream) {
+    let mut refusals = 0;
+    std::future::poll_fn(|cx| {
+        loop {
+            let writing = std::pin::Pin::new(&mut *stream);
+            match twinspan_provider::AsyncWrite::poll_write(writing, cx, &[7; 30_000]) {
+                std::task::Poll::Ready(outcome) => assert!(outcome.unwrap() > 0),
+                std::task::Poll::Pending if refusals == 200 => {
+                    return std::task::Poll::Ready(());
+                }
+                std::task::Poll::Pending => break,
+            }
+            refusals = 0;
+        }
+        refusals += 1;
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn what_a_shard_that_ends_could_not_send_is_a_broken_stream_to_its_peer() {
+    let Some(env) = env() else { return };
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    env.block_on(async {
+        let mut client = env.connect(address, &TcpOptions::default()).await.unwrap();
+        fill(&mut client).await;
+    });
+    let (mut peer, _) = listener.accept().unwrap();
+    drop(env);
+    let ended = peer.read_to_end(&mut Vec::new());
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn shutting_a_stream_tells_that_what_was_written_last_is_lost() {
+    let Some(env) = env() else { return };
+    env.block_on(async {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut listener = env.listen(local, &TcpOptions::default()).await.unwrap();
+        let address = listener.local_addr();
+        let mut client = env.connect(address, &TcpOptions::default()).await.unwrap();
+        let server = listener.accept().await.unwrap();
+        fill(&mut client).await;
+        server.abort();
+        assert!(client.shutdown().await.is_err(), "the write before it failed");
+        assert!(client.shutdown().await.is_ok(), "told once");
+    });
 }
