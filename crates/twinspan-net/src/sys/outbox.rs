@@ -17,7 +17,7 @@ use super::lent::Memory;
 use super::{Control, NAME_BYTES, Name, Names, Train};
 
 /// Pieces of memory that are sent from in turn.
-const ARENAS: usize = 4;
+pub(super) const ARENAS: usize = 4;
 /// Bytes of the shortest train that is sent without a copy: below, keeping track costs more.
 const ZERO_COPY_BYTES_MIN: usize = 16 << 10;
 /// Asks the kernel to say whether it copied after all.

@@ -14,7 +14,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::lent::Buffers;
-use super::outbox::Outbox;
+use super::outbox::{ARENAS, Outbox};
 use super::{NAME_BYTES, Name, Names, Train};
 
 /// Buffers lent to the kernel: runs that can arrive between two looks without another request.
@@ -127,7 +127,10 @@ impl TrainRing {
                 builder.setup_sqpoll_cpu(core);
             }
         }
-        let ring = builder.build(shape.sends.max(4).next_power_of_two())?;
+        // All that memory allows to be under way, and the request to receive: a kernel that takes
+        // them later, as its polling thread does, leaves no request without room.
+        let requests = (ARENAS as u32 * shape.sends + 1).max(4);
+        let ring = builder.build(requests.next_power_of_two())?;
         ring.submitter().register_files(&[socket.as_raw_fd()])?;
         // SAFETY: `msghdr` is a plain C struct of integers and pointers; all zeroes is a value of
         // it.
@@ -540,5 +543,28 @@ mod tests {
         }
         bytes[12..16].copy_from_slice(&(libc::MSG_TRUNC as u32).to_ne_bytes());
         assert_eq!(filled(&bytes, PAYLOAD_AT + 5), None, "cut");
+    }
+
+    #[test]
+    fn there_is_room_for_every_request_that_memory_allows() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sends = 24;
+        let outbox = Outbox::new(sends, 100, false).unwrap();
+        let shape = RingShape { poll: None, sends: sends as u32 };
+        let mut ring = match TrainRing::new(std::os::fd::AsFd::as_fd(&socket), shape, Some(outbox))
+        {
+            Ok(ring) => ring,
+            Err(error) => {
+                println!("skipped: no ring here: {error}");
+                return;
+            }
+        };
+        // The request to receive is with the kernel already, and may have to be made again.
+        for number in 0..=ARENAS * sends {
+            let request = opcode::Nop::new().build();
+            // SAFETY: the request names no memory.
+            let pushed = unsafe { ring.ring.submission().push(&request) };
+            assert!(pushed.is_ok(), "{number}: the kernel took none meanwhile");
+        }
     }
 }
