@@ -110,7 +110,12 @@ impl Asking {
 
     /// Whether there is enough to go on with where the rest does not come soon.
     fn has_any(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Known(ips, _) if !ips.is_empty()))
+        self.parts.iter().any(|part| match part {
+            Part::Known(ips, _) => !ips.is_empty(),
+            // The server has them, for who asks over a stream.
+            Part::Cut => true,
+            Part::Open | Part::Unknown | Part::Failed => false,
+        })
     }
 
     /// Takes a message from the server; one over a stream is never cut.
@@ -163,8 +168,8 @@ impl Asking {
 /// Asks a name server for the addresses of a name, of both kinds, IPv4 first.
 ///
 /// Answers count only where they come from the server's address, bear the id that was drawn for the
-/// question, and repeat the question. Where one kind of addresses has come, the other is waited for
-/// no longer than until it would be asked for again. Failures are typed as
+/// question, and repeat the question. Where one kind of addresses has come, or is to be asked for
+/// over a stream, the other is waited for no longer than until it would be asked for again. Failures are typed as
 /// [`NetworkProvider::resolve`] has them: a server that says that it cannot is a
 /// [`ResolveError::ServerFailure`], one that says nothing a [`ResolveError::TimedOut`].
 ///
@@ -219,7 +224,7 @@ where
         is_first = false;
         send(env, &mut socket, config.server, &open).await?;
         receive(env, &mut socket, config.server, env.now().after(wait).min(end), asking).await?;
-        wait *= 2;
+        wait = wait.saturating_mul(2);
     }
     drop(socket);
     for index in 0..asking.parts.len() {

@@ -78,8 +78,12 @@ async fn by_streams(mut listener: crate::TokioListener) {
 
 /// Asks a server of these moods, the last one first; without `serves_streams` it has no stream.
 fn ask_one(moods: &[Mood], serves_streams: bool) -> DnsLookup {
-    let env = TokioEnv::new(Some(1)).unwrap();
     let attempt_wait = if moods.contains(&Mood::Silence) { 20 * MS } else { 60_000 * MS };
+    ask_waiting(moods, serves_streams, attempt_wait)
+}
+
+fn ask_waiting(moods: &[Mood], serves_streams: bool, attempt_wait: Duration) -> DnsLookup {
+    let env = TokioEnv::new(Some(1)).unwrap();
     let moods = Rc::new(RefCell::new(moods.to_vec()));
     env.block_on(async {
         // One port for both, which another program may have: then another.
@@ -149,4 +153,20 @@ fn what_the_server_says_is_told_apart() {
     assert!(matches!(unknown, Err(ResolveError::NotFound { .. })), "{unknown:?}");
     let half = ask_one(&[Mood::Answer, Mood::Fail], true).answer;
     assert_eq!(half.unwrap().addresses.len(), 1, "one kind is better than none");
+}
+
+#[test]
+fn a_cut_answer_and_silence_for_the_other_kind_lead_to_the_stream() {
+    // The first question is answered; the other kind's is not, however often it is sent.
+    let mut moods = vec![Mood::Silence; 10];
+    moods.push(Mood::Cut);
+    let lookup = ask_one(&moods, true);
+    assert_eq!(lookup.answer.unwrap().addresses, both()[..1]);
+    assert_eq!(lookup.over_stream, 1);
+}
+
+#[test]
+fn patience_without_end_is_no_fault() {
+    let lookup = ask_waiting(&[], true, Duration::MAX);
+    assert_eq!(lookup.answer.unwrap().addresses, both());
 }
