@@ -50,12 +50,13 @@ type Name = (HostId, u32, Rc<str>);
 #[derive(Default)]
 pub(crate) struct Topics {
     by_name: BTreeMap<Name, Topic>,
+    /// Which start of a host it is, and how many joined topics on it. Kept when a topic is forgotten:
+    /// a sample that outlives its topic must not stand for one of another.
+    joined: BTreeMap<HostId, (u32, u64)>,
 }
 
 #[derive(Default)]
 struct Topic {
-    /// Members that ever joined.
-    joined: u64,
     writers: BTreeMap<u64, Writer>,
     readers: BTreeMap<u64, Reader>,
 }
@@ -202,17 +203,14 @@ impl Topic {
         self.readers.is_empty() && self.writers.values().all(|writer| writer.is_gone)
     }
 
-    fn add_writer(&mut self, id: u64, options: &TopicOptions) -> u64 {
-        let member = self.join();
+    fn add_writer(&mut self, member: u64, id: u64, options: &TopicOptions) {
         self.writers.insert(member, Writer::new(id, options));
         for reader in self.readers.values_mut() {
             reader.lanes.insert(member, Lane { next: 0, lost: 0, joined_at: 0 });
         }
-        member
     }
 
-    fn add_reader(&mut self, options: &TopicOptions) -> u64 {
-        let member = self.join();
+    fn add_reader(&mut self, member: u64, options: &TopicOptions) {
         let history = u64::from(options.history);
         let lane = |writer: &Writer| {
             let start = writer.next.saturating_sub(history.min(writer.slots / 2));
@@ -230,12 +228,6 @@ impl Topic {
             waiting: Waiting::default(),
         };
         self.readers.insert(member, reader);
-        member
-    }
-
-    fn join(&mut self) -> u64 {
-        self.joined += 1;
-        self.joined
     }
 
     /// A publisher goes; its memory stays until those who were there have read it.
@@ -412,6 +404,23 @@ impl Topics {
         self.by_name.get_mut(name)
     }
 
+    /// The number of the next member on this start of a host.
+    fn next_member(&mut self, (host, start, _): &Name) -> u64 {
+        let (of, joined) = self.joined.entry(*host).or_default();
+        if *of != *start {
+            (*of, *joined) = (*start, 0);
+        }
+        *joined += 1;
+        *joined
+    }
+
+    fn is_full(&self, name: &Name) -> bool {
+        match self.by_name.get(name) {
+            Some(topic) => topic.readers.len() + topic.writers.len() >= TOPIC_MEMBERS_MAX,
+            None => self.by_name.len() >= TOPICS_MAX,
+        }
+    }
+
     fn forget_empty(&mut self, name: &Name) {
         if self.by_name.get(name).is_some_and(Topic::is_empty) {
             self.by_name.remove(name);
@@ -479,7 +488,7 @@ impl SimEnv {
         &self,
         topic: &str,
         options: &TopicOptions,
-        add: impl FnOnce(&mut Topic, u64) -> u64,
+        add: impl FnOnce(&mut Topic, u64, u64),
     ) -> Result<Handle, TopicJoinError> {
         check(topic, options)?;
         let (world, host, incarnation) = self.parts();
@@ -489,17 +498,13 @@ impl SimEnv {
             return Err(TopicJoinError::HostStopped);
         }
         let name: Name = (host, incarnation, topic.into());
-        let known = state.topics.by_name.len();
-        if known >= TOPICS_MAX && !state.topics.by_name.contains_key(&name) {
-            return Err(TopicJoinError::Full(topic.to_owned()));
-        }
-        let held = state.topics.by_name.entry(name.clone()).or_default();
-        if held.readers.len() + held.writers.len() >= TOPIC_MEMBERS_MAX {
+        if state.topics.is_full(&name) {
             return Err(TopicJoinError::Full(topic.to_owned()));
         }
         let ip = self.ip();
-        // Told apart by who joined before, on this start of the host.
-        let site = format!("{topic}#{}", held.joined + 1);
+        // Told apart by who joined, or tried to, before, on this start of the host.
+        let member = state.topics.next_member(&name);
+        let site = format!("{topic}#{member}");
         let key = site_key(ip, &site);
         let refused = FaultKind::TopicMemory;
         if state.chaos.is_on
@@ -507,14 +512,10 @@ impl SimEnv {
             && state.strike((refused, key, 0), || Place::Site(ip, site.clone())).is_some()
         {
             state.faults.observe(refused);
-            // It did try, and the next one who does is another.
-            if let Some(held) = state.topics.at(&name) {
-                held.join();
-            }
             return Err(TopicJoinError::Memory(topic.to_owned()));
         }
         let id = draw(key, &[u64::from(incarnation)]);
-        let member = state.topics.at(&name).map_or(0, |held| add(held, id));
+        add(state.topics.by_name.entry(name.clone()).or_default(), member, id);
         let handle =
             Handle { world: Rc::clone(world), name, ip, member, site: site.into(), key, calls: 0 };
         handle.record(state, now, [0, xxh3_64(topic.as_bytes())]);
@@ -527,7 +528,8 @@ impl TopicProvider for SimEnv {
     type Inbox = SimInbox;
 
     fn publish_to(&self, topic: &str, options: &TopicOptions) -> Result<SimOutbox, TopicJoinError> {
-        let handle = self.join_topic(topic, options, |held, id| held.add_writer(id, options))?;
+        let handle = self
+            .join_topic(topic, options, |held, member, id| held.add_writer(member, id, options))?;
         Ok(SimOutbox { handle })
     }
 
@@ -536,7 +538,8 @@ impl TopicProvider for SimEnv {
         topic: &str,
         options: &TopicOptions,
     ) -> Result<SimInbox, TopicJoinError> {
-        let handle = self.join_topic(topic, options, |held, _| held.add_reader(options))?;
+        let handle =
+            self.join_topic(topic, options, |held, member, _| held.add_reader(member, options))?;
         let timer = SimTimer::new(&handle.world, handle.name.0);
         Ok(SimInbox { handle, timer })
     }

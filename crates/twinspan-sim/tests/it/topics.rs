@@ -9,7 +9,7 @@ use twinspan_provider::{
 };
 use twinspan_sim::scenario::{Board, Scenario};
 use twinspan_sim::sweep::sweep;
-use twinspan_sim::{FaultPlan, Rates, Sim, SimConfig, SimEnv};
+use twinspan_sim::{FaultPlan, Rates, Sim, SimConfig, SimEnv, TOPICS_MAX};
 
 use crate::echo::ip;
 
@@ -95,6 +95,42 @@ fn a_holder_that_is_killed_gives_its_blocks_back() {
     }
     drop(held);
     out.try_publish(&long).unwrap();
+}
+
+#[test]
+fn a_sample_that_outlives_its_topic_is_none_of_the_next_one() {
+    let (_sim, env) = host();
+    let options =
+        TopicOptions { blocks: 2, policy: TopicPolicy::Block, ..TopicOptions::new(5_000) };
+    let join = || {
+        (env.publish_to("topic", &options).unwrap(), env.subscribe_to("topic", &options).unwrap())
+    };
+    let (long, mut room) = (vec![7; 5_000], Vec::new());
+    let (mut out, mut inbox) = join();
+    out.try_publish(&long).unwrap();
+    let first = inbox.try_hold(&mut room).unwrap().unwrap();
+    drop((out, inbox));
+    let (mut out, mut inbox) = join();
+    out.try_publish(&long).unwrap();
+    let held = inbox.try_hold(&mut room).unwrap().unwrap();
+    assert_ne!(first.0.publisher, held.0.publisher, "another publisher");
+    out.try_publish(&long).unwrap();
+    assert_eq!(out.try_publish(&long), Err(TopicPublishError::Full));
+    drop(first);
+    assert_eq!(out.try_publish(&long), Err(TopicPublishError::Full), "nothing of it is free");
+    drop(held);
+    out.try_publish(&long).unwrap();
+}
+
+#[test]
+fn a_join_that_is_refused_leaves_no_topic_behind() {
+    let (mut sim, env) = host();
+    strike(&mut sim, FaultKind::TopicMemory);
+    for number in 0..=TOPICS_MAX {
+        let topic = number.to_string();
+        let refused = env.publish_to(&topic, &TopicOptions::new(8)).map(|_| ());
+        assert!(matches!(refused, Err(TopicJoinError::Memory(_))), "{number}: {refused:?}");
+    }
 }
 
 #[test]
