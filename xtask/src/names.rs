@@ -29,6 +29,7 @@ const MACHINES: &[&str] = &[
 const DRIVERS: &[&str] = &[
     "crates/twinspan-game/src/real.rs",
     "crates/twinspan-game/src/real/",
+    "crates/twinspan-hub/src/auto.rs",
     "crates/twinspan-hub/src/builder.rs",
     "crates/twinspan-hub/src/choose.rs",
     "crates/twinspan-hub/src/discover/herald.rs",
@@ -40,8 +41,10 @@ const DRIVERS: &[&str] = &[
     "crates/twinspan-hub/src/road.rs",
     "crates/twinspan-hub/src/seal.rs",
     "crates/twinspan-hub/src/side.rs",
+    "crates/twinspan-hub/src/stream/datagrams.rs",
     "crates/twinspan-hub/src/stream/node.rs",
     "crates/twinspan-hub/src/stream/open.rs",
+    "crates/twinspan-hub/src/stream/roads.rs",
     "crates/twinspan-hub/src/stream/tcp.rs",
     "crates/twinspan-hub/src/udp.rs",
     "crates/twinspan-hub/src/udp/",

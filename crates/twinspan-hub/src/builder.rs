@@ -12,7 +12,7 @@ use twinspan_net::shm::{
 };
 
 use crate::choose::{Choice, choose, place, topic_of};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
 use crate::hub::Hub;
 use crate::payload::Payload;
@@ -20,7 +20,7 @@ use crate::quic::{Idempotent, QuicOptions, Trust};
 use crate::report::{Compression, Transport, TransportReport};
 use crate::road::{MulticastOptions, NetOptions, Opened, Reliability, RoadConfig, Side};
 use crate::seal::{SealCipher, TopicKey, seal};
-use crate::{discover, quic, stream, udp};
+use crate::{auto, discover, quic, stream, udp};
 
 /// The longest message of types whose length varies, unless asked for otherwise.
 const MESSAGE_BYTES_DEFAULT: usize = 64 << 10;
@@ -411,6 +411,14 @@ impl<T: Payload> HubBuilder<T> {
         }
         let identity = T::identity(self.type_version);
         let topic = endpoint.topic.clone().unwrap_or_else(|| topic_of(&identity.name));
+        if endpoint.scheme == Some(Scheme::Hub) && self.seal.is_some() {
+            let (setting, value) = ("seal", "set".to_owned());
+            let range = "none behind hub://, whose roads are not all sealed by a topic's key";
+            return Err(BuildError::Setting { setting, value, range });
+        }
+        if endpoint.scheme == Some(Scheme::Hub) {
+            return self.build_chosen(&endpoint, topic, identity);
+        }
         if road != Transport::SharedMemory && endpoint.host.is_none() {
             return self.build_by_discovery(topic, identity, Choice { road, reason });
         }
@@ -485,6 +493,38 @@ impl<T: Payload> HubBuilder<T> {
             }
             opened => opened?,
         };
+        notes.extend(opened.notes.iter().cloned());
+        let guard = self.guard(&mut notes);
+        let report = TransportReport { transport: road, reason, notes };
+        Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// Joins a topic on the road that turns out to be the best.
+    fn build_chosen(
+        self,
+        endpoint: &Endpoint,
+        topic: String,
+        identity: Identity,
+    ) -> Result<Hub<T>, BuildError> {
+        if !self.peers.is_empty() || self.bind.is_some() {
+            let (setting, value) = ("peers or bind", "set".to_owned());
+            return Err(BuildError::Setting { setting, value, range: "nothing beside a host" });
+        }
+        let place = place(endpoint, self.side)?;
+        let host = endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone());
+        let mut config = self.road_config(&topic, identity, (place.addresses, place.side), host)?;
+        let mut notes = vec![place.reason];
+        let chosen = match auto::open(&config, self.transport) {
+            Err(BuildError::Bind { source, .. })
+                if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
+            {
+                config.side = Side::Connect;
+                notes = vec!["it connects: somebody listens there already".to_owned()];
+                auto::open(&config, self.transport)?
+            }
+            chosen => chosen?,
+        };
+        let auto::Chosen { road, reason, opened } = chosen;
         notes.extend(opened.notes.iter().cloned());
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };

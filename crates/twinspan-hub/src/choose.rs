@@ -27,6 +27,7 @@ pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<Ch
                 | (Transport::IoUring | Transport::BatchUdp, Scheme::Udp)
                 | (Transport::Tcp, Scheme::Tcp)
                 | (Transport::Quic, Scheme::Quic)
+                | (Transport::BatchUdp | Transport::Tcp | Transport::Quic, Scheme::Hub)
         )
     };
     if let (Some(road), Some(scheme)) = (asked, endpoint.scheme)
@@ -48,6 +49,8 @@ pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<Ch
                 Scheme::Udp => Transport::BatchUdp,
                 Scheme::Tcp => Transport::Tcp,
                 Scheme::Quic => Transport::Quic,
+                // Until it was found out which is best.
+                Scheme::Hub => Transport::BatchUdp,
             };
             (road, format!("the endpoint begins with {scheme}://"))
         }

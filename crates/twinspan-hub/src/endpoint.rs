@@ -22,11 +22,18 @@ pub enum Scheme {
     Tcp,
     /// QUIC.
     Quic,
+    /// Whichever of them is best, as it turns out.
+    Hub,
 }
 
 impl Scheme {
-    const ALL: [(&'static str, Self); 4] =
-        [("shm", Self::Shm), ("udp", Self::Udp), ("tcp", Self::Tcp), ("quic", Self::Quic)];
+    const ALL: [(&'static str, Self); 5] = [
+        ("shm", Self::Shm),
+        ("udp", Self::Udp),
+        ("tcp", Self::Tcp),
+        ("quic", Self::Quic),
+        ("hub", Self::Hub),
+    ];
 
     /// As it is written.
     pub const fn name(self) -> &'static str {
@@ -35,6 +42,7 @@ impl Scheme {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Hub => "hub",
         }
     }
 }
@@ -45,7 +53,8 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Where a topic is: a bare topic, `shm://topic`, `udp://host:port/topic`, `tcp://` or `quic://`.
+/// Where a topic is: a bare topic, `shm://topic`, `udp://host:port/topic`, `tcp://`, `quic://` or
+/// `hub://`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The scheme; `None` for a bare topic.
@@ -67,7 +76,9 @@ pub enum EndpointError {
     #[error("an endpoint of {0} bytes is too long: {ENDPOINT_BYTES_MAX} are the most")]
     Long(usize),
     /// Nobody knows the scheme.
-    #[error("`{0}://` is no scheme: use shm://, udp://, tcp:// or quic://, or a bare topic")]
+    #[error(
+        "`{0}://` is no scheme: use shm://, udp://, tcp://, quic:// or hub://, or a bare topic"
+    )]
     Scheme(String),
     /// Behind a scheme of the network there is no host with a port.
     #[error("`{0}` names no host and port: write it as `{1}://192.168.1.100:9000/topic`")]
@@ -180,7 +191,8 @@ mod tests {
         let host = Some(("fe80::1".to_owned(), 7));
         assert_eq!(read("tcp://[fe80::1]:7/x"), (Some(Scheme::Tcp), host, some("x")));
         let host = Some(("robot-1.local".to_owned(), 65_535));
-        assert_eq!(read("udp://robot-1.local:65535/"), (Some(Scheme::Udp), host, None));
+        assert_eq!(read("udp://robot-1.local:65535/"), (Some(Scheme::Udp), host.clone(), None));
+        assert_eq!(read("hub://robot-1.local:65535/"), (Some(Scheme::Hub), host, None));
     }
 
     #[test]
@@ -210,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_an_endpoint_or_names_a_reason(
-            text in "(shm://|udp://|tcp://|quic://|x://|)(\\[?[0-9a-f:.]{0,12}\\]?|\\PC{0,20})(:[0-9+]{0,6})?(/\\PC{0,10})?",
+            text in "(shm://|udp://|tcp://|quic://|hub://|x://|)(\\[?[0-9a-f:.]{0,12}\\]?|\\PC{0,20})(:[0-9+]{0,6})?(/\\PC{0,10})?",
         ) {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));

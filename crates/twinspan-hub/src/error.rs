@@ -130,6 +130,18 @@ pub enum BuildError {
         /// The road.
         road: Transport,
     },
+    /// The road that was asked for does not lead to who is there.
+    #[error(
+        "{road} does not lead to {address}: {why}; leave the choice to the hub, or ask for another"
+    )]
+    Impossible {
+        /// The road.
+        road: Transport,
+        /// Where it should lead.
+        address: SocketAddr,
+        /// Why it does not.
+        why: String,
+    },
     /// Certificates or keys for QUIC cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),

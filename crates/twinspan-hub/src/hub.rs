@@ -12,10 +12,11 @@ use crate::builder::HubBuilder;
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
-use crate::report::TransportReport;
+use crate::report::{Transport, TransportReport};
 use crate::road::{InStats, Opened, OutStats};
 use crate::seal::Declined;
 use crate::side::{Inlet, Outlet, Present};
+use crate::stream::roads::RoadChange;
 
 /// The publishing side.
 pub(crate) struct Sending<T> {
@@ -178,6 +179,18 @@ impl<T: Payload> Hub<T> {
     /// Which road was taken, and why.
     pub const fn transport(&self) -> &TransportReport {
         &self.report
+    }
+
+    /// The road that is used now: that of the report, unless the hub went to another, as it may behind
+    /// `hub://`.
+    pub fn road(&self) -> Transport {
+        self.present.road().unwrap_or(self.report.transport)
+    }
+
+    /// The oldest change of the road that was not told yet; the last 64 are kept. `None` where there is
+    /// none, as on every road that was asked for.
+    pub fn take_road_change(&self) -> Option<RoadChange> {
+        self.present.take_change()
     }
 
     /// The topic's name.

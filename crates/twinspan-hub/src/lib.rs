@@ -95,6 +95,7 @@
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+mod auto;
 mod builder;
 mod choose;
 mod compress;
@@ -137,6 +138,8 @@ pub use report::{Compression, Transport, TransportReport};
 pub use road::Reliability;
 pub use seal::{Declined, SealCipher, TopicKey, TopicKeyError};
 pub use select::AddressClass;
+pub use stream::chooser::ChangeReason;
+pub use stream::roads::RoadChange;
 pub use twinspan_net::shm::{
     Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, Wait, wake_cost,
 };

@@ -266,7 +266,10 @@ pub(crate) fn calling(
     (address, seat): (SocketAddr, usize),
     trust: &Trust,
 ) -> Result<(QuicCarrier, Stranger), BuildError> {
-    let host = address.ip().to_string();
+    let host = match config.host.as_str() {
+        "" => address.ip().to_string(),
+        host => host.to_owned(),
+    };
     let key = (address, host.clone(), trust.clone(), config.quic.state_folder.clone());
     let client = client_of(&key)?;
     let (socket, _) = bind(config, any_like(address))?;

@@ -13,8 +13,9 @@ use twinspan_topic::Seal;
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
 use crate::quic::{Fingerprint, QuicOptions};
-use crate::report::Compression;
+use crate::report::{Compression, Transport};
 use crate::seal::Declined;
+use crate::stream::roads::RoadChange;
 
 /// Which end of a road this hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +248,16 @@ pub(crate) trait Peers: Send + Sync {
 
     /// What compression did; `None` on a road that has none.
     fn compression(&self) -> Option<CompressionStats> {
+        None
+    }
+
+    /// The road that is used now, where that may change.
+    fn road(&self) -> Option<Transport> {
+        None
+    }
+
+    /// The oldest change of the road that was not told.
+    fn take_change(&self) -> Option<RoadChange> {
         None
     }
 }

@@ -47,7 +47,7 @@ impl AddressClass {
     }
 
     /// Which road it suggests, as long as nothing was measured.
-    const fn guess(self) -> Transport {
+    pub(crate) const fn guess(self) -> Transport {
         match self {
             Self::Public => Transport::Quic,
             _ => Transport::BatchUdp,

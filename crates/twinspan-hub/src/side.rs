@@ -13,8 +13,10 @@ use twinspan_net::shm::{
 
 use crate::compress::CompressionStats;
 use crate::error::PublishError;
+use crate::report::Transport;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers, wait_for};
 use crate::seal::Declined;
+use crate::stream::roads::RoadChange;
 
 /// How often somebody who waits for subscribers looks.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
@@ -190,6 +192,20 @@ impl Present {
         match self {
             Self::Memory(_) => None,
             Self::Road(peers) => peers.compression(),
+        }
+    }
+
+    pub(crate) fn road(&self) -> Option<Transport> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Road(peers) => peers.road(),
+        }
+    }
+
+    pub(crate) fn take_change(&self) -> Option<RoadChange> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Road(peers) => peers.take_change(),
         }
     }
 

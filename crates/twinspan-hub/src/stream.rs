@@ -6,7 +6,9 @@
 //! //= hub 9
 
 pub(crate) mod carrier;
+pub(crate) mod chooser;
 pub(crate) mod core;
+pub(crate) mod datagrams;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 pub(crate) mod inbound;
@@ -15,8 +17,11 @@ pub(crate) mod log;
 pub(crate) mod mix;
 pub(crate) mod node;
 pub(crate) mod open;
+pub(crate) mod roads;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod switched;
 pub(crate) mod tcp;
 pub(crate) mod topic;
 pub(crate) mod wire;

@@ -6,6 +6,8 @@
 pub(crate) const HEAD_BYTES: usize = 8;
 /// Bytes before each message.
 pub(crate) const RECORD_BYTES: usize = 2;
+/// Bytes of a chunk that is for one link alone before what it carries.
+pub(crate) const PIPED_HEAD_BYTES: usize = HEAD_BYTES + RECORD_BYTES;
 /// Bytes of a piece's chunk before the piece.
 pub(crate) const PIECE_HEAD_BYTES: usize = HEAD_BYTES + 10;
 /// Least bytes of a piece that is not the last: pieces of a message are counted in a set, whose size
@@ -177,6 +179,15 @@ pub(crate) fn write_piece(
 pub(crate) fn number_of(chunk: &[u8]) -> u64 {
     let head = chunk.first_chunk::<HEAD_BYTES>();
     head.map_or(0, |head| u64::from_le_bytes(*head) & !IS_PIECE)
+}
+
+/// Writes a chunk of bytes that are for one link alone: one message, which is not empty.
+pub(crate) fn write_piped(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    out.clear();
+    out.extend_from_slice(&number.to_le_bytes());
+    // A chunk is far shorter than 64 KiB.
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 /// A long message that is put together.

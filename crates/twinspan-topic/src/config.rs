@@ -84,6 +84,9 @@ pub struct NodeConfig {
     pub offer: Offer,
     /// What the topic is sealed with, if it is.
     pub seal: Option<Seal>,
+    /// Nothing is published to all: each link is a pipe for one hub alone, which begins anew with each
+    /// link ([`Node::send_to`](crate::Node::send_to)). The topic is reliable.
+    pub is_piped: bool,
 }
 
 /// A field of [`NodeConfig`] is out of its range.
@@ -116,6 +119,7 @@ impl NodeConfig {
             tail_interval: Duration::from_millis(20),
             offer: Offer::NONE,
             seal: None,
+            is_piped: false,
         }
     }
 

@@ -71,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) is_heard: bool,
     /// Messages from this number on go there.
     pub(crate) from: u64,
+    /// The number of the next chunk that is for this link alone.
+    piped: u64,
     /// Where what goes there starts, history included.
     start: u64,
     peer_knows_start: bool,
@@ -138,6 +140,7 @@ impl Link {
             is_heard: peer.receives && config.greeting.publishes,
             peer,
             from: next,
+            piped: next,
             start,
             peer_knows_start: false,
             next_packet: keys.as_ref().map_or(0, |keys| keys.next_number()),
@@ -248,6 +251,13 @@ impl Link {
     /// Whether one more reliable chunk finds room.
     pub(crate) fn has_room(&self) -> bool {
         self.backlog.is_empty() && self.unacknowledged() < CHUNKS_UNACKNOWLEDGED_MAX
+    }
+
+    /// The number of the next chunk that is for this link alone.
+    pub(crate) const fn next_piped(&mut self) -> u64 {
+        let number = self.piped;
+        self.piped += 1;
+        number
     }
 
     /// Queues a reliable chunk, for which there is room.

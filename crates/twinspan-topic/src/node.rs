@@ -60,6 +60,8 @@ pub enum Refusal {
 pub struct Ended {
     /// Where it was.
     pub address: SocketAddr,
+    /// The number that stands for it in messages.
+    pub publisher: u64,
     /// Why.
     pub reason: EndReason,
     /// Reliable chunks that it may not have got.
@@ -74,6 +76,8 @@ pub enum Event {
     Joined {
         /// Where it is.
         address: SocketAddr,
+        /// The number that stands for it in messages.
+        publisher: u64,
     },
     /// Another hub is gone.
     Ended(Ended),
@@ -335,6 +339,45 @@ impl Node {
         }
     }
 
+    fn link_of(&self, publisher: u64) -> Option<&Link> {
+        self.links.iter().find(|link| link.peer.publisher() == publisher)
+    }
+
+    /// Bytes that [`send_to`](Self::send_to) takes now for a hub; 0 where it has no link, or no room.
+    pub fn room_to(&self, publisher: u64) -> usize {
+        let link = self.link_of(publisher).filter(|link| self.config.is_piped && link.has_room());
+        link.map_or(0, |_| self.chunk_bytes_max - crate::chunk::PIPED_HEAD_BYTES)
+    }
+
+    /// Queues bytes for one hub alone, on a node whose links are pipes: they come in order and once, or
+    /// the link ends. False where there is no room for them.
+    pub fn send_to(&mut self, now: Timestamp, publisher: u64, bytes: &[u8]) -> bool {
+        if bytes.is_empty() || bytes.len() > self.room_to(publisher) {
+            return false;
+        }
+        let mut chunk = self.spares.pop().unwrap_or_default();
+        let link = self.links.iter_mut().find(|link| link.peer.publisher() == publisher);
+        if let Some(link) = link {
+            crate::chunk::write_piped(&mut chunk, link.next_piped(), bytes);
+            link.queue(now, &chunk);
+        }
+        self.spare(chunk);
+        true
+    }
+
+    /// Chunks that one hub may not have got yet; none where there is no link with it.
+    pub fn unacknowledged_by(&self, publisher: u64) -> usize {
+        self.link_of(publisher).map_or(0, Link::unacknowledged)
+    }
+
+    /// Ends the link with a hub, which is told.
+    pub fn drop_link(&mut self, now: Timestamp, publisher: u64) {
+        let of = |link: &Link| link.peer.publisher() == publisher;
+        if let Some(at) = self.links.iter().position(of) {
+            self.end(now, at, EndReason::Replaced);
+        }
+    }
+
     /// The oldest thing that happened and was not told.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -592,6 +635,7 @@ impl Node {
     ) {
         // What was published before is for those who were here.
         self.seal();
+        let publisher = peer.publisher();
         let next = self.stats.published;
         let (start, backlog) =
             if peer.receives { self.backlog(peer.history) } else { Default::default() };
@@ -601,14 +645,15 @@ impl Node {
         let parts = LinkParts { address, token_in, token_out, proved, next, backlog, start };
         self.links.push(Link::new(&self.config, parts, now));
         self.stats.joined += 1;
-        self.tell(Event::Joined { address });
+        self.tell(Event::Joined { address, publisher });
     }
 
     /// A link is over.
     fn end(&mut self, now: Timestamp, at: usize, reason: EndReason) {
         let mut link = self.links.swap_remove(at);
         (self.last, self.turn) = (0, 0);
-        if let Some(known) = link.expects() {
+        // A pipe begins anew.
+        if let Some(known) = link.expects().filter(|_| !self.config.is_piped) {
             if self.departed.len() >= DEPARTED_MAX {
                 self.departed.pop_front();
             }
@@ -627,7 +672,8 @@ impl Node {
             _ => self.stats.ended += 1,
         }
         let unacknowledged = if link.is_heard { link.unacknowledged() } else { 0 };
-        self.tell(Event::Ended(Ended { address: link.address, reason, unacknowledged }));
+        let (address, publisher) = (link.address, link.peer.publisher());
+        self.tell(Event::Ended(Ended { address, publisher, reason, unacknowledged }));
         let secret = &mut self.secret;
         self.callings.on_end(now, (link.address, link.peer.id), || secret.token());
     }

@@ -611,6 +611,56 @@ fn who_is_called_no_more_is_let_go_when_it_goes() {
     assert_eq!(net.ends[0].node.stats().datagrams_out, written, "nobody is called");
 }
 
+/// Sends bytes through a pipe, in pieces as there is room.
+fn pipe(net: &mut Net, from: usize, to: u64, bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let now = net.now;
+        let room = net.ends[from].node.room_to(to).min(rest.len());
+        if room > 0 {
+            assert!(net.ends[from].node.send_to(now, to, &rest[..room]));
+            rest = &rest[room..];
+        } else {
+            let until = now.after(Duration::from_millis(10));
+            net.step(until);
+        }
+    }
+}
+
+#[test]
+fn pipes_bring_bytes_to_one_hub_alone_and_begin_anew_with_each_link() {
+    let faults = Faults { loss: 0.1, twice: 0.05, late: Duration::from_millis(3) };
+    let piped = |at| NodeConfig { is_piped: true, ..config(at, true) };
+    let mut net = Net::new(3, faults, (0..3).map(piped));
+    net.meet();
+    let publisher = |at: usize| Greeting { id: [at as u8 + 1; 16], ..example() }.publisher();
+    let bytes =
+        |seed: u64| -> Vec<u8> { (0..100_000_u64).map(|at| (at * seed >> 3) as u8).collect() };
+    for round in 1..3 {
+        for (from, to) in [(0, 1), (0, 2), (1, 0), (2, 0)] {
+            pipe(&mut net, from, publisher(to), &bytes(round * 10 + from as u64 * 3 + to as u64));
+        }
+        net.run(Duration::from_secs(20));
+        for (from, to) in [(0, 1), (0, 2)] {
+            let came: Vec<u8> = net.take(to).into_iter().flat_map(|(_, bytes)| bytes).collect();
+            assert!(came == bytes(round * 10 + from as u64 * 3 + to as u64));
+        }
+        let came = net.take(0);
+        for from in [1, 2] {
+            let of = came.iter().filter(|(taken, _)| taken.publisher == publisher(from));
+            let came: Vec<u8> = of.flat_map(|(_, bytes)| bytes.clone()).collect();
+            assert!(came == bytes(round * 10 + from as u64 * 3));
+            assert_eq!(net.ends[0].node.unacknowledged_by(publisher(from)), 0);
+        }
+        // A link that is dropped is told, and made again: the pipe begins anew.
+        let now = net.now;
+        net.ends[0].node.drop_link(now, publisher(1));
+        assert_eq!(net.ends[0].node.room_to(publisher(1)), 0);
+        net.run(Duration::from_secs(10));
+        net.meet();
+    }
+}
+
 #[test]
 fn a_probe_is_answered_by_who_listens_with_less_and_nothing_is_kept() {
     let mut listens = config(0, false);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,11 +81,7 @@ impl QuicCarrier {
     /// Goes on from another socket: the old one's address or way may be gone.
     pub(super) fn rebind(&mut self) -> io::Result<()> {
         let old = self.socket.local_addr()?;
-        let any = match old {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        let (socket, _) = Socket::bind(any, self.socket_buffer_bytes)?;
+        let (socket, _) = Socket::bind(super::any_like(old), self.socket_buffer_bytes)?;
         // The old one leaves the set when it is closed.
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         self.socket = socket;
@@ -705,13 +701,7 @@ impl Carrier for QuicCarrier {
         let mut next = self.conns.keys().next().copied();
         while let Some(index) = next {
             next = self.conns.range(index + 1..).next().map(|(index, _)| *index);
-            let has = self.conns.get(&index).is_some_and(|conn| {
-                let slots = conn.slots.iter();
-                slots
-                    .into_iter()
-                    .any(|slot| matches!(slot.stage, Stage::Up { seat, .. } if seat == wanted))
-            });
-            if has {
+            if self.conns.get(&index).is_some_and(|conn| conn.carries(wanted)) {
                 self.drive(index, seats);
             }
         }
@@ -786,6 +776,15 @@ impl Carrier for QuicCarrier {
 
     fn hang_up(&mut self) {
         self.connector = None;
+    }
+
+    fn last_peer(&self) -> Option<[u8; 16]> {
+        self.connector.as_ref()?.wanted.first()?.last_peer
+    }
+
+    fn set_last_peer(&mut self, id: [u8; 16]) {
+        let wanted = self.connector.as_mut().and_then(|it| it.wanted.first_mut());
+        wanted.into_iter().for_each(|it| it.last_peer = Some(id));
     }
 
     fn told(&self, seat: usize) -> Option<Told> {

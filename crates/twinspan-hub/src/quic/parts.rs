@@ -74,6 +74,14 @@ pub(super) struct Conn {
     pub(super) is_dirty: bool,
 }
 
+impl Conn {
+    /// Whether one of its streams is a link of a topic.
+    pub(super) fn carries(&self, wanted: usize) -> bool {
+        let is_it = |slot: &Slot| matches!(slot.stage, Stage::Up { seat, .. } if seat == wanted);
+        self.slots.iter().any(is_it)
+    }
+}
+
 /// One topic of a connector.
 pub(super) struct Wanted {
     pub(super) seat: usize,

@@ -661,6 +661,16 @@ impl<S: Sockets> Carrier for StreamCarrier<S> {
         self.connector = None;
     }
 
+    fn last_peer(&self) -> Option<[u8; 16]> {
+        self.connector.as_ref()?.last_peer
+    }
+
+    fn set_last_peer(&mut self, id: [u8; 16]) {
+        if let Some(connector) = &mut self.connector {
+            connector.last_peer = Some(id);
+        }
+    }
+
     fn told(&self, seat: usize) -> Option<Told> {
         self.connector.as_ref().filter(|it| it.seat == seat)?.told.clone()
     }

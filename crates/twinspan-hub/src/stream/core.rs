@@ -52,6 +52,14 @@ pub(crate) trait Carrier {
     /// It connects to nobody any more; the streams that it has live on.
     fn hang_up(&mut self) {}
 
+    /// Who was met last by a connector of one topic.
+    fn last_peer(&self) -> Option<[u8; 16]> {
+        None
+    }
+
+    /// Whom a connector of one topic goes on with.
+    fn set_last_peer(&mut self, _id: [u8; 16]) {}
+
     /// What the first answer to a connector was, for a topic.
     fn told(&self, _seat: usize) -> Option<Told> {
         None

@@ -274,7 +274,7 @@ impl<W: Wire> Core<W> {
     fn look_at_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
-                Event::Joined { address } => self.on_answer(address, Met::Joined),
+                Event::Joined { address, .. } => self.on_answer(address, Met::Joined),
                 Event::Refused { address, why } => {
                     self.declined = Some(Declined { address, why: why.clone() });
                     self.on_answer(address, Met::Refused(why));
