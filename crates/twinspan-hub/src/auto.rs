@@ -101,7 +101,7 @@ fn member_of<C: Waited>(
 }
 
 /// Finds out what there is to know of a listener.
-fn facts(address: SocketAddr) -> Result<(Facts, Option<Offer>), BuildError> {
+pub(crate) fn facts(address: SocketAddr) -> Result<(Facts, Option<Offer>), BuildError> {
     let probe = |road, address| measure(road, address).map_err(BuildError::Os);
     let udp = probe(Transport::BatchUdp, address)?;
     let offer = udp.offer;
@@ -125,7 +125,7 @@ fn facts(address: SocketAddr) -> Result<(Facts, Option<Offer>), BuildError> {
 }
 
 /// The order of roads, and why; where nobody answers yet, the one that the address suggests.
-fn choose(
+pub(crate) fn choose(
     asked: Option<Transport>,
     address: SocketAddr,
     facts: &Facts,
@@ -159,7 +159,7 @@ fn connect(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Buil
     let (started, address) = (Instant::now(), config.first_address()?);
     let (facts, offer) = facts(address)?;
     let Selected { road, order, reasons } = choose(asked, address, &facts)?;
-    let roads = Roads::new(config, started, &order, offer)?;
+    let roads = Roads::new(config, started, &order, (&facts, offer))?;
     let node = Node::start(roads, started, config.net.flush_interval).map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     let seat = member.seat();

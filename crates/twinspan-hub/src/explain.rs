@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use twinspan_net::shm::{TakenBy, topic_taken_by};
 use twinspan_topic::Probed;
 
+use crate::auto;
 use crate::choose::{Choice, Place, choose, place};
 use crate::discover::{Host, announced};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
 use crate::measure::{Measured, measure, reachable};
 use crate::report::Transport;
@@ -60,28 +61,68 @@ pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
     let Place { addresses, side, reason: side_reason } = place(endpoint, None)?;
     let address = addresses.first().copied().ok_or(BuildError::NoHost { road })?;
     let mut notes = vec![side_reason];
+    if endpoint.scheme == Some(Scheme::Hub) {
+        return explain_choice(address, side, notes);
+    }
     let probed = measure(road, address).unwrap_or_else(|error| {
         notes.push(format!("it cannot be probed: {error}"));
         Probed::default()
     });
     let is_there = probed.is_there();
-    notes.push(match (is_there, side) {
-        (true, Side::Listen) => "somebody listens there: a hub that is built here connects".to_owned(),
-        (true, Side::Connect) => "somebody answers there".to_owned(),
-        (false, Side::Listen) => {
-            "nobody is there: a hub that is built here listens, and waits for others".to_owned()
-        }
-        (false, Side::Connect) => {
-            "nobody is there, or nothing gets through: a hub that is built here tries again and again"
-                .to_owned()
-        }
-    });
+    notes.push(presence(is_there, side).to_owned());
     notes.extend(advice(road, address, &probed));
     Ok(Explained {
         transport: road,
         reason,
         is_taken: Some(is_there),
         measured: vec![Measured::new(road, reachable(address), &probed)],
+        found: Vec::new(),
+        notes,
+    })
+}
+
+/// Whether somebody is there, and what a hub would do.
+const fn presence(is_there: bool, side: Side) -> &'static str {
+    match (is_there, side) {
+        (true, Side::Listen) => "somebody listens there: a hub that is built here connects",
+        (true, Side::Connect) => "somebody answers there",
+        (false, Side::Listen) => {
+            "nobody is there: a hub that is built here listens, and waits for others"
+        }
+        (false, Side::Connect) => {
+            "nobody is there, or nothing gets through: a hub that is built here tries again and again"
+        }
+    }
+}
+
+/// The choice between roads behind `hub://`.
+fn explain_choice(
+    address: SocketAddr,
+    side: Side,
+    mut notes: Vec<String>,
+) -> Result<Explained, BuildError> {
+    let address = reachable(address);
+    let (facts, offer) = auto::facts(address)?;
+    let quic_port = offer.map_or(address.port(), |offer| offer.quic_port);
+    let quic_address = SocketAddr::new(address.ip(), quic_port);
+    let measured: Vec<Measured> = [
+        (Transport::BatchUdp, address, facts.udp),
+        (Transport::Quic, quic_address, facts.quic),
+        (Transport::Tcp, address, facts.tcp),
+    ]
+    .into_iter()
+    .filter_map(|(road, address, probed)| Some(Measured::new(road, address, &probed?)))
+    .collect();
+    let is_there = measured.iter().any(|it| it.lost < it.probes);
+    notes.push(presence(is_there, side).to_owned());
+    let selected = auto::choose(None, address, &facts)?;
+    let order: Vec<String> = selected.order.iter().map(ToString::to_string).collect();
+    notes.push(format!("the order in which roads are tried: {}", order.join(", ")));
+    Ok(Explained {
+        transport: selected.road,
+        reason: selected.reasons.join("; "),
+        is_taken: Some(is_there),
+        measured,
         found: Vec::new(),
         notes,
     })
@@ -226,6 +267,23 @@ mod tests {
         assert!(has(&explained, "its memory opens"), "{explained:?}");
         let [note] = &memory_notes(TakenBy::Another(1_234))[..] else { panic!("one note") };
         assert!(note.contains("user 1234") && !note.contains("opens"), "{note}");
+    }
+
+    #[test]
+    fn a_choice_is_told_with_all_that_was_measured() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let endpoint = format!("hub://{free}/explained");
+        let explained = told(&endpoint);
+        assert_eq!((explained.transport, explained.is_taken), (Transport::BatchUdp, Some(false)));
+        assert!(explained.reason.contains("nobody answers at"), "{explained:?}");
+        let _hub = Hub::<Bytes>::builder(&endpoint).listen().build().unwrap();
+        let explained = told(&endpoint);
+        assert_eq!((explained.transport, explained.is_taken), (Transport::BatchUdp, Some(true)));
+        assert!(explained.reason.contains("a loopback address suggests"), "{explained:?}");
+        let roads: Vec<_> = explained.measured.iter().map(|it| it.transport).collect();
+        assert_eq!(roads, [Transport::BatchUdp, Transport::Quic, Transport::Tcp]);
+        assert!(explained.measured.iter().all(|it| it.lost < it.probes), "{explained:?}");
+        assert!(has(&explained, "batched UDP, QUIC, TCP"), "{explained:?}");
     }
 
     #[test]

@@ -96,7 +96,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    fn of(&self, road: Transport) -> Option<&Probed> {
+    /// What probes of a road said.
+    pub(crate) fn of(&self, road: Transport) -> Option<&Probed> {
         match road {
             Transport::BatchUdp | Transport::IoUring => self.udp.as_ref(),
             Transport::Quic => self.quic.as_ref(),

@@ -79,6 +79,8 @@ struct Road {
     bad: Option<ChangeReason>,
     /// Whether anything is known of it but by using it.
     is_probed: bool,
+    /// Whether it is known where it leads.
+    is_usable: bool,
     /// Not tried again before.
     rests_until: Timestamp,
     /// How long it must be good before it is taken again.
@@ -107,6 +109,7 @@ impl Chooser {
             good_since: None,
             bad: None,
             is_probed: false,
+            is_usable: true,
             rests_until: Timestamp::START,
             proof: PROOF_MIN,
         };
@@ -116,6 +119,18 @@ impl Chooser {
             taken_at: now,
             down_since: Some(now),
             changes: VecDeque::with_capacity(CHANGES_PER_MINUTE_MAX),
+        }
+    }
+
+    /// Another road is used, which is no change: nobody was met on the one before.
+    pub(crate) const fn restart(&mut self, now: Timestamp, active: usize) {
+        (self.active, self.taken_at, self.down_since) = (active, now, Some(now));
+    }
+
+    /// Whether it is known where a road leads.
+    pub(crate) fn usable(&mut self, road: usize, is_usable: bool) {
+        if let Some(road) = self.roads.get_mut(road) {
+            road.is_usable = is_usable;
         }
     }
 
@@ -168,7 +183,7 @@ impl Chooser {
             return false;
         };
         let is_known_good = !road.is_probed || road.good_since.is_some();
-        road.bad.is_none() && is_known_good && now >= road.rests_until
+        road.is_usable && road.bad.is_none() && is_known_good && now >= road.rests_until
     }
 
     /// When one more change is allowed.
@@ -212,7 +227,8 @@ impl Chooser {
         if let Some(why) = down.map(ChangeReason::Dead).or(road.bad) {
             let good = (0..count).find(|index| self.may_take(now, *index));
             // A dead road is worse than one of which nothing good is known.
-            let any = || (1..count).map(|step| (self.active + step) % count).next();
+            let is_usable = |index: &usize| self.roads.get(*index).is_some_and(|it| it.is_usable);
+            let any = || (1..count).map(|step| (self.active + step) % count).find(is_usable);
             let to = good.or_else(|| if down.is_some() { any() } else { None })?;
             return Some((to, why));
         }
@@ -326,6 +342,18 @@ mod tests {
         let (mut chooser, mut now) = (Chooser::new(Timestamp::START, 2, 0), Timestamp::START);
         let bad = Some(probed(16, 2));
         assert_eq!(pass(&mut chooser, &mut now, 60, [bad, bad]), []);
+    }
+
+    #[test]
+    fn a_road_of_which_nobody_knows_where_it_leads_is_not_taken() {
+        let (mut chooser, mut now) = (Chooser::new(Timestamp::START, 2, 0), Timestamp::START);
+        chooser.usable(1, false);
+        let dead = Some(probed(32, 0));
+        assert_eq!(pass(&mut chooser, &mut now, 30, [dead, None]), []);
+        chooser.usable(1, true);
+        assert_eq!(pass(&mut chooser, &mut now, 30, [dead, None]).len(), 1);
+        chooser.restart(now, 0);
+        assert_eq!(chooser.active(), 0);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::measure::{probing_socket, secret};
 use crate::quic::{self, Fingerprint, Stranger};
 use crate::report::Transport;
 use crate::road::RoadConfig;
+use crate::select::Facts;
 
 /// Changes that are kept until they are asked for; older ones are forgotten.
 const CHANGES_MAX: usize = 64;
@@ -45,6 +46,8 @@ const WATCH_QUIC: ProberConfig = ProberConfig {
 };
 /// How often the choice is looked at while something is due that cannot be done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long each road is tried until somebody was met.
+const TRY: Duration = Duration::from_secs(2);
 /// Answers to probes that are taken in a row.
 const ANSWERS_MAX: usize = 64;
 /// The longest answer to a probe that is looked at.
@@ -93,6 +96,10 @@ pub(crate) struct Roads {
     ways: Vec<Way>,
     chooser: Chooser,
     current: Option<Box<dyn Waited>>,
+    /// What the present carrier goes to is no longer there.
+    is_stale: bool,
+    /// When another road is tried, as long as nobody was met.
+    try_at: Timestamp,
     last_peer: Option<[u8; 16]>,
     /// Who was met on QUIC in place of who is believed.
     stranger: Option<Stranger>,
@@ -107,7 +114,7 @@ impl Roads {
         config: &RoadConfig,
         started: Instant,
         order: &[Transport],
-        offer: Option<Offer>,
+        (facts, offer): (&Facts, Option<Offer>),
     ) -> Result<Self, BuildError> {
         let address = config.first_address()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from);
@@ -119,18 +126,25 @@ impl Roads {
             ways: Vec::new(),
             chooser: Chooser::new(Timestamp::START, order.len(), 0),
             current: None,
+            is_stale: false,
+            try_at: Timestamp::START.after(TRY),
             last_peer: None,
             stranger: None,
             told: None,
             changes: VecDeque::new(),
             now: Timestamp::START,
         };
-        for road in order {
+        for (index, road) in order.iter().enumerate() {
+            // What is watched goes on from what was measured.
+            if let Some(probed) = facts.of(*road).filter(|_| *road != Transport::Tcp) {
+                roads.chooser.probed(roads.now, index, probed);
+            }
             let to = (*road != Transport::Quic).then_some(address);
             let mut way = Way { road: *road, address: to, watch: None };
             if *road == Transport::BatchUdp {
                 way.watch = Some(roads.watch(address, WATCH)?);
             }
+            roads.chooser.usable(index, to.is_some());
             roads.ways.push(way);
         }
         if let Some(offer) = offer {
@@ -166,6 +180,8 @@ impl Roads {
         if let Some(way) = self.ways.get_mut(at) {
             (way.address, way.watch) = (address, watch);
         }
+        self.chooser.usable(at, address.is_some());
+        self.is_stale |= self.chooser.active() == at;
         Ok(())
     }
 
@@ -252,6 +268,7 @@ impl Roads {
     /// Takes the chosen road, in place of the one that there is. The old stream ends before the new one
     /// begins: what it brings in between would not be known to the new one's greeting.
     fn take(&mut self, seats: &mut Seats) {
+        self.is_stale = false;
         if let Some(mut old) = self.current.take() {
             self.note(&*old);
             old.vacate(seats, self.seat);
@@ -275,8 +292,29 @@ impl Roads {
         self.told = self.told.clone().or_else(|| carrier.told(self.seat));
     }
 
+    /// Tries one road after the other, as long as nobody was met.
+    fn try_next(&mut self) {
+        let count = self.ways.len();
+        let next = (1..=count).map(|step| (self.chooser.active() + step) % count);
+        let leads = |index: &usize| self.ways.get(*index).is_some_and(|way| way.address.is_some());
+        if let Some(next) = next.into_iter().find(leads) {
+            self.is_stale |= next != self.chooser.active();
+            self.chooser.restart(self.now, next);
+        }
+        self.try_at = self.now.after(TRY);
+    }
+
     fn choose(&mut self, seats: &mut Seats) {
         let now = self.now;
+        if self.last_peer.is_none() {
+            if now >= self.try_at {
+                self.try_next();
+            }
+            if self.current.is_none() || self.is_stale {
+                self.take(seats);
+            }
+            return;
+        }
         let is_up = self.current.as_ref().is_some_and(|it| !it.is_silent(self.seat));
         self.chooser.stream(now, is_up);
         if let Some(change) = self.chooser.poll(now) {
@@ -289,7 +327,7 @@ impl Roads {
                 self.changes.push_back(RoadChange { from, to, why: change.why, at });
             }
             self.take(seats);
-        } else if self.current.is_none() {
+        } else if self.current.is_none() || self.is_stale {
             self.take(seats);
         }
     }
@@ -326,7 +364,9 @@ impl Carrier for Roads {
         let probes = self.ways.iter().filter_map(|way| way.watch.as_ref());
         let probes = probes.map(|watch| watch.prober.poll_timeout()).min();
         // What is due and cannot be done is looked at now and then.
-        let choice = self.chooser.poll_timeout().max(self.now.after(LOOK_EVERY));
+        let choice = self.chooser.poll_timeout();
+        let choice = if self.last_peer.is_none() { self.try_at } else { choice };
+        let choice = choice.max(self.now.after(LOOK_EVERY));
         current.min(probes.unwrap_or(Timestamp::NEVER)).min(choice)
     }
 
