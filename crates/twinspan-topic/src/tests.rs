@@ -635,7 +635,7 @@ fn pipes_bring_bytes_to_one_hub_alone_and_begin_anew_with_each_link() {
     net.meet();
     let publisher = |at: usize| Greeting { id: [at as u8 + 1; 16], ..example() }.publisher();
     let bytes =
-        |seed: u64| -> Vec<u8> { (0..100_000_u64).map(|at| (at * seed >> 3) as u8).collect() };
+        |seed: u64| -> Vec<u8> { (0..100_000_u64).map(|at| ((at * seed) >> 3) as u8).collect() };
     for round in 1..3 {
         for (from, to) in [(0, 1), (0, 2), (1, 0), (2, 0)] {
             pipe(&mut net, from, publisher(to), &bytes(round * 10 + from as u64 * 3 + to as u64));
