@@ -79,7 +79,8 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
     for carrier in carriers {
         mix.add(carrier).map_err(BuildError::Os)?;
     }
-    let node = Node::start(mix, started, config.net.flush_interval).map_err(BuildError::Os)?;
+    let node = Node::start(mix, started, config.net.flush_interval, config.net.core)
+        .map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     let (road, reason) = match asked {
         Some(road) => (road, "it was asked for".to_owned()),
@@ -160,7 +161,8 @@ fn connect(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Buil
     let (facts, offer) = facts(address)?;
     let Selected { road, order, reasons } = choose(asked, address, &facts)?;
     let roads = Roads::new(config, started, &order, (&facts, offer))?;
-    let node = Node::start(roads, started, config.net.flush_interval).map_err(BuildError::Os)?;
+    let node = Node::start(roads, started, config.net.flush_interval, config.net.core)
+        .map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     let seat = member.seat();
     node.drive_until(ANSWER_TIMEOUT, |roads, _| {

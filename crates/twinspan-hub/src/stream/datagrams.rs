@@ -145,6 +145,7 @@ impl DatagramCarrier {
             connect,
             batch_size: BATCH,
             datagram_bytes_max: net.datagram_bytes,
+            ..TrainOptions::default()
         };
         let socket = TrainSocket::bind(local, &options);
         let socket = socket.map_err(|source| BuildError::Bind { address: local, source })?;

@@ -207,7 +207,7 @@ impl Node {
         };
         if is_new {
             self.stats.joined += 1;
-            self.tell(Event::Joined { address: from });
+            self.tell(Event::Joined { address: from, publisher: grouped.publisher });
             // Who is new learns soon who is here.
             let earliest = if group.greeted_at == Timestamp::NEVER {
                 now
