@@ -165,8 +165,8 @@ fn connect(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Buil
         .map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
     let seat = member.seat();
-    node.drive_until(ANSWER_TIMEOUT, |roads, _| {
-        roads.told(seat).is_some() || roads.stranger().is_some()
+    node.drive_until(ANSWER_TIMEOUT, |roads| {
+        roads.carrier.told(seat).is_some() || roads.carrier.stranger().is_some()
     });
     let (told, stranger) = node.with(|_, roads, _| (roads.told(seat), roads.stranger()));
     if let Some((address, seen)) = stranger {

@@ -19,10 +19,10 @@ use twinspan_topic::{
     publisher_of,
 };
 
+use super::carrier::{GREETING_TIMEOUT, RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
 use super::core::{Carrier, Seats};
 use super::node::Waited;
 use super::open::{self, Told};
-use super::tcp::{GREETING_TIMEOUT, RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
 use super::topic::LinkId;
 use super::wire::{Door, Frame, Opened as Opening, Standing};
 use crate::error::BuildError;

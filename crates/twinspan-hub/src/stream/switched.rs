@@ -75,6 +75,7 @@ fn topic(id: u8) -> Topic {
         depth: 16,
         history: 16,
         linger: Duration::ZERO,
+        times: super::link::Times::default(),
     };
     let packer = Packer::new(Compression::None, None, || Duration::ZERO).unwrap();
     Topic::new(config, packer, None)
