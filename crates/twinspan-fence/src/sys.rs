@@ -97,6 +97,7 @@ pub(crate) fn within<T: Send>(
             let mut stack = vec![0_u8; HANDLER_STACK_BYTES];
             let former = use_handler_stack(&mut stack)?;
             warm_up();
+            keep_heaps();
             raise(ledger, filter)?;
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
             // SAFETY: `former` is what the kernel gave; the stack that it names is the thread's own.
@@ -136,6 +137,21 @@ fn warm_up() {
     });
     let _ = thread::panicking();
 }
+
+/// Makes the C library keep what its heaps have, for as long as the process lives.
+///
+/// Libraries in C take their memory from it, whatever the program's own allocator is. Before it gives
+/// the end of a thread's heap back for the first time it reads a file of the kernel's, and the fence
+/// would tell that as a leak.
+#[cfg(target_env = "gnu")]
+fn keep_heaps() {
+    // SAFETY: a setting of the allocator, which takes its own lock.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX) };
+}
+
+/// Other C libraries are not known to read files for their heaps.
+#[cfg(not(target_env = "gnu"))]
+const fn keep_heaps() {}
 
 /// Puts the fence up around the calling thread for the rest of its life.
 fn raise(ledger: &Ledger, filter: BpfProgramRef<'_>) -> Result<(), String> {

@@ -144,7 +144,7 @@ fn hippolyzer_logs_in_talks_walks_and_travels() {
     assert_eq!((&done["part"][0], &done["part"][1]), (&206.into(), &100.into()), "{done}");
     assert!(done["texture"][1].as_u64().unwrap() > 3_000, "{done}");
     assert_eq!(done["folders"], 15, "{done}");
-    assert_eq!(done["caps"].as_array().unwrap().len(), 8, "{done}");
+    assert_eq!(done["caps"].as_array().unwrap().len(), 9, "{done}");
     grid.signal(Signal::TERM);
     let ended = grid.end();
     assert_eq!(ended.code(), Some(0), "{ended:?}");
