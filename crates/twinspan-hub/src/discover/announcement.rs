@@ -193,9 +193,14 @@ pub(crate) fn fuzz(data: &[u8]) -> Result<Announcement, AnnouncementError> {
 /// Good announcements.
 #[cfg(feature = "fuzz")]
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let mut bytes = Vec::new();
-    example().write(&mut bytes);
-    vec![bytes]
+    let roads = example().roads.into_iter().take(1).collect();
+    let short = Announcement { user: 0, roads, ..example() };
+    let written = |announcement: Announcement| {
+        let mut bytes = Vec::new();
+        announcement.write(&mut bytes);
+        bytes
+    };
+    [example(), short].map(written).into()
 }
 
 #[cfg(any(test, feature = "fuzz"))]

@@ -148,12 +148,15 @@ fn a_receiver_that_is_late_loses_what_finds_no_room_and_goes_on() {
             send(&mut left);
         }
         let mut came = 0;
-        while right.receive().unwrap() {
-            while right.take_next().is_some() {
-                came += 1;
+        // A thread of the kernel's may not have sent anything yet.
+        while came == 0 {
+            while right.receive().unwrap() {
+                while right.take_next().is_some() {
+                    came += 1;
+                }
             }
         }
-        assert!(came > 0 && came <= 40 * 64, "{way:?}: {came}");
+        assert!(came <= 40 * 64, "{way:?}: {came}");
         // It may find the queue full as well, of what a thread of the kernel's sends late.
         let mut is_there = false;
         while !is_there {
