@@ -74,7 +74,11 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
     }
     let (carrier, bound) = DatagramCarrier::listening(config.id, address, &config.net, offer)?;
     carriers.push(Box::new(carrier));
-    notes.push(format!("it listens at {bound} for UDP, and answers probes"));
+    notes.push(if has(Transport::BatchUdp) {
+        format!("it listens at {bound} for UDP, and answers probes")
+    } else {
+        format!("it answers probes at {bound}, and lets nobody in by UDP")
+    });
     let mut mix = Mix::new().map_err(BuildError::Os)?;
     for carrier in carriers {
         mix.add(carrier).map_err(BuildError::Os)?;

@@ -31,6 +31,9 @@ pub enum NodeSide {
     Listen,
     /// It goes to this address, again and again while nobody is there.
     Connect(SocketAddr),
+    /// It answers probes with its [`offer`](NodeConfig::offer), and lets nobody in: what it offers is
+    /// elsewhere.
+    ProbesOnly,
     /// It and all others of its kind send to this multicast address, and hear what was sent there. Best
     /// effort, and not sealed.
     Group(SocketAddr),

@@ -403,7 +403,7 @@ impl Node {
                 }
             }
             // Nothing is kept for it, and the answer is shorter than it.
-            Packet::Probe { token } if self.config.side == NodeSide::Listen && !self.is_closed => {
+            Packet::Probe { token } if self.answers_probes() => {
                 self.reply(from, &Packet::Here { token, offer: self.config.offer });
             }
             // Who probes has a socket for it.
@@ -427,6 +427,10 @@ impl Node {
             Packet::Mismatch { token, what } => self.handle_mismatch(now, from, token, what),
             Packet::Grouped(grouped) => self.handle_grouped(now, from, &grouped, inbox),
         }
+    }
+
+    const fn answers_probes(&self) -> bool {
+        matches!(self.config.side, NodeSide::Listen | NodeSide::ProbesOnly) && !self.is_closed
     }
 
     /// The link with an address, if it is the right one.

@@ -14,7 +14,7 @@ use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::greet::{Greeting, example};
 use crate::inbox::{Inbox, Overflow, Taken};
 use crate::node::{Event, Node, Refusal};
-use crate::probe::{Prober, ProberConfig};
+use crate::probe::{Offer, OfferedRoads, Prober, ProberConfig};
 use crate::wire::{EndReason, Packet};
 
 /// What a network does.
@@ -658,6 +658,26 @@ fn pipes_bring_bytes_to_one_hub_alone_and_begin_anew_with_each_link() {
         assert_eq!(net.ends[0].node.room_to(publisher(1)), 0);
         net.run(Duration::from_secs(10));
         net.meet();
+    }
+}
+
+#[test]
+fn who_answers_probes_alone_lets_nobody_in() {
+    let offer = Offer { roads: OfferedRoads::TCP, ..Offer::NONE };
+    for (side, is_let_in) in [(NodeSide::Listen, true), (NodeSide::ProbesOnly, false)] {
+        let there = NodeConfig { side, offer, ..config(0, true) };
+        let mut net = Net::new(1, Faults::default(), [there, config(1, true)]);
+        net.run(Duration::from_secs(3));
+        assert_eq!(net.ends[1].node.subscribers() == 1, is_let_in);
+        assert_eq!(net.ends[0].node.stats().joined, u64::from(is_let_in));
+        let mut probe = Vec::new();
+        Packet::Probe { token: 7 }.write(&mut probe);
+        let (now, end) = (net.now, &mut net.ends[0]);
+        end.node.handle_datagram(now, address(9), &probe, &mut end.inbox);
+        let mut out = [0; 1_200];
+        let sent = end.node.poll_transmit(now, &mut out).unwrap();
+        assert_eq!(sent.to, address(9));
+        assert_eq!(Packet::parse(&out[..sent.bytes]), Ok(Packet::Here { token: 7, offer }));
     }
 }
 

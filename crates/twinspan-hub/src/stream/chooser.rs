@@ -79,7 +79,7 @@ struct Road {
     bad: Option<ChangeReason>,
     /// Whether anything is known of it but by using it.
     is_probed: bool,
-    /// Whether it is known where it leads.
+    /// Whether it is known where it leads, and the listener has it.
     is_usable: bool,
     /// Not tried again before.
     rests_until: Timestamp,
@@ -127,7 +127,12 @@ impl Chooser {
         (self.active, self.taken_at, self.down_since) = (active, now, Some(now));
     }
 
-    /// Whether it is known where a road leads.
+    /// Whether a road leads anywhere.
+    pub(crate) fn is_usable(&self, road: usize) -> bool {
+        self.roads.get(road).is_some_and(|road| road.is_usable)
+    }
+
+    /// Whether it is known where a road leads, and the listener has it.
     pub(crate) fn usable(&mut self, road: usize, is_usable: bool) {
         if let Some(road) = self.roads.get_mut(road) {
             road.is_usable = is_usable;

@@ -16,7 +16,7 @@ use twinspan_net::{TrainOptions, TrainSocket};
 use twinspan_reliable::Backoff;
 use twinspan_topic::{
     Compressions, Event, Form, Greeting, Identity, Inbox, Node, NodeConfig, NodeSide, Offer,
-    publisher_of,
+    OfferedRoads, publisher_of,
 };
 
 use super::carrier::{GREETING_TIMEOUT, RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
@@ -102,7 +102,8 @@ const fn any_like(address: SocketAddr) -> SocketAddr {
 }
 
 impl DatagramCarrier {
-    /// One that listens, and where. `offer` is what it tells who probes.
+    /// One that listens, and where. `offer` is what it tells who probes; where UDP is not in it, it does
+    /// nothing else, and begins no stream.
     pub(crate) fn listening(
         id: [u8; 16],
         address: SocketAddr,
@@ -171,7 +172,11 @@ impl DatagramCarrier {
                 name: "streams".to_owned(),
             },
         };
-        let side = connect.map_or(NodeSide::Listen, NodeSide::Connect);
+        let side = match connect {
+            Some(address) => NodeSide::Connect(address),
+            None if offer.roads.contain(OfferedRoads::UDP) => NodeSide::Listen,
+            None => NodeSide::ProbesOnly,
+        };
         let config = NodeConfig {
             datagram_bytes_max: net.datagram_bytes,
             chunks_max: BATCH,

@@ -164,8 +164,18 @@ impl Roads {
         open().map_err(BuildError::Os)
     }
 
-    /// The listener told where its QUIC is.
+    /// The listener told which roads it has, and where its QUIC is.
     fn learn(&mut self, offer: Offer) -> io::Result<()> {
+        let offers = |road| offer.roads.contain(road);
+        // One that names no road at all speaks of none behind `hub://`: its TCP is as it was found.
+        let has_tcp = offer.roads == OfferedRoads::default() || offers(OfferedRoads::TCP);
+        for (index, way) in self.ways.iter().enumerate() {
+            match way.road {
+                Transport::BatchUdp => self.chooser.usable(index, offers(OfferedRoads::UDP)),
+                Transport::Tcp => self.chooser.usable(index, has_tcp),
+                _ => {}
+            }
+        }
         let has_quic = offer.roads.contain(OfferedRoads::QUIC) && offer.quic_port != 0;
         let Some(at) = self.ways.iter().position(|way| way.road == Transport::Quic) else {
             return Ok(());
@@ -296,8 +306,7 @@ impl Roads {
     fn try_next(&mut self) {
         let count = self.ways.len();
         let next = (1..=count).map(|step| (self.chooser.active() + step) % count);
-        let leads = |index: &usize| self.ways.get(*index).is_some_and(|way| way.address.is_some());
-        if let Some(next) = next.into_iter().find(leads) {
+        if let Some(next) = next.into_iter().find(|index| self.chooser.is_usable(*index)) {
             self.is_stale |= next != self.chooser.active();
             self.chooser.restart(self.now, next);
         }
@@ -307,7 +316,8 @@ impl Roads {
     fn choose(&mut self, seats: &mut Seats) {
         let now = self.now;
         if self.last_peer.is_none() {
-            if now >= self.try_at {
+            // The listener may have told that it does not have the one that is tried.
+            if now >= self.try_at || !self.chooser.is_usable(self.chooser.active()) {
                 self.try_next();
             }
             if self.current.is_none() || self.is_stale {

@@ -7,7 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
 use twinspan_hub::{BuildError, ChangeReason, Hub, HubBuilder, Transport};
+use twinspan_topic::{
+    Compressions, Form, Greeting, Identity, Node, NodeConfig, NodeSide, Prober, ProberConfig,
+};
 
 use crate::{there_and_back, topic};
 
@@ -71,6 +76,69 @@ fn a_road_that_the_listener_has_not_is_an_error() {
     }
     let there = builder(address, &topic).connect().build().unwrap();
     assert_eq!(there.road(), Transport::Tcp);
+}
+
+/// Whether the listener lets in who greets it over datagrams as carriers of streams do, whatever it
+/// offers. It answers in turn: what comes before the answer to a probe answers the greeting.
+fn lets_in_by_datagrams(to: SocketAddr) -> bool {
+    let greeting = Greeting {
+        id: [9; 16],
+        publishes: true,
+        receives: true,
+        reliable: true,
+        message_bytes_max: 9_000,
+        history: 0,
+        compressions: Compressions::default(),
+        topic: "twinspan.streams".to_owned(),
+        identity: Identity {
+            form: Form::Bytes,
+            bytes: 0,
+            align: 1,
+            version: 1,
+            name: "streams".to_owned(),
+        },
+    };
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let now = Timestamp::START.after(Duration::from_secs(1));
+    let config = NodeConfig::new(greeting, NodeSide::Connect(to));
+    let mut node = Node::new(config, now, &mut Stream::new(1, "secrets", 0));
+    let mut prober = Prober::new(ProberConfig::BRIEF, now, 7);
+    let (mut bytes, mut probe) = ([0; 2_000], Vec::new());
+    node.handle_timeout(now);
+    let sent = node.poll_transmit(now, &mut bytes).unwrap();
+    socket.send(&bytes[..sent.bytes]).unwrap();
+    assert!(prober.poll_transmit(now, &mut probe));
+    socket.send(&probe).unwrap();
+    let count = socket.recv(&mut bytes).unwrap();
+    !prober.handle_datagram(now, &bytes[..count])
+}
+
+#[test]
+fn a_listener_of_one_road_lets_nobody_in_by_another() {
+    for (road, is_let_in) in
+        [(Transport::BatchUdp, true), (Transport::Quic, false), (Transport::Tcp, false)]
+    {
+        let (address, topic) = (free(), topic());
+        let here = builder(address, &topic).listen().transport(road).build().unwrap();
+        assert_eq!(lets_in_by_datagrams(address), is_let_in, "{}", here.transport());
+        let text = here.transport().to_string();
+        assert_eq!(text.contains("lets nobody in by UDP"), !is_let_in, "{text}");
+    }
+}
+
+#[test]
+fn who_came_first_takes_the_road_that_the_listener_has_then() {
+    for road in [Transport::Tcp, Transport::Quic] {
+        let (address, topic) = (free(), topic());
+        let there = builder(address, &topic).connect().build().unwrap();
+        assert_eq!(there.road(), Transport::BatchUdp, "{}", there.transport());
+        let here = builder(address, &topic).listen().transport(road).build().unwrap();
+        assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
+        assert_eq!(there.road(), road);
+        there_and_back(&here, there);
+    }
 }
 
 #[test]
