@@ -30,7 +30,8 @@ const PROOF_MIN: Duration = Duration::from_secs(5);
 const PROOF_MAX: Duration = Duration::from_secs(300);
 /// A road that was left so soon did not hold.
 const SOON: Duration = Duration::from_secs(60);
-/// A road that no probe tells of, and which was left, is not tried again for so long.
+/// A road that probes tell of, and which was left, is not tried again for so long. One that no probe
+/// tells of rests as long as its proof: nothing but trying it shows that it leads nowhere.
 const REST: Duration = Duration::from_secs(5);
 
 /// Why a road was left for another.
@@ -139,6 +140,13 @@ impl Chooser {
         }
     }
 
+    /// A road did not answer: it is not tried for a while in place of one that is bad and lives.
+    pub(crate) fn rest(&mut self, now: Timestamp, road: usize) {
+        if let Some(road) = self.roads.get_mut(road) {
+            road.rests_until = now.after(road.proof);
+        }
+    }
+
     /// The road that is used.
     pub(crate) const fn active(&self) -> usize {
         self.active
@@ -210,12 +218,13 @@ impl Chooser {
             && !matches!(why, ChangeReason::Better(_))
         {
             left.good_since = None;
-            left.rests_until = now.after(REST);
             if now.since(self.taken_at) < SOON {
                 left.proof = (2 * left.proof).min(PROOF_MAX);
             } else {
                 left.proof = PROOF_MIN;
             }
+            let rest = if left.is_probed { REST } else { left.proof };
+            left.rests_until = now.after(rest);
         }
         if self.changes.len() >= CHANGES_PER_MINUTE_MAX {
             self.changes.pop_front();
@@ -377,6 +386,50 @@ mod tests {
             waits.push(seconds - 1);
         }
         assert_eq!(waits, [10, 20, 40, 80, 160]);
+    }
+
+    /// When a road that nobody probes was tried, in seconds, beside one that is bad and lives.
+    fn tried(chooser: &mut Chooser, seconds: u64) -> Vec<u64> {
+        let (mut now, mut tried) = (Timestamp::START, Vec::new());
+        while now < Timestamp::START.after(Duration::from_secs(seconds)) {
+            now = now.after(TICK);
+            chooser.probed(now, 0, &probed(10, 2));
+            chooser.stream(now, chooser.active() == 0);
+            if let Some(change) = chooser.poll(now)
+                && change.to == 1
+            {
+                tried.push(now.since(Timestamp::START).as_secs());
+            }
+        }
+        tried
+    }
+
+    #[test]
+    fn a_dead_road_that_nobody_probes_is_tried_ever_more_rarely_in_place_of_a_bad_one() {
+        let mut chooser = Chooser::new(Timestamp::START, 2, 0);
+        let tried = tried(&mut chooser, 3_600);
+        assert!(tried.len() >= 10, "it is tried now and then: {tried:?}");
+        let waits: Vec<u64> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (wait, least) in waits.iter().zip([10, 20, 40, 80, 160, 300, 300, 300]) {
+            assert!((least..least + 5).contains(wait), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn a_road_that_did_not_answer_is_not_tried_at_once_in_place_of_a_bad_one() {
+        for (rests, at_least) in [(false, 0), (true, 5)] {
+            let mut chooser = Chooser::new(Timestamp::START, 2, 0);
+            if rests {
+                chooser.rest(Timestamp::START, 1);
+            }
+            let tried = tried(&mut chooser, 60);
+            assert_eq!(tried.first(), Some(&at_least), "{tried:?}");
+        }
+        // A dead one is worse.
+        let (mut chooser, mut now) = (Chooser::new(Timestamp::START, 2, 0), Timestamp::START);
+        chooser.rest(now, 1);
+        let changes = pass(&mut chooser, &mut now, 4, [Some(probed(32, 0)), None]);
+        assert_eq!(changes.len(), 1, "{changes:?}");
     }
 
     proptest! {

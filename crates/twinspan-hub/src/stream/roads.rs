@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 use twinspan_core::time::Timestamp;
-use twinspan_topic::{Dialect, Offer, OfferedRoads, Prober, ProberConfig};
+use twinspan_topic::{Dialect, Offer, OfferedRoads, Probed, Prober, ProberConfig};
 
 use super::chooser::{ChangeReason, Chooser};
 use super::core::{Carrier, Seats};
@@ -138,6 +138,9 @@ impl Roads {
             // What is watched goes on from what was measured.
             if let Some(probed) = facts.of(*road).filter(|_| *road != Transport::Tcp) {
                 roads.chooser.probed(roads.now, index, probed);
+            }
+            if *road == Transport::Tcp && !facts.tcp.as_ref().is_some_and(Probed::is_there) {
+                roads.chooser.rest(roads.now, index);
             }
             let to = (*road != Transport::Quic).then_some(address);
             let mut way = Way { road: *road, address: to, watch: None };
