@@ -455,6 +455,8 @@ impl<T: Payload> HubBuilder<T> {
                 notes.push(format!("{name} has no effect in shared memory"));
             }
         }
+        let of_groups = self.multicast.named();
+        notes.extend(of_groups.map(|name| format!("{name} has no effect in shared memory")));
         if self.compression != Compression::None {
             notes.push("compression is off: nothing is sent".to_owned());
         }

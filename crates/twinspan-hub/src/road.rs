@@ -78,6 +78,16 @@ impl Default for MulticastOptions {
     }
 }
 
+impl MulticastOptions {
+    /// What was asked for of a group.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let usual = Self::default();
+        let interface = (self.interface != usual.interface).then_some("multicast_interface");
+        let ttl = (self.ttl != usual.ttl).then_some("multicast_ttl");
+        [interface, ttl].into_iter().flatten()
+    }
+}
+
 /// What a road is opened with.
 #[derive(Clone, Debug)]
 pub(crate) struct RoadConfig {

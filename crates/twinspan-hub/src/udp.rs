@@ -164,8 +164,9 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
     let node = node(config, side, batch_size)?;
     let mut notes = notes(config, &socket.report(), batch_size);
     notes.extend(ways);
-    if let Some(multicast) = &multicast {
-        notes.extend(group::notes(config, multicast, road));
+    match &multicast {
+        Some(multicast) => notes.extend(group::notes(config, multicast, road)),
+        None => notes.extend(group::idle(config)),
     }
     if road != Transport::IoUring && (config.net.sqpoll, config.net.sqpoll_core) != (None, None) {
         notes.push("sqpoll has no effect without a completion ring".to_owned());

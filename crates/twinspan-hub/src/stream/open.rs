@@ -142,8 +142,9 @@ fn idle_options(config: &RoadConfig) -> Vec<String> {
         (net.busy_poll != usual.busy_poll, "busy_poll"),
         (net.datagram_bytes != usual.datagram_bytes, "datagram_bytes"),
     ];
-    let set = idle.iter().filter(|(is_set, _)| *is_set);
-    set.map(|(_, name)| format!("{name} has no effect on streams")).collect()
+    let set = idle.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name);
+    let set = set.chain(config.multicast.named());
+    set.map(|name| format!("{name} has no effect on streams")).collect()
 }
 
 /// What became of the first answer: a note for the report.

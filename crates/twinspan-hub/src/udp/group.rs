@@ -51,6 +51,12 @@ fn interface(text: &str) -> Result<MulticastInterface, BuildError> {
     index.map(MulticastInterface::Index).ok_or_else(wrong)
 }
 
+/// What was asked for and is of a group alone, where the address is none.
+pub(super) fn idle(config: &RoadConfig) -> impl Iterator<Item = String> + use<> {
+    let named = config.multicast.named();
+    named.map(|name| format!("{name} has no effect: the host is no multicast address"))
+}
+
 /// What took effect.
 pub(super) fn notes(config: &RoadConfig, multicast: &Multicast, road: Transport) -> Vec<String> {
     let by = config.multicast.interface.as_deref().unwrap_or("the interface that the system takes");

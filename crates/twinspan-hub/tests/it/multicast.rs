@@ -109,6 +109,30 @@ fn what_a_group_is_not_is_a_typed_error() {
 }
 
 #[test]
+fn settings_of_groups_are_said_to_have_no_effect_where_there_is_none() {
+    let topic = crate::topic();
+    for (endpoint, told) in [
+        (format!("shm://{topic}"), "has no effect in shared memory"),
+        (format!("udp://127.0.0.1:0/{topic}"), "has no effect: the host is no multicast address"),
+        (format!("tcp://127.0.0.1:0/{topic}"), "has no effect on streams"),
+        (format!("hub://127.0.0.1:0/{topic}"), "has no effect on streams"),
+    ] {
+        let hub = || {
+            let hub = Hub::<u64>::builder(&endpoint);
+            if endpoint.starts_with("shm") { hub } else { hub.listen() }
+        };
+        let set = hub().multicast_interface("127.0.0.1").multicast_ttl(8).build().unwrap();
+        let text = set.transport().to_string();
+        for name in ["multicast_interface", "multicast_ttl"] {
+            assert!(text.contains(&format!("{name} {told}")), "{text}");
+        }
+        drop(set);
+        let text = hub().build().unwrap().transport().to_string();
+        assert!(!text.contains("multicast_"), "{text}");
+    }
+}
+
+#[test]
 fn another_type_in_the_group_is_told() {
     let endpoint = endpoint();
     let Some(hubs) = hubs::<u64>(&endpoint, 1) else { return };
