@@ -180,19 +180,21 @@ impl Link {
         self.doubted_at = self.doubted_at.min(now);
     }
 
-    /// The last words, sealed where the link is.
-    pub(crate) fn goodbye(&mut self, reason: EndReason, next: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        match &mut self.keys {
-            None => Packet::End { token: self.token_out, reason, next }.write(&mut bytes),
-            Some(keys) => {
-                bytes = end_to_seal(self.token_out, reason, next);
-                if keys.seal(self.heard_at, &mut bytes).is_none() {
-                    bytes.clear();
-                }
-            }
-        }
-        bytes
+    /// The last words, sealed where the link is; `None` where its keys may seal no more.
+    pub(crate) fn goodbye(
+        &mut self,
+        now: Timestamp,
+        reason: EndReason,
+        next: u64,
+    ) -> Option<Vec<u8>> {
+        let Some(keys) = &mut self.keys else {
+            let mut bytes = Vec::new();
+            Packet::End { token: self.token_out, reason, next }.write(&mut bytes);
+            return Some(bytes);
+        };
+        let mut bytes = end_to_seal(self.token_out, reason, next);
+        keys.seal(now, &mut bytes)?;
+        Some(bytes)
     }
 
     /// A sealed datagram with any text.

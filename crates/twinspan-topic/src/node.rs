@@ -628,9 +628,8 @@ impl Node {
         self.stats.stale += link.stats().stale;
         self.stats.too_long += link.stats().too_long;
         let is_told = !matches!(reason, EndReason::Closed | EndReason::Forgotten);
-        if is_told {
-            // Who lives and was given up learns it, and begins anew.
-            let end = link.goodbye(reason, self.stats.published);
+        // Who lives and was given up learns it, and begins anew.
+        if is_told && let Some(end) = link.goodbye(now, reason, self.stats.published) {
             self.reply_bytes(link.address, end);
         }
         match reason {
@@ -645,7 +644,7 @@ impl Node {
     }
 
     /// Says goodbye to all; nothing is published or taken in after it.
-    pub fn close(&mut self) {
+    pub fn close(&mut self, now: Timestamp) {
         self.is_closed = true;
         if let Some(group) = &mut self.group {
             group.close();
@@ -656,8 +655,8 @@ impl Node {
         // Nobody answers it: it is said more than once.
         for _ in 0..GOODBYES {
             for link in &mut links {
-                let bytes = link.goodbye(EndReason::Closed, next);
-                self.replies.push_back((link.address, bytes));
+                let bytes = link.goodbye(now, EndReason::Closed, next);
+                self.replies.extend(bytes.map(|bytes| (link.address, bytes)));
             }
         }
     }

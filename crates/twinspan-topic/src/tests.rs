@@ -603,7 +603,7 @@ fn who_is_called_no_more_is_let_go_when_it_goes() {
     net.ends[0].node.hang_up(address(1));
     net.run(Duration::from_secs(30));
     assert_eq!(net.ends[0].node.subscribers(), 1, "a link that there is lives on");
-    net.ends[1].node.close();
+    net.ends[1].node.close(net.now);
     net.run(Duration::from_secs(30));
     assert_eq!(net.ends[0].node.subscribers(), 0);
     let written = net.ends[0].node.stats().datagrams_out;

@@ -596,7 +596,7 @@ impl Carrier for DatagramCarrier {
     fn close(&mut self) {
         self.conns.clear();
         self.connector = None;
-        self.node.close();
+        self.node.close(self.now);
         self.transmit();
         // The address is free for others: from here on the socket is another, that nobody knows.
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

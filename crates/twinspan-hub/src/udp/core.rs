@@ -200,8 +200,8 @@ impl<W: Wire> Core<W> {
 
     /// Says goodbye; nothing is published or taken in after it.
     pub(crate) fn close(&mut self) {
-        self.node.close();
         let now = self.socket.now();
+        self.node.close(now);
         self.transmit(now);
     }
 

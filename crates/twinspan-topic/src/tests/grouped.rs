@@ -92,7 +92,7 @@ fn who_comes_late_misses_nothing_that_is_counted() {
 fn who_goes_says_so_and_who_is_silent_is_forgotten_and_known_again() {
     let mut net = net(1, Faults::default(), 3);
     meet(&mut net);
-    net.ends[2].node.close();
+    net.ends[2].node.close(net.now);
     net.run(Duration::from_millis(50));
     assert_eq!((net.ends[0].node.subscribers(), net.ends[0].node.stats().left), (1, 1));
     net.publish(0, b"first");

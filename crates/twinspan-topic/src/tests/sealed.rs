@@ -189,7 +189,7 @@ fn what_was_heard_and_is_said_again_opens_nothing() {
 #[test]
 fn a_hello_of_a_hub_that_went_wakes_no_ghost() {
     let (mut net, heard) = heard();
-    net.ends[1].node.close();
+    net.ends[1].node.close(net.now);
     net.run(Duration::from_millis(100));
     assert_eq!(net.ends[0].node.subscribers(), 0);
     for bytes in &heard {
@@ -258,7 +258,7 @@ fn goodbyes_are_sealed_and_believed() {
     let mut net = pair(1, Faults::default(), false);
     net.meet();
     net.run(Duration::from_millis(50));
-    net.ends[0].node.close();
+    net.ends[0].node.close(net.now);
     net.run(Duration::from_millis(50));
     let stats = net.ends[1].node.stats();
     assert_eq!((stats.left, stats.ended, net.ends[1].node.subscribers()), (1, 0, 0));
@@ -293,6 +293,40 @@ fn keys_change_on_the_way_in_both_kinds_of_topics() {
         assert_eq!(other + net.ends[1].inbox.stats().lost, 300);
         if reliable {
             assert_eq!((taken, other), (3_000, 300));
+        }
+    }
+}
+
+#[test]
+fn who_may_seal_no_more_goes_without_a_word() {
+    for says_goodbye in [false, true] {
+        let mut seal = seal(7, Cipher::Aes128Gcm);
+        seal.keys = KeyConfig { rekey_packets: 16, packets_max: 400, ..KeyConfig::default() };
+        let ends = [0, 1].map(|index| sealed(index, false, seal.clone()));
+        let mut net = Net::new(1, Faults::default(), ends);
+        net.meet();
+        net.run(Duration::from_millis(100));
+        // The other end hears nothing and confirms no new keys, until the last are used up.
+        let (now, node) = (net.now, &mut net.ends[1].node);
+        let (mut out, mut sent) = ([0; 1_200], 0);
+        while node.poll_timeout() > Timestamp::START {
+            assert!(sent < 2_000, "keys wear out");
+            node.publish(b"unheard").unwrap();
+            node.flush();
+            while let Some(datagram) = node.poll_transmit(now, &mut out) {
+                assert!(datagram.bytes > 0);
+                sent += 1;
+            }
+        }
+        assert!(sent > 0);
+        if says_goodbye {
+            node.close(now);
+        } else {
+            node.handle_timeout(now);
+            assert_eq!(node.stats().ended, 1);
+        }
+        while let Some(datagram) = node.poll_transmit(now, &mut out) {
+            assert!(datagram.bytes > 0, "nothing is no datagram");
         }
     }
 }
