@@ -98,11 +98,15 @@ impl Lures {
         self.0.push_back(lure);
     }
 
-    /// Takes an offer to somebody: it is good once.
-    fn take(&mut self, now: Timestamp, id: Uuid, to: Uuid) -> Option<Lure> {
+    /// An offer to somebody that is good.
+    fn find(&mut self, now: Timestamp, id: Uuid, to: Uuid) -> Option<Lure> {
         self.expire(now);
-        let index = self.0.iter().position(|lure| (lure.id, lure.to) == (id, to))?;
-        self.0.remove(index)
+        self.0.iter().find(|lure| (lure.id, lure.to) == (id, to)).copied()
+    }
+
+    /// An offer was taken: it is good once.
+    fn use_up(&mut self, used: &Lure) {
+        self.0.retain(|lure| (lure.id, lure.to) != (used.id, used.to));
     }
 
     /// Who made offers is gone.
@@ -123,9 +127,15 @@ impl Grid {
             TripWord::Offer { to, text } => self.on_offer(now, region, code, (&to, &text)),
             TripWord::Accept(id) => {
                 let me = self.guest(code).map(|guest| guest.ids.agent_id);
-                let lure = me.and_then(|me| self.lures.take(now, id, me));
+                let lure = me.and_then(|me| self.lures.find(now, id, me));
                 let to = lure.map(|Lure { place: (to, position), .. }| (to, position, LOOK_AT));
-                self.travel(now, region, code, to.ok_or("the offer is not good any more"));
+                let to = to.ok_or("the offer is not good any more");
+                // A journey that is refused leaves the offer as good as it was.
+                if self.travel(now, region, code, to)
+                    && let Some(lure) = lure
+                {
+                    self.lures.use_up(&lure);
+                }
             }
             TripWord::Landmark(id) => {
                 let home = id.is_nil().then_some((RegionId(0), HOME, LOOK_AT));
@@ -178,7 +188,13 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use twinspan_core::random::Stream;
+
     use super::*;
+    use crate::config::{GridConfig, Guest, RegionConfig};
+    use crate::travel::Coming;
 
     fn lure(number: u128, from: u128) -> Lure {
         let [id, from, to] = [number, from, 9].map(Uuid::from_u128);
@@ -192,11 +208,39 @@ mod tests {
         lures.push(lure(1, 5));
         lures.push(lure(2, 5));
         let [one, two, to, other] = [1, 2, 9, 8].map(Uuid::from_u128);
-        assert!(lures.take(Timestamp::START, one, other).is_none());
-        assert!(lures.take(Timestamp::START, one, to).is_some());
-        assert!(lures.take(Timestamp::START, one, to).is_none());
-        assert!(lures.take(Timestamp::START.after(LURE_LIFETIME), two, to).is_none());
+        assert!(lures.find(Timestamp::START, one, other).is_none());
+        let found = lures.find(Timestamp::START, one, to).unwrap();
+        lures.use_up(&found);
+        assert!(lures.find(Timestamp::START, one, to).is_none());
+        assert!(lures.find(Timestamp::START, two, to).is_some());
+        assert!(lures.find(Timestamp::START.after(LURE_LIFETIME), two, to).is_none());
         assert_eq!(lures.0.len(), 0);
+    }
+
+    #[test]
+    fn a_journey_that_is_refused_leaves_the_offer_good() {
+        let (random, secrets) = (Stream::new(1, "grid", 0), Stream::new(1, "secrets", 0));
+        let mut grid = Grid::new(GridConfig::default(), random, Box::new(secrets)).unwrap();
+        for (name, x) in [("Alpha", 1_000), ("Beta", 1_001)] {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 9_000 + x as u16));
+            grid.add_region(RegionConfig { name: name.into(), x, y: 1_000, addr }).unwrap();
+        }
+        let (now, guest) = (Timestamp::START, Guest::example(1));
+        let (me, code) = (guest.ids.agent_id, guest.ids.circuit_code);
+        grid.admit(now, guest, RegionId(0), HOME).unwrap();
+        let made = Lure { to: me, place: (RegionId(1), HOME), ..lure(7, 5) };
+        grid.lures.push(made);
+        let mut accept = |is_here: bool, is_going: bool| {
+            let session = grid.sessions.get_mut(&code).unwrap();
+            session.home = is_here.then_some(RegionId(0));
+            session.coming = is_going.then(|| Coming::login(RegionId(0), made.until, HOME));
+            grid.on_trip_word(now, RegionId(0), code, TripWord::Accept(made.id));
+            (grid.lures.0.len(), grid.destination(code).is_some())
+        };
+        assert_eq!(accept(false, false), (1, false), "he is elsewhere");
+        assert_eq!(accept(true, true), (1, true), "he is on his way already");
+        assert_eq!(accept(true, false), (0, true), "he goes");
+        assert_eq!(accept(true, false), (0, false), "it was good once");
     }
 
     #[test]

@@ -157,37 +157,43 @@ impl Grid {
         self.travel(now, region, code, to.ok_or("there is no such region"));
     }
 
-    /// Somebody asks to go somewhere, or for what is nowhere: then this is told.
+    /// Somebody asks to go somewhere, or for what is nowhere: then this is told. Whether he goes.
     pub(crate) fn travel(
         &mut self,
         now: Timestamp,
         region: RegionId,
         code: u32,
         to: Result<(RegionId, Vector3, Vector3), &str>,
-    ) {
-        let Some(session) = self.sessions.get_mut(&code) else { return };
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&code) else { return false };
         if session.home != Some(region) {
             self.stats.stale += 1;
-            return;
+            return false;
         }
         let ids = session.guest.ids;
         if session.coming.is_some() {
-            return self.refuse(now, region, code, "you are on your way already");
+            self.refuse(now, region, code, "you are on your way already");
+            return false;
         }
         match to {
-            Err(reason) => self.refuse(now, region, code, reason),
+            Err(reason) => {
+                self.refuse(now, region, code, reason);
+                false
+            }
             Ok((to, position, look_at)) if to == region => {
                 session.avatar.put(position);
                 let position = session.avatar.position();
                 let message = reply::teleport_local(&ids, (position, look_at));
                 self.send_to(now, region, code, &message, SendOptions::CRITICAL);
                 self.show(now, region, code, None);
+                true
             }
             Ok((to, position, look_at)) => {
                 self.send_to(now, region, code, &TeleportStart::default(), SendOptions::RELIABLE);
                 let message = reply::teleport_progress(&ids, "sending you there");
                 self.send_to(now, region, code, &message, SendOptions::RELIABLE);
                 self.send_off(now, code, (to, Kind::Teleport), (position, look_at));
+                self.sessions.get(&code).is_some_and(|session| session.coming.is_some())
             }
         }
     }
