@@ -22,7 +22,7 @@ use crate::stream::core::Carrier;
 use crate::stream::datagrams::DatagramCarrier;
 use crate::stream::mix::Mix;
 use crate::stream::node::{Member, Node, Waited};
-use crate::stream::open::{self, ANSWER_TIMEOUT};
+use crate::stream::open::{self, ANSWER_TIMEOUT, Datagrams};
 use crate::stream::roads::{RoadChange, Roads};
 use crate::stream::tcp::{self, TcpCarrier};
 
@@ -94,7 +94,12 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
                 .to_owned(),
         ),
     };
-    Ok(Chosen { road, reason, opened: open::opened(config, &member, notes) })
+    let by = datagrams(has(Transport::BatchUdp));
+    Ok(Chosen { road, reason, opened: open::opened_by(config, &member, notes, by) })
+}
+
+const fn datagrams(are_possible: bool) -> Datagrams {
+    if are_possible { Datagrams::Possible } else { Datagrams::Never }
 }
 
 fn member_of<C: Waited>(
@@ -181,7 +186,8 @@ fn connect(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Buil
     if !rest.is_empty() {
         notes.push(format!("should it grow bad, these are tried: {}", rest.join(", ")));
     }
-    let mut opened = open::opened(config, &member, notes);
+    let by = datagrams(order.contains(&Transport::BatchUdp));
+    let mut opened = open::opened_by(config, &member, notes, by);
     opened.peers = Arc::new(Changing { inner: opened.peers, node });
     Ok(Chosen { road, reason: reasons.join("; "), opened })
 }

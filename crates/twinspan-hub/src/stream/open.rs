@@ -131,16 +131,24 @@ pub(crate) fn share<C: Waited>(
     node.join(topic).map_err(BuildError::Os)
 }
 
+/// Whether streams may go over datagrams of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Datagrams {
+    Possible,
+    Never,
+}
+
 /// What was asked for and has no effect on streams.
-fn idle_options(config: &RoadConfig) -> Vec<String> {
+fn idle_options(config: &RoadConfig, datagrams: Datagrams) -> Vec<String> {
+    let is_never = datagrams == Datagrams::Never;
     let usual = NetOptions::default();
     let net = &config.net;
     let idle = [
         (config.policy != Policy::default(), "policy"),
         (net.sqpoll != usual.sqpoll, "sqpoll"),
         (net.sqpoll_core != usual.sqpoll_core, "sqpoll_core"),
-        (net.busy_poll != usual.busy_poll, "busy_poll"),
-        (net.datagram_bytes != usual.datagram_bytes, "datagram_bytes"),
+        (is_never && net.busy_poll != usual.busy_poll, "busy_poll"),
+        (is_never && net.datagram_bytes != usual.datagram_bytes, "datagram_bytes"),
     ];
     let set = idle.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name);
     let set = set.chain(config.multicast.named());
@@ -185,13 +193,23 @@ pub(crate) fn judge(
     }
 }
 
-/// The handles of a hub that has joined.
+/// The handles of a hub that has joined, on a road without datagrams of our own.
 pub(crate) fn opened<C: Waited>(
     config: &RoadConfig,
     member: &Arc<Member<C>>,
-    mut notes: Vec<String>,
+    notes: Vec<String>,
 ) -> Opened {
-    notes.extend(idle_options(config));
+    opened_by(config, member, notes, Datagrams::Never)
+}
+
+/// The handles of a hub that has joined.
+pub(crate) fn opened_by<C: Waited>(
+    config: &RoadConfig,
+    member: &Arc<Member<C>>,
+    mut notes: Vec<String>,
+    datagrams: Datagrams,
+) -> Opened {
+    notes.extend(idle_options(config, datagrams));
     if let Some(core) = config.net.core {
         notes.push(format!("its thread runs on core {core}, unless it shares that of another hub"));
     }

@@ -129,6 +129,26 @@ fn a_listener_of_one_road_lets_nobody_in_by_another() {
 }
 
 #[test]
+fn settings_of_datagrams_have_no_effect_where_none_are_sent_alone() {
+    for road in [None, Some(Transport::BatchUdp), Some(Transport::Quic), Some(Transport::Tcp)] {
+        let (address, topic) = (free(), topic());
+        let set = || {
+            let it = builder(address, &topic).datagram_bytes(1_400).busy_poll(Duration::ZERO);
+            if let Some(road) = road { it.transport(road) } else { it }
+        };
+        let here = set().listen().build().unwrap();
+        let there = set().connect().build().unwrap();
+        let sends_none = matches!(road, Some(Transport::Quic | Transport::Tcp));
+        for text in [here.transport().to_string(), there.transport().to_string()] {
+            for name in ["datagram_bytes", "busy_poll"] {
+                let is_told = text.contains(&format!("{name} has no effect on streams"));
+                assert_eq!(is_told, sends_none, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn who_came_first_takes_the_road_that_the_listener_has_then() {
     for road in [Transport::Tcp, Transport::Quic] {
         let (address, topic) = (free(), topic());
