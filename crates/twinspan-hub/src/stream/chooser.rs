@@ -34,6 +34,10 @@ const SOON: Duration = Duration::from_secs(60);
 /// tells of rests as long as its proof: nothing but trying it shows that it leads nowhere.
 const REST: Duration = Duration::from_secs(5);
 
+/// The usual round trip is the shortest of so many minutes, the present one among them: a way that
+/// has become longer for good is what is usual from then on.
+const USUAL_MINUTES: usize = 5;
+
 /// Why a road was left for another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -69,11 +73,36 @@ pub(crate) struct Change {
     pub(crate) why: ChangeReason,
 }
 
+/// The shortest of the middle round trips of each of the last minutes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual {
+    minutes: [Option<Duration>; USUAL_MINUTES],
+    /// The last of them, since the start.
+    minute: u64,
+}
+
+impl Usual {
+    /// Takes in what the last probes say, and gives what is usual.
+    fn take(&mut self, now: Timestamp, rtt: Option<Duration>) -> Option<Duration> {
+        let minute = now.since(Timestamp::START).as_secs() / MINUTE.as_secs();
+        // Places of minutes that are too long ago, or that nobody looked in.
+        for minute in (self.minute + 1..=minute).take(USUAL_MINUTES) {
+            if let Some(place) = self.minutes.get_mut(minute as usize % USUAL_MINUTES) {
+                *place = None;
+            }
+        }
+        self.minute = self.minute.max(minute);
+        if let Some(place) = self.minutes.get_mut(self.minute as usize % USUAL_MINUTES) {
+            *place = place.iter().copied().chain(rtt).min();
+        }
+        self.minutes.iter().flatten().min().copied()
+    }
+}
+
 /// What is known of one road.
 #[derive(Clone, Copy, Debug)]
 struct Road {
-    /// The shortest of the round trips that were usual.
-    rtt_usual: Option<Duration>,
+    usual: Usual,
     /// Since when all that is known of it is good.
     good_since: Option<Timestamp>,
     /// Why it is to be left.
@@ -106,7 +135,7 @@ impl Chooser {
     /// A choice between so many roads, of which the first is taken.
     pub(crate) fn new(now: Timestamp, roads: usize, active: usize) -> Self {
         let road = Road {
-            rtt_usual: None,
+            usual: Usual::default(),
             good_since: None,
             bad: None,
             is_probed: false,
@@ -140,6 +169,13 @@ impl Chooser {
         }
     }
 
+    /// A road leads elsewhere from now on: what probes of it said is of no more use.
+    pub(crate) fn forget(&mut self, road: usize) {
+        if let Some(road) = self.roads.get_mut(road) {
+            (road.usual, road.good_since, road.bad) = (Usual::default(), None, None);
+        }
+    }
+
     /// A road did not answer: it is not tried for a while in place of one that is bad and lives.
     pub(crate) fn rest(&mut self, now: Timestamp, road: usize) {
         if let Some(road) = self.roads.get_mut(road) {
@@ -161,11 +197,7 @@ impl Chooser {
         }
         let loss = probed.loss();
         let rtt = probed.rtt_median;
-        let usual = match (road.rtt_usual, rtt) {
-            (Some(usual), Some(rtt)) => Some(usual.min(rtt)),
-            (usual, rtt) => usual.or(rtt),
-        };
-        road.rtt_usual = usual;
+        let usual = road.usual.take(now, rtt);
         let is_beyond = |(times, slack): (u32, Duration)| {
             rtt.zip(usual).filter(|(rtt, usual)| *rtt > *usual * times + slack)
         };
@@ -309,6 +341,36 @@ mod tests {
         rtt_median: Some(Duration::from_millis(2)),
         offer: None,
     });
+
+    #[test]
+    fn a_way_that_has_become_longer_for_good_is_usual_after_some_minutes() {
+        let (mut chooser, mut now) = (Chooser::new(Timestamp::START, 2, 0), Timestamp::START);
+        assert_eq!(pass(&mut chooser, &mut now, 600, [GOOD, None]), []);
+        let longer = Some(probed(0, 30));
+        let changes = pass(&mut chooser, &mut now, 600, [longer, None]);
+        let [(0, left), (seconds, back)] = changes[..] else { panic!("{changes:?}") };
+        assert!(matches!(left.why, ChangeReason::Latency(..)), "{left:?}");
+        assert!(matches!(back.why, ChangeReason::Better(_)), "{back:?}");
+        assert!((240..=310).contains(&seconds), "{seconds} s");
+        // A road that nothing came by for longer than that begins anew.
+        let dead = pass(&mut chooser, &mut now, 600, [Some(probed(32, 0)), None]);
+        assert_eq!(dead.len(), 1, "{dead:?}");
+        let back = pass(&mut chooser, &mut now, 60, [Some(probed(0, 200)), None]);
+        assert!(matches!(back[..], [(5, Change { to: 0, .. })]), "{back:?}");
+    }
+
+    #[test]
+    fn what_is_usual_is_forgotten_where_a_road_leads_elsewhere() {
+        let longer = Some(probed(0, 30));
+        for (forgets, changes) in [(false, 1), (true, 0)] {
+            let (mut chooser, mut now) = (Chooser::new(Timestamp::START, 2, 0), Timestamp::START);
+            assert_eq!(pass(&mut chooser, &mut now, 60, [GOOD, None]), []);
+            if forgets {
+                chooser.forget(0);
+            }
+            assert_eq!(pass(&mut chooser, &mut now, 60, [longer, None]).len(), changes);
+        }
+    }
 
     #[test]
     fn a_good_road_is_kept() {

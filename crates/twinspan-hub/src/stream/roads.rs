@@ -191,7 +191,12 @@ impl Roads {
         let watch = address.map(|address| self.watch(address, WATCH_QUIC)).transpose();
         let watch = watch.map_err(|error| io::Error::other(error.to_string()))?;
         if let Some(way) = self.ways.get_mut(at) {
+            // What was measured before anything was known of its place was measured there.
+            let is_elsewhere = way.address.is_some() && way.address != address;
             (way.address, way.watch) = (address, watch);
+            if is_elsewhere {
+                self.chooser.forget(at);
+            }
         }
         self.chooser.usable(at, address.is_some());
         self.is_stale |= self.chooser.active() == at;
