@@ -34,6 +34,8 @@ const TOPIC: &str = "twinspan.streams";
 const PIECE_BYTES_MAX: usize = 9_000;
 /// Datagrams that wait to be sent.
 const BATCH: usize = 64;
+/// Calls that take datagrams in, in a row: whoever floods the socket keeps nobody else from the topics.
+const RECEIVES_MAX: usize = 16;
 /// How long a stream's last words may take.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -213,9 +215,9 @@ impl DatagramCarrier {
         self.conns.iter().position(|conn| conn.peer == peer)
     }
 
-    /// Takes in what came.
+    /// Takes in what came, or a part of it: the rest keeps the socket readable, and is taken in next.
     fn receive(&mut self, seats: &mut Seats) {
-        loop {
+        for _ in 0..RECEIVES_MAX {
             if self.socket.is_taken() && !self.socket.receive().unwrap_or(false) {
                 // A socket that fails for good is seen by links that go silent.
                 return;
@@ -630,5 +632,44 @@ impl Carrier for DatagramCarrier {
 impl Waited for DatagramCarrier {
     fn readiness(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.epoll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    #[test]
+    fn a_flood_is_taken_in_by_parts_and_the_rest_keeps_the_socket_readable() {
+        // The most that one call brings from who sends single datagrams.
+        const MOST: u64 = 16 * RECEIVES_MAX as u64;
+        let offer = Offer { roads: OfferedRoads::UDP, ..Offer::NONE };
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listening = DatagramCarrier::listening([1; 16], local, &NetOptions::default(), offer);
+        let (mut carrier, address) = listening.unwrap();
+        let other = UdpSocket::bind(local).unwrap();
+        // What does not fit the kernel's buffer is lost; more fits than one turn takes.
+        for _ in 0..4 * MOST {
+            other.send_to(b"flood", address).unwrap();
+        }
+        let (mut seats, mut counts) = (Seats::default(), Vec::new());
+        loop {
+            let mut readiness = [PollFd::new(&carrier.epoll, PollFlags::IN)];
+            let is_readable = poll(&mut readiness, Some(&Timespec::default())).unwrap() == 1;
+            let before = carrier.node.stats().datagrams_in;
+            carrier.turn(Timestamp::START.after(Duration::from_secs(1)), &mut seats);
+            let count = carrier.node.stats().datagrams_in - before;
+            assert_eq!(is_readable, count > 0, "{counts:?}");
+            if count == 0 {
+                break;
+            }
+            assert!(count <= MOST, "{count}");
+            counts.push(count);
+        }
+        assert!(counts.len() > 1, "{counts:?}");
     }
 }
