@@ -27,8 +27,9 @@ const CREDIT: Channel = Channel::new(Delivery::Ordered, StreamId::CONTROL);
 /// Room that an ack leaves for the start.
 const START_BYTES: usize = 8;
 
-/// How long a sealed link that is said to be forgotten waits for a sign of life: those come each 2 s.
-const DOUBT_MAX: core::time::Duration = core::time::Duration::from_secs(3);
+/// Half intervals between signs of life for which a sealed link that is said to be forgotten waits for
+/// one: three of them must be lost, and half an interval is for how long the last may take.
+const DOUBT_HALF_INTERVALS: u32 = 7;
 
 /// What one link did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -481,7 +482,7 @@ impl Link {
         if self.doubted_at == Timestamp::NEVER {
             return Timestamp::NEVER;
         }
-        self.doubted_at.after(DOUBT_MAX)
+        self.doubted_at.after(self.keepalive_interval * DOUBT_HALF_INTERVALS / 2)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, or a datagram may be due.

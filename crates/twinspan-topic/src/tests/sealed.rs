@@ -235,6 +235,33 @@ fn forged_ends_and_resets_cut_no_sealed_link() {
 }
 
 #[test]
+fn a_forged_reset_and_a_lost_sign_of_life_cut_no_sealed_link() {
+    let usual = config(0, false).keepalive_interval;
+    for keepalive_interval in [usual, usual / 4] {
+        for seed in 0..40 {
+            let cipher = Cipher::Aes128Gcm;
+            let ends = [0, 1]
+                .map(|at| NodeConfig { keepalive_interval, ..sealed(at, false, seal(7, cipher)) });
+            let mut net = Net::new(seed, Faults { loss: 0.1, ..Faults::default() }, ends);
+            net.meet();
+            net.run(Duration::from_millis(300));
+            let links = |net: &Net| [0, 1].map(|at| net.ends[at].node.stats().joined);
+            let before = links(&net);
+            let tokens = [0, 1].map(|at| net.ends[1 - at].node.token_of(0).unwrap());
+            for (at, token) in tokens.into_iter().enumerate() {
+                let mut reset = Vec::new();
+                Packet::Reset { token }.write(&mut reset);
+                let (now, end) = (net.now, &mut net.ends[at]);
+                end.node.handle_datagram(now, address(1 - at), &reset, &mut end.inbox);
+            }
+            net.run(5 * usual);
+            assert_eq!(links(&net), before, "{seed} at {keepalive_interval:?}");
+            assert!(net.ends.iter().all(|end| end.node.stats().ended == 0));
+        }
+    }
+}
+
+#[test]
 fn who_was_forgotten_begins_anew_after_a_while() {
     let mut net = pair(1, Faults::default(), true);
     net.meet();
@@ -244,7 +271,7 @@ fn who_was_forgotten_begins_anew_after_a_while() {
     net.ends[1].node.flush();
     net.run(Duration::from_secs(1));
     assert_eq!(net.ends[0].node.subscribers(), 0);
-    net.run(Duration::from_secs(4));
+    net.run(Duration::from_secs(7));
     assert_eq!(net.ends[0].node.subscribers(), 1, "sooner than silence would tell");
     net.publish(1, b"to the new one");
     net.ends[1].node.flush();
