@@ -121,6 +121,7 @@ mod seal;
 mod select;
 mod side;
 mod stream;
+mod system;
 mod udp;
 
 pub use builder::HubBuilder;

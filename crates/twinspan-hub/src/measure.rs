@@ -12,6 +12,7 @@ use twinspan_net::shm::sleep_on;
 use twinspan_topic::{Dialect, Probed, Prober, ProberConfig};
 
 use crate::report::Transport;
+use crate::system::any_like;
 
 /// Connections that are made to measure TCP, and how long each is waited for.
 const CONNECTS: u32 = 3;
@@ -85,11 +86,7 @@ fn measure_tcp(address: SocketAddr) -> Probed {
 
 /// A socket for probes to one address.
 pub(crate) fn probing_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any)?;
+    let socket = UdpSocket::bind(any_like(address))?;
     socket.connect(address)?;
     socket.set_nonblocking(true)?;
     Ok(socket)

@@ -8,7 +8,7 @@ mod socket;
 mod trust;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use crate::stream::core::Carrier;
 use crate::stream::node::{Member, Node};
 use crate::stream::open;
 use crate::stream::topic::Topic;
+use crate::system::any_like;
 use carrier::QuicCarrier;
 use parts::{Connector, STREAMS_MAX, ZeroRtt};
 use socket::Socket;
@@ -285,14 +286,6 @@ pub(crate) struct Stranger(Option<Arc<Verifier>>);
 impl Stranger {
     pub(crate) fn seen(&self) -> Option<Fingerprint> {
         self.0.as_ref().and_then(|it| *twinspan_net::lock(&it.stranger))
-    }
-}
-
-/// Any address of the family of another.
-fn any_like(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     }
 }
 

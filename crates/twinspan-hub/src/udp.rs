@@ -7,7 +7,7 @@ mod helper;
 mod uring;
 pub(crate) mod wire;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,15 +15,14 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::random::Stream;
 use twinspan_net::shm::{
     Echo, Policy, PublishError as MemoryError, Room, Taken, bell, deadline_in, quiet, ring,
     sleep_on, sleep_on_either,
 };
 use twinspan_net::{TrainOptions, TrainReport, TrainSocket, allowed_cores, lock};
 use twinspan_topic::{
-    Compressions, Disagreement, Greeting, Inbox, Node, NodeConfig, NodeSide, Offer, Overflow,
-    Refusal,
+    Compressions, Disagreement, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
 };
 
 use crate::discover::Host;
@@ -36,6 +35,7 @@ use crate::road::{
     Side, Ways,
 };
 use crate::seal::Declined;
+use crate::system::{self, any_like};
 
 use self::core::{Core, CoreParts, Met, now};
 pub(crate) use self::uring::of_this_machine;
@@ -161,7 +161,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         let bound = TrainSocket::bind(local, &options);
         (bound.map_err(|source| BuildError::Bind { address: local, source })?, Vec::new())
     };
-    let node = node(config, side, batch_size)?;
+    let node = node(config, side, batch_size);
     let mut notes = notes(config, &socket.report(), batch_size);
     notes.extend(ways);
     match &multicast {
@@ -171,15 +171,10 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
     if road != Transport::IoUring && (config.net.sqpoll, config.net.sqpoll_core) != (None, None) {
         notes.push("sqpoll has no effect without a completion ring".to_owned());
     }
-    let inbox = Inbox::new(node.inbox_limits());
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|_| BuildError::NoRandomness)?;
     let loss = config.net.injected_loss;
-    let mut secrets = SystemRandom { has_failed: false };
-    let node = Node::new(node, now(), &mut secrets);
-    if secrets.has_failed {
-        return Err(BuildError::NoRandomness);
-    }
+    let (node, inbox) = system::node(node, now())?;
     let mut core = Core::new(CoreParts {
         node,
         inbox,
@@ -202,7 +197,7 @@ fn is_reliable(config: &RoadConfig) -> bool {
 }
 
 /// What the road's machine is made with.
-fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> Result<NodeConfig, BuildError> {
+fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> NodeConfig {
     let greeting = Greeting {
         id: config.id,
         publishes: config.publishes(),
@@ -214,7 +209,7 @@ fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> Result<NodeCo
         topic: config.topic.clone(),
         identity: config.identity.clone(),
     };
-    let node = NodeConfig {
+    NodeConfig {
         datagram_bytes_max: config.net.datagram_bytes,
         chunks_max: batch_size,
         depth: config.depth,
@@ -225,34 +220,7 @@ fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> Result<NodeCo
         offer: Offer { host: Host::own().map_or([0; 16], |host| host.digest()), ..Offer::NONE },
         seal: config.seal.clone(),
         ..NodeConfig::new(greeting, side)
-    };
-    let too_far = |error: twinspan_topic::ConfigError| BuildError::Setting {
-        setting: error.field,
-        value: error.value.to_string(),
-        range: "what its option says",
-    };
-    node.check().map_err(too_far)?;
-    Ok(node)
-}
-
-/// Randomness of the operating system.
-struct SystemRandom {
-    has_failed: bool,
-}
-
-impl SecretSource for SystemRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.has_failed |= getrandom::fill(bytes).is_err();
     }
-}
-
-/// Any address of the family of another.
-const fn any_like(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
 }
 
 /// Refuses settings that make no sense.

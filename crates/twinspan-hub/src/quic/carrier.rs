@@ -27,6 +27,7 @@ use crate::stream::carrier::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::core::{Carrier, Seats};
 use crate::stream::open::{self, Told};
 use crate::stream::wire::{Door, Frame, Opened as Opening, Standing};
+use crate::system::any_like;
 
 /// Streams over QUIC.
 pub(crate) struct QuicCarrier {
@@ -81,7 +82,7 @@ impl QuicCarrier {
     /// Goes on from another socket: the old one's address or way may be gone.
     pub(super) fn rebind(&mut self) -> io::Result<()> {
         let old = self.socket.local_addr()?;
-        let (socket, _) = Socket::bind(super::any_like(old), self.socket_buffer_bytes)?;
+        let (socket, _) = Socket::bind(any_like(old), self.socket_buffer_bytes)?;
         // The old one leaves the set when it is closed.
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
         self.socket = socket;

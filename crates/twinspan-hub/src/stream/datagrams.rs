@@ -4,13 +4,13 @@
 //! //= hub 16.2
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll;
-use twinspan_core::random::{SecretSource, Stream};
+use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_net::{TrainOptions, TrainSocket};
 use twinspan_reliable::Backoff;
@@ -27,6 +27,7 @@ use super::topic::LinkId;
 use super::wire::{Door, Frame, Opened as Opening, Standing};
 use crate::error::BuildError;
 use crate::road::NetOptions;
+use crate::system::{self, any_like};
 
 /// What the node's greeting says in place of a topic: nothing but streams is spoken here.
 const TOPIC: &str = "twinspan.streams";
@@ -81,26 +82,6 @@ pub(crate) struct DatagramCarrier {
     message: Vec<u8>,
     piece: Vec<u8>,
     now: Timestamp,
-}
-
-/// Randomness of the operating system.
-struct SystemRandom {
-    has_failed: bool,
-}
-
-impl SecretSource for SystemRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.has_failed |= getrandom::fill(bytes).is_err();
-    }
-}
-
-/// Any address of the family of another.
-const fn any_like(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(ip, 0)
 }
 
 impl DatagramCarrier {
@@ -186,17 +167,7 @@ impl DatagramCarrier {
             is_piped: true,
             ..NodeConfig::new(greeting, side)
         };
-        config.check().map_err(|error| BuildError::Setting {
-            setting: error.field,
-            value: error.value.to_string(),
-            range: "what its option says",
-        })?;
-        let inbox = Inbox::new(config.inbox_limits());
-        let mut secrets = SystemRandom { has_failed: false };
-        let node = Node::new(config, Timestamp::START, &mut secrets);
-        if secrets.has_failed {
-            return Err(BuildError::NoRandomness);
-        }
+        let (node, inbox) = system::node(config, Timestamp::START)?;
         Ok(Self {
             epoll: Arc::new(epoll),
             socket,

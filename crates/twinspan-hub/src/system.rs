@@ -1,0 +1,74 @@
+//! What roads ask of the system before they begin: nodes with secrets of their own, and addresses that
+//! it chooses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use twinspan_core::random::SecretSource;
+use twinspan_core::time::Timestamp;
+use twinspan_topic::{Inbox, Node, NodeConfig};
+
+use crate::error::BuildError;
+
+/// Any address of the family of another.
+pub(crate) const fn any_like(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// Randomness of the operating system.
+struct SystemRandom {
+    has_failed: bool,
+}
+
+impl SecretSource for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.has_failed |= getrandom::fill(bytes).is_err();
+    }
+}
+
+/// A node, its secrets drawn from the system, and the inbox that it fills.
+///
+/// # Errors
+/// A setting is out of its range, or the system has no randomness.
+pub(crate) fn node(config: NodeConfig, now: Timestamp) -> Result<(Node, Inbox), BuildError> {
+    config.check().map_err(|error| BuildError::Setting {
+        setting: error.field,
+        value: error.value.to_string(),
+        range: "what its option says",
+    })?;
+    let inbox = Inbox::new(config.inbox_limits());
+    let mut secrets = SystemRandom { has_failed: false };
+    let node = Node::new(config, now, &mut secrets);
+    if secrets.has_failed {
+        return Err(BuildError::NoRandomness);
+    }
+    Ok((node, inbox))
+}
+
+#[cfg(test)]
+mod tests {
+    use twinspan_topic::NodeSide;
+
+    use super::*;
+
+    #[test]
+    fn any_address_is_of_the_same_family() {
+        for (address, any) in [("192.0.2.1:7", "0.0.0.0:0"), ("[2001:db8::1]:7", "[::]:0")] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(any_like(address).to_string(), any);
+        }
+    }
+
+    #[test]
+    fn a_setting_out_of_its_range_is_named() {
+        let greeting = crate::stream::test_greeting(1, "t");
+        let mut config = NodeConfig::new(greeting, NodeSide::Listen);
+        assert!(node(config.clone(), Timestamp::START).is_ok());
+        config.datagram_bytes_max = 100;
+        let error = node(config, Timestamp::START).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("datagram_bytes_max") && error.contains("100"), "{error}");
+    }
+}
