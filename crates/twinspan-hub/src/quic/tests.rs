@@ -2,6 +2,8 @@
 
 use twinspan_net::shm::{Echo, Form, Identity, Policy, Roles};
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::report::Compression;
 use crate::road::{More, NetOptions};
