@@ -46,6 +46,7 @@ const DRIVERS: &[&str] = &[
     "crates/twinspan-hub/src/stream/open.rs",
     "crates/twinspan-hub/src/stream/roads.rs",
     "crates/twinspan-hub/src/stream/tcp.rs",
+    "crates/twinspan-hub/src/system.rs",
     "crates/twinspan-hub/src/udp.rs",
     "crates/twinspan-hub/src/udp/",
     "crates/twinspan-viewer/src/client.rs",
