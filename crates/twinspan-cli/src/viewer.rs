@@ -2,6 +2,7 @@
 
 mod info;
 mod show;
+mod work;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,6 +24,7 @@ use crate::args::{ViewerArgs, ViewerCommand, ViewerLoginArgs};
 use crate::error::CommandError;
 use crate::signals::Signals;
 use show::Show;
+use work::Work;
 
 /// How often signals are looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -202,15 +204,13 @@ async fn session(
         let bot = handle.bot();
         let began = env.now();
         let limit = args.seconds.map(|seconds| began.after(Duration::from_secs(seconds)));
-        if let Some(done) = until(env, signals, show, act(env, args, &bot), limit).await? {
-            for (what, error) in done {
-                is_well = false;
-                show.failed(env.now(), what, &error)?;
-            }
+        let work = show.work();
+        if until(env, signals, show, act(env, args, &bot, &work), limit).await?.is_none() {
+            work.end();
         }
         // Nothing ends it but the time, a signal, or the end of the connection.
         let lost = until(env, signals, show, over(env, handle), limit).await?;
-        is_well &= lost.is_none();
+        is_well = lost.is_none() && work.is_well();
         manager.disconnect().await;
     }
     show.drain(env.now())?;
@@ -225,26 +225,20 @@ async fn over(env: &TokioEnv, handle: &ClientHandle) {
     }
 }
 
-/// Does what was asked for; what of it failed.
-async fn act(env: &TokioEnv, args: &ViewerLoginArgs, bot: &Bot) -> Vec<(&'static str, BotError)> {
-    let mut failed = Vec::new();
+/// Does what was asked for.
+async fn act(env: &TokioEnv, args: &ViewerLoginArgs, bot: &Bot, work: &Work) {
     for text in &args.say {
-        if let Err(error) = bot.say(text).await {
-            failed.push(("say", error));
-        }
+        work.done(bot.say(text).await);
     }
     for place in &args.teleport {
         let [x, y, z] = place.position;
-        if let Err(error) = bot.teleport_to(&place.region, Vector3::new(x, y, z)).await {
-            failed.push(("teleport", error));
-        }
+        work.done(bot.teleport_to(&place.region, Vector3::new(x, y, z)).await.map(drop));
     }
     if args.walk
         && let Err(error) = walk_about(env, bot).await
     {
-        failed.push(("walk", error));
+        work.fail("walk", &error);
     }
-    failed
 }
 
 /// Walks in a square until it is stopped.

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use twinspan_core::time::Timestamp;
-use twinspan_viewer::{
-    BotError, ClientHandle, NetworkEvent, SessionSummary, Subscription, WorldEvent,
-};
+use twinspan_viewer::{ClientHandle, NetworkEvent, SessionSummary, Subscription, WorldEvent};
 
+use super::work::Work;
 use crate::args::ViewerLoginArgs;
 use crate::error::CommandError;
 
@@ -46,6 +46,8 @@ pub(super) struct Show {
     handle: ClientHandle,
     events: Subscription<NetworkEvent>,
     world: Subscription<WorldEvent>,
+    /// What is asked of the avatar: what of it fails is told with the rest.
+    work: Rc<Work>,
     /// Why the client is not connected any more.
     reason: Option<String>,
     traffic_at: Timestamp,
@@ -62,11 +64,17 @@ impl Show {
             events: handle.network_manager.subscribe(),
             world: handle.event_bus.subscribe(),
             handle: handle.clone(),
+            work: Rc::new(Work::new(args)),
             reason: None,
             traffic_at: now.after(TRAFFIC_INTERVAL),
             neighbours: Neighbours::default(),
             told_in: 0,
         }
+    }
+
+    /// What is asked of the avatar.
+    pub(super) fn work(&self) -> Rc<Work> {
+        Rc::clone(&self.work)
     }
 
     /// Tells everything that waits.
@@ -90,6 +98,9 @@ impl Show {
                 self.text(now, &text)?;
             }
         }
+        for (what, error) in self.work.take_failed() {
+            self.failed(now, what, &error)?;
+        }
         if !self.json && now >= self.traffic_at {
             self.traffic_at = now.after(TRAFFIC_INTERVAL);
             if let Some(region) = self.handle.network_manager.region() {
@@ -105,14 +116,9 @@ impl Show {
     }
 
     /// Something that was asked for was not done.
-    pub(super) fn failed(
-        &self,
-        now: Timestamp,
-        what: &'static str,
-        error: &BotError,
-    ) -> Result<(), CommandError> {
+    fn failed(&self, now: Timestamp, what: &str, error: &str) -> Result<(), CommandError> {
         if self.json {
-            self.line(now, json!({ "event": "failed", "what": what, "error": error.to_string() }))
+            self.line(now, json!({ "event": "failed", "what": what, "error": error }))
         } else {
             self.text(now, &format!("could not {what}: {error}"))
         }

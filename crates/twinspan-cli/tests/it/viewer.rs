@@ -67,6 +67,46 @@ fn an_avatar_talks_travels_and_leaves_with_a_summary() {
 }
 
 #[test]
+fn what_fails_is_told_while_an_avatar_walks_on() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-e", "sesame"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--json", "--walk"];
+    let more =
+        ["--password-file", password.path(), "--teleport", "Nowhere/1/2/3", "--no-reconnect"];
+    // Nothing ends the walk but the signal: the failure is told before.
+    let mut viewer = Running::start(&[&args[..], &more].concat());
+    let line = viewer.line(|line| line.contains("\"failed\""));
+    let failed: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(failed["what"], "teleport", "{failed}");
+    viewer.signal(rustix::process::Signal::INT);
+    let ended = viewer.end();
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(lines(&ended.stdout).last().unwrap()["event"], "summary");
+}
+
+#[test]
+fn what_is_not_done_at_the_limit_failed() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-f", "sesame"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--json", "--walk"];
+    let more = ["--password-file", password.path(), "--teleport", "Nowhere/1/2/3", "--for", "2"];
+    let ended = run(&[&args[..], &more].concat());
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    let told = lines(&ended.stdout);
+    let failed: Vec<_> = told.iter().filter(|line| line["event"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{told:?}");
+    assert_eq!(failed[0]["what"], "teleport");
+    assert!(!failed[0]["error"].as_str().unwrap().is_empty(), "{failed:?}");
+}
+
+#[test]
+fn a_walk_alone_is_done_at_the_limit() {
+    let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-g", "sesame"));
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--json", "--walk"];
+    let ended = run(&[&args[..], &["--password-file", password.path(), "--for", "2"]].concat());
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(lines(&ended.stdout).iter().all(|line| line["event"] != "failed"), "{ended:?}");
+}
+
+#[test]
 fn people_are_told_in_words() {
     let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-b", "sesame"));
     let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--for", "1"];
