@@ -20,6 +20,7 @@ pub use event::{
     AgentEvent, AgentIds, Destination, EndReason, Journey, QueueEvent, SEED_BYTES_MAX, Seed,
     TeleportError, TravelError,
 };
+pub use travel::TELEPORT_TIMEOUTS_MAX;
 
 use crate::circuits::{Circuits, Farewell};
 use crate::config::{Config, ConfigError, EVENTS_WAITING_MAX, Role};
@@ -42,7 +43,8 @@ pub struct AgentConfig {
     pub handshake_timeout: Duration,
     /// How long a region may take to let the agent in once it asked.
     pub arrival_timeout: Duration,
-    /// How long nothing may be heard of a teleport that was asked for.
+    /// How long nothing may be heard of a teleport that was asked for. It takes no longer than
+    /// [`TELEPORT_TIMEOUTS_MAX`] of these in all.
     pub teleport_timeout: Duration,
     /// How long the confirmation of a logout is waited for.
     pub logout_timeout: Duration,

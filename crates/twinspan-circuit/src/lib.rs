@@ -30,7 +30,7 @@ mod throttle;
 
 pub use agent::{
     Agent, AgentConfig, AgentEvent, AgentIds, AgentStats, Body, Destination, EndReason, Journey,
-    QueueEvent, SEED_BYTES_MAX, Seed, TeleportError, TravelError,
+    QueueEvent, SEED_BYTES_MAX, Seed, TELEPORT_TIMEOUTS_MAX, TeleportError, TravelError,
 };
 pub use circuits::{Circuits, Farewell};
 pub use config::{

@@ -148,6 +148,9 @@ pub enum TeleportError {
     /// Nothing was heard of it for too long.
     #[error("nothing was heard of it for {0:?}")]
     TimedOut(Duration),
+    /// There were signs of it for as long as it may take, but it did not end.
+    #[error("it was under way for {0:?} and did not end, ask again")]
+    Endless(Duration),
     /// The region where it leads to did not answer.
     #[error("the destination {addr} did not answer within {after:?}")]
     ArrivalTimedOut {

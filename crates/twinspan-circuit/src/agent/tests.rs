@@ -6,7 +6,7 @@ use core::time::Duration;
 use twinspan_lludp::messages::{
     AgentMovementComplete, AgentUpdate, ChatFromSimulator, CompleteAgentMovement, DisableSimulator,
     KickUser, LogoutReply, RegionHandshake, RegionHandshakeReply, TeleportFailed, TeleportLocal,
-    TeleportLocationRequest, TeleportStart, UseCircuitCode,
+    TeleportLocationRequest, TeleportProgress, TeleportStart, UseCircuitCode,
 };
 use twinspan_lludp::{MessageId, Uuid, Var1, Var2, Vector3};
 
@@ -375,6 +375,35 @@ fn a_teleport_is_refused_lost_or_cancelled_with_its_reason() {
     );
     assert_eq!(world.told(|event| matches!(event, AgentEvent::Delivery { .. })), 0);
     assert_eq!(world.agent.own, [], "every request has its outcome");
+}
+
+#[test]
+fn a_teleport_of_which_there_are_signs_for_ever_fails_all_the_same() {
+    let mut world = World::in_world();
+    let began = world.now;
+    world.ask();
+    let mut progress = TeleportProgress::default();
+    progress.info.message = Var1::text("contacting").unwrap();
+    let whole = Duration::from_secs(30) * TELEPORT_TIMEOUTS_MAX;
+    let mut said = 0;
+    while world.now < began.after(whole - Duration::from_secs(10)) {
+        world.say(0, &progress);
+        world.run(Duration::from_secs(9));
+        said += 1;
+    }
+    // Longer than the time without a sign: each of them prolonged it.
+    assert!(said > 10 && world.agent.is_travelling(), "{said} signs");
+    for _ in 0..3 {
+        world.say(0, &progress);
+        world.run(Duration::from_secs(9));
+    }
+    assert!(!world.agent.is_travelling());
+    let failed = AgentEvent::TravelFailed {
+        journey: Journey::Teleport,
+        error: TeleportError::Endless(whole),
+    };
+    assert_eq!(world.told(|event| *event == failed), 1);
+    world.ask();
 }
 
 #[test]

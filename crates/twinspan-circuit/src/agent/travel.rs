@@ -1,6 +1,7 @@
 //! Journeys as transactions: each is asked for or announced, and ends with an arrival or a reason.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::Vector3;
@@ -14,6 +15,10 @@ use super::step::Step;
 use super::{Agent, Stage};
 use crate::message::{CloseReason, DeliveryId, Outcome, SendError, SendOptions};
 
+/// How often [`AgentConfig::teleport_timeout`](super::AgentConfig::teleport_timeout) a teleport that
+/// was asked for may take in all, whatever the region says of it meanwhile.
+pub const TELEPORT_TIMEOUTS_MAX: u32 = 4;
+
 /// A teleport that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -21,9 +26,16 @@ pub(super) struct Request {
     delivery: DeliveryId,
     /// When it is given up; each sign of it prolongs that.
     until: Timestamp,
+    /// When it is given up in any case.
+    last: Timestamp,
 }
 
 impl Request {
+    /// There was a sign of it.
+    fn prolong(&mut self, until: Timestamp) {
+        self.until = until.min(self.last);
+    }
+
     pub(super) fn is_from(&self, addr: SocketAddr) -> bool {
         self.from == addr
     }
@@ -66,8 +78,14 @@ impl Agent {
         let delivery = self.ask_for_teleport(now, from, to)?;
         self.own.push(delivery);
         let until = now.after(self.config.teleport_timeout);
-        self.request = Some(Request { from, delivery, until });
+        let last = now.after(self.teleport_time_max());
+        self.request = Some(Request { from, delivery, until, last });
         Ok(())
+    }
+
+    /// How long a teleport that was asked for may take in all.
+    const fn teleport_time_max(&self) -> Duration {
+        self.config.teleport_timeout.saturating_mul(TELEPORT_TIMEOUTS_MAX)
     }
 
     fn ask_for_teleport(
@@ -160,7 +178,7 @@ impl Agent {
             return true;
         };
         match outcome {
-            Outcome::Acked { .. } => request.until = now.after(self.config.teleport_timeout),
+            Outcome::Acked { .. } => request.prolong(now.after(self.config.teleport_timeout)),
             Outcome::TimedOut { .. } => self.fail_request(TeleportError::RequestLost),
             Outcome::Closed => self.fail_request(TeleportError::RegionLost),
         }
@@ -215,7 +233,7 @@ impl Agent {
             return;
         }
         if let Some(request) = &mut self.request {
-            request.until = now.after(self.config.teleport_timeout);
+            request.prolong(now.after(self.config.teleport_timeout));
         }
         match step {
             Step::TeleportStart => self.tell(AgentEvent::TeleportStarted),
@@ -330,8 +348,13 @@ impl Agent {
 
     /// Gives up journeys that took too long.
     pub(super) fn expire_travel(&mut self, now: Timestamp) {
-        if self.request.is_some_and(|request| request.until <= now) {
-            self.fail_request(TeleportError::TimedOut(self.config.teleport_timeout));
+        if let Some(request) = self.request.filter(|request| request.until <= now) {
+            let error = if request.last <= now {
+                TeleportError::Endless(self.teleport_time_max())
+            } else {
+                TeleportError::TimedOut(self.config.teleport_timeout)
+            };
+            self.fail_request(error);
         }
         if let Some(arrival) = self.arrival.filter(|arrival| arrival.until <= now) {
             let after = self.config.arrival_timeout;
