@@ -286,7 +286,12 @@ impl Event for NetworkEvent {
     fn is_one_of_many(&self) -> bool {
         // Whatever a peer can send at will must not push out the rest.
         match self {
-            Self::MessageReceived { .. } | Self::QueueMessage { .. } => true,
+            Self::MessageReceived { .. }
+            | Self::QueueMessage { .. }
+            | Self::TeleportStarted
+            | Self::TeleportProgress { .. }
+            | Self::TeleportedHere { .. }
+            | Self::TravelFailed { .. } => true,
             Self::Error { error } => matches!(
                 error,
                 NetworkError::Decode { .. }
@@ -376,5 +381,50 @@ impl Event for WorldEvent {
 
     fn is_one_of_many(&self) -> bool {
         matches!(self, Self::AvatarAppeared(_) | Self::AvatarLeft { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::bus::{EventBus, MANY_EVENTS_KEPT};
+
+    #[test]
+    fn what_a_peer_sends_at_will_pushes_out_no_word_on_the_connection() {
+        let position = Vector3::new(1.0, 2.0, 3.0);
+        let (journey, error) = (Journey::Teleport, TeleportError::Superseded);
+        let id = MessageId::low(1).unwrap();
+        let (from, handlers) = (([10, 0, 0, 1], 9_000).into(), 1);
+        for flood in [
+            NetworkEvent::TeleportStarted,
+            NetworkEvent::TeleportProgress { text: "contacting".into() },
+            NetworkEvent::TeleportedHere { position },
+            NetworkEvent::TravelFailed { journey, error },
+            NetworkEvent::Error { error: NetworkError::HandlersBehind { handlers, id } },
+            NetworkEvent::QueueMessage {
+                address: from,
+                name: "x".into(),
+                body: QueueBody::new(twinspan_llsd::Value::Undef),
+            },
+        ] {
+            let bus = EventBus::new();
+            let mut slow = bus.subscribe();
+            let (old, new) = (NetworkStatus::Idle, NetworkStatus::Authenticating);
+            bus.tell(NetworkEvent::StatusChanged { old, new });
+            (0..MANY_EVENTS_KEPT * 2).for_each(|_| bus.tell(flood.clone()));
+            bus.tell(NetworkEvent::Disconnected { reason: DisconnectReason::Cancelled });
+            let mut first = || match pin!(slow.recv()).poll(&mut Context::from_waker(Waker::noop()))
+            {
+                Poll::Ready(event) => event.unwrap(),
+                Poll::Pending => panic!("events wait"),
+            };
+            assert!(matches!(first(), NetworkEvent::StatusChanged { .. }), "{flood:?}");
+            assert!(matches!(first(), NetworkEvent::Disconnected { .. }), "{flood:?}");
+            assert!(matches!(first(), NetworkEvent::Lagged { .. }), "{flood:?}");
+        }
     }
 }
