@@ -6,6 +6,7 @@ mod fuzz;
 mod infos;
 mod live;
 mod region_task;
+mod seeds;
 mod session;
 
 use std::cell::RefCell;

@@ -34,6 +34,8 @@ pub struct SessionSummary {
     pub queue_messages: u64,
     /// Polls of event queues that failed.
     pub queue_failures: u64,
+    /// Seeds of regions that were dropped, for no circuit came or too many waited for theirs.
+    pub seeds_dropped: u64,
     /// Teleports to other regions.
     pub teleports: u64,
     /// Crossings.

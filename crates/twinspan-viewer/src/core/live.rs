@@ -18,6 +18,7 @@ use twinspan_provider::{Env, Machine, SocketReport};
 use super::fetches::Fetches;
 use super::infos::Infos;
 use super::region_task::{self, Note, QueueState};
+use super::seeds::Seeds;
 use super::session::AgentSession;
 use super::{SessionEnd, Starter, Waiting};
 use crate::assets::{AssetError, fetch_asset};
@@ -34,8 +35,6 @@ use crate::upload::{NewFile, UploadError, UploadedFile, upload_file};
 const COMMANDS_PER_TURN: usize = 64;
 /// What regions' tasks found out that may wait; then they wait.
 const NOTES_MAX: usize = 256;
-/// Seeds that wait for their circuits.
-const SEEDS_WAITING_MAX: usize = 64;
 /// Names of regions that a summary has.
 const REGION_NAMES_MAX: usize = 256;
 /// When to look again where no packet buffer was free.
@@ -59,7 +58,7 @@ pub(super) struct Live<E: Env> {
     notes: mpsc::Receiver<(SocketAddr, Note)>,
     note_sender: mpsc::Sender<(SocketAddr, Note)>,
     tasks: BTreeMap<SocketAddr, RegionTask<E>>,
-    seeds: BTreeMap<SocketAddr, Seed>,
+    seeds: Seeds,
     fetches: Fetches<E>,
     starter: Starter,
     waiting: Waiting,
@@ -99,7 +98,7 @@ impl<E: Env> Live<E> {
             notes,
             note_sender,
             tasks: BTreeMap::new(),
-            seeds: BTreeMap::new(),
+            seeds: Seeds::default(),
             starter,
             waiting,
             disconnected: Vec::new(),
@@ -160,14 +159,14 @@ impl<E: Env> Live<E> {
             AgentEvent::CircuitUp { addr } => {
                 self.session.summary.circuits += 1;
                 self.tell(NetworkEvent::CircuitConnected { address: addr });
-                if let Some(seed) = self.seeds.remove(&addr) {
+                if let Some(seed) = self.seeds.take(addr) {
                     self.begin_region(addr, seed);
                 }
             }
             AgentEvent::Handshake { addr, name, region_id, flags } => {
                 self.on_region(RegionInfo { address: addr, handle: 0, name, id: region_id, flags });
             }
-            AgentEvent::Seed { addr, seed } => self.on_seed(addr, seed),
+            AgentEvent::Seed { addr, seed } => self.on_seed(now, addr, seed),
             AgentEvent::Arrived { addr, handle, position, journey } => {
                 self.session.arrived_at = position;
                 self.on_arrived(now, Arrived { address: addr, position }, handle, journey);
@@ -255,12 +254,13 @@ impl<E: Env> Live<E> {
         self.tell(NetworkEvent::RegionEntered { address, handle, position, journey });
     }
 
-    fn on_seed(&mut self, address: SocketAddr, seed: Seed) {
+    fn on_seed(&mut self, now: Timestamp, address: SocketAddr, seed: Seed) {
         if self.session.agent.circuits().contains(address) {
             self.begin_region(address, seed);
-        } else if self.seeds.len() < SEEDS_WAITING_MAX || self.seeds.contains_key(&address) {
+        } else {
             // It may come before the word that there is a neighbour.
-            self.seeds.insert(address, seed);
+            self.seeds.put(now, address, seed);
+            self.session.summary.seeds_dropped = self.seeds.dropped();
         }
     }
 
@@ -284,6 +284,7 @@ impl<E: Env> Live<E> {
 
     fn on_region_gone(&mut self, address: SocketAddr) {
         self.tasks.remove(&address);
+        self.seeds.forget(address);
         self.session.on_region_gone(address);
     }
 
