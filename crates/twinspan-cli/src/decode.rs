@@ -38,13 +38,28 @@ pub enum DecodeError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// There was nothing to check.
+    #[error(
+        "{file}: no packet was checked: {tcp} of TCP, {ports} of other ports and {others} others \
+         were passed over; see what --port is, and how the file was captured"
+    )]
+    NothingChecked {
+        /// The file.
+        file: String,
+        /// Packets of TCP.
+        tcp: u64,
+        /// Datagrams of other ports.
+        ports: u64,
+        /// Other protocols, fragments, packets that were cut, links that are not known.
+        others: u64,
+    },
     /// Standard output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] io::Error),
 }
 
 /// Decodes and prints; the status is 1 when a check found a packet that is not written again as it
-/// was.
+/// was. A check that found no packet at all is an error.
 ///
 /// # Errors
 /// [`CommandError::Decode`], [`CommandError::Output`]
@@ -84,6 +99,14 @@ fn lludp(args: &DecodeLludpArgs) -> Result<u8, DecodeError> {
     })?;
     summary(&mut out, &counts, skipped, args)?;
     out.flush()?;
+    if args.check && counts.packets == 0 {
+        return Err(DecodeError::NothingChecked {
+            file: args.file.display().to_string(),
+            tcp: skipped.tcp,
+            ports: counts.other_ports,
+            others: skipped.others,
+        });
+    }
     Ok(u8::from(args.check && counts.identical < counts.packets))
 }
 

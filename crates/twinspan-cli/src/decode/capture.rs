@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{EtherType, NetSlice, SlicedPacket, TransportSlice};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, PcapHeader, create_reader};
 
 use super::DecodeError;
@@ -225,11 +225,20 @@ fn unit(header: &PcapHeader) -> f64 {
     if header.is_nanosecond_precision() { 1e-9 } else { 1e-6 }
 }
 
+/// Bytes of the head that a packet of "any device" has in the newer form of that.
+const SLL2_BYTES: usize = 20;
+
 /// Takes the layers of a packet apart; `None` when it is cut, or its link is not known.
 fn sliced(link: Linktype, data: &[u8]) -> Option<SlicedPacket<'_>> {
     match link {
         Linktype::ETHERNET => SlicedPacket::from_ethernet(data).ok(),
         Linktype::LINUX_SLL => SlicedPacket::from_linux_sll(data).ok(),
+        Linktype::LINUX_SLL2 => {
+            // What it carries stands first; the rest says which device it was, and whose.
+            let (head, rest) = data.split_at_checked(SLL2_BYTES)?;
+            let carries = EtherType(u16::from_be_bytes(*head.first_chunk()?));
+            SlicedPacket::from_ether_type(carries, rest).ok()
+        }
         Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 => SlicedPacket::from_ip(data).ok(),
         // A loopback: four bytes of a protocol family, in the order of the machine.
         Linktype::NULL | Linktype::LOOP => SlicedPacket::from_ip(data.get(4..)?).ok(),

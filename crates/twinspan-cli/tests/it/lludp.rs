@@ -40,9 +40,15 @@ fn framed(protocol: u8, ports: [u16; 2], outward: bool, payload: &[u8]) -> Vec<u
     [&[2; 12][..], &[8, 0], &ip.concat(), &transport].concat()
 }
 
-/// A file of the older format.
+/// A file of the older format, captured from Ethernet.
 fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = [0xA1B2_C3D4_u32, 0x0004_0002, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
+    pcap_of(1, packets)
+}
+
+/// A file of the older format.
+fn pcap_of(link: u32, packets: &[Vec<u8>]) -> Vec<u8> {
+    let head = [0xA1B2_C3D4_u32, 0x0004_0002, 0, 0, 65_535, link];
+    let mut file = head.map(u32::to_le_bytes).concat();
     for (number, packet) in (0_u32..).zip(packets) {
         let len = packet.len() as u32;
         file.extend([1_700_000_000 + number, 500_000, len, len].map(u32::to_le_bytes).concat());
@@ -139,6 +145,50 @@ fn a_check_names_what_is_not_the_same() {
     assert!(lines[0]["error"].is_string());
     assert_eq!((&lines[1]["identical"], &lines[1]["errors"]), (&140.into(), &1.into()));
     assert_eq!(capture.decode(&["--check"]).status.code(), Some(1));
+}
+
+#[test]
+fn packets_of_any_device_are_seen_in_both_forms() {
+    // In place of the addresses of Ethernet: "any device" as the kernel wrote it once, and writes
+    // it now.
+    let first = |packet: &Vec<u8>| [&[0, 0, 0, 1][..], &[0, 6], &[2; 8], &packet[12..]].concat();
+    let second = |packet: &Vec<u8>| {
+        let device = [0, 0, 0, 0, 0, 2, 0, 1, 0, 6];
+        [&packet[12..14], &device[..], &[2; 8], &packet[14..]].concat()
+    };
+    let [first, second]: [Vec<Vec<u8>>; 2] =
+        [packets().iter().map(first).collect(), packets().iter().map(second).collect()];
+    for (name, link, packets) in [("f.pcap", 113, first), ("g.pcap", 276, second)] {
+        let capture = Capture::new(name, &pcap_of(link, &packets));
+        let end = capture.lines(&["--port", "9000"]).pop().unwrap();
+        let wanted = serde_json::json!({
+            "packets": 140, "errors": 0, "skipped_tcp": 1, "skipped_ports": 1, "skipped_others": 0
+        });
+        assert_eq!(end, wanted, "link {link}");
+        assert_eq!(capture.decode(&["--port", "9000", "--check"]).status.code(), Some(0));
+    }
+    // One that is cut within its head is passed over.
+    let cut = Capture::new("h.pcap", &pcap_of(276, &[vec![8, 0, 0]]));
+    assert_eq!(cut.lines(&[])[0]["skipped_others"], 1);
+}
+
+#[test]
+fn a_check_of_no_packet_is_no_success() {
+    let every = pcap(&packets());
+    let unknown = pcap_of(147, &packets());
+    for (name, bytes, args, words) in [
+        ("i.pcap", &every, &["--check", "--port", "4"][..], "1 of TCP, 141 of other ports"),
+        ("j.pcap", &unknown, &["--check"][..], "142 others were passed over"),
+        ("k.pcap", &pcap(&[]), &["--check"][..], "no packet was checked"),
+    ] {
+        let output = Capture::new(name, bytes).decode(args);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(words), "{told}");
+        // Without a check there is nothing wrong with it.
+        let output = Capture::new(name, bytes).decode(&args[1..]);
+        assert_eq!(output.status.code(), Some(0));
+    }
 }
 
 #[test]
