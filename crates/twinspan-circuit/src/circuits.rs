@@ -170,17 +170,39 @@ impl Circuits {
     }
 
     /// Hands on this message in the order of sending from now on, on every circuit; it waits for
-    /// older packets no longer than [`Config::order_hold`]. False when
-    /// [`ORDERED_MESSAGES_MAX`] others are kept in order already.
+    /// older packets no longer than [`Config::order_hold`]. Each call asks once more: the order is
+    /// kept until [`forget_order`](Self::forget_order) was called as often. False, and nothing was
+    /// asked, when [`ORDERED_MESSAGES_MAX`] others are kept in order already.
     pub fn keep_in_order(&mut self, id: MessageId) -> bool {
         let ordered = &mut self.shared.ordered;
-        if !ordered.contains(&id) {
-            if ordered.len() == ORDERED_MESSAGES_MAX {
-                return false;
+        if let Some((_, users)) = ordered.iter_mut().find(|(of, _)| *of == id) {
+            *users = users.saturating_add(1);
+            return true;
+        }
+        if ordered.len() >= ORDERED_MESSAGES_MAX {
+            return false;
+        }
+        ordered.push((id, 1));
+        true
+    }
+
+    /// Who asked for the order of this message does not want it any more; with the last of them it
+    /// comes as it arrives. What waits already keeps its time. False when nobody asked.
+    pub fn forget_order(&mut self, id: MessageId) -> bool {
+        let ordered = &mut self.shared.ordered;
+        let Some(index) = ordered.iter().position(|(of, _)| *of == id) else { return false };
+        if let Some((_, users)) = ordered.get_mut(index) {
+            *users -= 1;
+            if *users == 0 {
+                ordered.swap_remove(index);
             }
-            ordered.push(id);
         }
         true
+    }
+
+    /// Whether somebody asked for the order of this message.
+    pub fn is_in_order(&self, id: MessageId) -> bool {
+        self.shared.is_ordered(id)
     }
 
     /// Begins a circuit; nothing is sent by that. Where there was one to this address before, the

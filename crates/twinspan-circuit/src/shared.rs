@@ -46,8 +46,8 @@ pub(crate) struct Shared {
     /// Where payloads are expanded.
     pub(crate) space: Box<[u8; PAYLOAD_BYTES_MAX]>,
     pub(crate) spare: Spare,
-    /// Messages whose order was asked for.
-    pub(crate) ordered: Vec<MessageId>,
+    /// Messages whose order was asked for, and how often.
+    pub(crate) ordered: Vec<(MessageId, u32)>,
     pub(crate) events: VecDeque<CircuitEvent>,
     groups: Vec<Group>,
     next_delivery: u64,
@@ -68,6 +68,10 @@ impl Shared {
             groups: Vec::new(),
             next_delivery: 0,
         }
+    }
+
+    pub(crate) fn is_ordered(&self, id: MessageId) -> bool {
+        self.ordered.iter().any(|(of, _)| *of == id)
     }
 
     pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use twinspan_circuit::ORDERED_MESSAGES_MAX;
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::{DecodeError, Message, MessageId};
 
@@ -73,7 +74,10 @@ pub trait TypedPacketHandler<P: Message>: Send + Sync + 'static {
     }
 
     /// Whether messages are wanted in the order of sending. They wait for older ones then, but not
-    /// for long ([`Config::order_hold`](twinspan_circuit::Config::order_hold)).
+    /// for long ([`Config::order_hold`](twinspan_circuit::Config::order_hold)). It is asked once,
+    /// when the handler is registered; there is room for [`ORDERED_MESSAGES_MAX`] kinds of messages.
+    ///
+    /// [`ORDERED_MESSAGES_MAX`]: twinspan_circuit::ORDERED_MESSAGES_MAX
     fn in_order(&self) -> bool {
         false
     }
@@ -103,6 +107,13 @@ pub enum RegisterError {
     /// There are as many as a client has.
     #[error("{HANDLERS_MAX} handlers are registered, remove some")]
     Full,
+    /// It wants the order of sending, and as many kinds of messages are kept in order as there is
+    /// room for.
+    #[error(
+        "handlers want {ORDERED_MESSAGES_MAX} kinds of messages in order, remove some or take \
+         this one as it arrives"
+    )]
+    OrderFull,
 }
 
 /// What registering gave. It may be dropped: the handler stays until it is removed.
@@ -181,6 +192,20 @@ struct Table {
     len: usize,
 }
 
+impl Table {
+    /// Messages that some handler wants in the order of sending.
+    fn ordered(&self) -> impl Iterator<Item = MessageId> {
+        let ordered =
+            self.by_message.iter().filter(|(_, slots)| slots.iter().any(|slot| slot.in_order()));
+        ordered.map(|(id, _)| *id)
+    }
+
+    /// Whether there is room for somebody who wants the order of this message.
+    fn has_order_for(&self, id: MessageId) -> bool {
+        self.ordered().filter(|other| *other != id).count() < ORDERED_MESSAGES_MAX
+    }
+}
+
 struct Shared {
     table: Mutex<Arc<Table>>,
     /// Counts changes of the table: who reads it looks here first, without a lock.
@@ -235,6 +260,9 @@ impl HandlerRegistry {
             if table.len >= HANDLERS_MAX {
                 return Err(RegisterError::Full);
             }
+            if slot.in_order() && !table.has_order_for(P::ID) {
+                return Err(RegisterError::OrderFull);
+            }
             table.len += 1;
             let slots = table.by_message.entry(P::ID).or_default();
             let behind = slots.partition_point(|other| other.priority() >= slot.priority());
@@ -272,12 +300,9 @@ impl HandlerRegistry {
         table.by_message.values().flatten().map(|slot| slot.report()).collect()
     }
 
-    /// Messages that want the order of sending.
+    /// Messages that want the order of sending, [`ORDERED_MESSAGES_MAX`] at most.
     pub(crate) fn ordered(&self) -> Vec<MessageId> {
-        let table = self.table();
-        let ordered =
-            table.by_message.iter().filter(|(_, slots)| slots.iter().any(|slot| slot.in_order()));
-        ordered.map(|(id, _)| *id).collect()
+        self.table().ordered().collect()
     }
 
     /// Forgets everything that waits: the client is over.

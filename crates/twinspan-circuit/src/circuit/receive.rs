@@ -230,7 +230,7 @@ impl Circuit {
             self.stats.no_room_in += 1;
             return;
         }
-        let ordered = shared.ordered.contains(&packet.id);
+        let ordered = shared.is_ordered(packet.id);
         let Shared { config, spare, space, .. } = shared;
         let Ok(payload) = packet.frame.open(space) else {
             self.stats.malformed += 1;

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use twinspan_circuit::{Config, DeliveryId, Outcome, Rates, SendError, SendOptions, ThrottleClass};
+use twinspan_circuit::{
+    Circuits, Config, DeliveryId, ORDERED_MESSAGES_MAX, Outcome, Rates, SendError, SendOptions,
+    ThrottleClass,
+};
 use twinspan_core::random::Stream;
 use twinspan_lludp::messages::{ChatFromSimulator, UseCircuitCode};
-use twinspan_lludp::{AnyMessage, Message};
+use twinspan_lludp::{AnyMessage, Message, MessageId};
 
 use crate::pair::{CLEAN, CODE, Conditions, Pair, SIMULATOR, VIEWER, addr, chat_down, chat_up};
 
@@ -252,6 +255,22 @@ fn messages_in_order_wait_for_older_ones() {
         assert_eq!(pair.inboxes[VIEWER].order, (0..200).collect::<Vec<u32>>(), "seed {seed}");
         assert!(pair.ends[VIEWER].total().held > 20, "seed {seed}");
     }
+}
+
+#[test]
+fn an_order_is_kept_as_long_as_somebody_wants_it() {
+    let ids: Vec<MessageId> =
+        (1..=ORDERED_MESSAGES_MAX as u16 + 1).map(|id| MessageId::low(id).unwrap()).collect();
+    let (last, others) = ids.split_last().unwrap();
+    let mut circuits = Circuits::new(Config::default(), Stream::new(1, "order", 0)).unwrap();
+    assert!(others.iter().all(|id| circuits.keep_in_order(*id)));
+    assert!(circuits.keep_in_order(others[0]), "a second who wants it");
+    assert!(!circuits.keep_in_order(*last) && !circuits.is_in_order(*last));
+    assert!(circuits.forget_order(others[0]) && circuits.is_in_order(others[0]));
+    assert!(!circuits.keep_in_order(*last), "there is one left who wants it");
+    assert!(circuits.forget_order(others[0]) && !circuits.is_in_order(others[0]));
+    assert!(!circuits.forget_order(others[0]), "nobody does");
+    assert!(circuits.keep_in_order(*last) && circuits.is_in_order(*last));
 }
 
 #[test]

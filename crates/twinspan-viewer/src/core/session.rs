@@ -12,7 +12,7 @@ use twinspan_circuit::{
 };
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_lludp::{AnyMessage, DecodeError, Uuid, Vector3};
+use twinspan_lludp::{AnyMessage, DecodeError, MessageId, Uuid, Vector3};
 use twinspan_provider::Env;
 
 use super::ViewerConfig;
@@ -136,6 +136,8 @@ pub(crate) struct AgentSession {
     pub(super) journey: Option<JourneyReply>,
     pub(super) caps: BTreeMap<SocketAddr, Arc<Capabilities>>,
     pub(super) pilot: Pilot,
+    /// Messages whose order handlers want, and circuits keep.
+    ordered: Vec<MessageId>,
     /// When which controls are let go of.
     release: (Timestamp, u32),
     /// Where the agent last arrived.
@@ -170,9 +172,8 @@ impl AgentSession {
         let agent = Agent::new(ids, config.agent.clone(), agent_random);
         let mut agent = agent.map_err(|error| error.to_string())?;
         let dispatcher = Dispatcher::new(shared.registry.clone());
-        for id in shared.registry.ordered() {
-            agent.circuits_mut().keep_in_order(id);
-        }
+        let mut ordered = Vec::new();
+        keep_in_order(&mut agent, &mut ordered, shared.registry.ordered());
         agent.enter(now, info.simulator, info.region_handle).map_err(|error| error.to_string())?;
         let ears = Ears {
             dispatcher,
@@ -198,6 +199,7 @@ impl AgentSession {
             journey: None,
             caps: BTreeMap::new(),
             pilot: Pilot::new(),
+            ordered,
             release: (Timestamp::NEVER, 0),
             arrived_at: Vector3::new(128.0, 128.0, 25.0),
             began: now,
@@ -263,13 +265,12 @@ impl AgentSession {
         self.ears.world.on_region_gone(address);
     }
 
-    /// Handlers came or went: those that want the order of sending get it from now on.
+    /// Handlers came or went: those that want the order of sending get it from now on, and what
+    /// nobody wants in order comes as it arrives.
     pub(super) fn refresh_handlers(&mut self) {
         if self.ears.dispatcher.refresh() {
-            for id in self.ears.shared.registry.ordered() {
-                // Past the limit messages come as they arrive, and say so when they are late.
-                self.agent.circuits_mut().keep_in_order(id);
-            }
+            let wanted = self.ears.shared.registry.ordered();
+            keep_in_order(&mut self.agent, &mut self.ordered, wanted);
         }
     }
 
@@ -509,3 +510,24 @@ impl AgentSession {
         summary
     }
 }
+
+/// Keeps those messages in order that are wanted so, in place of those that were.
+fn keep_in_order(agent: &mut Agent, kept: &mut Vec<MessageId>, wanted: Vec<MessageId>) {
+    let circuits = agent.circuits_mut();
+    kept.retain(|id| {
+        let is_wanted = wanted.contains(id);
+        if !is_wanted {
+            circuits.forget_order(*id);
+        }
+        is_wanted
+    });
+    for id in wanted {
+        // The registry lets in no more than there is room for.
+        if !kept.contains(&id) && circuits.keep_in_order(id) {
+            kept.push(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

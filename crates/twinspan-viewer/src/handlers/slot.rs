@@ -135,6 +135,7 @@ struct Queue {
 pub(super) struct TypedSlot<P, H> {
     id: HandlerId,
     priority: i32,
+    in_order: bool,
     handler: H,
     queue: Mutex<Queue>,
     /// Whether the message that it is at took longer than others wait for.
@@ -146,7 +147,9 @@ impl<P: Message + Send + Sync + 'static, H: TypedPacketHandler<P>> TypedSlot<P, 
     pub(super) fn new(id: HandlerId, handler: H) -> Self {
         Self {
             id,
+            // Users' code: it is asked here, where it can harm only who registers it.
             priority: handler.priority(),
+            in_order: handler.in_order(),
             handler,
             queue: Mutex::default(),
             late: AtomicBool::new(false),
@@ -228,7 +231,7 @@ impl<P: Message + Send + Sync + 'static, H: TypedPacketHandler<P>> Slot for Type
     }
 
     fn in_order(&self) -> bool {
-        self.handler.in_order()
+        self.in_order
     }
 
     fn decode(&self, body: &[u8]) -> Result<Arc<dyn Any + Send + Sync>, DecodeError> {
