@@ -16,12 +16,20 @@ pub trait Event: Clone + Send + 'static {
     fn is_one_of_many(&self) -> bool {
         false
     }
+
+    /// Bytes of memory that it keeps, where these may be many.
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Events that wait for one subscriber, apart from those that are one of many.
 pub const EVENTS_KEPT: usize = 512;
 /// Events of which there are many, that wait for one subscriber.
 pub const MANY_EVENTS_KEPT: usize = 2_048;
+/// Bytes that events may keep that wait for one subscriber, of each of both kinds: contents of event
+/// queues may be long, and many.
+pub const EVENT_BYTES_KEPT: usize = 8 << 20;
 /// Room for events above which it is given back once nothing waits, and what is left of it then.
 const ROOM_MAX: usize = 256;
 const ROOM_LEFT: usize = 32;
@@ -34,7 +42,8 @@ pub struct EventsEnded;
 /// Tells events to all who subscribed. Clones are the same bus.
 ///
 /// Telling never waits: a subscriber that has not taken its events when [`EVENTS_KEPT`] or, of
-/// those of which there are many, [`MANY_EVENTS_KEPT`] newer ones came is told how many it missed.
+/// those of which there are many, [`MANY_EVENTS_KEPT`] newer ones came, or ones that keep more than
+/// [`EVENT_BYTES_KEPT`] together, is told how many it missed.
 /// Only events that wait take room: a subscriber that keeps up has little.
 pub struct EventBus<T>(Arc<Bus<T>>);
 
@@ -48,6 +57,8 @@ type Subscriber<T> = Arc<Mutex<Waiting<T>>>;
 struct Ring<T> {
     events: VecDeque<T>,
     kept: usize,
+    /// What they keep together.
+    bytes: usize,
     missed: u64,
 }
 
@@ -113,24 +124,40 @@ fn tell_one<T: Event>(waiting: &Mutex<Waiting<T>>, event: T) {
 
 impl<T> Ring<T> {
     const fn new(kept: usize) -> Self {
-        Self { events: VecDeque::new(), kept, missed: 0 }
-    }
-
-    fn push(&mut self, event: T) {
-        if self.events.len() >= self.kept {
-            self.events.pop_front();
-            self.missed = self.missed.saturating_add(1);
-        }
-        self.events.push_back(event);
+        Self { events: VecDeque::new(), kept, bytes: 0, missed: 0 }
     }
 }
 
 impl<T: Event> Ring<T> {
+    /// Adds an event. The oldest make room for it; who asked for it is told how many they were.
+    fn push(&mut self, event: T) {
+        let bytes = event.bytes();
+        if bytes > EVENT_BYTES_KEPT {
+            self.missed = self.missed.saturating_add(1);
+            return;
+        }
+        while self.events.len() >= self.kept || self.bytes + bytes > EVENT_BYTES_KEPT {
+            if self.take().is_none() {
+                break;
+            }
+            self.missed = self.missed.saturating_add(1);
+        }
+        self.bytes += bytes;
+        self.events.push_back(event);
+    }
+
+    /// The oldest event.
+    fn take(&mut self) -> Option<T> {
+        let event = self.events.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(event.bytes());
+        Some(event)
+    }
+
     fn pop(&mut self) -> Option<T> {
         if self.missed > 0 {
             return Some(T::lagged(std::mem::take(&mut self.missed)));
         }
-        let event = self.events.pop_front();
+        let event = self.take();
         if self.events.is_empty() && self.events.capacity() > ROOM_MAX {
             self.events.shrink_to(ROOM_LEFT);
         }
@@ -244,6 +271,7 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     enum Told {
         Number(u64),
+        Fat(usize),
         Flood(u64),
         Lagged(u64),
     }
@@ -254,7 +282,11 @@ mod tests {
         }
 
         fn is_one_of_many(&self) -> bool {
-            matches!(self, Self::Flood(_))
+            matches!(self, Self::Flood(_) | Self::Fat(_))
+        }
+
+        fn bytes(&self) -> usize {
+            if let Self::Fat(bytes) = self { *bytes } else { 0 }
         }
     }
 
@@ -296,6 +328,29 @@ mod tests {
         (0..MANY_EVENTS_KEPT as u64 * 2).for_each(|number| bus.tell(Told::Flood(number)));
         assert_eq!(now(slow.recv()), Some(Ok(Told::Number(7))));
         assert_eq!(now(slow.recv()), Some(Ok(Told::Lagged(MANY_EVENTS_KEPT as u64))));
+    }
+
+    #[test]
+    fn long_events_wait_by_their_bytes() {
+        let bus = EventBus::new();
+        let mut slow = bus.subscribe();
+        let fat = |bytes| Told::Fat(bytes);
+        let bytes = |slow: &Subscription<Told>| lock(&slow.waiting).many.bytes;
+        bus.tell(fat(EVENT_BYTES_KEPT + 1));
+        assert_eq!(bytes(&slow), 0, "it alone is more than what is kept");
+        for _ in 0..100 {
+            bus.tell(fat(EVENT_BYTES_KEPT / 4));
+            assert!(bytes(&slow) <= EVENT_BYTES_KEPT);
+        }
+        bus.tell(Told::Flood(7));
+        assert_eq!(now(slow.recv()), Some(Ok(Told::Lagged(97))));
+        for _ in 0..4 {
+            assert_eq!(now(slow.recv()), Some(Ok(fat(EVENT_BYTES_KEPT / 4))));
+        }
+        assert_eq!(now(slow.recv()), Some(Ok(Told::Flood(7))));
+        assert_eq!(bytes(&slow), 0);
+        bus.tell(fat(EVENT_BYTES_KEPT));
+        assert_eq!(now(slow.recv()), Some(Ok(fat(EVENT_BYTES_KEPT))));
     }
 
     #[test]

@@ -303,6 +303,13 @@ impl Event for NetworkEvent {
             _ => false,
         }
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::QueueMessage { body, .. } => body.bytes(),
+            _ => 0,
+        }
+    }
 }
 
 /// Something that was said.

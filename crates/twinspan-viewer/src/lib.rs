@@ -87,7 +87,9 @@ pub use assets::{
     fetch_asset,
 };
 pub use bot::{Bot, BotError, CHAT_BYTES_MAX};
-pub use bus::{EVENTS_KEPT, Event, EventBus, EventsEnded, MANY_EVENTS_KEPT, Subscription};
+pub use bus::{
+    EVENT_BYTES_KEPT, EVENTS_KEPT, Event, EventBus, EventsEnded, MANY_EVENTS_KEPT, Subscription,
+};
 pub use caps::{CAPABILITIES, CAPABILITIES_MAX, Capabilities, SeedError, ask_seed};
 pub use client::{Client, ClientHandle, InitializeError, NetworkManager};
 pub use core::{CoreError, ReconnectPolicy, ViewerConfig, ViewerCore};
@@ -151,8 +153,8 @@ pub mod limits {
     pub use crate::inventory::FETCH_TIMEOUT;
     pub use crate::proxies::HTTP_CLIENTS_MAX;
     pub use crate::queue::{
-        EMPTY_PACE, ERROR_WAIT, ERROR_WAIT_STEP, ERRORS_MAX, EVENT_NAME_BYTES_MAX,
-        EVENTS_PER_POLL_MAX, HELD_MIN, POLL_BYTES_MAX, POLL_TIMEOUT,
+        BUSY_PACE, EMPTY_PACE, ERROR_WAIT, ERROR_WAIT_STEP, ERRORS_MAX, EVENT_NAME_BYTES_MAX,
+        EVENTS_PER_POLL_MAX, HELD_MIN, POLL_BYTES_MAX, POLL_ELEMENTS_MAX, POLL_TIMEOUT,
     };
     pub use crate::transport::PROXY_HEADER_BYTES_MAX;
     pub use crate::world::MAP_AVATARS_MAX;

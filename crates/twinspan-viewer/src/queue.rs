@@ -32,8 +32,13 @@ pub const ERROR_WAIT: Duration = Duration::from_secs(15);
 pub const ERROR_WAIT_STEP: Duration = Duration::from_secs(5);
 /// An answer without events that comes sooner than this is followed by a pause until then.
 pub const EMPTY_PACE: Duration = Duration::from_secs(1);
+/// An answer with events that comes sooner than this is followed by a pause until then: no more
+/// than 20 answers a second are read.
+pub const BUSY_PACE: Duration = Duration::from_millis(50);
 /// Bytes of an answer.
 pub const POLL_BYTES_MAX: usize = 4 << 20;
+/// Values of an answer, containers included, and keys: tiny ones take many times their bytes.
+pub const POLL_ELEMENTS_MAX: usize = 65_536;
 /// Events of one answer.
 pub const EVENTS_PER_POLL_MAX: usize = 4_096;
 /// Characters of an event's name.
@@ -55,21 +60,53 @@ impl fmt::Debug for QueueMessage {
 }
 
 /// The content of a message from an event queue: reads as its [`Value`]. It may have seeds in it,
-/// and `Debug` shows nothing of it.
+/// and `Debug` shows nothing of it. Clones share it.
 #[derive(Clone, PartialEq)]
-pub struct QueueBody(Arc<Value>);
+pub struct QueueBody {
+    value: Arc<Value>,
+    /// Bytes of memory that it takes, more or less.
+    bytes: usize,
+}
 
 impl QueueBody {
     pub(crate) fn new(body: Value) -> Self {
-        Self(Arc::new(body))
+        Self { bytes: memory_of(&body), value: Arc::new(body) }
     }
+
+    /// Bytes of memory that it takes, more or less.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Bytes of memory that a value takes. It is as deep as LLSD that is read may be.
+fn memory_of(value: &Value) -> usize {
+    /// What a map takes for its first entries, and for so many more; its nodes are half full at
+    /// least.
+    const NODE: (usize, usize) = (768, 5);
+    let beyond = match value {
+        Value::String(text) => text.capacity(),
+        Value::Binary(bytes) => bytes.capacity(),
+        Value::Uri(uri) => uri.0.capacity(),
+        Value::Array(values) => {
+            let spare = (values.capacity() - values.len()) * size_of::<Value>();
+            spare + values.iter().map(memory_of).sum::<usize>()
+        }
+        Value::Map(map) => {
+            let nodes = if map.is_empty() { 0 } else { 1 + map.len() / NODE.1 };
+            let entries = map.iter().map(|(key, value)| key.len() + memory_of(value));
+            nodes * NODE.0 + entries.sum::<usize>()
+        }
+        _ => 0,
+    };
+    size_of::<Value>() + beyond
 }
 
 impl Deref for QueueBody {
     type Target = Value;
 
     fn deref(&self) -> &Value {
-        &self.0
+        &self.value
     }
 }
 
@@ -111,7 +148,11 @@ impl Batch {
     /// # Errors
     /// [`BatchError`]
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
-        let limits = Limits { bytes_max: POLL_BYTES_MAX, ..Limits::DEFAULT };
+        let limits = Limits {
+            bytes_max: POLL_BYTES_MAX,
+            elements_max: POLL_ELEMENTS_MAX,
+            ..Limits::DEFAULT
+        };
         let Value::Map(mut map) = twinspan_llsd::parse_any(bytes, &limits)? else {
             return Err(BatchError::Shape);
         };
@@ -207,9 +248,8 @@ impl QueuePolicy {
         match outcome {
             PollOutcome::Events(batch) => {
                 self.errors = 0;
-                let idle = batch.messages.is_empty();
-                let pause = if idle { EMPTY_PACE.saturating_sub(held) } else { Duration::ZERO };
-                NextPoll::After(pause)
+                let pace = if batch.messages.is_empty() { EMPTY_PACE } else { BUSY_PACE };
+                NextPoll::After(pace.saturating_sub(held))
             }
             PollOutcome::Gone => NextPoll::Gone,
             // Whatever it was, it was held: there was nothing to tell.
@@ -265,7 +305,8 @@ mod tests {
     fn the_whole_table() {
         let mut policy = QueuePolicy::default();
         let now = NextPoll::After(Duration::ZERO);
-        assert_eq!(policy.after(&answer(200, ONE), SHORT), now);
+        assert_eq!(policy.after(&answer(200, ONE), LONG), now);
+        assert_eq!(policy.after(&answer(200, ONE), SHORT), NextPoll::After(BUSY_PACE - SHORT));
         for status in [499, 500, 502, 503, 504] {
             assert_eq!(policy.after(&answer(status, ""), LONG), now, "{status} after a while");
             let at_once = QueuePolicy::default().after(&answer(status, ""), SHORT);
@@ -299,6 +340,21 @@ mod tests {
         let empty = "<llsd><map><key>events</key><array/><key>id</key><integer/></map></llsd>";
         let next = QueuePolicy::default().after(&answer(200, empty), Duration::from_millis(300));
         assert_eq!(next, NextPoll::After(Duration::from_millis(700)));
+    }
+
+    #[test]
+    fn tiny_values_count_with_the_memory_that_they_take() {
+        let one = || Value::map([("k", Value::Undef)]);
+        let maps = Value::Array((0..1_000).map(|_| one()).collect());
+        let written = twinspan_llsd::Form::Binary.write(&maps).unwrap().len();
+        let bytes = QueueBody::new(maps).bytes();
+        assert!(bytes > 500_000 && bytes > 20 * written, "{bytes} bytes of {written}");
+        let text = QueueBody::new(Value::from("x".repeat(100_000))).bytes();
+        assert!((100_000..100_100).contains(&text), "{text} bytes");
+        let most = Value::Array(vec![Value::Undef; POLL_ELEMENTS_MAX + 1]);
+        let answer = Value::map([("events", most), ("id", 1.into())]);
+        let read = Batch::read(&twinspan_llsd::Form::Binary.write(&answer).unwrap());
+        assert!(matches!(read, Err(BatchError::Llsd(_))), "too many values");
     }
 
     #[test]

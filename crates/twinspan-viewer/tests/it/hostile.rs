@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use twinspan_core::link::Conditions;
 use twinspan_http::{ServerConfig, ServerRequest, ServerResponse, Service, StatusCode, serve};
+use twinspan_llsd::{Form, Value};
 use twinspan_lludp::Uuid;
 use twinspan_provider::{NetworkProvider, TaskProvider, TcpListener, TcpOptions, TimeProvider};
 use twinspan_viewer::{
-    ConnectError, LoginError, NetworkEvent, NetworkStatus, ReconnectPolicy, ViewerConfig,
+    ConnectError, EVENT_BYTES_KEPT, LoginError, NetworkEvent, NetworkStatus, ReconnectPolicy,
+    ViewerConfig,
 };
 use twinspan_xmlrpc::login::{
     LoginReadError, LoginReply, LoginRequest, LoginSuccess, Redirect, Refusal,
@@ -194,5 +196,87 @@ fn a_login_can_be_given_up() {
         let outcome = outcome.borrow_mut().take();
         assert!(matches!(outcome, Some(Err(ConnectError::Cancelled))), "{outcome:?}");
         drop(listener);
+    });
+}
+
+/// A grid that lets everybody in, and whose event queue has something long to tell at all times.
+struct Talker {
+    url: RefCell<String>,
+    polls: Cell<u32>,
+}
+
+/// Bytes of a text of the talker's.
+const LONG: usize = 256 << 10;
+
+impl Talker {
+    fn queue(&self) -> Value {
+        let body = Value::map([("text", "x".repeat(LONG).into())]);
+        let event = Value::map([("message", "Talk".into()), ("body", body)]);
+        Value::map([("events", Value::Array(vec![event])), ("id", 1.into())])
+    }
+}
+
+impl Service for Talker {
+    async fn call(self: Rc<Self>, request: ServerRequest) -> ServerResponse {
+        let url = self.url.borrow().clone();
+        let llsd = |value: &Value| {
+            let body = Form::Xml.write(value).expect("it can be written");
+            ServerResponse::new(StatusCode::OK, "application/llsd+xml", body)
+        };
+        match request.path.as_str() {
+            "/seed" => llsd(&Value::map([("EventQueueGet", format!("{url}queue").into())])),
+            "/queue" => {
+                self.polls.set(self.polls.get() + 1);
+                llsd(&self.queue())
+            }
+            _ => {
+                let ids = [1, 2, 3].map(Uuid::from_u128);
+                let simulator = (Ipv4Addr::new(10, 0, 0, 77), 9_000);
+                let seed = format!("{url}seed");
+                let success = LoginSuccess::new(ids[0], ids[1], ids[2], 5, simulator, &seed);
+                reply(&LoginReply::Success(success.into()))
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_event_queue_tells_is_kept_by_its_bytes_and_asked_for_at_a_pace() {
+    let mut world = World::new(13, Conditions::CLEAN);
+    let (grid, viewer) = (world.grid.clone(), world.viewer.clone());
+    world.run(async move {
+        let listener = grid.listen((GRID_IP, 0).into(), &TcpOptions::default()).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr());
+        let talker = Rc::new(Talker { url: RefCell::new(url.clone()), polls: Cell::new(0) });
+        let serving = serve(grid.clone(), listener, Rc::clone(&talker), ServerConfig::default());
+        let _server = grid.spawn("grid", async move {
+            // It ends with the test.
+            let _ = serving.await;
+        });
+        let config = ViewerConfig { reconnect: ReconnectPolicy::NEVER, ..ViewerConfig::default() };
+        let mut started = start_viewer(&viewer, config);
+        let manager = started.handle.network_manager.clone();
+        let _task = viewer.spawn("connect", async move {
+            // Its simulator never answers; the queue is polled meanwhile.
+            let _ = manager.connect(credentials(USER, &url)).await;
+        });
+        let seconds = 5;
+        crate::rig::sleep(&viewer, Duration::from_secs(seconds)).await;
+        let polls = u64::from(talker.polls.get());
+        assert!((40..=20 * seconds + 1).contains(&polls), "{polls} polls in {seconds} s");
+        // Nobody took anything: what is kept is bounded, and what went is told.
+        let (mut kept, mut missed) = (0, 0);
+        for event in std::iter::from_fn(|| started.events.try_recv()) {
+            match event {
+                NetworkEvent::QueueMessage { body, .. } => {
+                    kept += body.get("text").and_then(Value::as_text).map_or(0, str::len);
+                }
+                NetworkEvent::Lagged { missed: more } => missed += more,
+                _ => {}
+            }
+        }
+        assert!((EVENT_BYTES_KEPT / 2..=EVENT_BYTES_KEPT).contains(&kept), "{kept} bytes");
+        let all = (kept / LONG) as u64 + missed;
+        assert!(missed > 0 && all + 2 >= polls, "{missed} missed of {polls}, {all} told");
     });
 }
