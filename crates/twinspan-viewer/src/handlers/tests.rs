@@ -361,3 +361,111 @@ fn a_handler_that_blocks_its_thread_holds_back_no_other() {
     (0..3).for_each(|_| let_go.send(()).unwrap());
     drop(pool);
 }
+
+/// Awaits for ever, and holds something meanwhile.
+struct Awaits(Arc<()>);
+
+impl TypedPacketHandler<ChatFromSimulator> for Awaits {
+    async fn handle(
+        &self,
+        _packet: &ChatFromSimulator,
+        _context: &HandlerContext,
+    ) -> Result<(), HandlerError> {
+        let _held = Arc::clone(&self.0);
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn handlers_that_await_hold_no_thread_and_end_with_the_pool() {
+    let (registry, core) = (HandlerRegistry::new(), core());
+    let (ring, rung) = thread_mpsc::channel();
+    let held = Arc::new(());
+    let many = HANDLERS_AT_ONCE_MAX + 8;
+    for _ in 0..many {
+        now(registry.register_handler::<ChatFromSimulator, _>(Awaits(Arc::clone(&held))));
+    }
+    now(registry.register_handler::<ChatFromSimulator, _>(Rings(Mutex::new(ring))));
+    let mut dispatcher = Dispatcher::new(registry.clone());
+    let pool = HandlerPool::new().unwrap();
+    for _ in 0..3 {
+        for job in dispatch(&mut dispatcher, &core, "x") {
+            pool.starter().start(job);
+        }
+        // It has a thread though more await than there are threads.
+        rung.recv_timeout(Duration::from_secs(60)).unwrap();
+        dispatcher.handle_timeout(START.after(PRIORITY_GRACE));
+    }
+    // Nobody waits for the others any more: all are at it.
+    while Arc::strong_count(&held) < 1 + 2 * many {
+        std::thread::yield_now();
+    }
+    drop(pool);
+    while Arc::strong_count(&held) > 1 + many {
+        std::thread::yield_now();
+    }
+}
+
+/// Awaits its own clock again and again.
+struct Ticks(Mutex<thread_mpsc::Sender<u32>>);
+
+impl TypedPacketHandler<ChatFromSimulator> for Ticks {
+    async fn handle(
+        &self,
+        _packet: &ChatFromSimulator,
+        _context: &HandlerContext,
+    ) -> Result<(), HandlerError> {
+        for number in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+            self.0.lock().unwrap().send(number)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_handler_that_is_woken_goes_on_where_it_was() {
+    let (registry, core) = (HandlerRegistry::new(), core());
+    let (tick, ticks) = thread_mpsc::channel();
+    now(registry.register_handler::<ChatFromSimulator, _>(Ticks(Mutex::new(tick))));
+    let mut dispatcher = Dispatcher::new(registry.clone());
+    let pool = HandlerPool::new().unwrap();
+    for _ in 0..2 {
+        for job in dispatch(&mut dispatcher, &core, "x") {
+            pool.starter().start(job);
+        }
+    }
+    let told: Vec<u32> = (0..40).map(|_| ticks.recv().unwrap()).collect();
+    assert_eq!(told, [(0..20).collect::<Vec<_>>(), (0..20).collect()].concat());
+    drop(pool);
+}
+
+/// Panics when it is asked what it wants.
+struct Moody;
+
+impl TypedPacketHandler<ChatFromSimulator> for Moody {
+    fn in_order(&self) -> bool {
+        // The first time is that of its registration.
+        static ASKED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        assert!(!ASKED.swap(true, Ordering::Relaxed), "asked again");
+        true
+    }
+
+    async fn handle(
+        &self,
+        _packet: &ChatFromSimulator,
+        _context: &HandlerContext,
+    ) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_handler_wants_is_asked_once_and_not_by_the_network() {
+    let registry = HandlerRegistry::new();
+    now(registry.register_handler::<ChatFromSimulator, _>(Moody)).id().unwrap();
+    for _ in 0..2 {
+        assert_eq!(registry.ordered(), [ChatFromSimulator::ID]);
+    }
+}
