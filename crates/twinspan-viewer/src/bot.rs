@@ -98,7 +98,9 @@ impl Bot {
         Self { core }
     }
 
-    /// Hears and sees everything from now on.
+    /// Hears and sees everything from now on. The subscriber is named after the place in the program
+    /// that calls this.
+    #[track_caller]
     pub fn listen(&self) -> Subscription<WorldEvent> {
         self.core.shared.world.subscribe()
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -39,6 +40,18 @@ const ROOM_LEFT: usize = 32;
 #[error("there will be no more events: the client is gone")]
 pub struct EventsEnded;
 
+/// A subscriber that was too slow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Laggard {
+    /// Its name, or the place in the program where it subscribed.
+    pub name: Arc<str>,
+    /// Events that it missed since it subscribed.
+    pub missed: u64,
+    /// Events that wait for it.
+    pub waiting: usize,
+}
+
 /// Tells events to all who subscribed. Clones are the same bus.
 ///
 /// Telling never waits: a subscriber that has not taken its events when [`EVENTS_KEPT`] or, of
@@ -59,11 +72,15 @@ struct Ring<T> {
     kept: usize,
     /// What they keep together.
     bytes: usize,
+    /// Events that went unseen and were not told yet.
     missed: u64,
+    /// Events that ever went unseen.
+    lost: u64,
 }
 
 /// What waits for one subscriber.
 struct Waiting<T> {
+    name: Arc<str>,
     few: Ring<T>,
     many: Ring<T>,
     /// Whether nobody is left who could tell any.
@@ -82,9 +99,19 @@ impl<T: Event> EventBus<T> {
         Self(Arc::new(Bus(Mutex::new(Arc::new([])))))
     }
 
-    /// Listens to everything that is told from now on.
+    /// Listens to everything that is told from now on. The subscriber is named after the place in
+    /// the program that calls this.
+    #[track_caller]
     pub fn subscribe(&self) -> Subscription<T> {
+        let place = Location::caller();
+        self.subscribe_named(format!("{}:{}", place.file(), place.line()))
+    }
+
+    /// Listens to everything that is told from now on, by this name in
+    /// [`laggards`](Self::laggards).
+    pub fn subscribe_named(&self, name: impl Into<Arc<str>>) -> Subscription<T> {
         let waiting = Arc::new(Mutex::new(Waiting {
+            name: name.into(),
             few: Ring::new(EVENTS_KEPT),
             many: Ring::new(MANY_EVENTS_KEPT),
             over: false,
@@ -103,6 +130,12 @@ impl<T: Event> EventBus<T> {
             tell_one(waiting, event.clone());
         }
         tell_one(last, event);
+    }
+
+    /// Who listens and was too slow at some time, in the order in which they subscribed.
+    pub fn laggards(&self) -> Vec<Laggard> {
+        let all = Arc::clone(&lock(&self.0.0));
+        all.iter().filter_map(|waiting| lock(waiting).laggard()).collect()
     }
 
     /// How many listen.
@@ -124,7 +157,7 @@ fn tell_one<T: Event>(waiting: &Mutex<Waiting<T>>, event: T) {
 
 impl<T> Ring<T> {
     const fn new(kept: usize) -> Self {
-        Self { events: VecDeque::new(), kept, bytes: 0, missed: 0 }
+        Self { events: VecDeque::new(), kept, bytes: 0, missed: 0, lost: 0 }
     }
 }
 
@@ -133,17 +166,23 @@ impl<T: Event> Ring<T> {
     fn push(&mut self, event: T) {
         let bytes = event.bytes();
         if bytes > EVENT_BYTES_KEPT {
-            self.missed = self.missed.saturating_add(1);
+            self.miss();
             return;
         }
         while self.events.len() >= self.kept || self.bytes + bytes > EVENT_BYTES_KEPT {
             if self.take().is_none() {
                 break;
             }
-            self.missed = self.missed.saturating_add(1);
+            self.miss();
         }
         self.bytes += bytes;
         self.events.push_back(event);
+    }
+
+    /// An event goes unseen.
+    const fn miss(&mut self) {
+        self.missed = self.missed.saturating_add(1);
+        self.lost = self.lost.saturating_add(1);
     }
 
     /// The oldest event.
@@ -162,6 +201,15 @@ impl<T: Event> Ring<T> {
             self.events.shrink_to(ROOM_LEFT);
         }
         event
+    }
+}
+
+impl<T> Waiting<T> {
+    /// What there is to say of the subscriber, if it missed any.
+    fn laggard(&self) -> Option<Laggard> {
+        let missed = self.few.lost.saturating_add(self.many.lost);
+        let waiting = self.few.events.len() + self.many.events.len();
+        (missed > 0).then(|| Laggard { name: Arc::clone(&self.name), missed, waiting })
     }
 }
 
@@ -403,6 +451,29 @@ mod tests {
         assert!((MANY_EVENTS_KEPT..2 * MANY_EVENTS_KEPT).contains(&room(&slow)));
         while slow.try_recv().is_some() {}
         assert!(room(&slow) <= ROOM_MAX);
+    }
+
+    #[test]
+    fn who_lags_is_named() {
+        let bus = EventBus::new();
+        let [mut slow, mut quick] = ["slow", "quick"].map(|name| bus.subscribe_named(name));
+        let nameless = bus.subscribe();
+        let told = EVENTS_KEPT as u64 + 3;
+        for number in 0..told {
+            bus.tell(Told::Number(number));
+            assert_eq!(quick.try_recv(), Some(Told::Number(number)));
+        }
+        let laggards = bus.laggards();
+        let shown: Vec<_> =
+            laggards.iter().map(|one| (&*one.name, one.missed, one.waiting)).collect();
+        assert_eq!(shown[0], ("slow", 3, EVENTS_KEPT));
+        assert!(shown[1].0.contains("bus.rs:"), "{shown:?}");
+        assert_eq!(shown.len(), 2);
+        // Who learned of it and goes on has lagged all the same; who went is none.
+        while slow.try_recv().is_some() {}
+        drop(nameless);
+        let [left] = bus.laggards().try_into().unwrap();
+        assert_eq!((&*left.name, left.missed, left.waiting), ("slow", 3, 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use twinspan_provider::TokioEnv;
 
 use crate::bot::Bot;
-use crate::bus::{EventBus, Subscription};
+use crate::bus::{EventBus, Laggard, Subscription};
 use crate::core::{CoreError, ViewerConfig, ViewerCore};
 use crate::credentials::LoginCredentials;
 use crate::event::{NetworkEvent, WorldEvent};
@@ -39,9 +39,25 @@ pub struct NetworkManager {
 }
 
 impl NetworkManager {
-    /// Listens to everything that happens on the network from now on.
+    /// Listens to everything that happens on the network from now on. The subscriber is named after
+    /// the place in the program that calls this.
+    #[track_caller]
     pub fn subscribe(&self) -> Subscription<NetworkEvent> {
         self.core.shared.events.subscribe()
+    }
+
+    /// Listens to everything that happens on the network from now on, by this name in
+    /// [`laggards`](Self::laggards).
+    pub fn subscribe_named(&self, name: impl Into<Arc<str>>) -> Subscription<NetworkEvent> {
+        self.core.shared.events.subscribe_named(name)
+    }
+
+    /// Who listens to the network or the world and was too slow at some time: they missed events,
+    /// as [`NetworkEvent::Lagged`] and [`WorldEvent::Lagged`] told them.
+    pub fn laggards(&self) -> Vec<Laggard> {
+        let mut all = self.core.shared.events.laggards();
+        all.extend(self.core.shared.world.laggards());
+        all
     }
 
     /// Where the client is in its life.

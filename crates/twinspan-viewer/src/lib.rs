@@ -88,7 +88,8 @@ pub use assets::{
 };
 pub use bot::{Bot, BotError, CHAT_BYTES_MAX};
 pub use bus::{
-    EVENT_BYTES_KEPT, EVENTS_KEPT, Event, EventBus, EventsEnded, MANY_EVENTS_KEPT, Subscription,
+    EVENT_BYTES_KEPT, EVENTS_KEPT, Event, EventBus, EventsEnded, Laggard, MANY_EVENTS_KEPT,
+    Subscription,
 };
 pub use caps::{CAPABILITIES, CAPABILITIES_MAX, Capabilities, SeedError, ask_seed};
 pub use client::{Client, ClientHandle, InitializeError, NetworkManager};
