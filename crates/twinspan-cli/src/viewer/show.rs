@@ -350,6 +350,7 @@ pub(super) fn summary_json(summary: &SessionSummary, reason: Option<&str>) -> Va
         "receive_buffer_bytes": summary.receive_buffer_bytes,
         "caps": summary.caps,
         "events": summary.queue_messages,
+        "seeds_dropped": summary.seeds_dropped,
         "teleports": summary.teleports,
         "crossings": summary.crossings,
         "unknown_messages": summary.messages_unknown,
@@ -361,6 +362,33 @@ pub(super) fn summary_json(summary: &SessionSummary, reason: Option<&str>) -> Va
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_has_all_its_keys() {
+        let mut summary = SessionSummary {
+            handshake: Some(Duration::from_millis(1_500)),
+            rtt: Some(Duration::from_micros(2_500)),
+            regions: vec!["Alpha".into()],
+            teleports: 3,
+            crossings: 4,
+            decode_errors: 5,
+            seeds_dropped: 6,
+            ..SessionSummary::default()
+        };
+        summary.stats.resends_out = 7;
+        let value = summary_json(&summary, Some("logged out"));
+        // What programs read: none may go or be named otherwise.
+        let wanted = json!({
+            "event": "summary", "handshake_ms": 1_500, "first_object_ms": null,
+            "regions": ["Alpha"], "circuits": 0, "messages_in": 0, "messages_out": 0,
+            "reliable_out": 0, "resends_out": 7, "reliable_in": 0, "duplicates_in": 0,
+            "packet_acks_out": 0, "acks_piggybacked": 0, "rtt_ms": 2.5,
+            "receive_buffer_bytes": 0, "caps": 0, "events": 0, "seeds_dropped": 6,
+            "teleports": 3, "crossings": 4, "unknown_messages": 0, "decode_errors": 5,
+            "disconnect_reason": "logged out",
+        });
+        assert_eq!(value, wanted);
+    }
 
     #[test]
     fn neighbours_are_those_with_a_circuit_but_the_own_region() {

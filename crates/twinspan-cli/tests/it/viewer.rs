@@ -109,13 +109,21 @@ fn a_walk_alone_is_done_at_the_limit() {
 #[test]
 fn people_are_told_in_words() {
     let ((_grid, uri), password) = (grid(), PasswordFile::new("viewer-b", "sesame"));
-    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--for", "1"];
+    let args = ["viewer", "login", "--grid", &uri, "--user", "Ruth Tester", "--for", "6"];
     let ended = run(&[&args[..], &["--password-file", password.path()]].concat());
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     for words in ["welcome, Ruth Tester", "there is the region Alpha", "logged out"] {
         assert!(ended.stdout.contains(words), "no {words:?} in {}", ended.stdout);
     }
     assert!(!ended.stdout.contains("sesame"));
+    // Every five seconds: where, what is around, and how much was heard.
+    let traffic = ended.stdout.lines().find_map(|line| {
+        let (around, heard) = line.split_once("in Alpha, neighbours: ")?.1.rsplit_once("; ")?;
+        Some((around, heard.strip_suffix(" messages heard")?.parse::<u64>().ok()?))
+    });
+    let (around, heard) = traffic.unwrap_or_else(|| panic!("no traffic in {}", ended.stdout));
+    assert!(around.contains("Beta") && !around.contains("Alpha"), "{around}");
+    assert!(heard > 0, "{}", ended.stdout);
 }
 
 #[test]

@@ -24,12 +24,13 @@ fn run(seed: u64) -> CircuitReport {
 #[test]
 fn every_promise_of_circuits_holds_over_12_seeds() {
     let (mut journeys, mut failures, mut acked, mut failed, mut resends) = (0, 0, 0, 0, 0);
-    let (mut lost, mut wraps, mut direct) = (0, 0, 0);
+    let (mut lost, mut wraps, mut direct, mut crossings) = (0, 0, 0, 0);
     for seed in 1..=12 {
         let report = run(seed);
         assert_eq!(report.broken, [""; 0], "seed {seed}");
         assert_eq!(report.connected, 4, "seed {seed}");
         journeys += report.teleports + report.crossings;
+        crossings += report.crossings;
         failures += report.travel_failures;
         acked += report.reliable_acked;
         failed += report.reliable_failed;
@@ -40,6 +41,7 @@ fn every_promise_of_circuits_holds_over_12_seeds() {
     }
     // The promises were put to the test: people travelled, failed to, and messages were lost.
     assert!(journeys > 50, "{journeys} journeys");
+    assert!(crossings > 0, "nobody crossed a border");
     assert!(failures > 10, "{failures} failures");
     assert!(acked > 5_000, "{acked} messages acknowledged");
     assert!(failed > 0, "no message failed");
