@@ -98,8 +98,8 @@ impl Bot {
         Self { core }
     }
 
-    /// Hears and sees everything from now on. The subscriber is named after the place in the program
-    /// that calls this.
+    /// Hears and sees everything from now on. The subscriber is named after the place in the
+    /// program that calls this.
     #[track_caller]
     pub fn listen(&self) -> Subscription<WorldEvent> {
         self.core.shared.world.subscribe()

@@ -28,8 +28,8 @@ pub trait Event: Clone + Send + 'static {
 pub const EVENTS_KEPT: usize = 512;
 /// Events of which there are many, that wait for one subscriber.
 pub const MANY_EVENTS_KEPT: usize = 2_048;
-/// Bytes that events may keep that wait for one subscriber, of each of both kinds: contents of event
-/// queues may be long, and many.
+/// Bytes that events may keep that wait for one subscriber, of each of both kinds: contents of
+/// event queues may be long, and many.
 pub const EVENT_BYTES_KEPT: usize = 8 << 20;
 /// Room for events above which it is given back once nothing waits, and what is left of it then.
 const ROOM_MAX: usize = 256;

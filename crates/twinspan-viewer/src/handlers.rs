@@ -75,7 +75,8 @@ pub trait TypedPacketHandler<P: Message>: Send + Sync + 'static {
 
     /// Whether messages are wanted in the order of sending. They wait for older ones then, but not
     /// for long ([`Config::order_hold`](twinspan_circuit::Config::order_hold)). It is asked once,
-    /// when the handler is registered; there is room for [`ORDERED_MESSAGES_MAX`] kinds of messages.
+    /// when the handler is registered; there is room for [`ORDERED_MESSAGES_MAX`] kinds of
+    /// messages.
     ///
     /// [`ORDERED_MESSAGES_MAX`]: twinspan_circuit::ORDERED_MESSAGES_MAX
     fn in_order(&self) -> bool {
