@@ -15,8 +15,8 @@ use super::step::Step;
 use super::{Agent, Stage};
 use crate::message::{CloseReason, DeliveryId, Outcome, SendError, SendOptions};
 
-/// How many times [`AgentConfig::teleport_timeout`](super::AgentConfig::teleport_timeout) a teleport
-/// may take in all that was asked for, whatever the region says of it meanwhile.
+/// How many times [`AgentConfig::teleport_timeout`](super::AgentConfig::teleport_timeout) a
+/// teleport may take in all that was asked for, whatever the region says of it meanwhile.
 pub const TELEPORT_TIMEOUTS_MAX: u32 = 4;
 
 /// A teleport that was asked for.
