@@ -30,7 +30,7 @@ pub const EVENTS_KEPT: usize = 512;
 pub const MANY_EVENTS_KEPT: usize = 2_048;
 /// Bytes that events may keep that wait for one subscriber, of each of both kinds: contents of
 /// event queues may be long, and many.
-pub const EVENT_BYTES_KEPT: usize = 8 << 20;
+pub const EVENT_BYTES_KEPT: usize = 16 << 20;
 /// Room for events above which it is given back once nothing waits, and what is left of it then.
 const ROOM_MAX: usize = 256;
 const ROOM_LEFT: usize = 32;
