@@ -72,11 +72,14 @@ pub struct WorldFrame {
 }
 
 impl WorldFrame {
-    /// The cell that holds `dot`, by this frame's cell length.
+    /// The cell that holds `dot`, by this frame's cell length; the nearest one for a place on the
+    /// far edge or outside, as in the world's own grid.
     pub fn cell_of(&self, dot: &EntityDot) -> (i32, i32) {
         let cell = if self.cell > 0.0 { self.cell } else { 1.0 };
-        // A float cast saturates, so a wild position names a far cell and never wraps.
-        ((f64::from(dot.x) / cell).floor() as i32, (f64::from(dot.z) / cell).floor() as i32)
+        let last = ((self.side / cell).ceil() - 1.0).max(0.0);
+        // max() before min(): what is no number becomes 0.
+        let axis = |at: f32| (f64::from(at) / cell).max(0.0).min(last) as i32;
+        (axis(dot.x), axis(dot.z))
     }
 
     /// Entities of one kind.
@@ -299,9 +302,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wild_position_names_a_far_cell() {
-        let frame = WorldFrame { cell: 32.0, ..WorldFrame::default() };
-        let dot = EntityDot { x: f32::INFINITY, z: -0.5, ..EntityDot::default() };
-        assert_eq!(frame.cell_of(&dot), (i32::MAX, -1));
+    fn a_place_on_the_edge_or_outside_is_in_the_nearest_cell() {
+        let frame = WorldFrame { side: 96.0, cell: 32.0, ..WorldFrame::default() };
+        for (x, z, cell) in [
+            (95.99, 32.0, (2, 1)),
+            (96.0, 31.99, (2, 0)),
+            (f32::INFINITY, -0.5, (2, 0)),
+            (f32::NAN, 1e9, (0, 2)),
+        ] {
+            let dot = EntityDot { x, z, ..EntityDot::default() };
+            assert_eq!(frame.cell_of(&dot), cell, "{x}, {z}");
+        }
     }
 }

@@ -149,7 +149,9 @@ fn world_json(frame: &WorldFrame) -> String {
     for (index, dot) in frame.entities.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         // Float casts saturate and make zero of NaN, so the text is valid whatever came.
-        let (x, z) = ((dot.x * 100.0).round() as i64, (dot.z * 100.0).round() as i64);
+        // Down, not to the nearest: so that who stands short of a cell's edge stays in it.
+        let centimetres = |metres: f32| (f64::from(metres) * 100.0).floor() as i64;
+        let (x, z) = (centimetres(dot.x), centimetres(dot.z));
         let yaw = dot.yaw.round() as i32;
         let _ = write!(
             text,

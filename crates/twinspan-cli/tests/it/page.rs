@@ -103,17 +103,7 @@ fn click_shows_the_area_of_interest(browser: &Browser) {
         }
     }
     assert!(!chosen.is_null(), "no click selected the player under it");
-    browser.wait(
-        "the area on the page is the server's",
-        &format!(
-            "const wanted = await (await fetch('/api/aoi/{chosen}')).json();
-             const shown = document.body.dataset;
-             return shown.aoiEntity === '{chosen}' && wanted.cells.length > 0 &&
-               shown.aoiCells === wanted.cells.map((cell) => cell.join(',')).join(' ') &&
-               Number(shown.aoiVisible) === wanted.visible.length &&
-               `${{window.twinspan.visible()}}` === `${{wanted.visible}}`"
-        ),
-    );
+    shows_the_area_of(browser, &chosen);
     browser.wait(
         "the panel beside the map speaks of the player",
         &format!(
@@ -128,6 +118,20 @@ fn click_shows_the_area_of_interest(browser: &Browser) {
     );
     browser.keys("#map", ESCAPE);
     browser.wait("escape clears the choice", "return !document.body.dataset.selected");
+}
+
+fn shows_the_area_of(browser: &Browser, player: &Value) {
+    browser.wait(
+        "the area on the page is the server's",
+        &format!(
+            "const wanted = await (await fetch('/api/aoi/{player}')).json();
+             const shown = document.body.dataset;
+             return shown.aoiEntity === '{player}' && wanted.cells.length > 0 &&
+               shown.aoiCells === wanted.cells.map((cell) => cell.join(',')).join(' ') &&
+               Number(shown.aoiVisible) === wanted.visible.length &&
+               `${{window.twinspan.visible()}}` === `${{wanted.visible}}`"
+        ),
+    );
 }
 
 fn changed_condition_changes_the_plotted_loss(browser: &Browser) {
@@ -227,7 +231,8 @@ impl Drop for Fake {
     }
 }
 
-/// Entities that walk with random turns.
+/// Entities that walk with random turns, but for [`CORNERED`] and the last one: they stand at the
+/// world's far corner, the last one on its edge.
 struct Walk {
     draws: u64,
     dots: Vec<EntityDot>,
@@ -235,6 +240,7 @@ struct Walk {
 
 const SIDE: f32 = 512.0;
 const CELL: f32 = 32.0;
+const CORNERED: usize = 7;
 
 impl Walk {
     fn new(players: u32) -> Self {
@@ -251,6 +257,12 @@ impl Walk {
             let id = 1 << 20 | number;
             this.dots.push(EntityDot { id, kind, x, z, yaw, flags: 0, health: 100 });
         }
+        let last = this.dots.len() - 1;
+        for (index, at) in [(CORNERED, SIDE - 4.0), (last, SIDE)] {
+            if let Some(dot) = this.dots.get_mut(index) {
+                (dot.x, dot.z) = (at, at);
+            }
+        }
         this
     }
 
@@ -263,7 +275,7 @@ impl Walk {
     }
 
     fn step(&mut self) {
-        for index in 0..self.dots.len() {
+        for index in (0..self.dots.len() - 1).filter(|&index| index != CORNERED) {
             let (turn, luck) = (self.unit() - 0.5, self.unit());
             let dot = &mut self.dots[index];
             dot.yaw = (dot.yaw + turn * 40.0).rem_euclid(360.0);
@@ -404,6 +416,13 @@ fn the_table_of_sessions_is_sorted_paged_and_filtered() {
          return document.body.dataset.selected === row.dataset.entity &&
            row.dataset.selected === 'true' && document.body.dataset.aoiCells",
     );
+    let chosen = browser.run("return Number(document.body.dataset.selected)");
+    shows_the_area_of(&browser, &chosen);
+    let edge = browser.run(
+        "const far = Math.max(...window.twinspan.entities().map((entity) => entity.id));
+         return window.twinspan.visible().includes(far)",
+    );
+    assert_eq!(edge, true, "who stands on the edge of the world is in its last cell");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 

@@ -394,8 +394,11 @@ setInterval(askInterest, ASK_MS);
 function lookAround() {
   if (!selection.cells.length) return;
   const visible = new Set();
+  // As the server's grid: who stands on the far edge, or outside, is in the nearest cell.
+  const last = Math.ceil(map.side / map.cell) - 1;
+  const cell = (at) => clamp(Math.floor(at / map.cell), 0, last);
   for (let i = 0; i < map.n; i += 1) {
-    const [x, z] = [map.to[i * 3], map.to[i * 3 + 1]].map((at) => Math.floor(at / map.cell));
+    const [x, z] = [cell(map.to[i * 3]), cell(map.to[i * 3 + 1])];
     if (map.id[i] !== selection.id && selection.inside.has(`${x},${z}`)) visible.add(map.id[i]);
   }
   selection.visible = visible;
