@@ -257,14 +257,18 @@ impl Agent {
 
     /// Takes in what came: events of circuits, then messages in their order.
     fn follow(&mut self, now: Timestamp) {
-        while let Some(event) = self.circuits.poll_event() {
-            self.on_circuit_event(now, event);
-        }
+        self.follow_circuits(now);
         let mut steps = core::mem::take(&mut self.steps);
         for (from, step) in steps.drain(..) {
             self.on_step(now, from, step);
         }
         self.steps = steps;
+    }
+
+    fn follow_circuits(&mut self, now: Timestamp) {
+        while let Some(event) = self.circuits.poll_event() {
+            self.on_circuit_event(now, event);
+        }
     }
 
     fn on_circuit_event(&mut self, now: Timestamp, event: CircuitEvent) {

@@ -60,6 +60,8 @@ impl Agent {
     /// Takes what the event queue of the region `from` says. Events of regions without a circuit
     /// count as stale.
     pub fn handle_event(&mut self, now: Timestamp, from: SocketAddr, event: QueueEvent) {
+        // The end of a circuit that a step closed must not be taken for that of a new one.
+        self.follow_circuits(now);
         let living = matches!(self.stage, Stage::Entering | Stage::InWorld);
         if !living || !self.regions.contains_key(&from) {
             self.stats.stale += 1;

@@ -508,6 +508,26 @@ fn a_teleport_that_is_said_to_lead_to_where_the_agent_is_times_out() {
 }
 
 #[test]
+fn a_region_that_goes_and_is_announced_again_at_once_stays() {
+    let mut world = World::in_world();
+    let (now, mut out) = (world.now, [0; 2048]);
+    let (_, circuits, _) = &mut world.regions[1];
+    circuits.send(now, viewer(), &DisableSimulator::default(), SendOptions::RELIABLE).unwrap();
+    while let Some((_, len)) = circuits.poll_transmit(now, &mut out) {
+        world.agent.handle_datagram(now, region(1), &out[..len], &mut Seen::default());
+    }
+    assert_eq!(world.agent.regions().count(), 1);
+    let event = QueueEvent::EnableSimulator { addr: region(1), handle: 1_001 };
+    world.agent.handle_event(now, region(0), event);
+    world.settle();
+    world.handshake(1);
+    assert_eq!(world.agent.regions().count(), 2);
+    let down = |event: &AgentEvent| matches!(event, AgentEvent::CircuitDown { .. });
+    assert_eq!(world.told(down), 1);
+    assert_eq!(world.seen::<RegionHandshakeReply>(1), 2);
+}
+
+#[test]
 fn kicked_is_kicked() {
     let mut world = World::in_world();
     let chat = twinspan_lludp::messages::ChatFromViewer::default();
