@@ -9,6 +9,7 @@ pub mod chaos;
 pub mod fuzz;
 pub mod identity;
 pub mod link;
+pub mod need;
 pub mod number;
 pub mod packet;
 pub mod prefetch;

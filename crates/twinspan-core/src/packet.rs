@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
+use crate::need::Idle;
 use crate::time::Timestamp;
 
 /// Room in one packet buffer, in bytes: an Ethernet frame's payload and to spare.
@@ -34,7 +35,15 @@ type Bytes = Box<[u8; PACKET_BYTES_MAX]>;
 /// busy at once there are as many buffers as are in use together, and those used last are used next.
 #[derive(Clone, Default)]
 pub struct PacketStock {
-    free: Rc<RefCell<Vec<Bytes>>>,
+    free: Rc<RefCell<Idle<Bytes>>>,
+}
+
+impl PacketStock {
+    /// A [period](crate::need::PERIOD) ended: buffers that nobody took in it are given back. For who has
+    /// many pools of one stock; a pool of its own keeps what was made for its worst moment.
+    pub fn fit(&self) {
+        self.free.borrow_mut().fit();
+    }
 }
 
 impl fmt::Debug for PacketStock {
@@ -63,7 +72,7 @@ pub struct PacketPool {
 impl PacketPool {
     /// A pool of at most `limit` buffers.
     pub fn new(limit: usize) -> Self {
-        let free = Rc::new(RefCell::new(Vec::with_capacity(limit)));
+        let free = Rc::new(RefCell::new(Idle::with_room(limit)));
         Self::of_stock(&PacketStock { free }, limit)
     }
 
@@ -78,7 +87,7 @@ impl PacketPool {
         let mut free = self.shared.stock.free.borrow_mut();
         let there = free.len() + self.shared.out.get();
         let missing = count.min(self.shared.limit).saturating_sub(there);
-        free.extend((0..missing).map(|_| Box::new([0; PACKET_BYTES_MAX])));
+        (0..missing).for_each(|_| free.give(Box::new([0; PACKET_BYTES_MAX])));
     }
 
     /// An empty buffer, or `None` when all are out.
@@ -88,7 +97,7 @@ impl PacketPool {
             return None;
         }
         self.shared.out.set(out + 1);
-        let reused = self.shared.stock.free.borrow_mut().pop();
+        let reused = self.shared.stock.free.borrow_mut().take();
         let bytes = reused.unwrap_or_else(|| Box::new([0; PACKET_BYTES_MAX]));
         Some(PacketBuf { bytes: Some(bytes), len: 0, pool: Rc::clone(&self.shared) })
     }
@@ -178,7 +187,7 @@ impl Drop for PacketBuf {
     fn drop(&mut self) {
         if let Some(bytes) = self.bytes.take() {
             self.pool.out.set(self.pool.out.get().wrapping_sub(1));
-            self.pool.stock.free.borrow_mut().push(bytes);
+            self.pool.stock.free.borrow_mut().give(bytes);
         }
     }
 }
@@ -347,6 +356,21 @@ mod tests {
         drop(other);
         assert_eq!(stock.free.borrow().len(), 1);
         assert!(pools.iter().all(|pool| pool.is_sound() && pool.outstanding() == 0));
+    }
+
+    #[test]
+    fn a_stock_gives_back_what_nobody_takes() {
+        let stock = PacketStock::default();
+        let pool = PacketPool::of_stock(&stock, 8);
+        let all: Vec<_> = (0..8).filter_map(|_| pool.take()).collect();
+        drop(all);
+        stock.fit();
+        for _ in 0..2 {
+            drop([pool.take(), pool.take()]);
+            stock.fit();
+        }
+        assert_eq!(stock.free.borrow().len(), 2);
+        assert!(pool.is_sound());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Byte buffers that are used again, in four sizes for each doubling.
 
+use twinspan_core::need::{Need, fit_list};
+
 /// Least bytes of a buffer: below it, size classes save nothing.
 const LEAST: usize = 64;
 
@@ -22,6 +24,9 @@ pub(crate) fn make_room<T>(items: &mut Vec<T>, first: usize) {
 #[derive(Debug)]
 pub(crate) struct Buffers {
     idle: Vec<Vec<u8>>,
+    /// So many of the first ones have lain there for the whole of the present period.
+    untouched: u16,
+    need: Need,
     idle_bytes: u32,
     idle_bytes_max: u32,
 }
@@ -29,7 +34,7 @@ pub(crate) struct Buffers {
 impl Buffers {
     pub(crate) fn new(idle_bytes_max: usize) -> Self {
         let idle_bytes_max = u32::try_from(idle_bytes_max).unwrap_or(u32::MAX);
-        Self { idle: Vec::new(), idle_bytes: 0, idle_bytes_max }
+        Self { idle: Vec::new(), untouched: 0, need: Need::new(), idle_bytes: 0, idle_bytes_max }
     }
 
     /// An empty buffer with room for `len` bytes. A buffer far larger is left alone: were short
@@ -54,6 +59,13 @@ impl Buffers {
             return Vec::with_capacity(size);
         };
         self.idle_bytes -= capacity as u32;
+        let mut index = index;
+        if index < usize::from(self.untouched) {
+            // The last of the untouched ones takes its place, and what came last that one's.
+            self.untouched -= 1;
+            self.idle.swap(index, usize::from(self.untouched));
+            index = usize::from(self.untouched);
+        }
         self.idle.swap_remove(index)
     }
 
@@ -75,7 +87,18 @@ impl Buffers {
             self.idle_bytes = bytes as u32;
             make_room(&mut self.idle, 1);
             self.idle.push(buffer);
+            self.need.note(self.idle.len());
         }
+    }
+
+    /// A period ended: those that nobody took in it are given back.
+    pub(crate) fn fit(&mut self) {
+        for buffer in self.idle.drain(..usize::from(self.untouched)) {
+            self.idle_bytes -= buffer.capacity() as u32;
+        }
+        // There are IDLE_MAX at most.
+        self.untouched = self.idle.len() as u16;
+        fit_list(&mut self.idle, &mut self.need, 1);
     }
 
     /// Bytes of the heap that it holds, for tests of the bounds.
@@ -126,6 +149,31 @@ mod tests {
         for len in 64..70_000 {
             assert!((len..=len + len / 4).contains(&class(len)));
         }
+    }
+
+    #[test]
+    fn a_buffer_that_nobody_takes_for_a_period_is_given_back() {
+        let mut buffers = Buffers::new(8_192);
+        let many: Vec<_> = (1..=10).map(|byte| buffers.copy(&[byte; 100])).collect();
+        let long = buffers.copy(&[0; 1_000]);
+        buffers.put(long);
+        many.into_iter().for_each(|buffer| buffers.put(buffer));
+        buffers.fit();
+        assert_eq!(buffers.idle.len(), 11, "all came in this period");
+        for _ in 0..3 {
+            // Two are needed at once, and the long one.
+            let three = [100, 100, 1_000].map(|len| buffers.take(len));
+            assert_eq!(three.each_ref().map(Vec::capacity), [112, 112, 1_024]);
+            three.into_iter().for_each(|buffer| buffers.put(buffer));
+            buffers.fit();
+        }
+        let mut sizes: Vec<_> = buffers.idle.iter().map(Vec::capacity).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [112, 112, 1_024]);
+        assert_eq!(buffers.idle_bytes, 112 + 112 + 1_024);
+        (0..3).for_each(|_| buffers.fit());
+        assert_eq!((buffers.idle.len(), buffers.idle_bytes), (0, 0));
+        assert!(buffers.heap_bytes() <= 24, "{}", buffers.heap_bytes());
     }
 
     #[test]

@@ -58,6 +58,7 @@ mod receiver;
 mod rtt;
 mod sender;
 mod stats;
+mod table;
 
 pub use ack::{ACK_BITS, ACK_WORDS, Ack, AckClock, AckNumbers, AckTracker};
 pub use backoff::Backoff;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use core::time::Duration;
 
+use twinspan_core::need::{Need, Periods, fit_ring};
 use twinspan_core::{number::widen, prefetch, time::Timestamp};
 
 use crate::backoff::nanos;
@@ -58,6 +59,8 @@ pub struct Receiver {
     partial_bytes_max: u64,
     partial_deadline_ns: u64,
     suppress_duplicates: bool,
+    partials_need: Need,
+    periods: Periods,
     stats: ReceiverStats,
 }
 
@@ -69,6 +72,7 @@ struct RxChannel {
     done: DoneSet,
     /// Messages that arrived in part or ahead of their turn, by number.
     held: VecDeque<Held>,
+    held_need: Need,
 }
 
 /// Messages for which a channel keeps room whether it holds any or not. Were a peer to fill one
@@ -111,6 +115,8 @@ impl Receiver {
             partial_bytes_max: config.partial_bytes_max as u64,
             partial_deadline_ns: nanos(config.partial_deadline),
             suppress_duplicates: config.knobs.suppress_duplicates,
+            partials_need: Need::new(),
+            periods: Periods::new(),
             stats: ReceiverStats::default(),
         }
     }
@@ -127,7 +133,17 @@ impl Receiver {
     ) -> Result<(), FrameError> {
         let done = self.route(now, frame, deliver);
         self.stats.violations += u64::from(done.is_err());
+        if self.periods.has_ended(now) {
+            self.fit();
+        }
         done
+    }
+
+    /// A period ended: what was not needed is given back.
+    fn fit(&mut self) {
+        self.pieces.fit();
+        fit_ring(&mut self.partials, &mut self.partials_need);
+        self.channels.iter_mut().for_each(|rx| fit_ring(&mut rx.held, &mut rx.held_need));
     }
 
     fn route(
@@ -182,7 +198,7 @@ impl Receiver {
             Err(place) => {
                 let done = DoneSet::default();
                 make_room(&mut self.channels, CHANNELS_FIRST);
-                self.channels.insert(place, RxChannel { channel, done, held: VecDeque::new() });
+                self.channels.insert(place, RxChannel::new(channel, done));
                 place
             }
         }
@@ -260,6 +276,7 @@ impl Receiver {
         let id = self.pieces.open(last);
         if let Some(rx) = self.channels.get_mut(place) {
             rx.held.insert(at, Held { number, id });
+            rx.held_need.note(rx.held.len());
         }
         id
     }
@@ -400,6 +417,7 @@ impl Receiver {
         let id = self.pieces.open(fragment.last);
         let until = now.after(Duration::from_nanos(self.partial_deadline_ns));
         self.partials.push_back(Partial { channel, number, id, until });
+        self.partials_need.note(self.partials.len());
         Ok(Some(id))
     }
 
@@ -495,6 +513,10 @@ impl Receiver {
 }
 
 impl RxChannel {
+    fn new(channel: Channel, done: DoneSet) -> Self {
+        Self { channel, done, held: VecDeque::new(), held_need: Need::new() }
+    }
+
     /// Gives back room that is far more than what is held needs.
     fn fit_held(&mut self) {
         let room = (2 * self.held.len()).max(HELD_KEPT);

@@ -12,6 +12,7 @@ mod store;
 use core::mem::offset_of;
 use core::time::Duration;
 
+use twinspan_core::need::Periods;
 use twinspan_core::{prefetch, random::Stream, time::Timestamp};
 
 use crate::backoff::{doubled, nanos, parts_per_million, spread};
@@ -76,6 +77,8 @@ struct Shared {
     /// Share of the packets that were lost, in millionths, smoothed over some 64 packets.
     loss_ppm: u32,
     long_lost: u32,
+    /// When tables are looked at.
+    periods: Periods,
     validate_acks: bool,
     /// Whether reliable frames wait for the window and the pace.
     gated: bool,
@@ -188,6 +191,7 @@ impl Sender {
             gated: config.knobs.congestion && config.identity == ResendIdentity::FreshNumber,
             loss_ppm: 0,
             long_lost: 0,
+            periods: Periods::new(),
         };
         let packets = match config.identity {
             ResendIdentity::FreshNumber => Packets::Fresh(Fresh::new()),
@@ -347,7 +351,20 @@ impl Sender {
                 }
             }
         }
+        self.fit(now);
         Ok(())
+    }
+
+    /// Once in a while: what a rare burst made the tables take is given back.
+    fn fit(&mut self, now: Timestamp) {
+        if self.shared.periods.has_ended(now) {
+            self.shared.outbox.fit();
+            self.shared.frames.fit();
+            match &mut self.packets {
+                Packets::Fresh(fresh) => fresh.fit(),
+                Packets::Same(same) => same.fit(),
+            }
+        }
     }
 
     /// Takes in the ack of one packet number; says whether that was news.
@@ -358,7 +375,9 @@ impl Sender {
         let shared = &mut self.shared;
         if let Packets::Same(same) = &mut self.packets {
             shared.outbox.settle();
-            return Ok(same.handle_ack(number, shared)?.is_some());
+            let is_news = same.handle_ack(number, shared)?.is_some();
+            self.fit(now);
+            return Ok(is_news);
         }
         let mut is_news = false;
         let ack = Ack::single(number, Duration::ZERO);
@@ -434,6 +453,7 @@ impl Sender {
             Packets::Fresh(fresh) => fresh.handle_timeout(now, shared),
             Packets::Same(same) => same.handle_timeout(now, shared),
         }
+        self.fit(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next. It may be early, never

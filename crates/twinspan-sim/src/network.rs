@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Conditions, Link};
+use twinspan_core::need::{Need, fit_ring};
 use twinspan_core::packet::PacketStock;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
@@ -71,8 +72,9 @@ pub(crate) struct Network {
     flow_by_key: KeyTable,
     /// Places of forgotten flows, to be taken again.
     free_flows: Vec<u32>,
-    /// With so many flows idle ones are looked for.
+    /// With so many flows idle ones are looked for, and at this time with any number of them.
     sweep_at: usize,
+    sweep_due: Timestamp,
     pub(crate) links: Vec<LinkState>,
     link_by_ends: BTreeMap<(IpAddr, IpAddr), u32>,
     /// Places of forgotten links, to be taken again.
@@ -89,6 +91,7 @@ pub(crate) struct Socket {
     /// What its own draws are keyed by.
     pub(crate) key: u64,
     pub(crate) queue: VecDeque<Inbound>,
+    queue_need: Need,
     pub(crate) queued_bytes: usize,
     pub(crate) bytes_max: usize,
     pub(crate) receiver: Waiting,
@@ -212,6 +215,7 @@ impl Network {
             flow_by_key: KeyTable::default(),
             free_flows: Vec::new(),
             sweep_at: FLOWS_SWEPT_MIN,
+            sweep_due: Timestamp::START.after(FLOW_IDLE),
             links: Vec::new(),
             link_by_ends: BTreeMap::new(),
             free_links: Vec::new(),
@@ -240,6 +244,15 @@ impl Network {
             }
         }
         keys.len()
+    }
+
+    /// A period ended: what a rare burst made queues and stores take is given back.
+    pub(crate) fn fit(&mut self) {
+        for socket in self.sockets.values_mut() {
+            fit_ring(&mut socket.queue, &mut socket.queue_need);
+        }
+        self.store.fit();
+        self.stock.fit();
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -346,9 +359,10 @@ impl Network {
         index
     }
 
-    /// Forgets the flows that were idle for long, when there are many; their places in the table.
+    /// Forgets the flows that were idle for long, when there are many or that was long ago; their places in
+    /// the table.
     fn sweep_flows(&mut self, now: Timestamp) -> Vec<u32> {
-        if self.flow_by_key.len() < self.sweep_at {
+        if self.flow_by_key.len() < self.sweep_at && now < self.sweep_due {
             return Vec::new();
         }
         let mut forgotten = Vec::new();
@@ -366,6 +380,7 @@ impl Network {
         }
         self.free_flows.extend_from_slice(&forgotten);
         self.sweep_at = (2 * self.flow_by_key.len()).max(FLOWS_SWEPT_MIN);
+        self.sweep_due = now.after(FLOW_IDLE);
         forgotten
     }
 
@@ -556,6 +571,7 @@ impl State {
             local: bound,
             key: draw(host.seed, &[high, low, u64::from(bound.port())]),
             queue: VecDeque::new(),
+            queue_need: Need::new(),
             queued_bytes: 0,
             bytes_max,
             receiver: Waiting::default(),

@@ -431,6 +431,7 @@ fn words(conditions: &Conditions) -> [u64; 7] {
 mod tests {
     use std::future::poll_fn;
     use std::net::SocketAddr;
+    use std::task::Poll;
 
     use twinspan_core::packet::{Datagram, DatagramBatch};
     use twinspan_provider::{NetworkProvider, TimeProvider, Timer, UdpOptions, UdpSocket};
@@ -574,5 +575,52 @@ mod tests {
         let state = sim.world.state.borrow();
         assert_eq!(state.network.store.counts(), (warm.0, 0));
         assert!(state.wheel.is_empty());
+    }
+    /// Says 300 things at once and then one a second; who hears them looks after two seconds.
+    async fn crowded(env: SimEnv) {
+        let local = SocketAddr::new(env.ip(), 5_000);
+        let mut socket = env.bind_udp(local, &UdpOptions::default()).await.unwrap();
+        let (mut out, mut timer) = (DatagramBatch::new(300), env.timer());
+        let mut heard = DatagramBatch::new(64);
+        for second in 1_u64.. {
+            for _ in 0..(if second == 1 { 300 } else { 1 }) {
+                let mut packet = socket.pool().take().unwrap();
+                assert!(packet.fill(&[7; 100]));
+                out.push(Datagram { peer: local, at: env.now(), packet }).unwrap();
+            }
+            while !out.is_empty() {
+                poll_fn(|cx| socket.poll_send(cx, &mut out)).await.unwrap();
+            }
+            timer.set(Some(Timestamp::START.after(Duration::from_secs(second))));
+            poll_fn(|cx| timer.poll_expired(cx)).await;
+            while second > 1
+                && poll_fn(|cx| Poll::Ready(socket.poll_recv(cx, &mut heard).is_ready())).await
+            {
+                heard.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn what_one_crowded_moment_took_is_given_back() {
+        let mut sim = Sim::new(SimConfig::default());
+        let env = sim.host("node", [10, 0, 0, 1].into());
+        let task = env.spawn("crowded", crowded(env.clone()));
+        let held = |sim: &Sim| {
+            let mut state = sim.world.state.borrow_mut();
+            let queue = state
+                .network
+                .sockets
+                .values_mut()
+                .map(|socket| socket.queue.capacity())
+                .sum::<usize>();
+            (queue, state.network.store.counts().0)
+        };
+        sim.run_for(Duration::from_secs(100));
+        let (queue, buffers) = held(&sim);
+        assert!(queue >= 300 && buffers >= 300, "{queue} places in the queue, {buffers} buffers");
+        sim.run_for(Duration::from_mins(46));
+        assert_eq!(held(&sim), (4, 1));
+        drop(task);
     }
 }

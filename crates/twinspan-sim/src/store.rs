@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::need::Idle;
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
 /// Sizes of buffers, none much larger than what is in it: most of what is on its way in a large world
@@ -20,7 +21,7 @@ pub(crate) fn part_of(bytes: &VecDeque<u8>, start: usize, len: usize) -> Option<
 /// Free buffers by size. How many exist is bounded by the datagrams in flight and in sockets.
 #[derive(Default)]
 pub(crate) struct Store {
-    free: [Vec<Box<[u8]>>; SIZES.len()],
+    free: [Idle<Box<[u8]>>; SIZES.len()],
     #[cfg(test)]
     made: usize,
 }
@@ -55,7 +56,7 @@ impl Store {
         let sizes = SIZES.iter().zip(&mut self.free);
         let fitting = sizes.into_iter().find(|(size, _)| bytes.len() <= **size);
         let size = fitting.as_ref().map_or(PACKET_BYTES_MAX, |(size, _)| **size);
-        let mut buffer = fitting.and_then(|(_, free)| free.pop()).unwrap_or_else(|| {
+        let mut buffer = fitting.and_then(|(_, free)| free.take()).unwrap_or_else(|| {
             #[cfg(test)]
             {
                 self.made += 1;
@@ -73,14 +74,30 @@ impl Store {
     pub(crate) fn give(&mut self, payload: Payload) {
         let sizes = SIZES.iter().zip(&mut self.free);
         if let Some((_, free)) = sizes.into_iter().find(|(size, _)| payload.bytes.len() <= **size) {
-            free.push(payload.bytes);
+            free.give(payload.bytes);
         }
     }
 
-    /// Buffers that were ever made, and those of them that are out.
+    /// A period ended: buffers that nobody took in it are given back.
+    pub(crate) fn fit(&mut self) {
+        #[cfg(test)]
+        let before = self.idle();
+        self.free.iter_mut().for_each(Idle::fit);
+        #[cfg(test)]
+        {
+            self.made -= before - self.idle();
+        }
+    }
+
+    #[cfg(test)]
+    fn idle(&self) -> usize {
+        self.free.iter().map(Idle::len).sum()
+    }
+
+    /// Buffers that were made and not given back, and those of them that are out.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.made, self.made - self.free.iter().map(Vec::len).sum::<usize>())
+        (self.made, self.made - self.idle())
     }
 }
 
@@ -113,5 +130,17 @@ mod tests {
             store.give(payload);
         }
         assert_eq!(store.counts(), (4, 0));
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_given_back() {
+        let mut store = Store::default();
+        let many: Vec<_> = (0..50).map(|byte| store.copy(&[byte; 100])).collect();
+        many.into_iter().for_each(|payload| store.give(payload));
+        store.fit();
+        let few = [store.copy(&[1; 100]), store.copy(&[2; 100])];
+        few.into_iter().for_each(|payload| store.give(payload));
+        store.fit();
+        assert_eq!(store.counts(), (2, 0));
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan_core::link::{FaultCounters, FaultKind};
+use twinspan_core::need::Periods;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
@@ -58,6 +59,8 @@ pub(crate) struct State {
     pub(crate) executor: Executor,
     pub(crate) timers: Slab<TimerState>,
     pub(crate) network: Network,
+    /// When what was needed of late is looked at.
+    periods: Periods,
     pub(crate) streams: Streams,
     pub(crate) segments: Segments,
     /// How streams travel between pairs of hosts, the smaller address first, unless as all do.
@@ -181,6 +184,7 @@ impl World {
                 executor: Executor::new(),
                 timers: Slab::new(TIMERS_MAX),
                 network: Network::new(&config),
+                periods: Periods::new(),
                 streams: Streams::new(),
                 segments: Segments::new(),
                 tcp_modes: BTreeMap::new(),
@@ -292,6 +296,9 @@ impl World {
         state.look_ahead();
         let now = self.now.get().max(at);
         self.now.set(now);
+        if state.periods.has_ended(now) {
+            state.network.fit();
+        }
         self.handle(&mut state, event);
         while let Some((_, event)) = state.wheel.pop_before(now) {
             self.handle(&mut state, event);

@@ -1,7 +1,5 @@
 //! What is kept of a receiver that waits for nothing, so that idle connections cost little.
 
-use std::collections::VecDeque;
-
 use super::{Receiver, RxChannel};
 use crate::bits::DoneSet;
 use crate::{Channel, Config};
@@ -45,7 +43,7 @@ impl Receiver {
         receiver.channels.extend(parked.wanted.iter().map(|(channel, base)| {
             let mut done = DoneSet::default();
             done.raise(*base);
-            RxChannel { channel: *channel, done, held: VecDeque::new() }
+            RxChannel::new(*channel, done)
         }));
         // Nothing was held, so all that arrived was consumed.
         receiver.arrived = parked.consumed;

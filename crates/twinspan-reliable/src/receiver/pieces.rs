@@ -1,10 +1,11 @@
 //! Frames that wait for others: pieces of messages, and whole messages ahead of their turn.
 
-use crate::buffers::{Buffers, make_room};
+use crate::buffers::Buffers;
 use crate::config::FRAME_CHARGE_BYTES;
+use crate::table::{NONE, Slot, Table};
 
-/// The end of a list.
-const NONE: u32 = u32::MAX;
+/// Pieces for which there is room from the first one on.
+const PIECES_FIRST: usize = 4;
 
 /// The body of one frame.
 #[derive(Debug)]
@@ -26,6 +27,26 @@ struct Assembly {
     last: u8,
 }
 
+impl Slot for Piece {
+    fn link(&self) -> u32 {
+        self.next
+    }
+
+    fn set_link(&mut self, link: u32) {
+        self.next = link;
+    }
+}
+
+impl Slot for Assembly {
+    fn link(&self) -> u32 {
+        self.head
+    }
+
+    fn set_link(&mut self, link: u32) {
+        self.head = link;
+    }
+}
+
 /// Where an assembly is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(u32);
@@ -35,40 +56,24 @@ pub(super) struct Id(u32);
 /// Nothing is sized by what the wire says of lengths or counts: a piece takes the bytes that came.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    pieces: Vec<Piece>,
-    free_piece: u32,
-    assemblies: Vec<Assembly>,
-    free_assembly: u32,
+    pieces: Table<Piece>,
+    assemblies: Table<Assembly>,
     buffers: Buffers,
 }
 
 impl Pieces {
     pub(super) fn new(idle_bytes_max: usize) -> Self {
-        Self {
-            pieces: Vec::new(),
-            free_piece: NONE,
-            assemblies: Vec::new(),
-            free_assembly: NONE,
-            buffers: Buffers::new(idle_bytes_max),
-        }
+        let buffers = Buffers::new(idle_bytes_max);
+        Self { pieces: Table::new(), assemblies: Table::new(), buffers }
     }
 
     /// A message of which nothing has arrived.
     pub(super) fn open(&mut self, last: u8) -> Id {
-        let assembly = Assembly { have: 0, head: NONE, bytes: 0, last };
-        if let Some(old) = self.assemblies.get_mut(self.free_assembly as usize) {
-            let id = Id(self.free_assembly);
-            self.free_assembly = old.head;
-            *old = assembly;
-            return id;
-        }
-        make_room(&mut self.assemblies, 1);
-        self.assemblies.push(assembly);
-        Id((self.assemblies.len() - 1) as u32)
+        Id(self.assemblies.put(Assembly { have: 0, head: NONE, bytes: 0, last }, 1))
     }
 
     fn get(&self, id: Id) -> Option<&Assembly> {
-        self.assemblies.get(id.0 as usize)
+        self.assemblies.get(id.0)
     }
 
     /// Index of the last fragment of the message.
@@ -99,8 +104,9 @@ impl Pieces {
 
     /// Adds a piece that the message does not have yet.
     pub(super) fn add(&mut self, id: Id, index: u8, body: &[u8]) {
-        let piece = self.take_piece(index, body);
-        let Some(assembly) = self.assemblies.get_mut(id.0 as usize) else {
+        let new = Piece { body: self.buffers.copy(body), next: NONE, index };
+        let piece = self.pieces.put(new, PIECES_FIRST);
+        let Some(assembly) = self.assemblies.get_mut(id.0) else {
             return;
         };
         assembly.have |= 1 << index;
@@ -108,44 +114,32 @@ impl Pieces {
         // The list stays sorted, so that putting it together is one walk.
         let mut before = NONE;
         let mut after = assembly.head;
-        while let Some(other) = self.pieces.get(after as usize)
+        while let Some(other) = self.pieces.get(after)
             && other.index < index
         {
             before = after;
             after = other.next;
         }
-        if let Some(new) = self.pieces.get_mut(piece as usize) {
+        if let Some(new) = self.pieces.get_mut(piece) {
             new.next = after;
         }
-        match self.pieces.get_mut(before as usize) {
+        match self.pieces.get_mut(before) {
             Some(before) => before.next = piece,
             None => assembly.head = piece,
         }
     }
 
-    fn take_piece(&mut self, index: u8, body: &[u8]) -> u32 {
-        let new = Piece { body: self.buffers.copy(body), next: NONE, index };
-        let place = self.free_piece;
-        let Some(piece) = self.pieces.get_mut(place as usize) else {
-            self.pieces.push(new);
-            return (self.pieces.len() - 1) as u32;
-        };
-        self.free_piece = piece.next;
-        *piece = new;
-        place
-    }
-
     /// Lends the whole message and frees it.
     pub(super) fn finish(&mut self, id: Id, lend: &mut dyn FnMut(&[u8])) {
         let head = self.get(id).map_or(NONE, |assembly| assembly.head);
-        if let Some(first) = self.pieces.get(head as usize)
+        if let Some(first) = self.pieces.get(head)
             && first.next == NONE
         {
             lend(&first.body);
         } else {
             let mut whole = self.buffers.take(self.bytes(id));
             let mut place = head;
-            while let Some(piece) = self.pieces.get(place as usize) {
+            while let Some(piece) = self.pieces.get(place) {
                 whole.extend_from_slice(&piece.body);
                 place = piece.next;
             }
@@ -157,28 +151,30 @@ impl Pieces {
 
     /// Frees a message and its pieces.
     pub(super) fn release(&mut self, id: Id) {
-        let Some(assembly) = self.assemblies.get_mut(id.0 as usize) else {
+        let Some(assembly) = self.assemblies.get(id.0) else {
             return;
         };
         let mut place = assembly.head;
-        assembly.head = self.free_assembly;
-        self.free_assembly = id.0;
-        while let Some(piece) = self.pieces.get_mut(place as usize) {
+        self.assemblies.release(id.0);
+        while let Some(piece) = self.pieces.get_mut(place) {
             self.buffers.put(core::mem::take(&mut piece.body));
             let next = piece.next;
-            piece.next = self.free_piece;
-            self.free_piece = place;
+            self.pieces.release(place);
             place = next;
         }
+    }
+
+    /// A period ended: what was not needed is given back.
+    pub(super) fn fit(&mut self) {
+        self.pieces.fit(PIECES_FIRST);
+        self.assemblies.fit(1);
+        self.buffers.fit();
     }
 
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
-        let bodies: usize = self.pieces.iter().map(|piece| piece.body.capacity()).sum();
-        self.pieces.capacity() * size_of::<Piece>()
-            + self.assemblies.capacity() * size_of::<Assembly>()
-            + self.buffers.heap_bytes()
-            + bodies
+        let bodies: usize = self.pieces.slots().iter().map(|piece| piece.body.capacity()).sum();
+        self.pieces.heap_bytes() + self.assemblies.heap_bytes() + self.buffers.heap_bytes() + bodies
     }
 }

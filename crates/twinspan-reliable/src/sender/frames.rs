@@ -2,10 +2,9 @@
 
 use super::outbox::Taken;
 use super::store::Key;
-use crate::buffers::make_room;
+pub(crate) use crate::table::NONE;
+use crate::table::{Slot, Table};
 
-/// The end of a list.
-pub(crate) const NONE: u32 = u32::MAX;
 /// Frames for which there is room from the first one on.
 const NODES_FIRST: usize = 4;
 
@@ -21,49 +20,53 @@ pub(crate) struct Node {
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    nodes: Vec<Node>,
-    free: u32,
+    nodes: Table<Node>,
+}
+
+impl Slot for Node {
+    fn link(&self) -> u32 {
+        self.next
+    }
+
+    fn set_link(&mut self, link: u32) {
+        self.next = link;
+    }
 }
 
 impl Frames {
     pub(crate) const fn new() -> Self {
-        Self { nodes: Vec::new(), free: NONE }
+        Self { nodes: Table::new() }
     }
 
     /// Puts a frame before the list that begins at `head`; returns the new head.
     pub(crate) fn push(&mut self, head: u32, taken: Taken) -> u32 {
         let Taken { key, fragment, counted, .. } = taken;
-        let node = Node { key, next: head, fragment, counted };
-        if let Some(old) = self.nodes.get_mut(self.free as usize) {
-            let index = self.free;
-            self.free = old.next;
-            *old = node;
-            return index;
-        }
-        make_room(&mut self.nodes, NODES_FIRST);
-        self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
+        self.nodes.put(Node { key, next: head, fragment, counted }, NODES_FIRST)
     }
 
     /// The node at `index` and the index after it.
     pub(crate) fn get(&self, index: u32) -> Option<(Node, u32)> {
-        self.nodes.get(index as usize).map(|node| (*node, node.next))
+        self.nodes.get(index).map(|node| (*node, node.next))
     }
 
     /// Frees the list that begins at `head`.
     pub(crate) fn release(&mut self, head: u32) {
         let mut index = head;
-        while let Some(node) = self.nodes.get_mut(index as usize) {
+        while let Some(node) = self.nodes.get(index) {
             let next = node.next;
-            node.next = self.free;
-            self.free = index;
+            self.nodes.release(index);
             index = next;
         }
+    }
+
+    /// A period ended: see [`Table::fit`].
+    pub(crate) fn fit(&mut self) {
+        self.nodes.fit(NODES_FIRST);
     }
 
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>()
+        self.nodes.heap_bytes()
     }
 }

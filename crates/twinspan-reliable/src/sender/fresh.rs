@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use core::time::Duration;
 
+use twinspan_core::need::{Need, fit_ring};
 use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 
@@ -111,10 +112,13 @@ pub(super) struct Fresh {
     asked_next: u64,
     /// When one was asked for last.
     asked_at: Timestamp,
+    records_need: Need,
+    late_need: Need,
+    guarded_need: Need,
 }
 
 impl Fresh {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             flying_count: 0,
             base: 0,
@@ -125,7 +129,17 @@ impl Fresh {
             loss_at: Timestamp::NEVER,
             asked_next: 0,
             asked_at: Timestamp::START,
+            records_need: Need::new(),
+            late_need: Need::new(),
+            guarded_need: Need::new(),
         }
+    }
+
+    /// A period ended: what was not needed is given back.
+    pub(super) fn fit(&mut self) {
+        fit_ring(&mut self.records, &mut self.records_need);
+        fit_ring(&mut self.late, &mut self.late_need);
+        fit_ring(&mut self.guarded, &mut self.guarded_need);
     }
 
     /// Whether the packet that leaves now shall be acknowledged at once: on a path that loses packets
@@ -171,6 +185,7 @@ impl Fresh {
         let fate = if eliciting { Fate::Flying } else { Fate::Quiet };
         let sent_at = now;
         self.records.push_back(Record { sent_at, lost_after_us: 0, tag, head, bytes, fate });
+        self.records_need.note(self.records.len());
         shared.numbers.open(number);
         if eliciting {
             shared.numbers.fly(number);
@@ -180,6 +195,7 @@ impl Fresh {
         }
         if head != NONE {
             self.guarded.push_back(number);
+            self.guarded_need.note(self.guarded.len());
         }
         shared.numbers.advance(number);
         // Only with validation switched off can an ack have come before its packet.
@@ -384,6 +400,7 @@ impl Fresh {
                     } else {
                         self.records.pop_front();
                         self.late.push_back(Late { number: self.base, record: front });
+                        self.late_need.note(self.late.len());
                         self.base += 1;
                     }
                 }

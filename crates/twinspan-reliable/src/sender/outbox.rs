@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::need::{Need, fit_ring};
 use twinspan_core::prefetch;
 
 use super::levels::Levels;
@@ -88,6 +89,7 @@ pub(crate) struct Outbox {
     store: Store,
     channels: Vec<TxChannel>,
     resend: VecDeque<Key>,
+    resend_need: Need,
     control: Queue,
     levels: Levels,
     limits: Limits,
@@ -114,6 +116,7 @@ impl Outbox {
             store: Store::new(config.recycled_bytes_max),
             channels: Vec::new(),
             resend: VecDeque::new(),
+            resend_need: Need::new(),
             control: Queue::new(),
             loose: Queue::new(),
             levels: Levels::new(&config.priorities),
@@ -649,6 +652,13 @@ impl Outbox {
             self.resend.push_front(key);
         }
         self.compact_resend();
+        self.resend_need.note(self.resend.len());
+    }
+
+    /// A period ended: what was not needed is given back.
+    pub(crate) fn fit(&mut self) {
+        self.store.fit();
+        fit_ring(&mut self.resend, &mut self.resend_need);
     }
 
     /// Entries whose message was completed by a late ack go when they reach the front; were the

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::need::{Need, fit_ring};
 use twinspan_core::time::Timestamp;
 
 use super::frames::NONE;
@@ -24,13 +25,20 @@ struct Flight {
 #[derive(Debug)]
 pub(super) struct Same {
     flights: VecDeque<Flight>,
+    need: Need,
     /// No flight is due before.
     next_due: Timestamp,
 }
 
 impl Same {
-    pub(super) const fn new() -> Self {
-        Self { flights: VecDeque::new(), next_due: Timestamp::NEVER }
+    pub(super) fn new() -> Self {
+        let (flights, need) = (VecDeque::new(), Need::new());
+        Self { flights, need, next_due: Timestamp::NEVER }
+    }
+
+    /// A period ended: what was not needed is given back.
+    pub(super) fn fit(&mut self) {
+        fit_ring(&mut self.flights, &mut self.need);
     }
 
     fn find(&self, number: u64) -> Option<usize> {
@@ -46,6 +54,7 @@ impl Same {
             shared.outbox.set_packet(node.key, number);
             let counted = node.counted;
             self.flights.push_back(Flight { number, key: node.key, tag, counted, due });
+            self.need.note(self.flights.len());
             self.next_due = self.next_due.min(due);
         }
         if leaving.head != NONE {

@@ -1,7 +1,8 @@
 //! Messages that wait or are in flight, in slots with recycled buffers.
 
 use crate::Channel;
-use crate::buffers::{Buffers, make_room};
+use crate::buffers::Buffers;
+use crate::table::{NONE, Slot, Table};
 
 /// A slot and the use of it that is meant: what points at a message that is done points at nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,9 +10,6 @@ pub(crate) struct Key {
     pub(crate) slot: u32,
     generation: u32,
 }
-
-/// The end of a queue.
-const NONE: u32 = u32::MAX;
 
 /// Messages for which there is room from the first one on: while acks are late, those of a few ticks.
 const SLOTS_FIRST: usize = 4;
@@ -113,18 +111,28 @@ impl Message {
     }
 }
 
+impl Slot for Message {
+    fn link(&self) -> u32 {
+        self.next
+    }
+
+    fn set_link(&mut self, link: u32) {
+        self.next = link;
+    }
+}
+
 /// Slots of messages.
 #[derive(Debug)]
 pub(crate) struct Store {
-    slots: Vec<Message>,
-    /// The first free slot; each names the next.
-    free: u32,
+    slots: Table<Message>,
+    /// No slot has this generation, nor had: slots come and go, so they cannot count their uses.
+    generation: u32,
     buffers: Buffers,
 }
 
 impl Store {
     pub(crate) fn new(idle_bytes_max: usize) -> Self {
-        Self { slots: Vec::new(), free: NONE, buffers: Buffers::new(idle_bytes_max) }
+        Self { slots: Table::new(), generation: 0, buffers: Buffers::new(idle_bytes_max) }
     }
 
     /// Copies `payload` into a slot. The caller limits how many slots are in use.
@@ -141,7 +149,7 @@ impl Store {
             place,
             fragments,
             in_resend: false,
-            generation: 0,
+            generation: self.next_generation(),
             next: NONE,
             resends: 0,
             number,
@@ -152,52 +160,56 @@ impl Store {
             body: Body::new(payload, &mut self.buffers),
         };
         message.waiting = message.whole();
-        let slot = self.free;
-        let Some(old) = self.slots.get_mut(slot as usize) else {
-            make_room(&mut self.slots, SLOTS_FIRST);
-            self.slots.push(message);
-            return Key { slot: (self.slots.len() - 1) as u32, generation: 0 };
-        };
-        self.free = old.next;
-        let generation = old.generation;
-        *old = Message { generation, ..message };
+        let generation = message.generation;
+        let slot = self.slots.put(message, SLOTS_FIRST);
         Key { slot, generation }
+    }
+
+    const fn next_generation(&mut self) -> u32 {
+        let generation = self.generation;
+        self.generation = generation.wrapping_add(1);
+        generation
     }
 
     /// Frees the slot, if the key is still current.
     pub(crate) fn release(&mut self, key: Key) {
-        let Some(message) = self.slots.get_mut(key.slot as usize) else {
+        // Of a free slot nobody has the key.
+        let generation = self.next_generation();
+        let Some(message) = self.get_mut(key) else {
             return;
         };
-        if message.generation != key.generation {
-            return;
-        }
-        message.generation = message.generation.wrapping_add(1);
-        message.next = self.free;
-        self.free = key.slot;
-        if let Body::Long(buffer) = core::mem::replace(&mut message.body, Body::EMPTY) {
+        message.generation = generation;
+        let body = core::mem::replace(&mut message.body, Body::EMPTY);
+        if let Body::Long(buffer) = body {
             self.buffers.put(buffer);
         }
+        self.slots.release(key.slot);
+    }
+
+    /// A period ended: what was not needed is given back.
+    pub(crate) fn fit(&mut self) {
+        self.slots.fit(SLOTS_FIRST);
+        self.buffers.fit();
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&Message> {
-        self.slots.get(key.slot as usize).filter(|message| message.generation == key.generation)
+        self.slots.get(key.slot).filter(|message| message.generation == key.generation)
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Message> {
-        self.slots.get_mut(key.slot as usize).filter(|message| message.generation == key.generation)
+        self.slots.get_mut(key.slot).filter(|message| message.generation == key.generation)
     }
 
     fn key(&self, slot: u32) -> Option<Key> {
-        self.slots.get(slot as usize).map(|message| Key { slot, generation: message.generation })
+        self.slots.get(slot).map(|message| Key { slot, generation: message.generation })
     }
 
     /// Appends a message that is in no queue.
     pub(crate) fn push_back(&mut self, queue: &mut Queue, key: Key) {
-        if let Some(message) = self.slots.get_mut(key.slot as usize) {
+        if let Some(message) = self.slots.get_mut(key.slot) {
             message.next = NONE;
         }
-        match self.slots.get_mut(queue.tail as usize) {
+        match self.slots.get_mut(queue.tail) {
             Some(tail) => tail.next = key.slot,
             None => queue.head = key.slot,
         }
@@ -217,10 +229,10 @@ impl Store {
 
     /// Takes out the message after the slot `before`, or the first; returns its key.
     fn remove_after(&mut self, queue: &mut Queue, before: u32) -> Option<Key> {
-        let slot = self.slots.get(before as usize).map_or(queue.head, |message| message.next);
+        let slot = self.slots.get(before).map_or(queue.head, |message| message.next);
         let key = self.key(slot)?;
-        let after = self.slots.get(slot as usize).map_or(NONE, |message| message.next);
-        match self.slots.get_mut(before as usize) {
+        let after = self.slots.get(slot).map_or(NONE, |message| message.next);
+        match self.slots.get_mut(before) {
             Some(message) => message.next = after,
             None => queue.head = after,
         }
@@ -238,7 +250,7 @@ impl Store {
         mut wanted: impl FnMut(&Message) -> bool,
     ) -> Option<Key> {
         let (mut before, mut slot) = (NONE, queue.head);
-        while let Some(message) = self.slots.get(slot as usize) {
+        while let Some(message) = self.slots.get(slot) {
             if wanted(message) {
                 return self.remove_after(queue, before);
             }
@@ -251,11 +263,11 @@ impl Store {
     /// Bytes of the heap that it holds, for tests of the bounds.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        let bodies = self.slots.iter().map(|message| match &message.body {
+        let bodies = self.slots.slots().iter().map(|message| match &message.body {
             Body::Short { .. } => 0,
             Body::Long(buffer) => buffer.capacity(),
         });
         let bodies: usize = bodies.sum();
-        self.slots.capacity() * size_of::<Message>() + self.buffers.heap_bytes() + bodies
+        self.slots.heap_bytes() + self.buffers.heap_bytes() + bodies
     }
 }

@@ -7,7 +7,7 @@ use twinspan_reliable::{
     AckTracker, Channel, Config, Delivery, Fragment, InFrame, Receiver, Sender, StreamId,
 };
 
-use crate::counting::calls;
+use crate::counting::{calls, held_bytes};
 
 const EVENTS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
 const ACTIONS: Channel = Channel::new(Delivery::Unordered, StreamId::EVENTS);
@@ -120,10 +120,15 @@ fn period(ends: &mut [End; 2], round: u64, packet: &mut Packet) {
     }
 }
 
+/// A packet in which nothing is yet.
+const fn blank() -> Packet {
+    let frame = Frame { channel: EVENTS, number: 0, fragment: None, len: 0, body: [0; 1_200] };
+    Packet { number: 0, frames: [frame; FRAMES_MAX], count: 0 }
+}
+
 #[test]
 fn a_warm_exchange_allocates_nothing() {
-    let frame = Frame { channel: EVENTS, number: 0, fragment: None, len: 0, body: [0; 1_200] };
-    let mut packet = Packet { number: 0, frames: [frame; FRAMES_MAX], count: 0 };
+    let mut packet = blank();
     let mut ends = [End::new(0), End::new(1)];
     // Long, so that the rarest meeting of a long message, a loss and new credit is behind us.
     for round in 0..10_000 {
@@ -139,4 +144,50 @@ fn a_warm_exchange_allocates_nothing() {
         assert!(end.sender.stats().frames_resent > 400);
         assert!(end.receiver.stats().held > 100);
     }
+}
+
+/// A moment in which both ends have much to say and only some of it arrives.
+fn burst(ends: &mut [End; 2], round: u64, packet: &mut Packet) {
+    let now = Timestamp::START.after(Duration::from_millis(16 * round));
+    for side in [0, 1] {
+        let [a, b] = ends;
+        let (from, to) = if side == 0 { (a, b) } else { (b, a) };
+        for number in 0..12 {
+            from.sender.send(now, EVENTS, &[number; 90]).unwrap();
+            from.sender.send(now, ACTIONS, &[number; 70]).unwrap();
+        }
+        for copy in 0..3 {
+            from.fill(now, packet);
+            if copy == 2 {
+                to.take(now, packet);
+            }
+        }
+    }
+}
+
+/// Rounds of so many minutes.
+const fn rounds_of(minutes: u64) -> u64 {
+    minutes * 60_000 / 16
+}
+
+#[test]
+fn what_a_burst_took_is_given_back_and_asked_for_no_more() {
+    let mut packet = blank();
+    let mut ends = [End::new(0), End::new(1)];
+    let mut rounds = 0_u64..;
+    let mut go = |count: u64, round: fn(&mut [End; 2], u64, &mut Packet)| {
+        rounds.by_ref().take(count as usize).for_each(|now| round(&mut ends, now, &mut packet));
+        (held_bytes(), calls())
+    };
+    let (before, _) = go(10_000, period);
+    go(12, burst);
+    let (worst, _) = go(2_000, period);
+    assert!(worst > before + 40_000, "{before} bytes, {worst} after a burst");
+    // The period of the burst and two more.
+    let (after, _) = go(rounds_of(45), period);
+    assert!(after < before + before / 4, "{before} bytes, {worst} after a burst, {after} later");
+    // What is left some time later is what is needed.
+    let (later, asked) = go(rounds_of(60), period);
+    assert!(later <= after, "{after} bytes, {later} later");
+    assert_eq!(go(rounds_of(60), period), (later, asked));
 }

@@ -474,6 +474,7 @@ impl Network {
         }
         socket.queued_bytes += bytes;
         socket.queue.push_back(Inbound { from, at: now, payload });
+        socket.queue_need.note(socket.queue.len());
         let gathers_until = Some(socket.gathers_until).filter(|until| now < *until);
         if gathers_until.is_none() {
             socket.receiver.wake();
