@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,13 +13,12 @@ use twinspan_core::link::{
     Arrival, Conditions, ConditionsError, FLOWS_MAX, FaultCounters, FaultKind, Link,
 };
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
-use twinspan_core::random::{SecretSource, Stream, draw};
+use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 
 use crate::{
-    BindError, ConnectError, Env, NetworkProvider, OffloadError, RandomProvider, ResolveError,
-    Resolved, SocketReport, TaskProvider, TcpOptions, TimeProvider, Timer, UdpError, UdpOptions,
-    UdpSocket, WallTime,
+    Around, BindError, ConnectError, Env, NetworkProvider, ResolveError, Resolved, SocketReport,
+    TcpOptions, TimeProvider, Timer, UdpError, UdpOptions, UdpSocket,
 };
 
 /// Datagrams handed to or taken from the inner socket at once.
@@ -412,45 +410,11 @@ impl<E: Env> ConditionedEnv<E> {
     }
 }
 
-impl<E: Env> TimeProvider for ConditionedEnv<E> {
-    type Timer = E::Timer;
+impl<E: Env> Around for ConditionedEnv<E> {
+    type Inner = E;
 
-    fn now(&self) -> Timestamp {
-        self.env.now()
-    }
-
-    fn wall(&self) -> WallTime {
-        self.env.wall()
-    }
-
-    fn timer(&self) -> E::Timer {
-        self.env.timer()
-    }
-}
-
-impl<E: Env> RandomProvider for ConditionedEnv<E> {
-    fn stream(&self, name: &'static str, instance: u64) -> Stream {
-        self.env.stream(name, instance)
-    }
-
-    fn secrets(&self) -> Box<dyn SecretSource> {
-        self.env.secrets()
-    }
-}
-
-impl<E: Env> TaskProvider for ConditionedEnv<E> {
-    type Task = E::Task;
-
-    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> E::Task {
-        self.env.spawn(name, future)
-    }
-
-    async fn offload<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, OffloadError> {
-        self.env.offload(name, work).await
+    fn env(&self) -> &E {
+        &self.env
     }
 }
 

@@ -74,6 +74,7 @@
 //! kind on every side: one conformance suite holds it.
 #![forbid(unsafe_code)]
 
+mod around;
 mod conditioned;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -96,6 +97,7 @@ use twinspan_core::packet::{DatagramBatch, PacketPool};
 use twinspan_core::random::{SecretSource, Stream};
 use twinspan_core::time::Timestamp;
 
+pub use around::Around;
 pub use conditioned::{Conditioned, ConditionedEnv, LinkControl};
 pub use disk::{
     DISK_CALL_BYTES_MAX, Disk, DiskError, DiskFile, FILE_BYTES_MAX, FILE_NAME_BYTES_MAX,

@@ -1,17 +1,12 @@
 //! Each way of moving datagrams passes the one suite.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use twinspan_core::random::{SecretSource, Stream};
-use twinspan_core::time::Timestamp;
-use twinspan_net::{
-    BareSocket, BatchUdp, ReactorEnv, ReactorListener, ReactorTask, ReactorTcp, ReactorTimer,
-};
+use twinspan_net::{BareSocket, BatchUdp, ReactorEnv, ReactorListener, ReactorTcp};
 use twinspan_provider::{
-    BindError, ConnectError, IoPath, NetworkProvider, OffloadError, RandomProvider, ResolveError,
-    Resolved, TaskProvider, TcpOptions, TimeProvider, UdpOptions, WallTime, conformance,
+    Around, BindError, ConnectError, IoPath, NetworkProvider, ResolveError, Resolved, TcpOptions,
+    UdpOptions, conformance,
 };
 
 use crate::skip;
@@ -23,45 +18,11 @@ struct With {
     options: UdpOptions,
 }
 
-impl TimeProvider for With {
-    type Timer = ReactorTimer;
+impl Around for With {
+    type Inner = ReactorEnv;
 
-    fn now(&self) -> Timestamp {
-        self.env.now()
-    }
-
-    fn wall(&self) -> WallTime {
-        self.env.wall()
-    }
-
-    fn timer(&self) -> ReactorTimer {
-        self.env.timer()
-    }
-}
-
-impl RandomProvider for With {
-    fn stream(&self, name: &'static str, instance: u64) -> Stream {
-        self.env.stream(name, instance)
-    }
-
-    fn secrets(&self) -> Box<dyn SecretSource> {
-        self.env.secrets()
-    }
-}
-
-impl TaskProvider for With {
-    type Task = ReactorTask;
-
-    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> ReactorTask {
-        self.env.spawn(name, future)
-    }
-
-    async fn offload<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, OffloadError> {
-        self.env.offload(name, work).await
+    fn env(&self) -> &ReactorEnv {
+        &self.env
     }
 }
 

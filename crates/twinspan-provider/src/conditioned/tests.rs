@@ -3,7 +3,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::*;
-use crate::TokioEnv;
+use crate::{TokioEnv, WallTime};
 
 const MS: Duration = Duration::from_millis(1);
 const POOL_PACKETS: usize = 64;
