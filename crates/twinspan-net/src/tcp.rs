@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use twinspan_provider::{
-    AcceptError, AsyncRead, AsyncWrite, BindError, ConnectError, KEEPALIVE_PROBES_MAX, ReadBuf,
-    TcpListener, TcpOptions, TcpStream, Timer,
+    AcceptError, AsyncRead, AsyncWrite, BindError, ConnectError, ReadBuf, TcpListener, TcpOptions,
+    TcpStream, Timer,
 };
 
 use crate::reactor::{Reactor, ReactorTimer, Source, Wants};
@@ -22,8 +22,6 @@ use crate::reactor::{Reactor, ReactorTimer, Source, Wants};
 /// Connections that ended before they were accepted and that one call passes over before it lets
 /// others run.
 const ENDED_PER_CALL_MAX: usize = 16;
-/// The least that Linux takes apart: its times are whole seconds, the pause between questions too.
-const KEEPALIVE_MIN: Duration = Duration::from_secs(4);
 
 /// A socket in a reactor's epoll set, taken out when dropped.
 struct Registered<S: AsFd> {
@@ -107,22 +105,17 @@ pub(crate) fn stream_socket(address: SocketAddr, options: &TcpOptions) -> io::Re
         // An address means one family; who wants both asks for both.
         socket.set_only_v6(true)?;
     }
-    // Refusals leave the system's own sizes and its patience. What is accepted inherits it all.
-    if options.receive_buffer_bytes > 0 {
-        let _ = socket.set_recv_buffer_size(options.receive_buffer_bytes);
-    }
-    if options.send_buffer_bytes > 0 {
-        let _ = socket.set_send_buffer_size(options.send_buffer_bytes);
-    }
-    if let Some(after) = options.keepalive {
-        let after = after.max(KEEPALIVE_MIN);
-        let asked = TcpKeepalive::new().with_time(after).with_interval(after / 4);
-        let _ = socket.set_tcp_keepalive(&asked.with_retries(KEEPALIVE_PROBES_MAX));
-    }
-    if let Some(limit) = options.give_up {
-        let _ = socket.set_tcp_user_timeout(Some(limit));
-    }
+    // What is accepted inherits it all.
+    options.ask_of(&SockRef::from(&socket));
     Ok(socket)
+}
+
+/// Shuts the way out; a broken connection has none left to shut.
+pub(crate) fn shut_way_out(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.shutdown(Shutdown::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// One end of a connection on a reactor.
@@ -230,11 +223,7 @@ impl AsyncWrite for ReactorTcp {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match self.inner.socket.shutdown(Shutdown::Write) {
-            // There is no way out of a broken connection left to shut.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            outcome => outcome,
-        })
+        Poll::Ready(shut_way_out(&SockRef::from(&self.inner.socket)))
     }
 }
 
@@ -310,13 +299,8 @@ impl TcpListener for ReactorListener {
                 Poll::Ready(Ok((socket, _))) => self.wrap(socket),
                 Poll::Ready(Err(error)) => Err(error),
             };
-            match accepted {
-                Ok(stream) => return Poll::Ready(Ok(stream)),
-                Err(error) => {
-                    if let Some(error) = AcceptError::from_io(error) {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+            if let Some(settled) = AcceptError::settle(accepted) {
+                return Poll::Ready(settled);
             }
         }
         cx.waker().wake_by_ref();

@@ -11,17 +11,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use twinspan_core::random::{SecretSource, Stream};
-use twinspan_core::time::Timestamp;
 use twinspan_provider::{
-    AcceptError, AsyncRead, AsyncWrite, BindError, ConnectError, IoPath, NetworkProvider,
-    OffloadError, RandomProvider, ReadBuf, ResolveError, Resolved, TaskProvider, TcpListener,
-    TcpOptions, TcpStream, TimeProvider, Timer, UdpOptions, WallTime,
+    AcceptError, Around, AsyncRead, AsyncWrite, BindError, ConnectError, IoPath, NetworkProvider,
+    ReadBuf, ResolveError, Resolved, TaskProvider, TcpListener, TcpOptions, TcpStream, Timer,
+    UdpOptions,
 };
 
 use crate::reactor::{Reactor, ReactorEnv, ReactorTask, ReactorTimer, Wants};
 use crate::sys::{Done, OpKey, StreamRing};
-use crate::tcp::stream_socket;
+use crate::tcp::{shut_way_out, stream_socket};
 use crate::udp::BatchUdp;
 
 /// Bytes of one receive and of one send.
@@ -367,11 +365,7 @@ impl AsyncWrite for UringTcp {
         if let Some(error) = this.error.take() {
             return Poll::Ready(Err(error));
         }
-        Poll::Ready(match SockRef::from(&*this.socket).shutdown(Shutdown::Write) {
-            // There is no way out of a broken connection left to shut.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            outcome => outcome,
-        })
+        Poll::Ready(shut_way_out(&SockRef::from(&*this.socket)))
     }
 }
 
@@ -483,13 +477,8 @@ impl TcpListener for UringListener {
                 }
                 _ => Err(io::ErrorKind::InvalidData.into()),
             });
-            match stream {
-                Ok(stream) => return Poll::Ready(Ok(stream)),
-                Err(error) => {
-                    if let Some(error) = AcceptError::from_io(error) {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+            if let Some(settled) = AcceptError::settle(stream) {
+                return Poll::Ready(settled);
             }
         }
         cx.waker().wake_by_ref();
@@ -511,45 +500,11 @@ impl fmt::Debug for UringListener {
     }
 }
 
-impl TimeProvider for UringEnv {
-    type Timer = ReactorTimer;
+impl Around for UringEnv {
+    type Inner = ReactorEnv;
 
-    fn now(&self) -> Timestamp {
-        self.env.now()
-    }
-
-    fn wall(&self) -> WallTime {
-        self.env.wall()
-    }
-
-    fn timer(&self) -> ReactorTimer {
-        self.env.timer()
-    }
-}
-
-impl RandomProvider for UringEnv {
-    fn stream(&self, name: &'static str, instance: u64) -> Stream {
-        self.env.stream(name, instance)
-    }
-
-    fn secrets(&self) -> Box<dyn SecretSource> {
-        self.env.secrets()
-    }
-}
-
-impl TaskProvider for UringEnv {
-    type Task = ReactorTask;
-
-    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> ReactorTask {
-        self.env.spawn(name, future)
-    }
-
-    async fn offload<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, OffloadError> {
-        self.env.offload(name, work).await
+    fn env(&self) -> &ReactorEnv {
+        &self.env
     }
 }
 

@@ -142,9 +142,16 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
-    /// Sorts what the operating system said about accepting; `None` when it is about a connection
-    /// that has ended before it was accepted, and the next one may be tried.
-    pub fn from_io(source: io::Error) -> Option<Self> {
+    /// Sorts what one look at the operating system's queue came to; `None` when it is about a
+    /// connection that has ended before it was accepted, and the next one may be tried.
+    pub fn settle<T>(accepted: io::Result<T>) -> Option<Result<T, Self>> {
+        match accepted {
+            Ok(stream) => Some(Ok(stream)),
+            Err(error) => Self::from_io(error).map(Err),
+        }
+    }
+
+    fn from_io(source: io::Error) -> Option<Self> {
         // Descriptors of the process and of the system, buffers, memory: the same numbers on all
         // unixes but for the buffers.
         const EMFILE: i32 = 24;

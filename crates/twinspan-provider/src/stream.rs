@@ -6,12 +6,15 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::AcceptError;
 
 /// Questions after a keep-alive that stay without an answer until a peer counts as gone.
 pub const KEEPALIVE_PROBES_MAX: u32 = 4;
+/// The least that Linux takes apart: its times are whole seconds, the pause between questions too.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(4);
 /// Connections that a listener keeps until they are accepted, unless it is asked for others.
 pub const BACKLOG_DEFAULT: u32 = 1_024;
 
@@ -52,6 +55,30 @@ impl Default for TcpOptions {
             backlog: BACKLOG_DEFAULT,
             keepalive: None,
             give_up: None,
+        }
+    }
+}
+
+impl TcpOptions {
+    /// Asks a socket of the operating system for the sizes and the patience that the options name;
+    /// refusals leave the system's own.
+    pub fn ask_of(&self, socket: &SockRef<'_>) {
+        if self.receive_buffer_bytes > 0 {
+            let _ = socket.set_recv_buffer_size(self.receive_buffer_bytes);
+        }
+        if self.send_buffer_bytes > 0 {
+            let _ = socket.set_send_buffer_size(self.send_buffer_bytes);
+        }
+        if let Some(after) = self.keepalive {
+            let after = after.max(KEEPALIVE_MIN);
+            let asked = TcpKeepalive::new().with_time(after).with_interval(after / 4);
+            #[cfg(not(windows))]
+            let asked = asked.with_retries(KEEPALIVE_PROBES_MAX);
+            let _ = socket.set_tcp_keepalive(&asked);
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(limit) = self.give_up {
+            let _ = socket.set_tcp_user_timeout(Some(limit));
         }
     }
 }

@@ -7,15 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpSocket;
 
 use super::TokioEnv;
-use crate::{AcceptError, ConnectError, KEEPALIVE_PROBES_MAX, TcpListener, TcpOptions, TcpStream};
-
-/// The least that Linux takes apart: its times are whole seconds, the pause between questions too.
-const KEEPALIVE_MIN: Duration = Duration::from_secs(4);
+use crate::{AcceptError, ConnectError, TcpListener, TcpOptions, TcpStream};
 
 /// One end of a connection on tokio.
 pub struct TokioTcp {
@@ -32,7 +29,7 @@ impl TokioTcp {
     ) -> Result<Self, ConnectError> {
         let connecting = async {
             let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            ask_for_options(&SockRef::from(&socket), options);
+            options.ask_of(&SockRef::from(&socket));
             Self::wrap(socket.connect(peer).await?, options)
         };
         let timeout = {
@@ -47,27 +44,6 @@ impl TokioTcp {
         stream.set_nodelay(options.nodelay)?;
         let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
         Ok(Self { stream, local, peer })
-    }
-}
-
-/// Asks for the sizes and the patience that the options name; refusals leave the system's own.
-fn ask_for_options(socket: &SockRef<'_>, options: &TcpOptions) {
-    if let Some(after) = options.keepalive {
-        let after = after.max(KEEPALIVE_MIN);
-        let asked = TcpKeepalive::new().with_time(after).with_interval(after / 4);
-        #[cfg(not(windows))]
-        let asked = asked.with_retries(KEEPALIVE_PROBES_MAX);
-        let _ = socket.set_tcp_keepalive(&asked);
-    }
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(limit) = options.give_up {
-        let _ = socket.set_tcp_user_timeout(Some(limit));
-    }
-    if options.receive_buffer_bytes > 0 {
-        let _ = socket.set_recv_buffer_size(options.receive_buffer_bytes);
-    }
-    if options.send_buffer_bytes > 0 {
-        let _ = socket.set_send_buffer_size(options.send_buffer_bytes);
     }
 }
 
@@ -156,7 +132,7 @@ impl TokioListener {
             socket.set_reuse_address(true)?;
         }
         // Accepted connections inherit it all.
-        ask_for_options(&SockRef::from(&socket), options);
+        options.ask_of(&SockRef::from(&socket));
         socket.bind(&local.into())?;
         socket.listen(i32::try_from(options.backlog.max(1)).unwrap_or(i32::MAX))?;
         let _context = env.inner.runtime.enter();
@@ -179,13 +155,8 @@ impl TcpListener for TokioListener {
                 Poll::Ready(Ok((stream, _))) => TokioTcp::wrap(stream, &self.options),
                 Poll::Ready(Err(error)) => Err(error),
             };
-            match accepted {
-                Ok(stream) => return Poll::Ready(Ok(stream)),
-                Err(error) => {
-                    if let Some(error) = AcceptError::from_io(error) {
-                        return Poll::Ready(Err(error));
-                    }
-                }
+            if let Some(settled) = AcceptError::settle(accepted) {
+                return Poll::Ready(settled);
             }
         }
     }
