@@ -17,6 +17,7 @@ use std::future::{Future, pending, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -378,6 +379,29 @@ pub async fn work_off_the_thread_is_bounded_and_goes_on<E: Env>(env: &E) {
         assert!(env.now() < limit, "work that ended makes no room");
         sleep_until(env, env.now().after(Duration::from_millis(1))).await;
     }
+}
+
+/// As much as is allowed is under way at a time, more is refused, and what ended makes room: for
+/// sides with threads, where work goes on while it is waited for.
+pub async fn more_work_than_allowed_is_refused_until_some_has_ended<E: Env>(env: &E) {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let stopped = Arc::new(Mutex::new(stopped));
+    let mut works = Vec::new();
+    for _ in 0..OFFLOADS_MAX {
+        let stopped = Arc::clone(&stopped);
+        // Until the sender is gone.
+        let wait = move || assert!(stopped.lock().is_ok_and(|it| it.recv().is_err()));
+        let mut work = Box::pin(env.offload("waits", wait));
+        let begun = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+        assert!(begun.is_pending());
+        works.push(work);
+    }
+    assert_eq!(env.offload("too many", || ()).await, Err(OffloadError::Full));
+    drop(stop);
+    for work in works {
+        assert_eq!(work.await, Ok(()));
+    }
+    assert_eq!(env.offload("again", || 1).await, Ok(1));
 }
 
 /// The calendar's time is after this was written and before its type ends.

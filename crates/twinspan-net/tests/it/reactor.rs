@@ -1,17 +1,16 @@
 //! The executor: tasks, timers, wakes from other threads.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
-use std::pin::Pin;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 use twinspan_net::{ReactorEnv, ReactorTask};
-use twinspan_provider::{OFFLOADS_MAX, OffloadError, TaskProvider, TimeProvider, Timer};
+use twinspan_provider::{TaskProvider, TimeProvider, Timer, conformance};
 
 fn env() -> ReactorEnv {
     ReactorEnv::new(Some(7)).unwrap()
@@ -287,30 +286,8 @@ fn without_a_seed_no_two_runs_are_alike() {
     assert_eq!(env().seed(), 7);
 }
 
-/// Polls `future` once and keeps it.
-async fn begun<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
 #[test]
 fn more_work_off_the_thread_than_allowed_is_refused_until_some_has_ended() {
     let env = env();
-    let (stop, stopped) = mpsc::channel::<()>();
-    let stopped = Arc::new(Mutex::new(stopped));
-    env.block_on(async {
-        let mut works = Vec::new();
-        for _ in 0..OFFLOADS_MAX {
-            let stopped = Arc::clone(&stopped);
-            // Until the sender is gone.
-            let wait = move || assert!(stopped.lock().unwrap().recv().is_err());
-            works.push(Box::pin(env.offload("waits", wait)));
-            assert!(begun(works.last_mut().unwrap()).await.is_pending());
-        }
-        assert_eq!(env.offload("too many", || ()).await, Err(OffloadError::Full));
-        drop(stop);
-        for work in works {
-            assert_eq!(work.await, Ok(()));
-        }
-        assert_eq!(env.offload("again", || 1).await, Ok(1));
-    });
+    env.block_on(conformance::more_work_than_allowed_is_refused_until_some_has_ended(&env));
 }

@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::task::Waker;
 
 use super::*;
+use crate::conformance;
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -184,30 +185,8 @@ fn a_seed_repeats_its_streams_and_no_two_runs_share_one() {
     assert_ne!(first, second);
 }
 
-/// Polls `future` once and keeps it.
-async fn begun<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
 #[test]
 fn more_work_off_the_thread_than_allowed_is_refused_until_some_has_ended() {
     let env = env();
-    let (stop, stopped) = mpsc::channel::<()>();
-    let stopped = Arc::new(Mutex::new(stopped));
-    env.block_on(async {
-        let mut works = Vec::new();
-        for _ in 0..OFFLOADS_MAX {
-            let stopped = Arc::clone(&stopped);
-            // Until the sender is gone.
-            let wait = move || assert!(stopped.lock().unwrap().recv().is_err());
-            works.push(Box::pin(env.offload("waits", wait)));
-            assert!(begun(works.last_mut().unwrap()).await.is_pending());
-        }
-        assert_eq!(env.offload("too many", || ()).await, Err(OffloadError::Full));
-        drop(stop);
-        for work in works {
-            assert_eq!(work.await, Ok(()));
-        }
-        assert_eq!(env.offload("again", || 1).await, Ok(1));
-    });
+    env.block_on(conformance::more_work_than_allowed_is_refused_until_some_has_ended(&env));
 }
