@@ -15,5 +15,6 @@ pub mod packet;
 pub mod prefetch;
 pub mod random;
 pub mod steer;
+pub mod taken;
 pub mod time;
 pub mod wheel;

@@ -16,20 +16,6 @@ use crate::road::{InStats, Incoming};
 /// Tasks that wait at once; with more, all are woken and look again.
 const WAKERS_MAX: usize = 64;
 
-/// A room of shared memory's trait, as the network's.
-pub(crate) struct AsRoom<'a>(pub(crate) &'a mut dyn Room);
-
-impl twinspan_topic::Room for AsRoom<'_> {
-    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        self.0.room(length)
-    }
-}
-
-/// What is known of a message, as shared memory tells it.
-pub(crate) const fn taken(taken: twinspan_topic::Taken) -> Taken {
-    Taken::new(taken.publisher, taken.number, taken.lost, taken.bytes)
-}
-
 /// Tasks that wait for the next message.
 #[derive(Debug, Default)]
 pub(crate) struct Wakers(Vec<Waker>);
@@ -111,13 +97,13 @@ impl<F: FnMut() + Send> Incoming for MailboxReader<F> {
     fn try_take(&mut self, room: &mut dyn Room) -> Option<Taken> {
         let mut held = self.mailbox.held();
         let was_full = held.inbox.is_full();
-        let found = held.inbox.take(&mut AsRoom(room));
+        let found = held.inbox.take(room);
         let has_room = was_full && !held.inbox.is_full();
         drop(held);
         if has_room {
             (self.on_room)();
         }
-        found.map(taken)
+        found
     }
 
     fn sleep(&mut self, limit: Option<Duration>) {
@@ -180,9 +166,15 @@ mod tests {
         reader.sleep(None);
         thread.join().unwrap();
         assert!(mailbox.is_full() && !reader.arm());
-        assert_eq!(reader.try_take(&mut message), Some(Taken::new(7, 0, 0, 1)));
+        assert_eq!(
+            reader.try_take(&mut message),
+            Some(Taken { publisher: 7, number: 0, lost: 0, bytes: 1 })
+        );
         assert!(rooms.load(Ordering::Relaxed));
-        assert_eq!(reader.try_take(&mut message), Some(Taken::new(7, 1, 0, 1)));
+        assert_eq!(
+            reader.try_take(&mut message),
+            Some(Taken { publisher: 7, number: 1, lost: 0, bytes: 1 })
+        );
         assert_eq!(reader.stats().taken, 2);
         struct Flag(AtomicBool);
         impl std::task::Wake for Flag {

@@ -27,7 +27,6 @@ use twinspan_topic::{
 
 use crate::discover::Host;
 use crate::error::{BuildError, PublishError};
-use crate::mailbox::{AsRoom, taken};
 use crate::quic::Fingerprint;
 use crate::report::{Compression, Transport};
 use crate::road::{
@@ -480,7 +479,7 @@ impl Incoming for UdpInlet {
         if core.inbox.is_empty() {
             shared.drives.fetch_add(1, Ordering::Relaxed);
         }
-        core.take(&mut AsRoom(room)).map(taken)
+        core.take(room)
     }
 
     fn sleep(&mut self, limit: Option<Duration>) {

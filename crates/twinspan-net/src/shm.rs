@@ -57,7 +57,8 @@ pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy, bell, quiet, 
 pub use pool::Block;
 pub use publisher::{PublishError, Publisher, PublisherStats};
 pub use seam::{MachineInbox, MachineOutbox, MachineTopics};
-pub use subscriber::{Got, Held, Room, Subscriber, SubscriberStats, Taken, TooManyHeld};
+pub use subscriber::{Got, Held, Subscriber, SubscriberStats, TooManyHeld};
+pub use twinspan_core::taken::{Room, Taken};
 pub use wait::{
     GuardError, LatencyGuard, Wait, calibrate, deadline_in, measure_wake_cost, sleep_on,
     sleep_on_either, spin, spin_limit, wake_cost,

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use twinspan_core::taken::{Room, Taken};
+
 use crate::chunk::next_record;
 
 /// Idle buffers of either size that are kept.
@@ -12,19 +14,6 @@ const IDLE_BYTES_MAX: usize = 16 << 20;
 const SHORT_BYTES_MAX: usize = 16 << 10;
 /// Publishers whose losses are remembered until their next message.
 const OWED_MAX: usize = 64;
-
-/// Where a message is copied to.
-pub trait Room {
-    /// Room for a message of `length` bytes; `None` when it cannot be one.
-    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
-}
-
-impl Room for Vec<u8> {
-    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        self.resize(length, 0);
-        Some(self)
-    }
-}
 
 /// What happens to messages that find the inbox full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,19 +35,6 @@ pub struct InboxLimits {
     pub bytes_max: usize,
     /// What happens to more.
     pub overflow: Overflow,
-}
-
-/// What is known of a message that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// The number that stands for its publisher.
-    pub publisher: u64,
-    /// Its number among the messages of that publisher, from 0.
-    pub number: u64,
-    /// Messages of that publisher that were missed between the one before and this one.
-    pub lost: u64,
-    /// Its bytes.
-    pub bytes: usize,
 }
 
 /// What an inbox saw so far.

@@ -76,11 +76,12 @@ pub use greet::{
     Compressions, Disagreement, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX, Sealing,
     TOPIC_BYTES_MAX, publisher_of,
 };
-pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow, Room, Taken};
+pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow};
 pub use node::{Ended, Event, Node, NodeStats, Refusal, Sent};
 pub use probe::{Dialect, Offer, OfferedRoads, PROBE_BYTES, Probed, Prober, ProberConfig};
 pub use twinspan_core::aead::Cipher;
 pub use twinspan_core::identity::{Form, Identity, NAME_BYTES_MAX};
+pub use twinspan_core::taken::{Room, Taken};
 pub use twinspan_session::KeyConfig;
 pub use twinspan_session::link::SharedKey;
 pub use wire::{EndReason, WireError};

@@ -10,9 +10,10 @@ use proptest::prelude::*;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 
+use crate::Taken;
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::greet::{Greeting, example};
-use crate::inbox::{Inbox, Overflow, Taken};
+use crate::inbox::{Inbox, Overflow};
 use crate::node::{Event, Node, Refusal};
 use crate::probe::{Offer, OfferedRoads, Prober, ProberConfig};
 use crate::wire::{EndReason, Packet};
@@ -172,6 +173,25 @@ impl Net {
         all
     }
 
+    /// The second end publishes so many, and the first takes each once and in order.
+    fn hear_all(&mut self, count: u64) {
+        self.meet();
+        let mut taken = Vec::new();
+        for number in 0..count {
+            self.publish(1, &message(number));
+            taken.extend(self.take(0));
+        }
+        self.ends[1].node.flush();
+        self.run_until(|net| {
+            taken.extend(net.take(0));
+            taken.len() as u64 == count
+        });
+        for (number, (taken, bytes)) in (0..).zip(&taken) {
+            assert_eq!((taken.number, taken.lost), (number, 0));
+            assert_eq!(*bytes, message(number));
+        }
+    }
+
     /// Publishes when there is room.
     fn publish(&mut self, at: usize, message: &[u8]) {
         loop {
@@ -204,21 +224,7 @@ fn reliable_comes_once_and_in_order_at_any_loss() {
     for (seed, loss) in [(1, 0.0), (2, 0.01), (3, 0.1), (4, 0.3)] {
         let faults = Faults { loss, twice: 0.05, late: Duration::from_millis(3) };
         let mut net = Net::pair(seed, faults, true);
-        net.meet();
-        let mut taken = Vec::new();
-        for number in 0..400 {
-            net.publish(1, &message(number));
-            taken.extend(net.take(0));
-        }
-        net.ends[1].node.flush();
-        net.run_until(|net| {
-            taken.extend(net.take(0));
-            taken.len() == 400
-        });
-        for (number, (taken, bytes)) in (0..).zip(&taken) {
-            assert_eq!((taken.number, taken.lost), (number, 0));
-            assert_eq!(*bytes, message(number));
-        }
+        net.hear_all(400);
         net.run_until(|net| net.ends[1].node.unacknowledged() == 0);
         assert!(net.take(0).is_empty());
     }

@@ -523,7 +523,8 @@ impl Topic {
             return None;
         };
         self.stats.taken += 1;
-        Some(Taken::new(publisher, message.number, message.lost, bytes))
+        let (number, lost) = (message.number, message.lost);
+        Some(Taken { publisher, number, lost, bytes })
     }
 
     /// Whether taking made room that a peer should hear of; asked once.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use twinspan_core::taken::{Room, Taken};
+
 use super::greet::Policy;
 use super::join::Keeping;
 use super::layout::{Content, HOLDS_AT, HOLDS_MAX, NAP_AT, SUBSCRIBER_WORDS, WAITING_AT};
@@ -26,41 +28,6 @@ const SKIPS_MAX: usize = 64;
 /// What a hold says: the lane of the publisher, and the number of the message.
 pub(super) const fn hold_mark(lane: usize, number: u64) -> u64 {
     ((lane as u64 & 0x7f) + 1) << 56 | (number & 0x00ff_ffff_ffff_ffff)
-}
-
-/// Where a message is copied to.
-pub trait Room {
-    /// Room for a message of `length` bytes; `None` when it cannot be one. What was there is
-    /// overwritten, and means something only when a message was taken.
-    fn room(&mut self, length: usize) -> Option<&mut [u8]>;
-}
-
-impl Room for Vec<u8> {
-    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
-        self.resize(length, 0);
-        Some(self)
-    }
-}
-
-/// What is known of a message that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Taken {
-    /// A number that stands for its publisher, drawn when that joined.
-    pub publisher: u64,
-    /// Its number among the messages of that publisher, from 0.
-    pub number: u64,
-    /// Messages of that publisher that were missed between the one before and this one.
-    pub lost: u64,
-    /// Bytes of the message.
-    pub bytes: usize,
-}
-
-impl Taken {
-    /// A message that came on another road.
-    pub const fn new(publisher: u64, number: u64, lost: u64, bytes: usize) -> Self {
-        Self { publisher, number, lost, bytes }
-    }
 }
 
 /// What a subscriber did so far.

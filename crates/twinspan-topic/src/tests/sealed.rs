@@ -27,21 +27,7 @@ fn reliable_comes_once_and_in_order_at_any_loss() {
     for (seed, loss) in [(1, 0.0), (2, 0.05), (3, 0.3)] {
         let faults = Faults { loss, twice: 0.05, late: Duration::from_millis(3) };
         let mut net = pair(seed, faults, true);
-        net.meet();
-        let mut taken = Vec::new();
-        for number in 0..200 {
-            net.publish(1, &message(number));
-            taken.extend(net.take(0));
-        }
-        net.ends[1].node.flush();
-        net.run_until(|net| {
-            taken.extend(net.take(0));
-            taken.len() == 200
-        });
-        for (number, (taken, bytes)) in (0..).zip(&taken) {
-            assert_eq!((taken.number, taken.lost), (number, 0));
-            assert_eq!(*bytes, message(number));
-        }
+        net.hear_all(200);
         let repeats = net.ends[0].node.stats().unauthentic;
         assert_eq!(repeats > 0, loss > 0.0 || seed == 1, "those that came twice: {repeats}");
     }
