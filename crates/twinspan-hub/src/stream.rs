@@ -23,6 +23,8 @@ mod simulated;
 #[cfg(test)]
 mod switched;
 pub(crate) mod tcp;
+#[cfg(any(test, feature = "fuzz"))]
+mod testing;
 pub(crate) mod topic;
 pub(crate) mod wire;
 

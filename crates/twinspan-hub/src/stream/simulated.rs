@@ -13,11 +13,9 @@ use twinspan_core::link::{Conditions, FaultKind};
 use twinspan_provider::{Env, ReadBuf, TaskProvider, TcpListener, TcpOptions, TcpStream, Timer};
 use twinspan_sim::{Sim, SimConfig, TcpMode};
 
-use super::link::Times;
-use super::test_greeting;
-use super::topic::{LinkId, Topic, TopicConfig};
+use super::testing::{Setup, body};
+use super::topic::{LinkId, Topic};
 use super::wire::{Door, Opened, Standing};
-use crate::compress::Packer;
 use crate::report::Compression;
 
 const MESSAGES: u64 = 300;
@@ -34,30 +32,18 @@ struct End {
 
 type Shared = Rc<RefCell<End>>;
 
+/// An end. Who has not met yet gets all of it.
 fn end(id: u8) -> Shared {
-    let mut greeting = test_greeting(id, "t");
-    // Who has not met yet gets all of it.
-    greeting.history = 16;
-    let config = TopicConfig {
-        greeting,
-        publishes: true,
-        receives: true,
+    let setup = Setup {
+        id,
         is_reliable: true,
-        message_bytes_max: 1_000,
         depth: 16,
         history: 16,
-        linger: Duration::ZERO,
-        times: Times::default(),
+        longest: 1_000,
+        compression: Compression::Lz4,
     };
-    let packer = Packer::new(Compression::Lz4, None, || Duration::ZERO).unwrap();
-    let topic = Topic::new(config, packer, None);
+    let topic = setup.topic().unwrap();
     Rc::new(RefCell::new(End { topic, last: None, published: 0, taken: Vec::new() }))
-}
-
-fn body(number: u64) -> Vec<u8> {
-    let mut body = number.to_le_bytes().to_vec();
-    body.resize(8 + (number * 37 % 900) as usize, number as u8);
-    body
 }
 
 impl End {

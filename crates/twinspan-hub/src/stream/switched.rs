@@ -10,10 +10,9 @@ use twinspan_core::time::Timestamp;
 use twinspan_topic::Probed;
 
 use super::chooser::{CHANGES_PER_MINUTE_MAX, ChangeReason, Chooser};
-use super::test_greeting;
-use super::topic::{LinkId, Topic, TopicConfig};
+use super::testing::{Setup, body};
+use super::topic::{LinkId, Topic};
 use super::wire::Hello;
-use crate::compress::Packer;
 use crate::report::Compression;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -62,29 +61,17 @@ struct World {
     draws: Draws,
 }
 
+/// An end. Who has not met yet gets all of it.
 fn topic(id: u8) -> Topic {
-    let mut greeting = test_greeting(id, "t");
-    // Who has not met yet gets all of it.
-    greeting.history = 16;
-    let config = TopicConfig {
-        greeting,
-        publishes: true,
-        receives: true,
+    let setup = Setup {
+        id,
         is_reliable: true,
-        message_bytes_max: 1_000,
         depth: 16,
         history: 16,
-        linger: Duration::ZERO,
-        times: super::link::Times::default(),
+        longest: 1_000,
+        compression: Compression::None,
     };
-    let packer = Packer::new(Compression::None, None, || Duration::ZERO).unwrap();
-    Topic::new(config, packer, None)
-}
-
-fn body(number: u64) -> Vec<u8> {
-    let mut body = number.to_le_bytes().to_vec();
-    body.resize(8 + (number * 37 % 900) as usize, number as u8);
-    body
+    setup.topic().unwrap()
 }
 
 impl World {

@@ -28,13 +28,40 @@ mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use twinspan_hub::Hub;
+use twinspan_hub::{Hub, HubBuilder, Payload};
+
+/// Long enough for a machine that is busy with other things.
+const LONG: Duration = Duration::from_secs(30);
 
 /// A topic that no other test has.
 fn topic() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("test/hub/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A listener at a free port, and its port.
+fn listening<T: Payload>(
+    scheme: &str,
+    topic: &str,
+    options: impl FnOnce(HubBuilder<T>) -> HubBuilder<T>,
+) -> (Hub<T>, u16) {
+    let builder = Hub::<T>::builder(format!("{scheme}://127.0.0.1:0/{topic}")).listen();
+    let hub = options(builder).build().unwrap();
+    let port = port_of(&hub);
+    (hub, port)
+}
+
+/// Where a hub listens.
+fn port_of<T: Payload>(hub: &Hub<T>) -> u16 {
+    let text = hub.transport().to_string();
+    let (_, rest) = text.split_once("it listens at 127.0.0.1:").unwrap();
+    rest.split(|it: char| !it.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+fn met<T: Payload>(hub: &Hub<T>, count: usize) {
+    assert!(hub.wait_for_subscribers(count, LONG), "they meet");
 }
 
 /// Fifty numbers go there, and come back with one added.

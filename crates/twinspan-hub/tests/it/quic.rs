@@ -11,18 +11,13 @@ use twinspan_hub::{
     Serde, Transport, Trust, Wait,
 };
 
-const LONG: Duration = Duration::from_secs(30);
+use crate::met;
 
 fn listening<T: Payload>(
     topic: &str,
     options: impl FnOnce(HubBuilder<T>) -> HubBuilder<T>,
 ) -> (Hub<T>, u16) {
-    let builder = Hub::<T>::builder(format!("quic://127.0.0.1:0/{topic}")).listen();
-    let hub = options(builder.wait(Wait::Block)).build().unwrap();
-    let text = hub.transport().to_string();
-    let (_, rest) = text.split_once("it listens at 127.0.0.1:").unwrap();
-    let port = rest.split(|it: char| !it.is_ascii_digit()).next().unwrap().parse().unwrap();
-    (hub, port)
+    crate::listening("quic", topic, |builder| options(builder.wait(Wait::Block)))
 }
 
 fn builder<T: Payload>(port: u16, topic: &str) -> HubBuilder<T> {
@@ -31,10 +26,6 @@ fn builder<T: Payload>(port: u16, topic: &str) -> HubBuilder<T> {
 
 fn connected<T: Payload>(port: u16, topic: &str) -> Hub<T> {
     builder(port, topic).build().unwrap()
-}
-
-fn met<T: Payload>(hub: &Hub<T>, count: usize) {
-    assert!(hub.wait_for_subscribers(count, LONG), "they meet");
 }
 
 /// The fingerprint in a report.

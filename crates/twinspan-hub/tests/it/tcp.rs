@@ -14,24 +14,13 @@ use twinspan_hub::{
     Reliability, Serde, Transport, Wait,
 };
 
-/// Long enough for a machine that is busy with other things.
-const LONG: Duration = Duration::from_secs(30);
+use crate::{LONG, met};
 
-/// A listener of a topic at a free port, and its port.
 fn listening<T: Payload>(
     topic: &str,
     options: impl FnOnce(HubBuilder<T>) -> HubBuilder<T>,
 ) -> (Hub<T>, u16) {
-    let builder = Hub::<T>::builder(format!("tcp://127.0.0.1:0/{topic}")).listen();
-    let hub = options(builder).build().unwrap();
-    let port = port_of(&hub);
-    (hub, port)
-}
-
-fn port_of<T: Payload>(hub: &Hub<T>) -> u16 {
-    let text = hub.transport().to_string();
-    let (_, rest) = text.split_once("it listens at 127.0.0.1:").unwrap();
-    rest.split(|it: char| !it.is_ascii_digit()).next().unwrap().parse().unwrap()
+    crate::listening("tcp", topic, options)
 }
 
 fn connected<T: Payload>(
@@ -41,10 +30,6 @@ fn connected<T: Payload>(
 ) -> Hub<T> {
     let builder = Hub::<T>::builder(format!("tcp://127.0.0.1:{port}/{topic}")).connect();
     options(builder).build().unwrap()
-}
-
-fn met<T: Payload>(hub: &Hub<T>, count: usize) {
-    assert!(hub.wait_for_subscribers(count, LONG), "they meet");
 }
 
 fn blocking<T: Payload>(builder: HubBuilder<T>) -> HubBuilder<T> {

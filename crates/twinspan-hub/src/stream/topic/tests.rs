@@ -4,22 +4,12 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::super::{test_greeting, wire};
+use super::super::testing::Setup;
+use super::super::wire;
 use super::*;
 use crate::report::Compression;
 
 const LONGEST: usize = 1_000;
-
-/// How an end is set up.
-#[derive(Clone, Copy)]
-struct Setup {
-    id: u8,
-    is_reliable: bool,
-    depth: u32,
-    history: u32,
-    longest: usize,
-    compression: Compression,
-}
 
 const SETUP: Setup = Setup {
     id: 1,
@@ -31,23 +21,7 @@ const SETUP: Setup = Setup {
 };
 
 fn topic(setup: Setup) -> Topic {
-    let mut greeting = test_greeting(setup.id, "t");
-    greeting.reliable = setup.is_reliable;
-    greeting.history = setup.history;
-    greeting.message_bytes_max = u32::try_from(setup.longest).unwrap();
-    let config = TopicConfig {
-        greeting,
-        publishes: true,
-        receives: true,
-        is_reliable: setup.is_reliable,
-        message_bytes_max: setup.longest,
-        depth: setup.depth,
-        history: setup.history,
-        linger: Duration::ZERO,
-        times: Times::default(),
-    };
-    let packer = Packer::new(setup.compression, None, || Duration::ZERO).unwrap();
-    Topic::new(config, packer, None)
+    setup.topic().unwrap()
 }
 
 /// Two ends and the bytes between them.
