@@ -103,7 +103,9 @@ pub(crate) fn welcome(
     out: &mut Vec<u8>,
 ) -> Option<(usize, LinkId)> {
     let Some((seat, topic)) = seats.named(&theirs.greeting.topic) else {
-        Frame::End(EndReason::NoTopic).write(out);
+        // Who has no topic at all begins just now, or ends: it is worth another try.
+        let is_empty = seats.each().next().is_none();
+        Frame::End(if is_empty { EndReason::Left } else { EndReason::NoTopic }).write(out);
         return None;
     };
     let ours = topic.hello(Some(theirs.greeting.id));
@@ -232,4 +234,20 @@ pub(crate) fn opened_by<C: Waited>(
     });
     let peers: Arc<dyn Peers> = Arc::clone(member) as _;
     Opened { out, inlet, peers, ways: None, notes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_hello;
+    use super::*;
+
+    #[test]
+    fn who_comes_before_the_first_topic_is_not_refused_for_good() {
+        let (mut said, mut left) = (Vec::new(), Vec::new());
+        let admitted =
+            welcome(Timestamp::START, &test_hello(2, "t"), &mut Seats::default(), &mut said);
+        assert!(admitted.is_none());
+        Frame::End(EndReason::Left).write(&mut left);
+        assert_eq!(said, left, "a listener that begins is no listener without the topic");
+    }
 }
