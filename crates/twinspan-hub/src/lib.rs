@@ -134,7 +134,7 @@ pub use loan::{BytesLoan, BytesSample, Loan, Sample};
 pub use measure::Measured;
 pub use payload::{Bytes, DecodeError, EncodeError, Payload, Plain, Serde};
 pub use quic::{CertificateError, Fingerprint, FingerprintError, Idempotent, Trust};
-pub use receive::{Iter, Message, Messages, Recv};
+pub use receive::{Iter, Message, Messages, Recv, RecvInto};
 pub use report::{Compression, Transport, TransportReport};
 pub use road::Reliability;
 pub use seal::{Declined, SealCipher, TopicKey, TopicKeyError};

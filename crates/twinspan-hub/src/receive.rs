@@ -195,7 +195,25 @@ impl<T: Payload> Hub<T> {
         Messages { hub: self }
     }
 
+    /// Receives as a task in place of another value, whose memory is used again where that is
+    /// possible; otherwise as [`recv_async`](Self::recv_async).
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has taken nothing.
+    pub const fn recv_into_async<'a>(&'a self, value: &'a mut T) -> RecvInto<'a, T> {
+        RecvInto { hub: self, value }
+    }
+
     fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Result<T, RecvError>> {
+        self.poll_side(cx, |side| Ok(side.try_message()?.map(|message| message.value)))
+    }
+
+    /// Ready with what `take` finds; else its task is woken by the next message.
+    fn poll_side<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&mut Receiving<T>) -> Result<Option<R>, RecvError>,
+    ) -> Poll<Result<R, RecvError>> {
         let Some(side) = self.receiving() else {
             return Poll::Ready(Err(RecvError::NoSubscriber));
         };
@@ -207,13 +225,13 @@ impl<T: Payload> Hub<T> {
                 return Poll::Pending;
             }
         };
-        let mut message = side.try_message()?;
-        if message.is_none() {
+        let mut found = take(&mut side)?;
+        if found.is_none() {
             side.inlet.wake(cx.waker());
             // Once more: what came before the waker was left woke nobody.
-            message = side.try_message()?;
+            found = take(&mut side)?;
         }
-        message.map_or(Poll::Pending, |message| Poll::Ready(Ok(message.value)))
+        found.map_or(Poll::Pending, |found| Poll::Ready(Ok(found)))
     }
 }
 
@@ -229,6 +247,26 @@ impl<T: Payload> Future for Recv<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.hub.poll_recv(cx)
+    }
+}
+
+/// The future of [`Hub::recv_into_async`].
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct RecvInto<'a, T: Payload> {
+    hub: &'a Hub<T>,
+    value: &'a mut T,
+}
+
+impl<T: Payload> Future for RecvInto<'_, T> {
+    type Output = Result<(), RecvError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { hub, value } = self.get_mut();
+        hub.poll_side(cx, |side| match side.try_fill(std::slice::from_mut(&mut **value)) {
+            Ok(count) => Ok((count > 0).then_some(())),
+            Err((_, error)) => Err(error),
+        })
     }
 }
 

@@ -151,7 +151,7 @@ pub(super) fn receive(
         return Ok(Some((number_of(&sample), read(&sample, options.touch))));
     }
     if options.wait == HubWait::Async {
-        *room = block_on(hub.recv_async())?;
+        block_on(hub.recv_into_async(room))?;
     } else if options.loses_nothing() {
         hub.recv_into(room)?;
     } else if !hub.recv_into_timeout(room, SILENCE)? {
