@@ -1,7 +1,8 @@
 #!/bin/sh
 # The hub beside iceoryx2, Zenoh, mosquitto and Aeron: the same sizes and waits, in turns, one table of ratios.
 # Usage: bench/hub.sh [quick | full | smoke]   (quick, the default: each cell once, some minutes; full: three
-# times and longer; smoke: that all of them run). RUNS and TIME_MS override. Two cores, nothing else running.
+# times and longer; smoke: that all of them run). RUNS and TIME_MS override; TWINSPAN and PEERS name programs that
+# are built already. Two cores, nothing else running.
 # Needs mosquitto for the MQTT rows; CMake 3.30, libclang and a C compiler for Aeron's (`pip install cmake
 # libclang` has the first two; LIBCLANG_PATH says where the second is). What is missing is left out and said.
 set -eu
@@ -26,10 +27,10 @@ if cmake --version 2>/dev/null | grep -qE ' (3\.[3-9][0-9]|[4-9]\.)' && [ -n "${
 else
     echo "Aeron is left out: it takes CMake 3.30, and libclang where LIBCLANG_PATH says" >&2
 fi
+peers=${PEERS:-hub/target/release/twinspan-hub-peers}
 # shellcheck disable=SC2086
-(cd hub && cargo build --release --locked $features)
+[ -n "${PEERS:-}" ] || (cd hub && cargo build --release --locked $features)
 [ -n "${TWINSPAN:-}" ] || { (cd .. && cargo build --release --locked -p twinspan-cli); TWINSPAN=../target/release/twinspan; }
-peers=hub/target/release/twinspan-hub-peers
 limit=$((time_ms / 1000 + 30))
 
 notes=$(mktemp)

@@ -1,5 +1,6 @@
 //! Zenoh between two peers that know each other's address: no scouting, and nothing between them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::{Library, Mode, Plan, Touch, start_other};
 
 /// How long declarations may take to arrive at the other side.
 const DECLARED_AFTER: Duration = Duration::from_millis(500);
+/// How long after the last message it is said again.
+const SAID_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Memory for messages, where it is shared.
 const POOL_BYTES: usize = 64 << 20;
 
@@ -143,7 +146,20 @@ pub fn run(plan: &Plan, figures: &mut Figures) -> Result<Counted> {
     thread::sleep(DECLARED_AFTER);
     let mut here = Here { publisher, subscriber, maker, _session: session };
     drive(&mut here, plan, figures)?;
-    other.counted()
+    // Datagrams are not sent again: the last message is, until it was heard.
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let counting = scope.spawn(|| {
+            let counted = other.counted();
+            is_done.store(true, Ordering::Relaxed);
+            counted
+        });
+        while !is_done.load(Ordering::Relaxed) {
+            thread::sleep(SAID_AGAIN_AFTER);
+            here.send(LAST)?;
+        }
+        counting.join().map_err(|_| anyhow!("zenoh: the other process could not be read"))?
+    })
 }
 
 /// Answers where the message arrives, in the library's own thread.
