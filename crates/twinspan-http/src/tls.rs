@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(crate) use stream::{SecureStream, accept, connect};
-use verify::{Known, Unchecked};
+use verify::{Known, Unchecked, Verifier};
 
 /// The protocol that is spoken inside.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -182,13 +182,15 @@ impl Trust {
                 return Err(TlsError::NoRoots { reason: system.reason });
             }
             let authorities =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            let authorities =
-                authorities.map_err(|error| TlsError::NoRoots { reason: error.to_string() })?;
-            let verifier = Arc::new(Known { authorities, certificates: self.extra.clone() });
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let authorities = authorities
+                .build()
+                .map_err(|error| TlsError::NoRoots { reason: error.to_string() })?;
+            let policy = Known { authorities, certificates: self.extra.clone() };
+            let verifier = Arc::new(Verifier { policy, provider });
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         } else {
-            let verifier = Arc::new(Unchecked(provider));
+            let verifier = Arc::new(Verifier { policy: Unchecked, provider });
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         };
         config.alpn_protocols = vec![PROTOCOL.to_vec()];

@@ -1,5 +1,6 @@
 //! Whose certificate is taken: what authorities signed, what is known itself, or all.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -10,14 +11,28 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes what authorities signed, and servers whose own certificate is known.
+/// Takes the certificates that `policy` says. Signatures are checked whatever it says: whoever it is
+/// has the key.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) authorities: Arc<WebPkiServerVerifier>,
-    pub(super) certificates: Vec<CertificateDer<'static>>,
+pub(super) struct Verifier<P> {
+    pub(super) policy: P,
+    pub(super) provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+/// Whose certificates are taken.
+pub(super) trait Policy: fmt::Debug + Send + Sync {
+    /// Refuses the others. What is given is as [`ServerCertVerifier::verify_server_cert`] has it.
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error>;
+}
+
+impl<P: Policy> ServerCertVerifier for Verifier<P> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -26,21 +41,8 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let signed = self.authorities.verify_server_cert(
-            end_entity,
-            intermediates,
-            name,
-            ocsp_response,
-            now,
-        );
-        let Err(error) = signed else { return signed };
-        let is_known = self.certificates.iter().any(|known| known == end_entity);
-        if !is_known || !is_about_the_signer(&error) {
-            return Err(error);
-        }
-        // Its time was looked at before its signer.
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
-        Ok(ServerCertVerified::assertion())
+        let checked = self.policy.check(end_entity, intermediates, name, ocsp_response, now);
+        checked.map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -49,7 +51,8 @@ impl ServerCertVerifier for Known {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -58,11 +61,41 @@ impl ServerCertVerifier for Known {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What authorities signed, and servers whose own certificate is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) authorities: Arc<WebPkiServerVerifier>,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Policy for Known {
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let authorities = &self.authorities;
+        let signed =
+            authorities.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+        let Err(error) = signed else { return Ok(()) };
+        let is_known = self.certificates.iter().any(|known| known == end_entity);
+        if !is_known || !is_about_the_signer(&error) {
+            return Err(error);
+        }
+        // Its time was looked at before its signer.
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)
     }
 }
 
@@ -77,43 +110,19 @@ fn is_about_the_signer(error: &Error) -> bool {
     }
 }
 
-/// Takes every certificate. Signatures are still checked: whoever it is has the key.
+/// Every certificate.
 #[derive(Debug)]
-pub(super) struct Unchecked(pub(super) Arc<CryptoProvider>);
+pub(super) struct Unchecked;
 
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
+impl Policy for Unchecked {
+    fn check(
         &self,
         _end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    ) -> Result<(), Error> {
+        Ok(())
     }
 }
