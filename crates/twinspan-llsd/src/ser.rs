@@ -296,43 +296,28 @@ impl<'s, S: Sink> ser::Serializer for &mut Serializer<'s, S> {
     }
 }
 
-impl<S: Sink> ser::SerializeSeq for &mut Serializer<'_, S> {
-    type Ok = ();
-    type Error = ToError;
+/// Whatever has elements alone is an array.
+macro_rules! arrays {
+    ($($kind:ident by $method:ident,)*) => {$(
+        impl<S: Sink> ser::$kind for &mut Serializer<'_, S> {
+            type Ok = ();
+            type Error = ToError;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ToError> {
-        value.serialize(&mut **self)
-    }
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ToError> {
+                value.serialize(&mut **self)
+            }
 
-    fn end(self) -> Result<(), ToError> {
-        self.put(Token::ArrayEnd)
-    }
+            fn end(self) -> Result<(), ToError> {
+                self.put(Token::ArrayEnd)
+            }
+        }
+    )*};
 }
 
-impl<S: Sink> ser::SerializeTuple for &mut Serializer<'_, S> {
-    type Ok = ();
-    type Error = ToError;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ToError> {
-        value.serialize(&mut **self)
-    }
-
-    fn end(self) -> Result<(), ToError> {
-        self.put(Token::ArrayEnd)
-    }
-}
-
-impl<S: Sink> ser::SerializeTupleStruct for &mut Serializer<'_, S> {
-    type Ok = ();
-    type Error = ToError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ToError> {
-        value.serialize(&mut **self)
-    }
-
-    fn end(self) -> Result<(), ToError> {
-        self.put(Token::ArrayEnd)
-    }
+arrays! {
+    SerializeSeq by serialize_element,
+    SerializeTuple by serialize_element,
+    SerializeTupleStruct by serialize_field,
 }
 
 impl<S: Sink> ser::SerializeMap for &mut Serializer<'_, S> {

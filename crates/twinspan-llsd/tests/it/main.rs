@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod forms;
 #[cfg(test)]
+mod hippolyzer;
+#[cfg(test)]
 mod peer;
 #[cfg(test)]
 mod random;

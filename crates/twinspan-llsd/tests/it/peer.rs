@@ -1,9 +1,4 @@
-//! Agreement with another implementation: that of Hippolyzer 0.15, in a Python environment that
-//! `.ci/run` makes.
-
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+//! Agreement with another implementation: that of Hippolyzer.
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -11,64 +6,16 @@ use serde_json::{Value as Json, json};
 use twinspan_llsd::{Date, Form, Limits, Uri, Value, base16, base64, from_base64, parse};
 
 use crate::forms::one_of_each;
+use crate::hippolyzer::Peer;
 use crate::random::values;
 
 /// Random values of each form.
 const VALUES: usize = 120;
 
-/// The peer's process; it ends with this.
-struct Peer {
-    process: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Peer {
-    /// Starts the peer. Without one the caller's test is over, unless `TWINSPAN_REQUIRE_PEERS` is 1:
-    /// then the test fails.
-    fn open() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-        let python = std::env::var_os("TWINSPAN_HIPPOLYZER")
-            .map_or(target.join("peers/hippolyzer/bin/python"), PathBuf::from);
-        if !python.exists() {
-            let reason = "skipped: this test needs hippolyzer 0.15.6 from PyPI in the environment \
-                          target/peers/hippolyzer";
-            assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{reason}");
-            println!("{reason}");
-            return None;
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/peer.py");
-        let mut process = Command::new(python)
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let requests = process.stdin.take().unwrap();
-        let answers = BufReader::new(process.stdout.take().unwrap());
-        Some(Self { process, requests, answers })
-    }
-
-    fn ask(&mut self, form: Form, document: &[u8]) -> Json {
-        let name = format!("{form:?}").to_lowercase();
-        writeln!(self.requests, "{name} {}", base64(document)).unwrap();
-        let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        let answer: Json = serde_json::from_str(&line).unwrap();
-        let shown = document.escape_ascii();
-        assert!(answer["error"].is_null(), "{form:?}: {answer} of {shown}");
-        answer
-    }
+/// What the peer says of a document.
+fn ask(peer: &mut Peer, form: Form, document: &[u8]) -> Json {
+    let name = format!("{form:?}").to_lowercase();
+    peer.ask(&format!("{name} {}", base64(document)))
 }
 
 /// The same words as the peer's.
@@ -132,7 +79,7 @@ fn has_return(value: &Value) -> bool {
 
 #[test]
 fn another_implementation_reads_and_writes_the_same_values() {
-    let Some(mut peer) = Peer::open() else { return };
+    let Some(mut peer) = Peer::open("peer.py") else { return };
     let mut runner = TestRunner::deterministic();
     let mut compared = 0;
     for form in Form::ALL {
@@ -146,7 +93,7 @@ fn another_implementation_reads_and_writes_the_same_values() {
                 Form::Notation => form.write(&value).unwrap(),
                 form => form.write_with_header(&value).unwrap(),
             };
-            let answer = peer.ask(form, &written);
+            let answer = ask(&mut peer, form, &written);
             assert_eq!(answer["told"], told(&value), "{form:?}: {}", written.escape_ascii());
             let theirs = from_base64(answer["written"].as_str().unwrap().as_bytes()).unwrap();
             let read = parse(&theirs, form, &Limits::DEFAULT);

@@ -8,6 +8,9 @@ mod contents;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 #[cfg(test)]
+#[path = "../../../twinspan-llsd/tests/it/hippolyzer.rs"]
+mod hippolyzer;
+#[cfg(test)]
 mod login;
 #[cfg(test)]
 mod messages;

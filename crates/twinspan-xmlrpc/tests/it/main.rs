@@ -3,4 +3,7 @@
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+#[path = "../../../twinspan-llsd/tests/it/hippolyzer.rs"]
+mod hippolyzer;
+#[cfg(test)]
 mod peer;
