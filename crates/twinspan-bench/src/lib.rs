@@ -28,6 +28,8 @@ pub mod memory;
 pub mod plan;
 pub mod process;
 #[cfg(target_os = "linux")]
+mod proxy;
+#[cfg(target_os = "linux")]
 pub mod realism;
 #[cfg(target_os = "linux")]
 pub mod server;

@@ -1,10 +1,7 @@
 //! The first answer over QUIC with and without words before the handshake's end, over a link of 20 ms
 //! that the project's proxy makes, beside bare quinn on the same link.
 
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::process::{Child as Process, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +14,7 @@ use super::free_ports;
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::lines::Parent;
+use crate::proxy::Proxy;
 
 /// The hidden command of the process that listens.
 const PEER: &str = "hub-zero";
@@ -91,53 +89,15 @@ impl ZeroRttSummary {
     }
 }
 
-/// The project's proxy before both listeners, and the file that it reads; both go when this does.
-struct Proxy {
-    process: Process,
-    file: PathBuf,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // One that has ended cannot be killed, and a file that is gone not removed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
-
-impl Proxy {
-    /// Starts one that leads from each of the first ports to the second of its pair.
-    fn start(ways: [(u16, u16); 2]) -> Result<Self, BenchError> {
-        let failed = |error| BenchError::Child { name: "proxy", error };
-        let mut text = String::new();
-        for (from, to) in ways {
-            text += &format!(
-                "[[udp]]\nlisten = \"127.0.0.1:{from}\"\nto = \"127.0.0.1:{to}\"\n\
-                 up = {{ delay_ms = {WAY_MS} }}\ndown = {{ delay_ms = {WAY_MS} }}\n"
-            );
-        }
-        let file = std::env::temp_dir().join(format!("hub-zero-{}.toml", std::process::id()));
-        std::fs::write(&file, text)?;
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(program);
-        command.args(["proxy", "--conditions"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let process = command.spawn().map_err(failed)?;
-        let mut proxy = Self { process, file };
-        let Some(out) = proxy.process.stdout.take() else {
-            return Err(BenchError::Ended { name: "proxy" });
-        };
-        let mut out = BufReader::new(out);
-        for _ in ways {
-            let mut line = String::new();
-            out.read_line(&mut line)?;
-            if !line.contains(" leads to ") {
-                return Err(BenchError::Ended { name: "proxy" });
-            }
-        }
-        Ok(proxy)
-    }
+/// The project's proxy, which leads from each of the first ports to the second of its pair.
+fn link(ways: [(u16, u16); 2]) -> Result<Proxy, BenchError> {
+    let lines = ways.map(|(from, to)| {
+        format!(
+            "[[udp]]\nlisten = \"127.0.0.1:{from}\"\nto = \"127.0.0.1:{to}\"\n\
+             up = {{ delay_ms = {WAY_MS} }}\ndown = {{ delay_ms = {WAY_MS} }}\n"
+        )
+    });
+    Proxy::start(&format!("hub-zero-{}", std::process::id()), &lines.concat(), ways.len())
 }
 
 fn failed(error: impl std::fmt::Display) -> BenchError {
@@ -219,7 +179,7 @@ pub fn run() -> Result<ZeroRttSummary, BenchError> {
     let here = Ipv4Addr::LOCALHOST.into();
     let (ports, [ours, bares]) = (free_ports::<2>(here)?, free_ports(here)?);
     let plan = Plan { ports, certificate: Certificate::new()? };
-    let _proxy = Proxy::start([(ours, ports[0]), (bares, ports[1])])?;
+    let _proxy = link([(ours, ports[0]), (bares, ports[1])])?;
     let mut child = Child::start(PEER)?;
     child.tell(&plan)?;
     let () = child.hear()?;

@@ -1,9 +1,8 @@
 //! The real world: two network namespaces with two tun devices between that `twinspan proxy` carries.
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::process::{Child as Process, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 use twinspan_core::link::Conditions;
@@ -13,6 +12,7 @@ use super::{CLIENT, Measured, RealismOptions, SERVER, ends};
 use crate::child::Child;
 use crate::error::BenchError;
 use crate::lines::{Parent, write_line};
+use crate::proxy::Proxy;
 
 /// What a process in a namespace is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,54 +81,18 @@ fn loss_rule(loss: f64) -> Vec<String> {
     words
 }
 
-/// The proxy, and the file that it reads; both go when this does.
-struct Proxy {
-    process: Process,
-    file: PathBuf,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // One that has ended cannot be killed, and a file that is gone not removed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
-
-impl Proxy {
-    /// Starts one that carries two devices, and waits until they are there.
-    fn start(devices: &[String; 2], conditions: Conditions) -> Result<Self, BenchError> {
-        let failed = |error| BenchError::Child { name: "proxy", error };
-        let Conditions { loss, delay, jitter, rate_bytes_per_s, queue_bytes_max, .. } = conditions;
-        let way = format!(
-            "{{ loss = {loss}, delay_ms = {}, jitter_ms = {}, rate_bytes_per_s = {rate_bytes_per_s}, \
-             queue_bytes_max = {queue_bytes_max} }}",
-            delay.as_secs_f64() * 1e3,
-            jitter.as_secs_f64() * 1e3,
-        );
-        let [one, other] = devices;
-        let text =
-            format!("[[tun]]\none = \"{one}\"\nother = \"{other}\"\nup = {way}\ndown = {way}\n");
-        let file = std::env::temp_dir().join(format!("{one}.toml"));
-        std::fs::write(&file, text)?;
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(program);
-        command.args(["proxy", "--conditions"]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let process = command.spawn().map_err(failed)?;
-        let mut proxy = Self { process, file };
-        let out = proxy.process.stdout.take();
-        let mut line = String::new();
-        if let Some(out) = out {
-            BufReader::new(out).read_line(&mut line)?;
-        }
-        if line.contains(" leads to ") {
-            Ok(proxy)
-        } else {
-            Err(BenchError::Ended { name: "proxy" })
-        }
-    }
+/// The project's proxy, which carries two devices; both are there then.
+fn link(devices: &[String; 2], conditions: Conditions) -> Result<Proxy, BenchError> {
+    let Conditions { loss, delay, jitter, rate_bytes_per_s, queue_bytes_max, .. } = conditions;
+    let way = format!(
+        "{{ loss = {loss}, delay_ms = {}, jitter_ms = {}, rate_bytes_per_s = {rate_bytes_per_s}, \
+         queue_bytes_max = {queue_bytes_max} }}",
+        delay.as_secs_f64() * 1e3,
+        jitter.as_secs_f64() * 1e3,
+    );
+    let [one, other] = devices;
+    let text = format!("[[tun]]\none = \"{one}\"\nother = \"{other}\"\nup = {way}\ndown = {way}\n");
+    Proxy::start(one, &text, 1)
 }
 
 /// Runs a program of the system; what it says is told when it fails.
@@ -151,7 +115,7 @@ pub(super) fn measure(
 ) -> Result<Measured, BenchError> {
     let pid = std::process::id();
     let devices = ["a", "b"].map(|end| format!("ts{end}{pid}"));
-    let proxy = Proxy::start(&devices, conditions)?;
+    let proxy = link(&devices, conditions)?;
     let [server, client] = &devices;
     let place = |device: &String, ip: [u8; 4], seconds| -> Result<Child, BenchError> {
         let mut child = Child::start_in("realism-part", &["unshare", "--net", "--"])?;
