@@ -88,7 +88,7 @@ pub enum CommandError {
     Tape(#[from] crate::sim::TapeError),
     /// A scenario file cannot be used.
     #[error(transparent)]
-    ScenarioFile(#[from] crate::sim::FileError),
+    ScenarioFile(#[from] crate::settings_file::SettingsFileError),
     /// The options of a run cannot be read.
     #[error("{0}")]
     Options(String),

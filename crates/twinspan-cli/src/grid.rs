@@ -15,9 +15,8 @@ use twinspan_provider::{TimeProvider, Timer, TokioEnv};
 
 use crate::args::GridArgs;
 use crate::error::CommandError;
+use crate::settings_file::SettingsFileError;
 use crate::signals::Signals;
-
-pub use config::GridFileError;
 
 /// How often signals and events are looked at.
 const TURN: Duration = Duration::from_millis(50);
@@ -28,7 +27,7 @@ const TURN: Duration = Duration::from_millis(50);
 pub enum GridCommandError {
     /// Its file cannot be used.
     #[error(transparent)]
-    File(#[from] GridFileError),
+    File(#[from] SettingsFileError),
     /// Nobody could log in.
     #[error("nobody may log in: give --user \"NAME:PASSWORD\", or a --config with [[user]]")]
     NoUsers,

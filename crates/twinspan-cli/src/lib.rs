@@ -17,6 +17,7 @@ pub mod plan;
 pub mod proxy;
 pub mod relay;
 pub mod serve;
+pub mod settings_file;
 mod signals;
 pub mod sim;
 pub mod viewer;

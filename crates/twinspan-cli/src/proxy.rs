@@ -21,11 +21,10 @@ use twinspan_core::link::FaultCounters;
 use crate::args::ProxyArgs;
 use crate::error::CommandError;
 use crate::output::print;
+use crate::settings_file::SettingsFileError;
 use crate::signals::Signals;
 use config::{Cable, Config, Protocol};
 use link::{Clock, SharedLink};
-
-pub use config::ConditionsFileError;
 
 /// How often signals are looked at.
 const TURN: Duration = Duration::from_millis(50);
@@ -36,7 +35,7 @@ const TURN: Duration = Duration::from_millis(50);
 pub enum ProxyError {
     /// Its conditions cannot be used.
     #[error(transparent)]
-    File(#[from] ConditionsFileError),
+    File(#[from] SettingsFileError),
     /// It cannot listen.
     #[error("cannot listen at {address} ({protocol}): {error}; choose another `listen`")]
     Listen {

@@ -1,9 +1,6 @@
 //! A grid's file: its regions, its users, and what befalls these when they log in.
 
-use std::fs;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use twinspan_admission::settings::{Document, SettingsError, Table};
@@ -15,6 +12,7 @@ use twinspan_xmlrpc::login::{AccountName, Password, Refusal, Secret};
 
 use super::GridCommandError;
 use crate::args::{GridArgs, parse_address};
+use crate::settings_file;
 
 /// Users of one file.
 const USERS_MAX: usize = 4_096;
@@ -23,34 +21,12 @@ const REFUSALS_MAX: usize = 32;
 /// Where a grid listens unless it is told otherwise.
 const LISTEN: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9_000);
 
-/// Why a grid's file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GridFileError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{} {source}", path.display())]
-    Text {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: SettingsError,
-    },
-}
-
 /// What the command line and the file that it names say together; the command line wins.
 pub(super) fn of_args(args: &GridArgs) -> Result<GridServerConfig, GridCommandError> {
     let listen = SocketAddr::from(LISTEN);
     let mut config = GridServerConfig { listen, ..GridServerConfig::default() };
     if let Some(path) = &args.config {
-        config = read(path, config)?;
+        config = settings_file::read(path, |text| parse(text, config))?;
     }
     config.listen = args.listen.unwrap_or(config.listen);
     config.public_ip = args.public_ip.or(config.public_ip);
@@ -64,12 +40,6 @@ pub(super) fn of_args(args: &GridArgs) -> Result<GridServerConfig, GridCommandEr
         return Err(GridCommandError::NoUsers);
     }
     Ok(config)
-}
-
-fn read(path: &Path, config: GridServerConfig) -> Result<GridServerConfig, GridFileError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| GridFileError::Read { path: path.to_owned(), source })?;
-    parse(&text, config).map_err(|source| GridFileError::Text { path: path.to_owned(), source })
 }
 
 fn parse(text: &str, mut config: GridServerConfig) -> Result<GridServerConfig, SettingsError> {

@@ -1,40 +1,17 @@
 //! What a proxy is told: where it listens, where that leads, and what each way is like.
 
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use twinspan_admission::settings::{Document, SettingsError, Table};
 use twinspan_core::link::{Conditions, DELAY_MAX, QUEUE_BYTES_MIN};
 
 use crate::args::parse_address;
+use crate::settings_file::{self, SettingsFileError};
 
 /// Ways of one proxy.
 pub(super) const WAYS_MAX: usize = 64;
-
-/// Why conditions cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConditionsFileError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{} {source}", path.display())]
-    Text {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: SettingsError,
-    },
-}
 
 /// Bytes of a device's name at most.
 const DEVICE_BYTES_MAX: usize = 15;
@@ -89,11 +66,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    pub(super) fn read(path: &Path) -> Result<Self, ConditionsFileError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConditionsFileError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text)
-            .map_err(|source| ConditionsFileError::Text { path: path.to_owned(), source })
+    pub(super) fn read(path: &Path) -> Result<Self, SettingsFileError> {
+        settings_file::read(path, Self::parse)
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {

@@ -1,8 +1,6 @@
 //! A server's configuration file.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +14,7 @@ use twinspan_session::{HeaderProtection, SessionConfig};
 
 use crate::args::{BOTS_MAX, CORES_MAX, parse_address};
 use crate::keys::{KeysError, read_trunk_keys};
+use crate::settings_file::{self, SettingsFileError};
 
 /// Names under which the figures may be asked for, at most.
 const HOSTS_MAX: usize = 16;
@@ -54,22 +53,9 @@ fn cipher_word(wanted: Cipher) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{} {source}", path.display())]
-    Text {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: SettingsError,
-    },
+    /// One of its files cannot be used.
+    #[error(transparent)]
+    File(#[from] SettingsFileError),
     /// Its settings do not fit together.
     #[error("{}: {source}", path.display())]
     Setting {
@@ -158,10 +144,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the file, the line and the nearest right word.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, folder)
-            .map_err(|source| ConfigError::Text { path: path.to_owned(), source })
+        Ok(settings_file::read(path, |text| Self::parse(text, folder))?)
     }
 
     /// Reads the text of a configuration whose file lies in `folder`.
@@ -226,8 +210,7 @@ impl Config {
     /// [`ConfigError`] names the file, the line and the nearest right word.
     pub fn read_rules(&self) -> Result<Rules, ConfigError> {
         let Some(path) = &self.rules else { return Ok(Rules::default()) };
-        Rules::parse(&read(path)?)
-            .map_err(|source| ConfigError::Text { path: path.clone(), source })
+        Ok(settings_file::read(path, Rules::parse)?)
     }
 
     /// How relays come in, with the key from its file.
@@ -332,10 +315,6 @@ impl SessionTable {
             self.resume_window_s,
         )
     }
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 fn section<'d, 't>(

@@ -1,7 +1,6 @@
 //! Scenario files: which scenario, with what sizes and faults.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use twinspan_admission::settings::{Document, SettingsError};
 use twinspan_core::link::FaultKind;
@@ -12,9 +11,8 @@ use twinspan_sim::{Rates, is_planned};
 
 use super::planned::scenario;
 use crate::args::PlannedName;
+use crate::settings_file::{self, SettingsFileError};
 
-/// Bytes of a scenario file at most.
-const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The scenarios by name.
 const SCENARIOS: &[(&str, PlannedName)] = &[
     ("echo", PlannedName::Echo),
@@ -28,47 +26,12 @@ const SCENARIOS: &[(&str, PlannedName)] = &[
     ("planted", PlannedName::Planted),
 ];
 
-/// Why a scenario file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// It cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It is too long.
-    #[error("{} has more than {FILE_BYTES_MAX} bytes; name fewer faults", path.display())]
-    Long {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Something in it is wrong.
-    #[error("{} {source}", path.display())]
-    Text {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        source: SettingsError,
-    },
-}
-
 /// Reads a scenario file.
 ///
 /// # Errors
-/// [`FileError`] names the file, the line and the nearest right word.
-pub(super) fn read(path: &Path) -> Result<(PlannedName, Case), FileError> {
-    let failed = |source| FileError::Read { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(FileError::Long { path: path.to_owned() });
-    }
-    parse(&text).map_err(|source| FileError::Text { path: path.to_owned(), source })
+/// [`SettingsFileError`] names the file, the line and the nearest right word.
+pub(super) fn read(path: &Path) -> Result<(PlannedName, Case), SettingsFileError> {
+    settings_file::read(path, parse)
 }
 
 /// Reads the text of a scenario file.
