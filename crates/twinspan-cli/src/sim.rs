@@ -27,7 +27,6 @@ use twinspan_bench::process;
 use fenced::fenced;
 
 pub use endure::endure;
-pub use file::FileError;
 pub(crate) use planned::shrink_advice;
 pub use planned::{run_faults, run_shrink, run_sweep};
 pub use tape::TapeError;
@@ -186,7 +185,7 @@ fn faults_of(counts: &[(&'static str, u64, u64)]) -> BTreeMap<&'static str, Faul
 
 /// A line for each fault that there was.
 fn fault_lines(faults: &BTreeMap<&'static str, Fault>) -> String {
-    let there = faults.iter().filter(|(_, fault)| fault.injected > 0);
+    let there = faults.iter().filter(|(_, fault)| fault.injected + fault.effect > 0);
     there
         .map(|(name, Fault { injected, effect })| format!("{injected:>19}{effect:>11}  {name}\n"))
         .collect()
@@ -210,22 +209,22 @@ fn text(outcome: &Outcome) -> String {
         outcome.reliable_delivered,
     );
     text += &fault_lines(&outcome.faults);
-    if outcome.broken.is_empty() {
-        text += "promises   all kept\n";
-        return text;
-    }
-    for line in &outcome.broken {
-        text += &format!("broken     {line}\n");
-    }
-    text += &format!(
-        "replay     twinspan sim run --scenario {scenario} --clients {clients} \
-         --seconds {seconds} --seed {seed}"
+    let mut replay = format!(
+        "twinspan sim run --scenario {scenario} --clients {clients} --seconds {seconds} --seed {seed}"
     );
     if outcome.cores > 1 {
-        text += &format!(" --cores {}", outcome.cores);
+        replay += &format!(" --cores {}", outcome.cores);
     }
-    text.push('\n');
-    text
+    text + &promise_lines(&outcome.broken, &replay)
+}
+
+/// What became of a run's promises, and the command that shows broken ones again.
+fn promise_lines(broken: &[String], replay: &str) -> String {
+    if broken.is_empty() {
+        return "promises   all kept\n".to_owned();
+    }
+    let text: String = broken.iter().map(|line| format!("broken     {line}\n")).collect();
+    text + &format!("replay     {replay}\n")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use twinspan_bench::process;
 use twinspan_grid::scenario::{CircuitReport, CircuitScenario};
 
 use super::fenced::fenced;
-use super::{Fault, fault_lines, faults_of};
+use super::{Fault, fault_lines, faults_of, promise_lines};
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 use crate::output::print;
@@ -151,18 +151,10 @@ fn text(outcome: &Outcome) -> String {
         outcome.wraps,
     );
     text += &fault_lines(&outcome.faults);
-    if outcome.broken.is_empty() {
-        text += "promises   all kept\n";
-        return text;
-    }
-    for line in &outcome.broken {
-        text += &format!("broken     {line}\n");
-    }
-    text += &format!(
-        "replay     twinspan sim run --scenario circuit --clients {clients} --seconds {seconds} \
-         --seed {seed}\n"
+    let replay = format!(
+        "twinspan sim run --scenario circuit --clients {clients} --seconds {seconds} --seed {seed}"
     );
-    text
+    text + &promise_lines(&outcome.broken, &replay)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use twinspan_game::scenario::Protection;
 use twinspan_game::scenario::hostile::{HostileReport, HostileScenario, KIND_NAMES};
 
 use super::fenced::fenced;
+use super::promise_lines;
 use crate::args::SimRunArgs;
 use crate::error::CommandError;
 use crate::output::print;
@@ -179,19 +180,12 @@ fn text(outcome: &Outcome) -> String {
     for (cause, count) in &outcome.drops {
         text += &format!("dropped    {count:>12}  {cause}\n");
     }
-    if outcome.broken.is_empty() {
-        text += "promises   all kept\n";
-        return text;
-    }
-    for line in &outcome.broken {
-        text += &format!("broken     {line}\n");
-    }
     let ciphers = if *ciphers == "real" { " --real-ciphers" } else { "" };
-    text += &format!(
-        "replay     twinspan sim run --scenario hostile --clients {clients} \
-         --datagrams {datagrams} --seed {seed}{ciphers}\n"
+    let replay = format!(
+        "twinspan sim run --scenario hostile --clients {clients} --datagrams {datagrams} \
+         --seed {seed}{ciphers}"
     );
-    text
+    text + &promise_lines(&outcome.broken, &replay)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, SweepReport, sweep, wilson};
 use twinspan_sim::{is_planned, victims};
 
 use super::fenced::fenced;
-use super::{Fault, file};
+use super::{Fault, fault_lines, file, promise_lines};
 use crate::args::{
     PlannedName, ScenarioName, SimFaultsArgs, SimRunArgs, SimShrinkArgs, SimSweepArgs,
 };
@@ -152,18 +152,8 @@ fn text(outcome: &Outcome) -> String {
         outcome.cpu_seconds,
         outcome.settled_after_seconds,
     );
-    for (name, Fault { injected, effect }) in &outcome.faults {
-        text += &format!("{injected:>19}{effect:>11}  {name}\n");
-    }
-    if outcome.broken.is_empty() {
-        text += "promises   all kept\n";
-        return text;
-    }
-    for line in &outcome.broken {
-        text += &format!("broken     {line}\n");
-    }
-    text += &format!("replay     {}\n", outcome.replay);
-    text
+    text += &fault_lines(&outcome.faults);
+    text + &promise_lines(&outcome.broken, &outcome.replay)
 }
 
 /// How a kind of fault showed.
