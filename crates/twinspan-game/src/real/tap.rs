@@ -111,103 +111,48 @@ pub(super) trait Served: Machine {
     }
 }
 
-impl Served for Server {
-    fn drain(&mut self, now: Timestamp) {
-        self.drain(now);
-    }
+/// What a server, or the part of it that has the players, does by methods of the same names.
+macro_rules! served {
+    ($server:ident $(by its $part:ident)? $(, $ready:ident)?) => {
+        impl Served for $server {
+            fn drain(&mut self, now: Timestamp) {
+                self$(.$part)?.drain(now);
+            }
 
-    fn stop(&mut self, now: Timestamp) {
-        self.stop(now);
-    }
+            fn stop(&mut self, now: Timestamp) {
+                self$(.$part)?.stop(now);
+            }
 
-    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
-        self.replace_rules(now, rules);
-    }
+            fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
+                self$(.$part)?.replace_rules(now, rules);
+            }
 
-    fn rotate_keys(&mut self, keys: ServerKeys) {
-        self.rotate_keys(keys);
-    }
+            fn rotate_keys(&mut self, keys: ServerKeys) {
+                self$(.$part)?.rotate_keys(keys);
+            }
 
-    fn retire_old_keys(&mut self) {
-        self.retire_old_keys();
-    }
+            fn retire_old_keys(&mut self) {
+                self$(.$part)?.retire_old_keys();
+            }
 
-    fn snapshot_world(&self, out: &mut WorldSnapshot) {
-        self.snapshot_world(out);
-    }
+            fn snapshot_world(&self, out: &mut WorldSnapshot) {
+                self.snapshot_world(out);
+            }
 
-    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        self.snapshot_stats(now, out);
-    }
+            fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
+                self.snapshot_stats(now, out);
+            }
+
+            $(fn $ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+                self.$ready(cx)
+            })?
+        }
+    };
 }
 
-impl Served for Member {
-    fn drain(&mut self, now: Timestamp) {
-        self.drain(now);
-    }
-
-    fn stop(&mut self, now: Timestamp) {
-        self.stop(now);
-    }
-
-    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
-        self.replace_rules(now, rules);
-    }
-
-    fn rotate_keys(&mut self, keys: ServerKeys) {
-        self.rotate_keys(keys);
-    }
-
-    fn retire_old_keys(&mut self) {
-        self.retire_old_keys();
-    }
-
-    fn snapshot_world(&self, out: &mut WorldSnapshot) {
-        self.snapshot_world(out);
-    }
-
-    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        self.snapshot_stats(now, out);
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_ready(cx)
-    }
-}
-
-impl Served for Front {
-    fn drain(&mut self, now: Timestamp) {
-        self.member.drain(now);
-    }
-
-    fn stop(&mut self, now: Timestamp) {
-        self.member.stop(now);
-    }
-
-    fn replace_rules(&mut self, now: Timestamp, rules: &Rules) {
-        self.member.replace_rules(now, rules);
-    }
-
-    fn rotate_keys(&mut self, keys: ServerKeys) {
-        self.member.rotate_keys(keys);
-    }
-
-    fn retire_old_keys(&mut self) {
-        self.member.retire_old_keys();
-    }
-
-    fn snapshot_world(&self, out: &mut WorldSnapshot) {
-        self.snapshot_world(out);
-    }
-
-    fn snapshot_stats(&mut self, now: Timestamp, out: &mut StatsSnapshot) {
-        self.snapshot_stats(now, out);
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_ready(cx)
-    }
-}
+served!(Server);
+served!(Member, poll_ready);
+served!(Front by its member, poll_ready);
 
 /// A socket's side towards relays, as the server's thread reaches it.
 pub(super) struct RelaySide {
