@@ -437,8 +437,7 @@ fn sleepers_of_all_kinds_are_woken() {
         inbox
     });
     while !ready.is_finished() {
-        let naps = || out.naps().first().is_some_and(|nap| nap & 3 == 3);
-        until(|| ready.is_finished() || naps());
+        until(|| ready.is_finished() || out.naps().first().is_some_and(|nap| nap & 3 == 3));
         out.publish(b"3").unwrap();
     }
     let mut inbox = ready.join().unwrap();
