@@ -23,7 +23,7 @@ mod simulated;
 #[cfg(test)]
 mod switched;
 pub(crate) mod tcp;
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(test)]
 mod testing;
 pub(crate) mod topic;
 pub(crate) mod wire;

@@ -4,22 +4,33 @@ use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
-use super::test_hello;
-use super::testing::Setup;
+use super::link::Times;
+use super::topic::{Topic, TopicConfig};
 use super::wire::{Credit, Door, EndReason, Frame, HEAD_BYTES, Kind, Opened, head};
+use super::{test_greeting, test_hello};
+use crate::compress::Packer;
 use crate::report::Compression;
 
 /// Bytes of the longest message of the topic that is fed.
 const LONGEST: usize = 1_000;
 
-const SETUP: Setup = Setup {
-    id: 1,
-    is_reliable: true,
-    depth: 8,
-    history: 4,
-    longest: LONGEST,
-    compression: Compression::Lz4,
-};
+fn topic() -> Option<Topic> {
+    let mut greeting = test_greeting(1, "t");
+    greeting.message_bytes_max = LONGEST as u32;
+    let config = TopicConfig {
+        greeting,
+        publishes: true,
+        receives: true,
+        is_reliable: true,
+        message_bytes_max: LONGEST,
+        depth: 8,
+        history: 4,
+        linger: Duration::ZERO,
+        times: Times::default(),
+    };
+    let packer = Packer::new(Compression::Lz4, None, || Duration::ZERO).ok()?;
+    Some(Topic::new(config, packer, None))
+}
 
 /// Feeds a topic as a peer would: a greeting, then frames. The pieces are as long as the first byte
 /// says.
@@ -47,7 +58,7 @@ pub(crate) fn run(data: &[u8]) -> String {
             Err(error) => return format!("{error}"),
         }
     };
-    let Some(mut topic) = SETUP.topic() else { return String::new() };
+    let Some(mut topic) = topic() else { return String::new() };
     for number in 0..4_u8 {
         let _ = topic.publish(&[number; 100]);
     }

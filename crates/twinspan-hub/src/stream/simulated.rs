@@ -42,7 +42,7 @@ fn end(id: u8) -> Shared {
         longest: 1_000,
         compression: Compression::Lz4,
     };
-    let topic = setup.topic().unwrap();
+    let topic = setup.topic();
     Rc::new(RefCell::new(End { topic, last: None, published: 0, taken: Vec::new() }))
 }
 

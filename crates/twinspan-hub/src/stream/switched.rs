@@ -71,7 +71,7 @@ fn topic(id: u8) -> Topic {
         longest: 1_000,
         compression: Compression::None,
     };
-    setup.topic().unwrap()
+    setup.topic()
 }
 
 impl World {

@@ -1,4 +1,4 @@
-//! Topics as tests and fuzz bodies have them.
+//! Topics as tests have them.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// A topic that is set up so; `None` where there is no memory to compress with.
-    pub(super) fn topic(self) -> Option<Topic> {
+    /// A topic that is set up so.
+    pub(super) fn topic(self) -> Topic {
         let mut greeting = test_greeting(self.id, "t");
         greeting.reliable = self.is_reliable;
         greeting.history = self.history;
-        greeting.message_bytes_max = u32::try_from(self.longest).unwrap_or(u32::MAX);
+        greeting.message_bytes_max = u32::try_from(self.longest).unwrap();
         let config = TopicConfig {
             greeting,
             publishes: true,
@@ -38,13 +38,12 @@ impl Setup {
             linger: Duration::ZERO,
             times: Times::default(),
         };
-        let packer = Packer::new(self.compression, None, || Duration::ZERO).ok()?;
-        Some(Topic::new(config, packer, None))
+        let packer = Packer::new(self.compression, None, || Duration::ZERO).unwrap();
+        Topic::new(config, packer, None)
     }
 }
 
 /// A message that tells its number, of a length that follows from it.
-#[cfg(test)]
 pub(super) fn body(number: u64) -> Vec<u8> {
     let mut body = number.to_le_bytes().to_vec();
     body.resize(8 + (number * 37 % 900) as usize, number as u8);

@@ -21,7 +21,7 @@ const SETUP: Setup = Setup {
 };
 
 fn topic(setup: Setup) -> Topic {
-    setup.topic().unwrap()
+    setup.topic()
 }
 
 /// Two ends and the bytes between them.
