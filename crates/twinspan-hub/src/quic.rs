@@ -5,6 +5,7 @@
 mod carrier;
 mod parts;
 mod socket;
+mod streams;
 mod trust;
 
 use std::io;
@@ -25,7 +26,7 @@ use crate::stream::open;
 use crate::stream::topic::Topic;
 use crate::system::any_like;
 use carrier::QuicCarrier;
-use parts::{Connector, STREAMS_MAX, ZeroRtt};
+use parts::{Beside, Connector, STREAMS_MAX, ZeroRtt};
 use socket::Socket;
 pub use trust::{CertificateError, Fingerprint, FingerprintError, Trust};
 use trust::{Own, Verifier, authorities};
@@ -39,6 +40,10 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Bytes that wait to be acknowledged.
 const SEND_WINDOW: u64 = 8 << 20;
+/// Bytes of datagrams that came and wait to be looked at, which they do not: they are at once.
+const DATAGRAMS_IN_MAX: usize = 1 << 20;
+/// Bytes of datagrams that wait for room on the way. What does not fit waits with its topic.
+const DATAGRAMS_OUT_MAX: usize = 256 << 10;
 /// Bytes of packets that came before their connection was let in.
 const INCOMING_BYTES_MAX: u64 = 1 << 20;
 /// What both ends must mean.
@@ -79,7 +84,8 @@ fn transport() -> Arc<TransportConfig> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(SEND_WINDOW)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAMS_IN_MAX))
+        .datagram_send_buffer_size(DATAGRAMS_OUT_MAX);
     Arc::new(transport)
 }
 
@@ -121,8 +127,12 @@ static CLIENTS: Mutex<Vec<(ClientKey, Client)>> = Mutex::new(Vec::new());
 
 fn client_of(key: &ClientKey) -> Result<Client, BuildError> {
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, client)) = clients.iter().find(|(known, _)| known == key) {
-        return Ok(client.clone());
+    if let Some(at) = clients.iter().position(|(known, _)| known == key) {
+        // What was used longest ago stands first, and gives way first.
+        let found = clients.remove(at);
+        let client = found.1.clone();
+        clients.push(found);
+        return Ok(client);
     }
     let (address, _, trust, folder) = key;
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
@@ -161,15 +171,26 @@ static CONNECTIONS: Mutex<Vec<(ClientKey, Weak<Node<QuicCarrier>>)>> = Mutex::ne
 /// Opens the QUIC road.
 pub(crate) fn open(config: &RoadConfig) -> Result<Opened, BuildError> {
     let topic = open::topic(config)?;
-    let mut opened = match config.side {
+    match config.side {
         Side::Listen => listen(config, topic),
         Side::Connect => connect(config, topic),
-    }?;
-    if config.reliability == Some(Reliability::BestEffort) {
-        let note = "best effort goes by the stream too: a slow subscriber misses the oldest";
-        opened.notes.push(note.to_owned());
     }
-    Ok(opened)
+}
+
+/// How messages of a best-effort topic go; `None` where they are reliable.
+fn beside_note(config: &RoadConfig, beside: Option<Beside>) -> Option<String> {
+    if config.reliability != Some(Reliability::BestEffort) {
+        return None;
+    }
+    Some(match beside {
+        None => "best effort goes by datagrams where the other end takes them".to_owned(),
+        Some(Beside::UpTo(bytes)) => {
+            format!("best effort goes by datagrams, messages above {bytes} bytes by the stream")
+        }
+        Some(Beside::Nothing) => {
+            "best effort goes by the stream: the other end takes no datagrams".to_owned()
+        }
+    })
 }
 
 fn bind(config: &RoadConfig, address: SocketAddr) -> Result<(Socket, String), BuildError> {
@@ -221,8 +242,9 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
         match open::share(config, &node, address, topic)? {
             Ok(member) => {
                 allow_early(config, &node, &member);
-                let note = "it shares a listener, and its certificate".to_owned();
-                return Ok(open::opened(config, &member, vec![note]));
+                let mut notes = vec!["it shares a listener, and its certificate".to_owned()];
+                notes.extend(beside_note(config, None));
+                return Ok(open::opened(config, &member, notes));
             }
             // It was left by its last topic just now: its port is free.
             Err(back) => topic = back,
@@ -239,6 +261,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
     listeners.retain(|(known, _)| *known != bound);
     listeners.push((bound, Arc::downgrade(&node)));
     let mut notes = vec![format!("it listens at {bound}"), buffers];
+    notes.extend(beside_note(config, None));
     if let Some(fingerprint) = fingerprint {
         notes.push(format!("its certificate has the fingerprint {fingerprint}"));
     }
@@ -322,13 +345,16 @@ fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
     if let Some(seen) = stranger() {
         return Err(BuildError::Stranger { address, seen });
     }
-    let (told, lost, zero_rtt) = node.with(|_, carrier, _| {
+    let (told, lost, zero_rtt, beside) = node.with(|_, carrier, _| {
+        let beside = carrier.beside();
         let connector = carrier.connector.as_ref();
         let lost = connector.and_then(|it| it.lost.clone());
-        (carrier.told(seat), lost, connector.map_or(ZeroRtt::Unused, |it| it.zero_rtt))
+        let zero_rtt = connector.map_or(ZeroRtt::Unused, |it| it.zero_rtt);
+        (carrier.told(seat), lost, zero_rtt, beside)
     });
     let mut all = vec![open::judge(config, address, told)?];
     all.extend(notes);
+    all.extend(beside_note(config, beside));
     all.extend(lost.map(|why| format!("the last connection was lost: {why}")));
     if is_idempotent {
         let what = match zero_rtt {

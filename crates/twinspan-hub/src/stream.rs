@@ -14,6 +14,7 @@ pub(crate) mod fuzz;
 pub(crate) mod inbound;
 pub(crate) mod link;
 pub(crate) mod log;
+pub(crate) mod loose;
 pub(crate) mod mix;
 pub(crate) mod node;
 pub(crate) mod open;

@@ -7,47 +7,52 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
     Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, Incoming,
-    ServerConfig, StreamEvent, StreamId, Transmit, VarInt, WriteError,
+    ServerConfig, StreamEvent, StreamId, Transmit, VarInt,
 };
 use rustix::event::epoll;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 
 use super::parts::{
-    CLOSING_TIMEOUT, CONNECTIONS_MAX, Conn, Connector, REBIND_AFTER, RECEIVES_MAX, SENDS_MAX, Slot,
-    Stage, Wanted, ZeroRtt, read_door, read_link, until,
+    Beside, CONNECTIONS_MAX, Conn, Connector, FILLS_MAX, REBIND_AFTER, RECEIVES_MAX, SENDS_MAX,
+    Slot, Stage, Wanted, ZeroRtt, until,
 };
 use super::socket::{Came, Socket};
 use crate::stream::carrier::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::core::{Carrier, Seats};
-use crate::stream::open::{self, Told};
-use crate::stream::wire::{Door, Frame, Opened as Opening, Standing};
+use crate::stream::loose;
+use crate::stream::open::Told;
+use crate::stream::wire::Door;
 use crate::system::any_like;
 
 /// Streams over QUIC.
 pub(crate) struct QuicCarrier {
     pub(super) epoll: Arc<OwnedFd>,
-    socket: Socket,
+    pub(super) socket: Socket,
     endpoint: Endpoint,
     started: Instant,
-    conns: BTreeMap<usize, Conn>,
+    pub(super) conns: BTreeMap<usize, Conn>,
     pub(super) connector: Option<Connector>,
     /// Topics of a listener whose first words may come before the handshake ended.
     pub(super) idempotent: Vec<usize>,
-    random: Stream,
+    pub(super) random: Stream,
     /// Where packets are written.
     buffer: Vec<u8>,
+    /// Where what goes beside a stream is put together.
+    pub(super) datagram: Vec<u8>,
     /// A run that found no room, with its bytes.
     waiting: Option<(Transmit, Vec<u8>)>,
     /// When a datagram came last, or another socket was taken.
     heard_at: Timestamp,
     socket_buffer_bytes: usize,
-    now: Timestamp,
+    /// After so much silence a connector goes on from another socket.
+    pub(super) rebind_after: Duration,
+    pub(super) now: Timestamp,
 }
 
 impl QuicCarrier {
@@ -72,9 +77,11 @@ impl QuicCarrier {
             idempotent: Vec::new(),
             random: Stream::new(seed, "hub-reconnect", 0),
             buffer: Vec::with_capacity(64 << 10),
+            datagram: Vec::with_capacity(2 << 10),
             waiting: None,
             heard_at: Timestamp::START,
             socket_buffer_bytes,
+            rebind_after: REBIND_AFTER,
             now: Timestamp::START,
         })
     }
@@ -110,7 +117,7 @@ impl QuicCarrier {
         let conn = self.connector.as_ref().and_then(|it| it.conn);
         match conn.and_then(|index| self.conns.get(&index)) {
             Some(conn) if !conn.connection.is_handshaking() && !conn.is_lost => {
-                self.heard_at.after(REBIND_AFTER)
+                self.heard_at.after(self.rebind_after)
             }
             _ => Timestamp::NEVER,
         }
@@ -122,8 +129,25 @@ impl QuicCarrier {
         connector.wanted.push(Wanted::new(seat, is_idempotent));
     }
 
+    /// When a connection has something to do. What is dirty is due at once, unless it waits for room
+    /// in the socket.
+    fn due_at(&self, conn: &Conn) -> Timestamp {
+        if conn.is_dirty && self.waiting.is_none() { self.now } else { conn.timeout }
+    }
+
+    /// What goes beside the streams of a connector's connection; `None` while there is none.
+    pub(super) fn beside(&mut self) -> Option<Beside> {
+        let conn = self.conns.get_mut(&self.connector.as_ref()?.conn?)?;
+        if conn.connection.is_handshaking() {
+            return None;
+        }
+        let max = conn.connection.datagrams().max_size();
+        let body = max.and_then(|max| max.checked_sub(loose::HEAD_BYTES + loose::LENGTH_BYTES));
+        Some(body.map_or(Beside::Nothing, Beside::UpTo))
+    }
+
     fn instant(&self) -> Instant {
-        self.started + std::time::Duration::from_nanos(self.now.as_nanos())
+        self.started + Duration::from_nanos(self.now.as_nanos())
     }
 
     /// The moment as the machine above counts it; a moment late rather than early.
@@ -132,42 +156,48 @@ impl QuicCarrier {
         Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    fn receive(&mut self) {
-        let now = self.instant();
-        let mut answer = Vec::new();
-        for _ in 0..RECEIVES_MAX {
-            let heard = self.now;
-            let Self { socket, endpoint, conns, heard_at, .. } = self;
-            let (mut answers, mut strangers) = (Vec::new(), Vec::new());
-            let received = socket.receive(|Came { from, to, ecn, bytes }| {
-                answer.clear();
-                match endpoint.handle(now, from, to, ecn, bytes, &mut answer) {
-                    Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                        if let Some(conn) = conns.get_mut(&handle.0) {
-                            *heard_at = heard;
-                            conn.connection.handle_event(event);
-                            conn.is_dirty = true;
-                        }
-                    }
-                    Some(DatagramEvent::NewConnection(incoming)) => strangers.push(incoming),
-                    Some(DatagramEvent::Response(transmit)) => {
-                        answers.push((transmit, answer.clone()));
-                    }
-                    None => {}
-                }
-            });
-            for (transmit, bytes) in answers {
-                // Like any datagram it may be lost.
-                let _ = self.socket.send(&transmit, &bytes);
-            }
-            for incoming in strangers {
-                self.meet(incoming);
-            }
-            // A socket that fails for good is seen by connections that go silent.
-            if !received.unwrap_or(false) {
+    /// Takes in what came. Who sent much hears of it before all of it was looked at.
+    fn receive(&mut self, seats: &mut Seats) {
+        for _ in 1..RECEIVES_MAX {
+            if !self.receive_some() {
                 return;
             }
+            self.drive_all(seats, false);
         }
+    }
+
+    /// Receives with one call; true when more may be there.
+    fn receive_some(&mut self) -> bool {
+        let (now, heard) = (self.instant(), self.now);
+        let mut answer = Vec::new();
+        let Self { socket, endpoint, conns, heard_at, .. } = self;
+        let (mut answers, mut strangers) = (Vec::new(), Vec::new());
+        let received = socket.receive(|Came { from, to, ecn, bytes }| {
+            answer.clear();
+            match endpoint.handle(now, from, to, ecn, bytes, &mut answer) {
+                Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                    if let Some(conn) = conns.get_mut(&handle.0) {
+                        *heard_at = heard;
+                        conn.connection.handle_event(event);
+                        conn.is_dirty = true;
+                    }
+                }
+                Some(DatagramEvent::NewConnection(incoming)) => strangers.push(incoming),
+                Some(DatagramEvent::Response(transmit)) => {
+                    answers.push((transmit, answer.clone()));
+                }
+                None => {}
+            }
+        });
+        for (transmit, bytes) in answers {
+            // Like any datagram it may be lost.
+            let _ = self.socket.send(&transmit, &bytes);
+        }
+        for incoming in strangers {
+            self.meet(incoming);
+        }
+        // A socket that fails for good is seen by connections that go silent.
+        received.unwrap_or(false)
     }
 
     /// Somebody wants a connection.
@@ -196,13 +226,17 @@ impl QuicCarrier {
         }
     }
 
-    fn keep(&mut self, handle: ConnectionHandle, connection: Connection) {
+    fn keep(&mut self, handle: ConnectionHandle, mut connection: Connection) {
+        let room_beside = connection.datagrams().send_buffer_space();
         let conn = Conn {
             connection,
             slots: Vec::new(),
             timeout: Timestamp::START,
             is_lost: false,
             is_dirty: true,
+            is_crowded: false,
+            is_held: false,
+            room_beside,
         };
         self.conns.insert(handle.0, conn);
     }
@@ -276,6 +310,8 @@ impl QuicCarrier {
         if now >= conn.timeout {
             conn.connection.handle_timeout(instant);
         }
+        // Before the streams: no message of these overtook them on the way.
+        let early = self.read_beside(index, seats);
         loop {
             let Some(conn) = self.conns.get_mut(&index) else { return };
             while let Some(event) = conn.connection.poll_endpoint_events() {
@@ -287,11 +323,22 @@ impl QuicCarrier {
             let Some(event) = conn.connection.poll() else { break };
             self.on_event(index, event, seats);
         }
-        self.write_all(index, seats);
-        if let Some(conn) = self.conns.get_mut(&index) {
-            conn.is_dirty = false;
+        for datagram in early {
+            // Its stream has said where it begins now, or it is missed.
+            let _ = self.take_beside(index, &datagram, seats);
         }
-        self.send(index);
+        for fill in 1..=FILLS_MAX {
+            self.write_all(index, seats);
+            if let Some(conn) = self.conns.get_mut(&index) {
+                conn.is_dirty = false;
+            }
+            self.send(index);
+            let Some(conn) = self.conns.get_mut(&index) else { return };
+            if !conn.may_go_on() {
+                break;
+            }
+            conn.is_dirty |= fill == FILLS_MAX;
+        }
         let Some(conn) = self.conns.get_mut(&index) else { return };
         let timeout = conn.connection.poll_timeout();
         let is_drained = conn.connection.is_drained();
@@ -395,220 +442,6 @@ impl QuicCarrier {
         }
     }
 
-    fn slot(&mut self, index: usize, id: StreamId) -> Option<&mut Slot> {
-        self.conns.get_mut(&index)?.slots.iter_mut().find(|slot| slot.id == id)
-    }
-
-    fn remove_slot(&mut self, index: usize, id: StreamId) {
-        let now = self.now;
-        if let Some(conn) = self.conns.get_mut(&index) {
-            conn.slots.retain(|slot| slot.id != id);
-        }
-        let Some(connector) = self.connector.as_mut().filter(|it| it.conn == Some(index)) else {
-            return;
-        };
-        for wanted in connector.wanted.iter_mut().filter(|it| it.stream == Some(id)) {
-            wanted.stream = None;
-            wanted.next_at = now.after(wanted.backoff.next_delay(&mut self.random));
-        }
-    }
-
-    /// Reads a stream as far as it goes.
-    fn read(&mut self, index: usize, id: StreamId, seats: &mut Seats) {
-        let Some(conn) = self.conns.get_mut(&index) else { return };
-        let Some(at) = conn.slots.iter().position(|slot| slot.id == id) else { return };
-        conn.is_dirty = true;
-        let Some(slot) = conn.slots.get_mut(at) else { return };
-        match &mut slot.stage {
-            Stage::Greeting { door, said, .. } => match read_door(&mut conn.connection, id, door) {
-                Ok(Some(opening)) => {
-                    let said = *said;
-                    self.on_opening(index, id, said, opening, seats);
-                }
-                Ok(None) => {}
-                Err(()) => self.break_stream(index, id),
-            },
-            Stage::Up { seat, link } => {
-                let (seat, link) = (*seat, *link);
-                let Some(place) = seats.get(seat) else { return };
-                let is_over = read_link(&mut conn.connection, id, place, link, self.now);
-                if is_over {
-                    self.write(index, id, seats);
-                    self.close_slot(index, id, seats);
-                }
-            }
-            Stage::Closing { .. } => {}
-        }
-    }
-
-    /// The first frame came.
-    fn on_opening(
-        &mut self,
-        index: usize,
-        id: StreamId,
-        said: Option<(usize, Standing)>,
-        opening: Opening,
-        seats: &mut Seats,
-    ) {
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(&index) else { return };
-        let is_early = conn.connection.is_handshaking();
-        let Some(slot) = conn.slots.iter_mut().find(|slot| slot.id == id) else { return };
-        let mut is_up = false;
-        match (said, opening) {
-            (None, Opening::Hello(theirs)) => {
-                let seat = seats.named(&theirs.greeting.topic).map(|(seat, _)| seat);
-                if is_early && seat.is_some_and(|seat| !self.idempotent.contains(&seat)) {
-                    // Who may not say so early is not heard.
-                    return self.break_stream(index, id);
-                }
-                if let Some((seat, link)) = open::welcome(now, &theirs, seats, &mut slot.out) {
-                    slot.stage = Stage::Up { seat, link };
-                    is_up = true;
-                }
-            }
-            (Some((seat, said)), opening) => {
-                let Some(connector) = &mut self.connector else { return };
-                let wanted = connector.wanted.iter_mut().find(|it| it.seat == seat);
-                let (Some(wanted), Some(topic)) = (wanted, seats.topic(seat)) else { return };
-                let told = match opening {
-                    Opening::End(reason) => Told::Refused(reason),
-                    Opening::Hello(theirs) => match topic.admit(now, &theirs, &said) {
-                        Ok(link) => {
-                            wanted.last_peer = Some(theirs.greeting.id);
-                            wanted.backoff.reset();
-                            slot.stage = Stage::Up { seat, link };
-                            is_up = true;
-                            Told::Welcome
-                        }
-                        Err(refusal) => {
-                            wanted.last_peer = Some(theirs.greeting.id);
-                            Frame::End(refusal.reason()).write(&mut slot.out);
-                            Told::Disagrees(refusal)
-                        }
-                    },
-                };
-                wanted.told.get_or_insert(told);
-            }
-            (None, Opening::End(_)) => {}
-        }
-        if is_up {
-            self.read(index, id, seats);
-        } else {
-            self.close_slot(index, id, seats);
-        }
-    }
-
-    /// Ends a stream of a peer that does not keep the rules.
-    fn break_stream(&mut self, index: usize, id: StreamId) {
-        if let Some(conn) = self.conns.get_mut(&index) {
-            // One that is closed already is as good.
-            let _ = conn.connection.recv_stream(id).stop(VarInt::from_u32(1));
-            let _ = conn.connection.send_stream(id).reset(VarInt::from_u32(1));
-        }
-        self.remove_slot(index, id);
-    }
-
-    /// A stream's link ends, and its last words leave.
-    fn close_slot(&mut self, index: usize, id: StreamId, seats: &mut Seats) {
-        let (now, until) = (self.now, self.now.after(CLOSING_TIMEOUT));
-        let Some(slot) = self.slot(index, id) else { return };
-        if let Stage::Up { seat, link } = slot.stage
-            && let Some(topic) = seats.topic(seat)
-        {
-            topic.broke(now, link);
-        }
-        if !matches!(slot.stage, Stage::Closing { .. }) {
-            slot.stage = Stage::Closing { until, is_finished: false };
-        }
-    }
-
-    fn write_all(&mut self, index: usize, seats: &mut Seats) {
-        let mut at = 0;
-        while let Some(id) = self.conns.get(&index).and_then(|conn| Some(conn.slots.get(at)?.id)) {
-            self.write(index, id, seats);
-            at += 1;
-        }
-    }
-
-    /// Writes what a stream has to say, as far as there is room.
-    fn write(&mut self, index: usize, id: StreamId, seats: &mut Seats) {
-        let now = self.now;
-        loop {
-            let Some(conn) = self.conns.get_mut(&index) else { return };
-            if conn.is_lost {
-                return;
-            }
-            let Some(slot) = conn.slots.iter_mut().find(|slot| slot.id == id) else { return };
-            if slot.is_blocked {
-                return;
-            }
-            let mut stream = conn.connection.send_stream(id);
-            let first = slot.out.get(slot.out_sent..).unwrap_or_default();
-            if !first.is_empty() {
-                match stream.write(first) {
-                    Ok(count) => slot.out_sent += count,
-                    Err(error) => {
-                        slot.is_blocked = true;
-                        return self.on_write_error(index, id, &error, seats);
-                    }
-                }
-                continue;
-            }
-            match &mut slot.stage {
-                Stage::Up { seat, link } => {
-                    let (seat, link) = (*seat, *link);
-                    let Some(topic) = seats.topic(seat) else { return };
-                    let pieces = topic.transmit(now, link);
-                    let Some(piece) = pieces.iter().find(|piece| !piece.is_empty()) else {
-                        if topic.over(link).is_some() {
-                            self.close_slot(index, id, seats);
-                            continue;
-                        }
-                        return;
-                    };
-                    match stream.write(piece) {
-                        Ok(count) => topic.sent(now, link, count),
-                        Err(error) => {
-                            slot.is_blocked = true;
-                            return self.on_write_error(index, id, &error, seats);
-                        }
-                    }
-                }
-                Stage::Closing { is_finished, .. } => {
-                    if !*is_finished {
-                        *is_finished = true;
-                        // One that was stopped needs no end.
-                        let _ = stream.finish();
-                    }
-                    return;
-                }
-                Stage::Greeting { .. } => return,
-            }
-        }
-    }
-
-    fn on_write_error(
-        &mut self,
-        index: usize,
-        id: StreamId,
-        error: &WriteError,
-        seats: &mut Seats,
-    ) {
-        // A peer that hears no more may still say its last words, which are longer than one read.
-        if matches!(error, WriteError::Blocked | WriteError::Stopped(_)) {
-            return;
-        }
-        // It is gone.
-        if let Some(slot) = self.slot(index, id)
-            && let Stage::Up { seat, link } = slot.stage
-            && let Some(topic) = seats.topic(seat)
-        {
-            topic.broke(self.now, link);
-        }
-        self.remove_slot(index, id);
-    }
-
     /// Sends the packets of a connection.
     fn send(&mut self, index: usize) {
         let instant = self.instant();
@@ -619,9 +452,9 @@ impl QuicCarrier {
             self.waiting = None;
             self.tell_out(false);
         }
-        let run_max = self.socket.run_max();
         for _ in 0..SENDS_MAX {
             let Some(conn) = self.conns.get_mut(&index) else { return };
+            let run_max = self.socket.run_max(conn.connection.current_mtu());
             self.buffer.clear();
             let Some(transmit) = conn.connection.poll_transmit(instant, run_max, &mut self.buffer)
             else {
@@ -679,8 +512,14 @@ impl QuicCarrier {
 impl Carrier for QuicCarrier {
     fn look(&mut self, now: Timestamp, seats: &mut Seats) {
         self.now = now;
-        self.receive();
-        self.drive_all(seats, false);
+        for _ in 0..RECEIVES_MAX {
+            let is_more = self.receive_some();
+            self.drive_all(seats, false);
+            // Messages are taken before more of them come.
+            if !is_more || seats.each().any(|(_, seat)| seat.topic.has_messages()) {
+                return;
+            }
+        }
     }
 
     fn turn(&mut self, now: Timestamp, seats: &mut Seats) {
@@ -690,7 +529,7 @@ impl Carrier for QuicCarrier {
                 seat.topic.handle_timeout(now);
             }
         }
-        self.receive();
+        self.receive(seats);
         self.end_slow();
         self.heal();
         self.connect(seats);
@@ -699,6 +538,10 @@ impl Carrier for QuicCarrier {
 
     fn pump(&mut self, now: Timestamp, seats: &mut Seats, wanted: usize) {
         self.now = now;
+        if self.conns.values().any(|conn| conn.is_crowded && conn.carries(wanted)) {
+            // Room comes with acks, and who publishes without end looks for nothing else.
+            self.receive_some();
+        }
         let mut next = self.conns.keys().next().copied();
         while let Some(index) = next {
             next = self.conns.range(index + 1..).next().map(|(index, _)| *index);
@@ -711,9 +554,7 @@ impl Carrier for QuicCarrier {
     fn poll_timeout(&self) -> Timestamp {
         let of = |conn: &Conn| {
             let slots = conn.slots.iter().map(|slot| until(&slot.stage)).min();
-            // What is dirty is due at once, unless it waits for room in the socket.
-            let own = if conn.is_dirty && self.waiting.is_none() { self.now } else { conn.timeout };
-            own.min(slots.unwrap_or(Timestamp::NEVER))
+            self.due_at(conn).min(slots.unwrap_or(Timestamp::NEVER))
         };
         let conns = self.conns.values().map(of).min().unwrap_or(Timestamp::NEVER);
         let conns = conns.min(self.rebind_at());
@@ -724,6 +565,10 @@ impl Carrier for QuicCarrier {
         let is_early = self.conns.get(&conn).is_none_or(|conn| conn.connection.is_handshaking());
         let streams = connector.wanted.iter().filter(|it| it.stream.is_none() && !is_early);
         conns.min(streams.map(|it| it.next_at).min().unwrap_or(Timestamp::NEVER))
+    }
+
+    fn urgent_at(&self) -> Timestamp {
+        self.conns.values().map(|conn| self.due_at(conn)).min().unwrap_or(Timestamp::NEVER)
     }
 
     fn is_silent(&self, wanted: usize) -> bool {

@@ -27,6 +27,8 @@ pub(super) const SENDS_MAX: usize = 64;
 /// A connector that heard nothing for so long, though its peer says something each 5 s, goes on from
 /// another socket.
 pub(super) const REBIND_AFTER: Duration = Duration::from_secs(11);
+/// Times that a connection fills the room for datagrams in a row.
+pub(super) const FILLS_MAX: usize = 16;
 /// How long a stream's last words may take.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -72,9 +74,40 @@ pub(super) struct Conn {
     pub(super) is_lost: bool,
     /// Packets may wait to be sent.
     pub(super) is_dirty: bool,
+    /// What goes beside its streams found no room.
+    pub(super) is_crowded: bool,
+    /// What goes by a stream waits until what goes beside it left.
+    pub(super) is_held: bool,
+    /// Bytes that there are for what goes beside its streams.
+    pub(super) room_beside: usize,
+}
+
+/// What goes beside the streams of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Messages of so many bytes at most, for now: ways are found to take more.
+    UpTo(usize),
+    /// The other end takes no datagrams.
+    Nothing,
 }
 
 impl Conn {
+    /// Whether more fits beside its streams than did.
+    fn has_room_beside(&mut self) -> bool {
+        let beside = self.connection.datagrams();
+        beside.max_size().is_some_and(|max| beside.send_buffer_space() >= max)
+    }
+
+    /// Whether more can be written than was.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        (self.is_crowded && self.has_room_beside()) || (self.is_held && !self.has_waiting_beside())
+    }
+
+    /// Whether something beside its streams has not left yet.
+    pub(super) fn has_waiting_beside(&mut self) -> bool {
+        self.connection.datagrams().send_buffer_space() < self.room_beside
+    }
+
     /// Whether one of its streams is a link of a topic.
     pub(super) fn carries(&self, wanted: usize) -> bool {
         let is_it = |slot: &Slot| matches!(slot.stage, Stage::Up { seat, .. } if seat == wanted);

@@ -1,5 +1,6 @@
 //! The UDP socket below QUIC: datagrams come joined and leave in runs where the kernel can.
 
+use std::cell::Cell;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,6 +14,9 @@ use socket2::SockRef;
 const RUN_BYTES: usize = 64 << 10;
 /// Runs received by one call.
 const RUNS: usize = if BATCH_SIZE < 8 { BATCH_SIZE } else { 8 };
+/// Bytes of a run that leaves by one call, all its datagrams together: what IPv4 can carry in one.
+/// The kernel drops a longer run as a whole, and quinn's machine knows datagrams, not bytes.
+const RUN_BYTES_MAX: usize = 65_507;
 
 /// A datagram that came.
 pub(super) struct Came {
@@ -27,6 +31,8 @@ pub(super) struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     buffer: Vec<u8>,
+    /// Runs of several datagrams that the kernel refused for good.
+    refused: Cell<u64>,
 }
 
 impl Socket {
@@ -45,23 +51,31 @@ impl Socket {
             [asked.recv_buffer_size()?, asked.send_buffer_size()?]
         };
         let state = UdpSocketState::new((&socket).into())?;
-        Ok((Self { socket, state, buffer: vec![0; RUNS * RUN_BYTES] }, granted))
+        let buffer = vec![0; RUNS * RUN_BYTES];
+        Ok((Self { socket, state, buffer, refused: Cell::new(0) }, granted))
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Datagrams that may leave as one run.
-    pub(super) fn run_max(&self) -> usize {
-        self.state.max_gso_segments().max(1)
+    /// Datagrams of so many bytes that may leave as one run.
+    pub(super) fn run_max(&self, datagram: u16) -> usize {
+        let fit = RUN_BYTES_MAX / usize::from(datagram.max(1));
+        self.state.max_gso_segments().min(fit).max(1)
+    }
+
+    /// Runs of several datagrams that the kernel refused for good, and so lost.
+    #[cfg(test)]
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.get()
     }
 
     pub(super) fn may_fragment(&self) -> bool {
         self.state.may_fragment()
     }
 
-    /// Receives what is there with one call; false when nothing was.
+    /// Receives with one call; true when more may be there.
     pub(super) fn receive(&mut self, mut on_datagram: impl FnMut(Came)) -> io::Result<bool> {
         let mut metas = [RecvMeta::default(); RUNS];
         let mut slices = self.buffer.chunks_exact_mut(RUN_BYTES).map(IoSliceMut::new);
@@ -75,21 +89,19 @@ impl Socket {
             Err(error) => return Err(error),
         };
         for (meta, buffer) in metas.iter().zip(&buffers).take(count) {
-            let bytes = buffer.get(..meta.len).unwrap_or_default();
-            for datagram in bytes.chunks(meta.stride.max(1)) {
-                on_datagram(Came {
-                    from: meta.addr,
-                    to: meta.dst_ip,
-                    ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
-                    bytes: BytesMut::from(datagram),
-                });
+            // One piece of memory for a run, which its datagrams share.
+            let mut run = BytesMut::from(buffer.get(..meta.len).unwrap_or_default());
+            while !run.is_empty() {
+                let bytes = run.split_to(meta.stride.max(1).min(run.len()));
+                let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+                on_datagram(Came { from: meta.addr, to: meta.dst_ip, ecn, bytes });
             }
         }
-        Ok(count > 0)
+        Ok(count == RUNS)
     }
 
     /// Sends a run; false when there is no room now. What the kernel refuses for good is dropped, as
-    /// on a network.
+    /// on a network: a single datagram may be one that asks how long they may be.
     pub(super) fn send(&self, transmit: &Transmit, bytes: &[u8]) -> bool {
         let run = quinn_udp::Transmit {
             destination: transmit.destination,
@@ -98,8 +110,14 @@ impl Socket {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        match self.state.send((&self.socket).into(), &run) {
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        match self.state.try_send((&self.socket).into(), &run) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
+                if run.segment_size.is_some_and(|it| it < run.contents.len()) {
+                    self.refused.set(self.refused.get().saturating_add(1));
+                }
+                true
+            }
             Ok(()) => true,
         }
     }

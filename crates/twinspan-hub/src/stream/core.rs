@@ -40,6 +40,12 @@ pub(crate) trait Carrier {
     /// When [`turn`](Self::turn) has something to do though nothing came.
     fn poll_timeout(&self) -> Timestamp;
 
+    /// When it has something to do because of what was written: to send it again, or the rest of it. A
+    /// kernel does that by itself.
+    fn urgent_at(&self) -> Timestamp {
+        Timestamp::NEVER
+    }
+
     /// Whether all streams of a topic have ended.
     fn is_silent(&self, seat: usize) -> bool;
 
@@ -253,6 +259,12 @@ impl<C: Carrier> Core<C> {
     pub(crate) fn poll_timeout(&mut self) -> Timestamp {
         let topics = self.seats.each().map(|(_, seat)| seat.topic.poll_timeout()).min();
         self.carrier.poll_timeout().min(topics.unwrap_or(Timestamp::NEVER))
+    }
+
+    /// When something is due that whoever sleeps on the sockets may not know of: publishing made it so.
+    pub(crate) fn urgent_at(&mut self) -> Timestamp {
+        let tails = self.seats.each().map(|(_, seat)| seat.topic.tail_at()).min();
+        self.carrier.urgent_at().min(tails.unwrap_or(Timestamp::NEVER))
     }
 
     /// Publishes where there is room; `None` where the topic was left.

@@ -540,6 +540,10 @@ impl Carrier for DatagramCarrier {
         self.node.poll_timeout().min(conns).min(next_at.unwrap_or(Timestamp::NEVER))
     }
 
+    fn urgent_at(&self) -> Timestamp {
+        self.node.poll_timeout()
+    }
+
     fn is_silent(&self, wanted: usize) -> bool {
         !self.conns.iter().any(|conn| match conn.stage {
             Stage::Up { seat, .. } => seat == wanted,

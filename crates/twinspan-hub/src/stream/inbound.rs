@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::loose::{self, Loose};
 use super::wire::{Credit, Frame, FrameError, HEAD_BYTES, Kind, parse_head};
 
 /// Bytes that are asked of a stream at once.
@@ -12,6 +13,8 @@ const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MAX: usize = 512 << 10;
 /// Bytes that a publisher may be ahead by, where two of the longest messages are fewer.
 const WINDOW_BYTES_MIN: usize = 1 << 20;
+/// Messages that may wait where they need no credit: those that came beside the stream.
+pub(super) const LOOSE_MESSAGES_MAX: usize = 16_384;
 
 /// How much a publisher may be ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub(crate) struct Waiting {
     /// Messages missed before it.
     pub(crate) lost: u64,
     pub(crate) is_packed: bool,
+    /// It came beside the stream, and lies in the buffer for such.
+    is_loose: bool,
 }
 
 /// What came of one publisher.
@@ -58,10 +63,17 @@ pub(crate) struct Inbound {
     waiting_bytes: u64,
     /// How much is read at once.
     read: usize,
-    /// The number of the message that comes next; `None` before the publisher said one.
+    /// The number of the message that is wanted next; `None` before the publisher said one.
     next: Option<u64>,
+    /// The number of the message that comes next on the stream; others may have come beside it.
+    stream_next: Option<u64>,
+    /// Bodies that came beside the stream, and behind which byte those lie that wait.
+    loose: Vec<u8>,
+    loose_start: usize,
     /// Messages missed and not told with one yet.
     lost: u64,
+    /// Messages missed since it was asked last.
+    missed: u64,
     /// Messages of the present stream, and their bytes with their heads.
     stream_messages: u64,
     stream_bytes: u64,
@@ -81,7 +93,11 @@ impl Inbound {
             waiting_bytes: 0,
             read: READ_BYTES,
             next: None,
+            stream_next: None,
+            loose: Vec::new(),
+            loose_start: 0,
             lost: 0,
+            missed: 0,
             stream_messages: 0,
             stream_bytes: 0,
             told: Credit::default(),
@@ -102,6 +118,7 @@ impl Inbound {
     /// that the one before left is gone.
     pub(crate) fn begin(&mut self, told: Credit) {
         self.end = self.scanned;
+        self.stream_next = self.next;
         (self.stream_messages, self.stream_bytes) = (0, 0);
         self.told = told;
     }
@@ -175,7 +192,7 @@ impl Inbound {
         }
         let start = self.start;
         self.buffer.copy_within(start..self.end, 0);
-        for message in &mut self.waiting {
+        for message in self.waiting.iter_mut().filter(|it| !it.is_loose) {
             message.at -= start;
         }
         (self.start, self.scanned, self.end) = (0, self.scanned - start, left);
@@ -244,7 +261,7 @@ impl Inbound {
             }
         };
         // Before the whole of it came: what was not allowed is not waited for.
-        let number = self.next.ok_or(FrameError::Place("message"))?;
+        let number = self.stream_next.ok_or(FrameError::Place("message"))?;
         let stream_bytes = self.stream_bytes + frame as u64;
         if stream_bytes > self.told.bytes || self.stream_messages >= self.told.messages {
             return Err(FrameError::Credit);
@@ -252,16 +269,97 @@ impl Inbound {
         if rest.len() < length {
             return Ok(None);
         }
+        (self.stream_messages, self.stream_bytes) = (self.stream_messages + 1, stream_bytes);
+        self.stream_next = Some(number + 1);
+        if self.next.is_some_and(|next| number < next) {
+            // A later one came beside the stream: this one was counted as missed.
+            return Ok(Some((frame, 0)));
+        }
         if from != to {
             self.buffer.copy_within(from..from + frame, to);
         }
-        (self.stream_messages, self.stream_bytes) = (self.stream_messages + 1, stream_bytes);
-        self.waiting_bytes += frame as u64;
-        self.next = Some(number + 1);
-        let lost = std::mem::take(&mut self.lost);
         let at = to + HEAD_BYTES;
-        self.waiting.push_back(Waiting { at, bytes: length, number, lost, is_packed });
+        self.keep(Waiting { at, bytes: length, number, lost: 0, is_packed, is_loose: false });
         Ok(Some((frame, frame)))
+    }
+
+    /// A message came that is not behind a later one.
+    fn keep(&mut self, message: Waiting) {
+        self.miss_until(message.number);
+        let lost = std::mem::take(&mut self.lost);
+        self.waiting_bytes += (HEAD_BYTES + message.bytes) as u64;
+        self.next = Some(message.number + 1);
+        self.waiting.push_back(Waiting { lost, ..message });
+    }
+
+    /// What did not come of the messages before this one was missed.
+    fn miss_until(&mut self, number: u64) {
+        let missed = self.next.map_or(0, |next| number.saturating_sub(next));
+        self.lost = self.lost.saturating_add(missed);
+        self.missed = self.missed.saturating_add(missed);
+    }
+
+    /// Messages missed since it was asked last.
+    pub(crate) fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Takes in the messages of a datagram beside the stream. Where there is no room the oldest that
+    /// wait are missed.
+    ///
+    /// # Errors
+    /// [`FrameError`] where the publisher breaks the rules.
+    pub(crate) fn take_loose(&mut self, rest: &[u8]) -> Result<(), FrameError> {
+        if self.window.messages == 0 {
+            // This side takes none.
+            return Err(FrameError::Credit);
+        }
+        for Loose { number, is_packed, body } in loose::messages(rest)? {
+            // Before the publisher said where it begins nothing counts, and nothing comes twice or
+            // behind a later one.
+            if self.next.is_none_or(|next| number < next) {
+                continue;
+            }
+            self.make_room(HEAD_BYTES + body.len());
+            self.close_up_loose();
+            let at = self.loose.len();
+            self.loose.extend_from_slice(body);
+            let bytes = body.len();
+            self.keep(Waiting { at, bytes, number, lost: 0, is_packed, is_loose: true });
+        }
+        Ok(())
+    }
+
+    /// Forgets the oldest messages until there is room for a frame of so many bytes.
+    fn make_room(&mut self, frame: usize) {
+        let messages_max = usize::try_from(self.window.messages).unwrap_or(usize::MAX);
+        let messages_max = messages_max.max(LOOSE_MESSAGES_MAX);
+        while self.waiting.len() >= messages_max
+            || self.waiting_bytes + frame as u64 > self.window.bytes
+        {
+            let Some(lost) = self.waiting.front().map(|oldest| oldest.lost) else { return };
+            self.pop();
+            self.missed = self.missed.saturating_add(1);
+            let told = lost.saturating_add(1);
+            match self.waiting.front_mut() {
+                Some(next) => next.lost = next.lost.saturating_add(told),
+                None => self.lost = self.lost.saturating_add(told),
+            }
+        }
+    }
+
+    /// Moves bodies that came beside the stream to the front, where as much is gone as is left.
+    fn close_up_loose(&mut self) {
+        let (start, left) = (self.loose_start, self.loose.len() - self.loose_start);
+        if start == 0 || left > start {
+            return;
+        }
+        self.loose.copy_within(start.., 0);
+        self.loose.truncate(left);
+        for message in self.waiting.iter_mut().filter(|it| it.is_loose) {
+            message.at -= start;
+        }
+        self.loose_start = 0;
     }
 
     /// The publisher says which message comes next.
@@ -270,24 +368,28 @@ impl Inbound {
         if number > u64::MAX / 2 {
             return Err(FrameError::Number);
         }
-        if let Some(wanted) = self.next {
-            let missed = number.checked_sub(wanted).ok_or(FrameError::Number)?;
-            self.lost = self.lost.saturating_add(missed);
+        if self.stream_next.is_some_and(|next| number < next) {
+            return Err(FrameError::Number);
         }
-        self.next = Some(number);
+        self.stream_next = Some(number);
+        self.miss_until(number);
+        // Messages beside the stream may be further.
+        self.next = self.next.max(Some(number));
         Ok(())
     }
 
     /// The message that has waited longest.
     pub(crate) fn front(&self) -> Option<(Waiting, &[u8])> {
         let message = *self.waiting.front()?;
-        Some((message, self.buffer.get(message.at..message.at + message.bytes)?))
+        let buffer = if message.is_loose { &self.loose } else { &self.buffer };
+        Some((message, buffer.get(message.at..message.at + message.bytes)?))
     }
 
     /// It was taken.
     pub(crate) fn pop(&mut self) {
         if let Some(message) = self.waiting.pop_front() {
-            self.start = message.at + message.bytes;
+            let place = if message.is_loose { &mut self.loose_start } else { &mut self.start };
+            *place = message.at + message.bytes;
             self.waiting_bytes -= (HEAD_BYTES + message.bytes) as u64;
         }
     }
@@ -303,7 +405,7 @@ impl Inbound {
     /// Memory that is held.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.loose.capacity()
     }
 }
 

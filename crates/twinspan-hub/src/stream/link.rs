@@ -7,6 +7,7 @@ use std::time::Duration;
 use twinspan_core::time::Timestamp;
 
 use super::log::Log;
+use super::loose::{self, TAIL_DELAY};
 use super::wire::{CONTROL_BYTES_MAX, Credit, EndReason, Frame, FrameError};
 
 /// How long is waited for what.
@@ -76,17 +77,95 @@ struct Out {
     /// The rest of a message that was forgotten while it left, and how much of that left.
     remainder: Vec<u8>,
     remainder_sent: usize,
+    /// Where messages go beside the stream too.
+    beside: Beside,
+}
+
+/// The way beside the stream: datagrams of its connection.
+#[derive(Debug)]
+struct Beside {
+    /// The longest body that goes there; `None` where there is no such way.
+    body_max: Option<usize>,
+    /// The number behind the last message that went by the stream.
+    streamed: u64,
+    /// The number behind the last one that did not.
+    loosed: u64,
+    /// When the stream says how far the others came.
+    tell_at: Timestamp,
+    is_told: bool,
+}
+
+impl Beside {
+    const NONE: Self =
+        Self { body_max: None, streamed: 0, loosed: 0, tell_at: Timestamp::NEVER, is_told: false };
 }
 
 impl Out {
+    /// Whether the next message goes beside the stream. None overtakes what went by it.
+    fn is_loose(&self, log: &Log) -> bool {
+        let Some(body_max) = self.beside.body_max else { return false };
+        self.expected.is_some()
+            && !self.is_inside_frame()
+            && self.credit.received >= self.beside.streamed
+            && log
+                .message(self.number)
+                .is_some_and(|it| it.len() <= body_max && loose::fits(it.len()))
+    }
+
+    /// Whether the stream has to say which message comes next, before it goes on or ends.
+    fn must_say_next(&self, log: &Log, is_ending: bool) -> bool {
+        if self.expected == Some(self.number) {
+            return false;
+        }
+        self.expected.is_none()
+            || self.beside.body_max.is_none()
+            || self.beside.is_told
+            || is_ending
+            || (self.number < log.next() && !self.is_loose(log))
+    }
+
+    /// Appends what goes beside the stream next, as far as it fits `max` bytes.
+    fn loosen(&mut self, now: Timestamp, log: &Log, max: usize, chunk: &mut Vec<u8>) -> bool {
+        self.beside.body_max = max.checked_sub(loose::HEAD_BYTES + loose::LENGTH_BYTES);
+        let mut has_any = false;
+        loop {
+            self.skip_long(log);
+            if !self.is_loose(log) {
+                break;
+            }
+            let Some(message) = log.message(self.number) else { break };
+            if !has_any {
+                loose::write_head(self.number, chunk);
+            }
+            if has_any && loose::LENGTH_BYTES + message.len() > max.saturating_sub(chunk.len()) {
+                break;
+            }
+            // What was left out for being too long is not passed over in silence.
+            if self.beside.loosed != self.number && has_any {
+                break;
+            }
+            has_any = true;
+            loose::write_message(message.is_packed, message.body, chunk);
+            self.number += 1;
+            self.beside.loosed = self.number;
+            self.frame = log.place(self.number);
+            self.place = self.frame;
+        }
+        if has_any {
+            self.beside.is_told = false;
+            self.beside.tell_at = now.after(TAIL_DELAY);
+        }
+        has_any
+    }
+
     fn is_inside_frame(&self) -> bool {
         self.place > self.frame || self.remainder_sent < self.remainder.len()
     }
 
     /// How far messages may leave now.
     fn limit(&self, log: &Log) -> u64 {
-        if self.expected != Some(self.number) {
-            // The number comes first.
+        if self.expected != Some(self.number) || self.is_loose(log) {
+            // The number comes first, or it goes beside the stream.
             return self.frame;
         }
         let may_send = self.credit.messages.saturating_sub(self.messages);
@@ -119,6 +198,7 @@ impl Out {
             self.bytes += frame - self.frame;
             (self.number, self.frame) = (number, frame);
             self.expected = Some(number);
+            self.beside.streamed = number;
         }
     }
 
@@ -138,6 +218,7 @@ impl Out {
             self.messages += 1;
             self.bytes += ends - self.frame;
             self.expected = Some(self.number + 1);
+            self.beside.streamed = self.number + 1;
         }
         self.number += 1;
         (self.frame, self.place) = (ends, ends);
@@ -169,6 +250,7 @@ impl Link {
                 bytes: 0,
                 remainder: Vec::new(),
                 remainder_sent: 0,
+                beside: Beside::NONE,
             }
         });
         Self {
@@ -227,7 +309,7 @@ impl Link {
 
     fn on_credit(&mut self, credit: Credit) -> Result<(), FrameError> {
         let out = self.out.as_mut().ok_or(FrameError::Place("credit"))?;
-        if credit.received > out.expected.unwrap_or(0) {
+        if credit.received > out.expected.unwrap_or(0).max(out.beside.loosed) {
             return Err(FrameError::Number);
         }
         out.credit.received = out.credit.received.max(credit.received);
@@ -273,6 +355,34 @@ impl Link {
         if now >= self.ack_at {
             self.wants_credit = true;
         }
+        if let Some(Out { beside, .. }) = &mut self.out
+            && now >= beside.tell_at
+        {
+            (beside.tell_at, beside.is_told) = (Timestamp::NEVER, true);
+        }
+    }
+
+    /// When the stream says how far messages beside it came.
+    pub(super) fn tail_at(&self) -> Timestamp {
+        self.out.as_ref().map_or(Timestamp::NEVER, |out| out.beside.tell_at)
+    }
+
+    /// Appends what goes beside the stream next, as far as it fits `max` bytes; false for nothing.
+    pub(super) fn loosen(
+        &mut self,
+        now: Timestamp,
+        log: &Log,
+        max: usize,
+        chunk: &mut Vec<u8>,
+    ) -> bool {
+        if self.end_said {
+            return false;
+        }
+        let has_any = self.out.as_mut().is_some_and(|out| out.loosen(now, log, max, chunk));
+        if has_any {
+            self.spoke_at = now;
+        }
+        has_any
     }
 
     pub(super) fn poll_timeout(&self) -> Timestamp {
@@ -284,6 +394,7 @@ impl Link {
         if self.ping.is_none() {
             next = next.min(self.spoke_at.after(self.times.keepalive_interval));
         }
+        next = next.min(self.tail_at());
         if self.wants_credit { next } else { next.min(self.ack_at) }
     }
 
@@ -296,10 +407,14 @@ impl Link {
         self.control_sent = 0;
         if let Some(out) = &mut self.out {
             out.skip_long(log);
-            if out.expected != Some(out.number) {
-                Frame::Next(out.number).write(&mut self.control);
-                out.expected = Some(out.number);
-            }
+        }
+        let may_end = self.end.is_some_and(|reason| self.may_end(reason, log));
+        if let Some(out) = &mut self.out
+            && out.must_say_next(log, may_end)
+        {
+            Frame::Next(out.number).write(&mut self.control);
+            out.expected = Some(out.number);
+            (out.beside.tell_at, out.beside.is_told) = (Timestamp::NEVER, false);
         }
         if self.wants_credit {
             self.wants_credit = false;
@@ -312,20 +427,22 @@ impl Link {
         if let Some(number) = self.pong.take() {
             Frame::Pong(number).write(&mut self.control);
         }
-        if let Some(reason) = self.end {
-            let may_end = self.out.as_ref().is_none_or(|out| {
-                // Who leaves says all that it published before; who is cut off hears no more.
-                let has_all_left = out.place == log.place(log.next());
-                !out.is_inside_frame() && (has_all_left || reason != EndReason::Left)
-            });
-            if may_end {
-                Frame::End(reason).write(&mut self.control);
-                self.end_said = true;
-            }
+        if let Some(reason) = self.end.filter(|_| may_end) {
+            Frame::End(reason).write(&mut self.control);
+            self.end_said = true;
         }
         if !self.control.is_empty() {
             self.spoke_at = now;
         }
+    }
+
+    /// Whether the last word may be said.
+    fn may_end(&self, reason: EndReason, log: &Log) -> bool {
+        self.out.as_ref().is_none_or(|out| {
+            // Who leaves says all that it published before; who is cut off hears no more.
+            let has_all_left = out.place == log.place(log.next());
+            !out.is_inside_frame() && (has_all_left || reason != EndReason::Left)
+        })
     }
 
     /// What to write now; all empty when there is nothing.

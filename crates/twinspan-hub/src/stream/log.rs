@@ -20,6 +20,23 @@ struct Entry {
     bytes: usize,
     /// Bytes of the message before it was packed.
     message: usize,
+    is_packed: bool,
+}
+
+/// A message as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept<'a> {
+    pub(crate) is_packed: bool,
+    /// Its body, in two pieces.
+    pub(crate) body: [&'a [u8]; 2],
+}
+
+impl Kept<'_> {
+    /// Bytes of the body.
+    pub(crate) const fn len(&self) -> usize {
+        let [front, back] = self.body;
+        front.len() + back.len()
+    }
 }
 
 /// A ring of frames.
@@ -58,7 +75,8 @@ impl Log {
     /// Appends a message, which has so many bytes when it is not packed, and gives its number. There
     /// must be room.
     pub(crate) fn push(&mut self, kind: Kind, body: &[u8], message: usize) -> u64 {
-        let entry = Entry { at: self.end, bytes: HEAD_BYTES + body.len(), message };
+        let is_packed = kind == Kind::Packed;
+        let entry = Entry { at: self.end, bytes: HEAD_BYTES + body.len(), message, is_packed };
         self.write(&head(kind, body.len()));
         self.write(body);
         self.entries.push_back(entry);
@@ -107,6 +125,13 @@ impl Log {
     pub(crate) fn place(&self, number: u64) -> u64 {
         let index = self.index(number).unwrap_or(0);
         self.entries.get(index).map_or(self.end, |entry| entry.at)
+    }
+
+    /// A message; `None` where it is not there yet, or no more.
+    pub(crate) fn message(&self, number: u64) -> Option<Kept<'_>> {
+        let entry = self.entries.get(self.index(number)?)?;
+        let body = self.bytes(entry.at + HEAD_BYTES as u64, entry.at + entry.bytes as u64);
+        Some(Kept { is_packed: entry.is_packed, body })
     }
 
     /// The first message whose frame does not end before or at this place, and where its frame begins.
@@ -181,7 +206,12 @@ mod tests {
             [(0, 89), (0, 90), (2, 0)].map(|(from, most)| log.longer(from, most)),
             [1, 3, 3]
         );
+        let kept = log.message(1).unwrap();
+        assert_eq!((kept.is_packed, kept.body.concat(), kept.len()), (true, b"cde".to_vec(), 3));
+        assert!(!log.message(0).unwrap().is_packed);
+        assert_eq!(log.message(3), None, "it is not there yet");
         log.drop_oldest();
+        assert_eq!(log.message(0), None, "it is there no more");
         assert!(log.has_room(100));
         assert_eq!((log.first(), log.next(), log.place(0)), (1, 3, 6));
     }

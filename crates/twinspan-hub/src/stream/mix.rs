@@ -109,6 +109,11 @@ impl Carrier for Mix {
         times.min().unwrap_or(Timestamp::NEVER)
     }
 
+    fn urgent_at(&self) -> Timestamp {
+        let times = self.parts.iter().map(|part| part.carrier.urgent_at());
+        times.min().unwrap_or(Timestamp::NEVER)
+    }
+
     fn is_silent(&self, seat: usize) -> bool {
         self.parts.iter().all(|part| part.carrier.is_silent(seat))
     }

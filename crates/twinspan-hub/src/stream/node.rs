@@ -50,6 +50,8 @@ pub(crate) struct Node<C: Waited> {
     driven_at: AtomicU64,
     /// Messages may be queued that have to be written in time.
     is_watching: AtomicBool,
+    /// When the own thread looks though others drive: they may sleep, and not know of what is due.
+    due_at: AtomicU64,
     is_over: AtomicBool,
     flush_interval: Duration,
     started: Instant,
@@ -89,6 +91,7 @@ impl<C: Waited> Node<C> {
             drivers: AtomicU32::new(0),
             driven_at: AtomicU64::new(0),
             is_watching: AtomicBool::new(false),
+            due_at: AtomicU64::new(u64::MAX),
             is_over: AtomicBool::new(false),
             flush_interval,
             started,
@@ -109,6 +112,10 @@ impl<C: Waited> Node<C> {
     fn now(&self) -> Timestamp {
         let nanos = self.started.elapsed().as_nanos();
         Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn due_at(&self) -> Timestamp {
+        Timestamp::from_nanos(self.due_at.load(Ordering::SeqCst))
     }
 
     fn core(&self) -> MutexGuard<'_, Core<C>> {
@@ -208,23 +215,33 @@ impl<C: Waited> Node<C> {
             let driven_at = Timestamp::from_nanos(self.driven_at.load(Ordering::SeqCst));
             let is_leased = driven_at > Timestamp::START && self.now() < driven_at.after(LEASE);
             if is_leased || self.drivers.load(Ordering::SeqCst) > 0 {
-                sleep_on(&self.bell, &self.bell, Some(nap));
+                let (due_at, now) = (self.due_at(), self.now());
+                if now >= due_at {
+                    self.turn(now);
+                }
+                // Who drives does it too: this thread does not compete, and is late by that much.
+                let until_due = self.due_at().since(now).max(LEASE);
+                sleep_on(&self.bell, &self.bell, Some(nap.min(until_due)));
                 quiet(&self.bell);
                 nap = (nap * 2).min(LEASED_NAP_MAX);
                 continue;
             }
             nap = LEASE;
-            let limit = {
-                let mut core = self.core();
-                let now = self.now();
-                core.turn(now);
-                core.poll_timeout().since(now)
-            };
+            let now = self.now();
+            let limit = self.turn(now).since(now);
             // Not even an hour: a clock that is asked for more may refuse.
             let limit = limit.clamp(Duration::from_micros(50), Duration::from_secs(3_600));
             sleep_on(&self.readiness, &self.bell, Some(limit));
             quiet(&self.bell);
         }
+    }
+
+    /// Does everything that can be done now; when there is more to do though nothing comes.
+    fn turn(&self, now: Timestamp) -> Timestamp {
+        let mut core = self.core();
+        core.turn(now);
+        self.due_at.store(core.urgent_at().as_nanos(), Ordering::SeqCst);
+        core.poll_timeout()
     }
 
     /// Writes what has been queued for long; true when something is queued.
@@ -303,17 +320,19 @@ impl<C: Waited> StreamOut<C> {
                 let mut core = node.core();
                 let now = node.now();
                 node.sign(now);
+                // It looks itself now: nobody, and not this turn, has to ring for it.
+                if let Some(seat) = core.seats.get(index) {
+                    seat.is_waiting_for_room = false;
+                }
                 // What is queued must leave before anybody can get it.
                 core.flush(now, index);
                 core.turn(now);
                 let next = core.poll_timeout();
                 let Some(seat) = core.seats.get(index) else { return Err(closed()) };
                 if let Ok(number) = seat.topic.publish(bytes) {
-                    seat.is_waiting_for_room = false;
                     return Ok(number);
                 }
                 if now >= end {
-                    seat.is_waiting_for_room = false;
                     let waited = self.publish_timeout;
                     return Err(PublishError::Road(shm::PublishError::Stalled { waited }));
                 }
@@ -333,6 +352,12 @@ impl<C: Waited> StreamOut<C> {
         let gathering =
             Gathering { batch_size: self.batch_size, flush_interval: node.flush_interval };
         let is_left = core.settle(node.now(), self.member.seat, (bytes, more), gathering);
+        let urgent_at = core.urgent_at();
+        // Under the lock of the core, as the own thread stores it.
+        if urgent_at < node.due_at() {
+            node.due_at.store(urgent_at.as_nanos(), Ordering::SeqCst);
+            ring(&node.bell);
+        }
         if is_left && !node.is_watching.swap(true, Ordering::SeqCst) {
             ring(&node.bell);
         }

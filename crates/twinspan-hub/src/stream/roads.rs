@@ -388,6 +388,10 @@ impl Carrier for Roads {
         current.min(probes.unwrap_or(Timestamp::NEVER)).min(choice)
     }
 
+    fn urgent_at(&self) -> Timestamp {
+        self.current.as_ref().map_or(Timestamp::NEVER, |it| it.urgent_at())
+    }
+
     fn is_silent(&self, seat: usize) -> bool {
         self.current.as_ref().is_none_or(|it| it.is_silent(seat))
     }

@@ -109,6 +109,7 @@ pub(crate) struct LogFull;
 pub(crate) struct TopicStats {
     pub(crate) published: u64,
     pub(crate) taken: u64,
+    /// Messages that publishers said and that did not come, or waited for too long.
     pub(crate) lost: u64,
     /// Messages that could not be unpacked, or had no room.
     pub(crate) corrupt: u64,
@@ -359,13 +360,16 @@ impl Topic {
         id: LinkId,
         count: usize,
     ) -> Result<bool, FrameError> {
-        let Some(peer) = self.peer(id) else { return Ok(false) };
+        let peer = self.peers.get_mut(id.peer).and_then(Option::as_mut);
+        let peer = peer.filter(|peer| peer.generation == id.generation);
+        let Some(peer) = peer else { return Ok(false) };
         let Peer { inbound, link: Some(link), .. } = peer else { return Ok(false) };
         link.on_bytes(now);
         inbound.filled(count);
         let before = inbound.waiting();
         let outcome = inbound.scan(|frame| link.on_frame(&frame));
         let came = inbound.waiting() - before;
+        self.stats.lost = self.stats.lost.saturating_add(inbound.take_missed());
         if outcome.is_err() {
             link.finish(EndReason::Violation);
         }
@@ -377,6 +381,10 @@ impl Topic {
             }
             link.ack_at = link.ack_at.min(now.after(ACK_DELAY));
         }
+        if inbound.is_worth_telling() {
+            // Messages that came too late make room at once.
+            link.tell_credit();
+        }
         if let Some(acked) = link.acked() {
             peer.acked = Some(acked);
         }
@@ -386,6 +394,70 @@ impl Topic {
         }
         self.waiting += came;
         outcome
+    }
+
+    /// Whether the peer said where its messages begin on this stream.
+    pub(crate) fn has_begun(&mut self, link: LinkId) -> bool {
+        self.peer(link).is_some_and(|peer| peer.inbound.has_begun())
+    }
+
+    /// A datagram beside a stream came, without the stream's index.
+    ///
+    /// # Errors
+    /// [`FrameError`] where the peer breaks the rules; its stream ends.
+    pub(crate) fn take_loose(
+        &mut self,
+        now: Timestamp,
+        id: LinkId,
+        rest: &[u8],
+    ) -> Result<(), FrameError> {
+        let is_reliable = self.config.is_reliable;
+        let Some(peer) = self.peer(id) else { return Ok(()) };
+        let Peer { inbound, link: Some(link), .. } = peer else { return Ok(()) };
+        link.on_bytes(now);
+        let before = inbound.waiting();
+        let outcome =
+            if is_reliable { Err(FrameError::Place("datagram")) } else { inbound.take_loose(rest) };
+        let after = inbound.waiting();
+        let missed = inbound.take_missed();
+        if outcome.is_err() {
+            link.finish(EndReason::Violation);
+        }
+        if inbound.is_worth_telling() {
+            link.tell_credit();
+        }
+        // Some that waited may have made room.
+        self.waiting = self.waiting + after - before;
+        self.stats.lost = self.stats.lost.saturating_add(missed);
+        outcome
+    }
+
+    /// Appends what goes to a peer beside its stream to a datagram that [begins](super::loose::begin)
+    /// with the stream's index and has `max` bytes at most; false where nothing does. It is not said
+    /// again. On a reliable topic all goes by the stream.
+    pub(crate) fn loosen(
+        &mut self,
+        now: Timestamp,
+        id: LinkId,
+        max: usize,
+        datagram: &mut Vec<u8>,
+    ) -> bool {
+        if self.config.is_reliable {
+            return false;
+        }
+        let peer = self.peers.get_mut(id.peer).and_then(Option::as_mut);
+        let peer = peer.filter(|peer| peer.generation == id.generation);
+        let Some(Peer { link: Some(link), .. }) = peer else { return false };
+        link.loosen(now, &self.log, max, datagram)
+    }
+
+    /// When a stream says how far messages beside it came, at the earliest.
+    pub(crate) fn tail_at(&self) -> Timestamp {
+        if self.config.is_reliable {
+            return Timestamp::NEVER;
+        }
+        let links = self.peers.iter().flatten().filter_map(|peer| peer.link.as_ref());
+        links.map(Link::tail_at).min().unwrap_or(Timestamp::NEVER)
     }
 
     /// Why a stream is of no more use; `None` while it is.
@@ -505,8 +577,6 @@ impl Topic {
         peer.inbound.pop();
         self.waiting -= 1;
         let publisher = publisher_of(peer.id);
-        // Numbers are the peer's, and may leap as far as it likes.
-        self.stats.lost = self.stats.lost.saturating_add(message.lost);
         if peer.inbound.is_worth_telling()
             && let Some(link) = &mut peer.link
         {

@@ -293,6 +293,98 @@ fn losses_and_changes_of_address_harm_no_message() {
     assert_eq!(here.stats().ended + there.stats().ended, 0, "by one connection");
 }
 
+fn best_effort(builder: HubBuilder<[u64; 20]>) -> HubBuilder<[u64; 20]> {
+    // So that neither end forgets anything for want of room.
+    builder.reliability(Reliability::BestEffort).depth(8_192)
+}
+
+/// Publishes so many, and receives until all are accounted for: how many were missed.
+fn missed_of(count: u64, there: Hub<[u64; 20]>, here: &Hub<[u64; 20]>) -> u64 {
+    let publisher = thread::spawn(move || {
+        for number in 0..count {
+            there.publish(&[number; 20]).unwrap();
+        }
+        there
+    });
+    let (mut wanted, mut missed) = (0, 0);
+    while here.stats().received + here.stats().lost < count {
+        let Some(message) = here.recv_timeout_message(Duration::from_millis(50)).unwrap() else {
+            continue;
+        };
+        assert_eq!(message.number, wanted + message.lost, "each gap is told");
+        assert_eq!(message.value, [message.number; 20]);
+        (wanted, missed) = (message.number + 1, missed + message.lost);
+    }
+    let there = publisher.join().unwrap();
+    // The last ones belong to no message that follows.
+    missed += count - wanted;
+    assert_eq!(here.stats().lost, missed);
+    assert_eq!(here.stats().ended + there.stats().ended, 0);
+    missed
+}
+
+#[test]
+fn best_effort_misses_what_the_way_loses_and_counts_it_exactly() {
+    const COUNT: u64 = 4_000;
+    let (here, port) = listening("thrown", best_effort);
+    let report = here.transport().to_string();
+    assert!(report.contains("best effort goes by datagrams where"), "{report}");
+    let between = Between::new(port, 10, u64::MAX);
+    let there = best_effort(builder(between.port, "thrown")).build().unwrap();
+    let report = there.transport().to_string();
+    assert!(report.contains("best effort goes by datagrams, messages above 1"), "{report}");
+    met(&there, 1);
+    let missed = missed_of(COUNT, there, &here);
+    assert!(between.lost.load(Ordering::SeqCst) > 0, "datagrams were lost");
+    assert!((1..COUNT).contains(&missed), "{missed} of {COUNT}");
+}
+
+#[test]
+fn best_effort_loses_nothing_where_the_way_does_not() {
+    let (here, port) = listening("kept", best_effort);
+    let there = best_effort(builder(port, "kept")).build().unwrap();
+    met(&there, 1);
+    for number in 0..200 {
+        there.publish(&[number; 20]).unwrap();
+        let message = here.recv_message().unwrap();
+        assert_eq!((message.number, message.lost, message.value), (number, 0, [number; 20]));
+    }
+}
+
+#[test]
+fn best_effort_messages_of_all_lengths_come_in_order() {
+    const COUNT: u64 = 400;
+    let options = |it: HubBuilder<Bytes>| {
+        it.reliability(Reliability::BestEffort).depth(1_024).message_bytes_max(100_000)
+    };
+    let (here, port) = listening::<Bytes>("lengths", options);
+    let there = options(builder(port, "lengths")).build().unwrap();
+    met(&there, 1);
+    let publisher = thread::spawn(move || {
+        for number in 0..COUNT {
+            // Most fit a datagram, and those behind one that does not wait for it.
+            let length = if number % 50 == 49 { 90_000 } else { 100 };
+            there.publish(&Bytes(vec![number as u8; length])).unwrap();
+            if number % 5 == 0 {
+                thread::yield_now();
+            }
+        }
+        there
+    });
+    let mut wanted = 0;
+    while wanted < COUNT {
+        let Some(message) = here.recv_timeout_message(crate::LONG).unwrap() else {
+            panic!("{wanted}")
+        };
+        assert_eq!(message.number, wanted + message.lost);
+        let length = if message.number % 50 == 49 { 90_000 } else { 100 };
+        assert!(message.value.0 == vec![message.number as u8; length], "{}", message.number);
+        wanted = message.number + 1;
+    }
+    drop(publisher.join().unwrap());
+    assert_eq!(here.stats().lost, 0, "the loopback loses nothing");
+}
+
 #[test]
 fn strangers_harm_nobody() {
     let (here, port) = listening::<u64>("strangers", |it| it);

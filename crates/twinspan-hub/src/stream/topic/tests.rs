@@ -9,6 +9,8 @@ use super::super::wire;
 use super::*;
 use crate::report::Compression;
 
+mod beside;
+
 const LONGEST: usize = 1_000;
 
 const SETUP: Setup = Setup {
