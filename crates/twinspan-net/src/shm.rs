@@ -45,8 +45,8 @@ pub use greet::{
     seeds as greeting_seeds,
 };
 pub use join::{
-    Echo, JoinError, Joined, Member, Namesakes, Roles, TopicConfig, is_topic_taken, join,
-    topic_taken_by,
+    Echo, JoinError, Joined, Member, Namesakes, Roles, SegmentError, TopicConfig, is_topic_taken,
+    join, topic_taken_by,
 };
 pub use layout::{
     BLOCKS_MAX, Geometry, HOLDS_MAX, INLINE_BYTES_MAX, LAYOUT_VERSION, LayoutError,

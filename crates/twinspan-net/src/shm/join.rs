@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::greet::{GreetingError, Identity, Policy, digest};
 use super::keeper::{Keeper, KeeperParts};
-use super::layout::{BLOCKS_MAX, Geometry, SLOTS_MAX, SUBSCRIBER_WORDS, subscriber_head};
-use super::map::Segment;
+use super::layout::{
+    BLOCKS_MAX, Geometry, LayoutError, SLOTS_MAX, SUBSCRIBER_WORDS, subscriber_head,
+};
+use super::map::{Segment, ViewError};
 use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy};
 use super::publisher::Publisher;
 use super::shared::{Parts, Shared};
@@ -165,8 +167,32 @@ pub enum JoinError {
         /// The user, by number.
         uid: u32,
     },
+    /// Somebody of the topic speaks another version of the protocol.
+    #[error(
+        "topic `{topic}` is spoken otherwise by who is there: {source}, or choose another topic"
+    )]
+    AnotherVersion {
+        /// The topic.
+        topic: String,
+        /// What it says.
+        source: GreetingError,
+    },
+    /// A publisher's memory is none that this program can read.
+    #[error(
+        "a publisher of topic `{topic}` has memory that cannot be read: {source}; stop it, or choose another \
+         topic"
+    )]
+    Segment {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        source: SegmentError,
+    },
     /// All places are taken.
-    #[error("topic `{0}` has {PARTICIPANTS_MAX} participants already, the most that it can have")]
+    #[error(
+        "topic `{0}` has {PARTICIPANTS_MAX} participants already, the most that it can have: stop \
+         some of them, or choose another topic"
+    )]
     Full(String),
     /// There is no memory for the segment.
     #[error("no memory for a segment of {bytes} bytes: {source}; choose fewer or shorter messages")]
@@ -177,11 +203,29 @@ pub enum JoinError {
         source: io::Error,
     },
     /// The kernel is too old, or the container forbids what is needed.
-    #[error("this system has no sealed memory files (Linux 5.1 has them): {0}")]
+    #[error(
+        "this system gives no sealed memory files: {0}; take Linux 5.1 or newer, allow memfd_create in \
+         the container, or take udp://127.0.0.1"
+    )]
     NotHere(#[source] io::Error),
     /// The operating system refused something else.
     #[error("cannot join: {0}")]
     Os(#[from] io::Error),
+}
+
+/// Why a publisher's memory cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SegmentError {
+    /// It is no memory that another process can be trusted with.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Its head is another version's, or impossible.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// It is of another type than its owner said.
+    #[error("the segment is of another type than its owner said")]
+    Type,
 }
 
 /// A participant of a topic: its place, where others find it, and the thread that greets them.
@@ -299,7 +343,9 @@ fn inbox(topic: &str) -> Result<Arc<Segment>, JoinError> {
 fn segment(topic: &str, bytes: usize) -> Result<Arc<Segment>, JoinError> {
     let made = Segment::create(&format!("twinspan.hub/{topic}"), bytes);
     made.map(Arc::new).map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => JoinError::NotHere(source),
+        io::ErrorKind::InvalidInput
+        | io::ErrorKind::Unsupported
+        | io::ErrorKind::PermissionDenied => JoinError::NotHere(source),
         _ => JoinError::Memory { bytes, source },
     })
 }

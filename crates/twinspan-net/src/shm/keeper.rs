@@ -5,12 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::greet::{Greeting, Kind, Policy, digest};
-use super::join::{Echo, JoinError, Namesakes};
+use super::greet::{Greeting, GreetingError, Kind, Policy, digest};
+use super::join::{Echo, JoinError, Namesakes, SegmentError};
 use super::layout::{Geometry, PEERS_MAX, SUBSCRIBER_WORDS, check_subscriber};
 use super::map::View;
 use super::meet::{self, Access, Heard, PARTICIPANTS_MAX};
@@ -19,6 +21,11 @@ use super::shared::{ReaderPeer, Shared, WriterPeer, head, published};
 /// Sockets that a keeper has open at most: for each participant what it attached to, who attached,
 /// and what is being said.
 const LINKS_MAX: usize = 4 * PARTICIPANTS_MAX as usize;
+/// Visitors that are let in at once; others wait for the next turn, behind those who are heard.
+const ADMITTED_MAX: usize = 64;
+/// How long nobody is let in when the system has no descriptors left, or no memory, and a place with
+/// too many at its door is left alone: who is ready and cannot be served would wake the thread for ever.
+const REST: Duration = Duration::from_millis(100);
 /// How often the start of a subscription is looked for before what there is has to do.
 const STARTS_MAX: usize = 8;
 
@@ -61,6 +68,10 @@ pub(super) struct Keeper {
     parts: KeeperParts,
     links: Vec<Link>,
     serial: u64,
+    /// Places that had too many at the door, to be visited again.
+    busy: Vec<u8>,
+    /// Until when nobody is let in, or visited again.
+    rests_until: Option<Instant>,
 }
 
 /// What a wait has to say.
@@ -73,7 +84,7 @@ enum News {
 
 impl Keeper {
     pub(super) const fn new(parts: KeeperParts) -> Self {
-        Self { parts, links: Vec::new(), serial: 0 }
+        Self { parts, links: Vec::new(), serial: 0, busy: Vec::new(), rests_until: None }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -103,7 +114,15 @@ impl Keeper {
                     News::Link(at) => self.listen(at),
                 }
             }
+            if self.rests_until.is_some_and(|until| Instant::now() >= until) {
+                self.rests_until = None;
+                self.visit_again();
+            }
         }
+    }
+
+    fn rest(&mut self) {
+        self.rests_until = Some(Instant::now() + REST);
     }
 
     /// Visits every place of the topic.
@@ -111,21 +130,10 @@ impl Keeper {
         let (mut stranger, mut is_met) = (None, false);
         for place in 0..PARTICIPANTS_MAX {
             let is_self = place == self.parts.place;
-            if is_self && self.parts.echo == Echo::Off {
-                continue;
-            }
-            let Some(socket) = meet::visit(&self.parts.topic, place)? else { continue };
-            let owner = meet::owner(socket.as_fd(), self.parts.access)?;
-            if !owner.is_welcome {
-                stranger = Some(owner.uid);
-                continue;
-            }
-            is_met |= !is_self;
-            if self.shared().inbox.is_some() {
-                self.attach(socket, true);
-            }
-            if self.shared().outbox.is_some() && !is_self {
-                self.call(place)?;
+            match self.meet(place, true)? {
+                Some(owner) if owner.is_welcome => is_met |= !is_self,
+                Some(owner) => stranger = Some(owner.uid),
+                None => {}
             }
         }
         match stranger {
@@ -133,6 +141,51 @@ impl Keeper {
                 Err(JoinError::AnotherUser { topic: self.parts.topic.clone(), uid })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Visits a place: who is there, if anybody.
+    fn meet(&mut self, place: u8, is_first: bool) -> io::Result<Option<meet::Owner>> {
+        let is_self = place == self.parts.place;
+        if is_self && self.parts.echo == Echo::Off {
+            return Ok(None);
+        }
+        let Some(socket) = self.visit(place)? else { return Ok(None) };
+        let owner = meet::owner(socket.as_fd(), self.parts.access)?;
+        if owner.is_welcome {
+            if self.shared().inbox.is_some() {
+                self.attach(socket, is_first);
+            }
+            if self.shared().outbox.is_some() && !is_self {
+                self.call(place, is_first)?;
+            }
+        }
+        Ok(Some(owner))
+    }
+
+    /// A connection to a place. One with too many at its door is remembered: whoever is there may have
+    /// stood still, and goes on.
+    fn visit(&mut self, place: u8) -> io::Result<Option<OwnedFd>> {
+        match meet::visit(&self.parts.topic, place) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !self.busy.contains(&place) {
+                    self.busy.push(place);
+                }
+                self.rest();
+                Ok(None)
+            }
+            visited => visited,
+        }
+    }
+
+    /// Visits the places that had too many at the door.
+    fn visit_again(&mut self) {
+        for place in std::mem::take(&mut self.busy) {
+            // Without descriptors it is tried again later too.
+            if self.meet(place, false).is_err() {
+                self.busy.push(place);
+                self.rest();
+            }
         }
     }
 
@@ -156,12 +209,12 @@ impl Keeper {
     }
 
     /// Asks a participant to attach to us.
-    fn call(&mut self, place: u8) -> io::Result<()> {
-        let Some(socket) = meet::visit(&self.parts.topic, place)? else { return Ok(()) };
+    fn call(&mut self, place: u8, is_first: bool) -> io::Result<()> {
+        let Some(socket) = self.visit(place)? else { return Ok(()) };
         let mut greeting = self.greeting(Kind::Call);
         greeting.place = self.parts.place;
         if meet::send(socket.as_fd(), &greeting, &[]).is_ok() {
-            self.links.push(Link { socket, state: State::Calling { is_first: true } });
+            self.links.push(Link { socket, state: State::Calling { is_first } });
         }
         Ok(())
     }
@@ -174,10 +227,14 @@ impl Keeper {
     fn wait(&self) -> Vec<News> {
         let shared = self.shared();
         let mut wanted = Vec::with_capacity(self.links.len() + 3);
-        let fixed = [&shared.keeper_bell, &shared.task_bell, &self.parts.listener];
-        wanted.extend(fixed.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let listens = if self.rests_until.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        wanted.push(PollFd::new(&shared.keeper_bell, PollFlags::IN));
+        wanted.push(PollFd::new(&shared.task_bell, PollFlags::IN));
+        wanted.push(PollFd::new(&self.parts.listener, listens));
         wanted.extend(self.links.iter().map(|link| PollFd::new(&link.socket, PollFlags::IN)));
-        if poll(&mut wanted, None).is_err() {
+        let left = self.rests_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        if poll(&mut wanted, left.as_ref()).is_err() {
             return Vec::new();
         }
         let rung = wanted.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty());
@@ -190,10 +247,20 @@ impl Keeper {
         .collect()
     }
 
-    /// Accepts a visitor, unless it belongs to somebody who may not take part.
+    /// Lets visitors in, unless they belong to somebody who may not take part.
     fn admit(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while let Ok(socket) = accept_with(&self.parts.listener, flags) {
+        self.admit_by(|keeper| accept_with(&keeper.parts.listener, flags));
+    }
+
+    fn admit_by(&mut self, mut next: impl FnMut(&Self) -> Result<OwnedFd, Errno>) {
+        for _ in 0..ADMITTED_MAX {
+            let socket = match next(self) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(_) => return self.rest(),
+            };
             let owner = meet::owner(socket.as_fd(), self.parts.access);
             let is_welcome = owner.is_ok_and(|owner| owner.is_welcome);
             // The visitor finds out by the end of the connection; it looked at our user itself.
@@ -213,10 +280,25 @@ impl Keeper {
                 // Who speaks nonsense is treated as one that is gone.
                 Some(Heard::Nonsense(error)) => {
                     self.shared().refuse(error);
+                    self.tell_version(at, error);
                     self.end(at);
                 }
                 Some(Heard::Greeting(greeting, with)) => self.answer(at, &greeting, with),
             }
+        }
+    }
+
+    /// Of two that speak different versions both learn it: who comes by the answer, whose version it
+    /// cannot read either, and who is visited by what it could not read.
+    fn tell_version(&self, at: usize, error: GreetingError) {
+        let GreetingError::Version(_) = error else { return };
+        match self.links.get(at).map(|link| &link.state) {
+            Some(State::Fresh) => self.reply(at, Kind::Nothing),
+            Some(state) if state.is_first() => {
+                let topic = self.parts.topic.clone();
+                self.shared().end_joining(Some(JoinError::AnotherVersion { topic, source: error }));
+            }
+            _ => {}
         }
     }
 
@@ -264,12 +346,22 @@ impl Keeper {
                 }
             }
             (State::Fresh, Kind::Call) => self.called(at, greeting),
-            (State::Attaching { lane, serial, .. }, Kind::Welcome) if is_same => {
-                let (lane, serial) = (*lane, *serial);
+            (State::Attaching { lane, serial, is_first }, Kind::Welcome) if is_same => {
+                let (lane, serial, is_first) = (*lane, *serial, *is_first);
                 match self.hear(greeting, with, lane) {
-                    Some(writer) => self.set(at, State::Writer(writer)),
-                    None => {
+                    Ok(Some(writer)) => self.set(at, State::Writer(writer)),
+                    Ok(None) => {
                         self.shared().free_lane(lane);
+                        self.set(at, State::Ended);
+                    }
+                    Err(source) => {
+                        self.shared().free_lane(lane);
+                        self.shared().refuse(GreetingError::Field("segment"));
+                        if is_first {
+                            let topic = self.parts.topic.clone();
+                            let error = JoinError::Segment { topic, source };
+                            self.shared().end_joining(Some(error));
+                        }
                         self.set(at, State::Ended);
                     }
                 }
@@ -356,22 +448,23 @@ impl Keeper {
         }
     }
 
-    /// A publisher welcomes us: its segment is looked at and read from now on.
+    /// A publisher welcomes us: its segment is looked at and read from now on. `None` where it is heard
+    /// already, or there is no room.
     fn hear(
         &self,
         greeting: &Greeting,
         with: Vec<OwnedFd>,
         lane: usize,
-    ) -> Option<Arc<WriterPeer>> {
+    ) -> Result<Option<Arc<WriterPeer>>, SegmentError> {
         let shared = self.shared();
-        let [file, bell] = <[OwnedFd; 2]>::try_from(with).ok()?;
+        let Ok([file, bell]) = <[OwnedFd; 2]>::try_from(with) else { return Ok(None) };
         if shared.writers.any(|writer| writer.id == greeting.id) {
-            return None;
+            return Ok(None);
         }
-        let view = View::open(file.as_fd(), greeting.segment_bytes).ok()?;
-        let geometry = Geometry::parse(head(&view), greeting.segment_bytes).ok()?;
+        let view = View::open(file.as_fd(), greeting.segment_bytes)?;
+        let geometry = Geometry::parse(head(&view), greeting.segment_bytes)?;
         if geometry.identity() != digest(&shared.identity) {
-            return None;
+            return Err(SegmentError::Type);
         }
         let (start, joined_at) = self.start(&view, &geometry, lane);
         let is_gone = AtomicBool::new(false);
@@ -379,10 +472,10 @@ impl Keeper {
         let writer =
             Arc::new(WriterPeer { id, view, geometry, lane, bell, start, joined_at, is_gone });
         if !shared.writers.add(&writer, PEERS_MAX) {
-            return None;
+            return Ok(None);
         }
         shared.stir();
-        Some(writer)
+        Ok(Some(writer))
     }
 
     /// The message to begin with, and the first one that is new. The cursor is set when either the
@@ -410,5 +503,76 @@ impl State {
     /// Whether joining waits for it.
     const fn is_first(&self) -> bool {
         matches!(self, Self::Attaching { is_first: true, .. } | Self::Calling { is_first: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::greet::{Form, Identity};
+    use super::super::shared::Parts;
+    use super::*;
+
+    fn keeper(topic: &str) -> Keeper {
+        let name = "test".to_owned();
+        let identity = Identity { form: Form::Bytes, bytes: 0, align: 1, version: 0, name };
+        let policy = Policy::Overwrite;
+        let parts = Parts { id: [1; 16], identity, policy, history: 0, outbox: None, inbox: None };
+        let (place, listener) = meet::take_place(topic).unwrap().unwrap();
+        Keeper::new(KeeperParts {
+            shared: Arc::new(Shared::new(parts).unwrap()),
+            listener,
+            place,
+            topic: topic.to_owned(),
+            echo: Echo::Off,
+            access: Access::User,
+            namesakes: Namesakes::Refuse,
+        })
+    }
+
+    #[test]
+    fn a_system_without_descriptors_gives_the_thread_a_rest() {
+        let topic = format!("test/keeper/rest/{}", std::process::id());
+        let mut keeper = keeper(&topic);
+        let _waiting = meet::visit(&topic, keeper.parts.place).unwrap().unwrap();
+        let mut calls = 0;
+        keeper.admit_by(|_| {
+            calls += 1;
+            Err(if calls < 3 { Errno::CONNABORTED } else { Errno::MFILE })
+        });
+        assert_eq!((calls, keeper.rests_until.is_some()), (3, true));
+        // Somebody waits at the door; while the thread rests that is no news.
+        assert!(keeper.wait().is_empty());
+        keeper.rests_until = None;
+        assert!(matches!(keeper.wait()[..], [News::Visitor]));
+        keeper.admit();
+        assert_eq!(keeper.links.len(), 1);
+    }
+
+    #[test]
+    fn however_many_are_lost_at_the_door_a_turn_ends() {
+        let mut keeper = keeper(&format!("test/keeper/turn/{}", std::process::id()));
+        let mut calls = 0;
+        keeper.admit_by(|_| {
+            calls += 1;
+            Err(Errno::CONNABORTED)
+        });
+        assert_eq!((calls, keeper.rests_until), (ADMITTED_MAX, None));
+    }
+
+    #[test]
+    fn a_place_with_too_many_at_its_door_is_visited_again() {
+        let topic = format!("test/keeper/busy/{}", std::process::id());
+        let (place, door) = meet::take_place(&topic).unwrap().unwrap();
+        rustix::net::listen(&door, 0).unwrap();
+        let waits = meet::visit(&topic, place).unwrap().unwrap();
+        let mut keeper = keeper(&topic);
+        assert!(keeper.meet(place, true).unwrap().is_none());
+        assert_eq!((&keeper.busy[..], keeper.rests_until.is_some()), (&[place][..], true));
+        keeper.visit_again();
+        assert_eq!(keeper.busy, [place], "it is full as before");
+        drop((waits, accept_with(&door, SocketFlags::CLOEXEC).unwrap()));
+        keeper.visit_again();
+        assert_eq!(keeper.busy, []);
+        assert!(accept_with(&door, SocketFlags::CLOEXEC).is_ok(), "it came");
     }
 }

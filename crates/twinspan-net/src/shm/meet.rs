@@ -80,14 +80,14 @@ pub(super) fn take_place(topic: &str) -> io::Result<Option<(u8, OwnedFd)>> {
     Ok(None)
 }
 
-/// Connects to the participant at a place; `None` when nobody is there.
+/// Connects to the participant at a place; `None` when nobody is there, and an error of the kind
+/// `WouldBlock` when its thread has been late for so many greetings that no more wait.
 pub(super) fn visit(topic: &str, place: u8) -> io::Result<Option<OwnedFd>> {
     let socket = socket()?;
     match connect(&socket, &address(topic, place)?) {
         Ok(()) => Ok(Some(socket)),
-        // Nobody, somebody who is about to listen and will call us, or somebody whose thread has
-        // been late for 512 greetings.
-        Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::AGAIN) => Ok(None),
+        // Nobody, or somebody who is about to listen and will call us.
+        Err(Errno::CONNREFUSED | Errno::CONNRESET) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -191,8 +191,11 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Option<Heard> {
 /// Whether anybody takes part in a topic.
 pub(super) fn is_taken(topic: &str) -> io::Result<bool> {
     for place in 0..PARTICIPANTS_MAX {
-        if visit(topic, place)?.is_some() {
-            return Ok(true);
+        match visit(topic, place) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
         }
     }
     Ok(false)
@@ -203,7 +206,13 @@ pub(super) fn taken_by(topic: &str) -> io::Result<Option<TakenBy>> {
     let own = rustix::process::geteuid().as_raw();
     let mut taken = None;
     for place in 0..PARTICIPANTS_MAX {
-        let Some(socket) = visit(topic, place)? else { continue };
+        let socket = match visit(topic, place) {
+            Ok(Some(socket)) => socket,
+            Ok(None) => continue,
+            // Whose it is cannot be told now.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
         let uid = socket_peercred(&socket)?.uid.as_raw();
         if uid == own {
             return Ok(Some(TakenBy::User));

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::greet::Policy;
-use super::layout::{Content, Geometry, HOLDS_AT, HOLDS_MAX, NAP_AT, PUBLISHED_AT, WAITING_AT};
+use super::layout::{
+    BLOCKS_MAX, Content, Geometry, HOLDS_AT, HOLDS_MAX, NAP_AT, PUBLISHED_AT, WAITING_AT,
+};
 use super::line::{self, Look};
 use super::map::Segment;
 use super::meet;
@@ -33,7 +35,9 @@ pub enum PublishError {
         max: usize,
     },
     /// A subscriber whose policy is to drop new messages has no room.
-    #[error("dropped: a subscriber that wants the oldest messages is full")]
+    #[error(
+        "dropped: a subscriber that wants the oldest messages is full; take more often, or let it overwrite"
+    )]
     Dropped,
     /// A subscriber whose policy is to block had no room for too long.
     #[error(
@@ -45,11 +49,12 @@ pub enum PublishError {
     },
     /// All blocks are lent or held by subscribers.
     #[error(
-        "all blocks of the pool are in use: drop samples and loans sooner, or ask for more blocks"
+        "all blocks of the pool are in use: drop samples and loans sooner, or ask for more blocks, up to \
+         {BLOCKS_MAX}"
     )]
     Exhausted,
     /// The block is of another publisher.
-    #[error("the loan is of another publisher")]
+    #[error("the loan is of another publisher: publish it with the hub that lent it")]
     Foreign,
 }
 

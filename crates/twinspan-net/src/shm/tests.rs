@@ -1,6 +1,6 @@
 //! Several ends of a topic in one process.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Wake, Waker};
@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SocketFlags, accept_with};
 use twinspan_core::random::Stream;
 
 use super::layout::{HOLDS_AT, PUBLISHED_AT, SUBSCRIBER_WORDS};
@@ -514,6 +516,112 @@ fn a_visitor_that_speaks_nonsense_harms_nobody() {
     out.publish(b"good").unwrap();
     assert_eq!(texts(&mut inbox), [b"good"]);
     assert_eq!(member.subscribers(), 1);
+}
+
+/// Where a made-up participant of a topic meets others.
+fn made_up(topic: &str) -> OwnedFd {
+    super::meet::take_place(topic).unwrap().unwrap().1
+}
+
+/// The next that comes to a made-up participant.
+fn visitor_of(door: &OwnedFd) -> OwnedFd {
+    let _ = poll(&mut [PollFd::new(door, PollFlags::IN)], None);
+    accept_with(door, SocketFlags::CLOEXEC).unwrap()
+}
+
+/// What comes to a visitor next.
+fn answer_to(visitor: &OwnedFd) -> super::meet::Heard {
+    loop {
+        let _ = poll(&mut [PollFd::new(visitor, PollFlags::IN)], None);
+        if let Some(heard) = super::meet::receive(visitor.as_fd()) {
+            return heard;
+        }
+    }
+}
+
+#[test]
+fn two_that_speak_other_versions_both_learn_it() {
+    use super::greet::{Greeting, GreetingError, Kind};
+    use super::meet::Heard;
+    let other_version = |kind| {
+        let mut bytes = Greeting::new(kind, [1; 16], identity("test")).to_bytes();
+        bytes[4] = 9;
+        bytes
+    };
+    let say = move |socket: &OwnedFd, kind| {
+        rustix::net::send(socket, &other_version(kind), rustix::net::SendFlags::NOSIGNAL)
+    };
+    // One of another version comes.
+    let config = config(&topic(), 8);
+    let (member, _out) = publisher(&config);
+    let visitor = super::meet::visit(&config.topic, 0).unwrap().unwrap();
+    say(&visitor, Kind::Attach).unwrap();
+    let Heard::Greeting(answer, _) = answer_to(&visitor) else { panic!("no answer") };
+    assert_eq!(answer.kind, Kind::Nothing, "in this version, which it cannot read");
+    assert!(matches!(answer_to(&visitor), Heard::Gone));
+    assert_eq!(member.refused(), (1, Some(GreetingError::Version(9))));
+    // One of another version is there, and answers in its own.
+    for (roles, visits) in [(Roles::Publisher, 2), (Roles::Subscriber, 1)] {
+        let config = TopicConfig { topic: topic(), roles, ..config.clone() };
+        let door = made_up(&config.topic);
+        let there = thread::spawn(move || {
+            let visitors: Vec<_> = (0..visits).map(|_| visitor_of(&door)).collect();
+            // Who publishes looks who is there, and hangs up, before it calls.
+            let told = visitors.iter().filter(|it| say(it, Kind::Nothing).is_ok()).count();
+            assert!(told > 0);
+            (door, visitors)
+        });
+        let error = join(&config).map(|_| ()).unwrap_err();
+        assert!(matches!(error, JoinError::AnotherVersion { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("has version 9, this program 1: use one version"), "{text}");
+        there.join().unwrap();
+    }
+}
+
+#[test]
+fn a_publisher_whose_memory_cannot_be_read_is_named() {
+    use super::greet::{Greeting, Kind};
+    use super::map::Segment;
+    let config = TopicConfig { roles: Roles::Subscriber, ..config(&topic(), 8) };
+    let geometry = Geometry::new(8, 0, 64, 0, super::greet::digest(&config.identity)).unwrap();
+    let good = geometry.to_words();
+    let changed = |at: usize, word: u64| {
+        let mut words = good;
+        words[at] = word;
+        words
+    };
+    let bytes = geometry.bytes();
+    for (words, announced, part) in [
+        (changed(0, 1), bytes, "the memory is no segment of a hub"),
+        (changed(1, good[1] + 1), bytes, "has layout 2, this program 1: use one version"),
+        (changed(1, good[1] + (1 << 32)), bytes, "the segment is of another kind"),
+        (changed(3, good[3] + 1), bytes, "the segment's sizes are impossible"),
+        (changed(5, good[5] ^ 1), bytes, "another type than its owner said"),
+        (good, 2 * bytes, "where "),
+    ] {
+        let config = TopicConfig { topic: topic(), ..config.clone() };
+        let door = made_up(&config.topic);
+        let identity = config.identity.clone();
+        let there = thread::spawn(move || {
+            let visitor = visitor_of(&door);
+            let segment = Segment::create("made up", bytes).unwrap();
+            for (word, value) in segment.words(8).iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+            }
+            let mut welcome = Greeting::new(Kind::Welcome, [1; 16], identity);
+            welcome.segment_bytes = announced as u64;
+            let bell = super::meet::bell().unwrap();
+            let with = [segment.file(), bell.as_fd()];
+            super::meet::send(visitor.as_fd(), &welcome, &with).unwrap();
+            (door, visitor)
+        });
+        let error = join(&config).map(|_| ()).unwrap_err();
+        assert!(matches!(error, JoinError::Segment { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(part) && text.contains("choose another topic"), "{text}");
+        there.join().unwrap();
+    }
 }
 
 /// Writes made-up values over a segment, as a process might that has gone wrong.
