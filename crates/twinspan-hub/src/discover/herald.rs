@@ -17,15 +17,14 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with,
     bind, connect, listen, recv, send, socket_with,
 };
+use twinspan_core::time::Timestamp;
 use twinspan_net::lock;
 use twinspan_net::shm::{PARTICIPANTS_MAX, bell, quiet, ring};
 
 use super::announcement::{ANNOUNCEMENT_BYTES_MAX, Announcement};
+use super::roster::{Heard, Roster, Tally};
+use crate::udp::core::now;
 
-/// Connections of one hub with others of its topic: each pair may have two, and strangers some.
-const GUESTS_MAX: usize = 3 * PARTICIPANTS_MAX as usize;
-/// How long somebody who came has to say who it is.
-const WORD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a hub that is built waits for the answers of those who are there.
 const VISIT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Connections that wait to be taken.
@@ -40,11 +39,8 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// Who hears of others.
 pub(super) trait Ear: Send {
-    /// A hub of the topic is there.
-    fn came(&mut self, who: &Announcement);
-
-    /// It is gone.
-    fn gone(&mut self, who: &Announcement);
+    /// A hub of the topic came, or is gone.
+    fn hears(&mut self, heard: &Heard);
 }
 
 /// What a herald met that it did not speak with.
@@ -62,6 +58,13 @@ impl Counts {
     pub(super) fn foreign_user(&self) -> Option<u32> {
         let is_any = self.foreign.load(Ordering::Acquire) > 0;
         is_any.then(|| self.foreign_user.load(Ordering::Relaxed))
+    }
+
+    fn publish(&self, tally: Tally) {
+        self.malformed.store(tally.malformed, Ordering::Relaxed);
+        self.foreign_user.store(tally.foreign_user, Ordering::Relaxed);
+        // Publishes the user above to who loads the count.
+        self.foreign.store(tally.foreign, Ordering::Release);
     }
 }
 
@@ -105,12 +108,21 @@ fn take_place(topic: &str) -> Result<(u8, OwnedFd), HeraldError> {
     Err(HeraldError::Full)
 }
 
-/// A connection to the hub at a place; `None` where nobody is.
-fn visit(topic: &str, place: u8) -> io::Result<Option<OwnedFd>> {
+/// What a visit to a place found.
+enum Visited {
+    Met(OwnedFd),
+    Nobody,
+    /// Too many wait at the door.
+    Busy,
+}
+
+/// Goes to the hub at a place.
+fn visit(topic: &str, place: u8) -> io::Result<Visited> {
     let socket = socket()?;
     match connect(&socket, &address(topic, place)?) {
-        Ok(()) => Ok(Some(socket)),
-        Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::AGAIN) => Ok(None),
+        Ok(()) => Ok(Visited::Met(socket)),
+        Err(Errno::CONNREFUSED | Errno::CONNRESET) => Ok(Visited::Nobody),
+        Err(Errno::AGAIN) => Ok(Visited::Busy),
         Err(error) => Err(error.into()),
     }
 }
@@ -120,42 +132,60 @@ fn user_of(socket: &OwnedFd) -> Option<u32> {
     Some(socket_peercred(socket).ok()?.uid.as_raw())
 }
 
-/// One connection.
-struct Guest {
-    socket: OwnedFd,
-    /// When it must have said who it is.
-    until: Option<Instant>,
-    who: Option<Announcement>,
-}
-
 /// What the herald's thread has.
 struct State {
-    ours: Announcement,
-    word: Vec<u8>,
+    topic: String,
+    roster: Roster,
     listener: OwnedFd,
-    guests: Vec<Guest>,
-    /// Until when nobody is let in.
-    rests_until: Option<Instant>,
+    /// The connections that are kept, by their numbers.
+    sockets: Vec<(u64, OwnedFd)>,
+    /// Until when nobody is let in, or visited.
+    rests_until: Timestamp,
     counts: Arc<Counts>,
     ear: Box<dyn Ear>,
 }
 
 impl State {
+    fn new(ours: Announcement, (place, listener): (u8, OwnedFd), ear: Box<dyn Ear>) -> Self {
+        Self {
+            topic: ours.greeting.topic.clone(),
+            roster: Roster::new(now(), ours, place),
+            listener,
+            sockets: Vec::new(),
+            rests_until: Timestamp::START,
+            counts: Arc::default(),
+            ear,
+        }
+    }
+
     /// Keeps a connection with a hub of this user, and tells it who we are.
-    fn keep(&mut self, socket: OwnedFd) {
-        let Some(user) = user_of(&socket) else { return };
-        if user != self.ours.user {
-            self.counts.foreign_user.store(user, Ordering::Relaxed);
-            // Publishes the user above to who loads the count.
-            self.counts.foreign.fetch_add(1, Ordering::Release);
-            return;
-        }
+    fn keep(&mut self, place: Option<u8>, socket: OwnedFd) {
+        let now = now();
+        let Some(key) = self.roster.handle_met(now, place, user_of(&socket)) else { return };
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if self.guests.len() >= GUESTS_MAX || send(&socket, &self.word, flags).is_err() {
-            return;
+        if send(&socket, self.roster.word(), flags).is_err() {
+            return self.roster.handle_end(now, key);
         }
-        let until = Some(Instant::now() + WORD_TIMEOUT);
-        self.guests.push(Guest { socket, until, who: None });
+        self.sockets.push((key, socket));
+    }
+
+    /// Goes to the places whose time has come.
+    ///
+    /// # Errors
+    /// The system makes no connection.
+    fn visit(&mut self) -> io::Result<()> {
+        while let Some(place) = self.roster.poll_visit(now()) {
+            match visit(&self.topic, place) {
+                Ok(Visited::Met(socket)) => self.keep(Some(place), socket),
+                Ok(Visited::Nobody) => self.roster.handle_nobody(place),
+                Ok(Visited::Busy) => self.roster.handle_busy(now(), place),
+                Err(error) => {
+                    self.roster.handle_busy(now(), place);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets in who waits, a few at a time.
@@ -167,71 +197,55 @@ impl State {
     fn accept_by(&mut self, mut next: impl FnMut(&Self) -> Result<OwnedFd, Errno>) {
         for _ in 0..ACCEPTS_MAX {
             match next(self) {
-                Ok(socket) => self.keep(socket),
+                Ok(socket) => self.keep(None, socket),
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(_) => {
-                    self.rests_until = Some(Instant::now() + REST);
+                    self.rests_until = now().after(REST);
                     return;
                 }
             }
         }
     }
 
-    /// Hears a connection; false when it is of no more use.
+    /// Hears a connection; false when it has ended.
     fn hear(&mut self, index: usize) -> bool {
         let mut bytes = [0; ANNOUNCEMENT_BYTES_MAX + 1];
-        let Some(guest) = self.guests.get(index) else { return false };
-        let count = match recv(&guest.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+        let Some((key, socket)) = self.sockets.get(index) else { return false };
+        let count = match recv(socket, &mut bytes[..], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return false,
             Ok((count, _)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return true,
             Err(_) => return false,
         };
-        let who = bytes.get(..count).map(Announcement::parse);
-        let Some(Ok(who)) = who.filter(|_| guest.who.is_none()) else {
-            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
-            return false;
-        };
-        // The kernel says which user it is, and abstract names are those of one machine: who says
-        // anything else is not believed in the rest.
-        let is_right = who.user == self.ours.user
-            && who.host == self.ours.host
-            && who.greeting.topic == self.ours.greeting.topic
-            && who.greeting.id != self.ours.greeting.id;
-        if !is_right {
-            self.counts.malformed.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        let id = who.greeting.id;
-        let is_new = self.guests.iter().all(|it| it.id() != Some(id));
-        if is_new {
-            self.ear.came(&who);
-        }
-        if let Some(guest) = self.guests.get_mut(index) {
-            (guest.until, guest.who) = (None, Some(who));
-        }
+        self.roster.handle_word(*key, bytes.get(..count).unwrap_or_default());
         true
     }
 
-    /// A connection is over.
-    fn lose(&mut self, index: usize) {
-        let Some(who) = self.guests.swap_remove(index).who else { return };
-        let id = who.greeting.id;
-        if self.guests.iter().all(|it| it.id() != Some(id)) {
-            self.ear.gone(&who);
+    /// Closes what is to be closed, and tells what there is to tell.
+    fn settle(&mut self) {
+        // Counted before it is told: who is told, or cut off, may ask.
+        self.counts.publish(self.roster.tally());
+        while let Some(key) = self.roster.poll_closed() {
+            self.sockets.retain(|(other, _)| *other != key);
+        }
+        while let Some(heard) = self.roster.poll_heard() {
+            self.ear.hears(&heard);
         }
     }
 
     /// Waits for something to happen, or for `limit`, and does what there is to do.
     fn turn(&mut self, bell: &OwnedFd, limit: Option<Duration>) {
-        self.rests_until = self.rests_until.filter(|until| *until > Instant::now());
-        let listens = if self.rests_until.is_none() { PollFlags::IN } else { PollFlags::empty() };
-        let next = self.guests.iter().filter_map(|guest| guest.until).chain(self.rests_until).min();
-        let next = next.map(|at| at.saturating_duration_since(Instant::now()));
-        let limit = limit.into_iter().chain(next).min();
+        let is_resting = now() < self.rests_until;
+        let listens = if is_resting { PollFlags::empty() } else { PollFlags::IN };
+        let mut due = self.roster.poll_timeout();
+        if is_resting {
+            due = due.max(self.rests_until);
+        }
+        let due = (due != Timestamp::NEVER).then(|| due.since(now()));
+        let limit = limit.into_iter().chain(due).min();
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let guests = self.guests.iter().map(|guest| PollFd::new(&guest.socket, PollFlags::IN));
+        let guests = self.sockets.iter().map(|(_, socket)| PollFd::new(socket, PollFlags::IN));
         let own = [PollFd::new(bell, PollFlags::IN), PollFd::new(&self.listener, listens)];
         let mut fds: Vec<PollFd<'_>> = own.into_iter().chain(guests).collect();
         // Whatever ended the wait: all that is ready is looked at.
@@ -240,29 +254,23 @@ impl State {
         if is_ready.first() == Some(&true) {
             quiet(bell.as_fd());
         }
-        let now = Instant::now();
-        for index in (0..self.guests.len()).rev() {
-            let is_late =
-                self.guests.get(index).and_then(|it| it.until).is_some_and(|at| now >= at);
-            let is_heard = is_ready.get(index + 2) == Some(&true);
-            if is_heard && !self.hear(index) || is_late && !is_heard {
-                self.lose(index);
+        for index in (0..self.sockets.len()).rev() {
+            if is_ready.get(index + 2) == Some(&true) && !self.hear(index) {
+                let (key, _) = self.sockets.swap_remove(index);
+                self.roster.handle_end(now(), key);
             }
         }
-        if self.rests_until.is_none() && is_ready.get(1) == Some(&true) {
-            self.accept();
+        if now() >= self.rests_until {
+            if is_ready.get(1) == Some(&true) {
+                self.accept();
+            }
+            // Without descriptors those who are there are visited later.
+            if self.visit().is_err() {
+                self.rests_until = now().after(REST);
+            }
         }
-    }
-
-    /// Whether everybody has said who it is.
-    fn is_settled(&self) -> bool {
-        self.guests.iter().all(|guest| guest.who.is_some())
-    }
-}
-
-impl Guest {
-    fn id(&self) -> Option<[u8; 16]> {
-        self.who.as_ref().map(|who| who.greeting.id)
+        self.roster.handle_timeout(now());
+        self.settle();
     }
 }
 
@@ -279,27 +287,13 @@ impl Herald {
     pub(super) fn start(ours: Announcement, ear: Box<dyn Ear>) -> Result<Self, HeraldError> {
         let topic = ours.greeting.topic.clone();
         // Bound before anybody is visited: of two who come at once at least one finds the other.
-        let (own_place, listener) = take_place(&topic)?;
-        let mut word = Vec::new();
-        ours.write(&mut word);
-        let counts = Arc::new(Counts::default());
-        let mut state = State {
-            ours,
-            word,
-            listener,
-            guests: Vec::new(),
-            rests_until: None,
-            counts: Arc::clone(&counts),
-            ear,
-        };
-        for place in (0..PARTICIPANTS_MAX).filter(|place| *place != own_place) {
-            if let Some(socket) = visit(&topic, place)? {
-                state.keep(socket);
-            }
-        }
+        let mut state = State::new(ours, take_place(&topic)?, ear);
+        let counts = Arc::clone(&state.counts);
+        state.visit()?;
+        state.settle();
         let bell = Arc::new(bell()?);
         let end = Instant::now() + VISIT_TIMEOUT;
-        while !state.is_settled() {
+        while !state.roster.is_settled() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -335,7 +329,7 @@ pub(crate) fn announced(topic: &str) -> io::Result<(Vec<Announcement>, u64)> {
     let own = rustix::process::geteuid().as_raw();
     let (mut found, mut foreign) = (Vec::new(), 0);
     for place in 0..PARTICIPANTS_MAX {
-        let Some(socket) = visit(topic, place)? else { continue };
+        let Visited::Met(socket) = visit(topic, place)? else { continue };
         if user_of(&socket) != Some(own) {
             foreign += 1;
             continue;
@@ -378,28 +372,35 @@ mod tests {
         ours
     }
 
-    type Heard = Arc<Mutex<Vec<(u8, bool)>>>;
+    type HeardSoFar = Arc<Mutex<Vec<(u8, bool)>>>;
 
-    struct Notes(Heard);
+    struct Notes(HeardSoFar);
 
     impl Ear for Notes {
-        fn came(&mut self, who: &Announcement) {
-            lock(&self.0).push((who.greeting.id[0], true));
-        }
-
-        fn gone(&mut self, who: &Announcement) {
-            lock(&self.0).push((who.greeting.id[0], false));
+        fn hears(&mut self, heard: &Heard) {
+            lock(&self.0).push(match heard {
+                Heard::Came(who) => (who.greeting.id[0], true),
+                Heard::Gone(who) => (who.greeting.id[0], false),
+            });
         }
     }
 
-    fn herald(topic: &str, id: u8) -> (Herald, Heard) {
-        let heard = Heard::default();
+    /// A connection with who is at a topic's first place.
+    fn met(topic: &str) -> OwnedFd {
+        match visit(topic, 0).unwrap() {
+            Visited::Met(socket) => socket,
+            Visited::Nobody | Visited::Busy => panic!("nobody is there"),
+        }
+    }
+
+    fn herald(topic: &str, id: u8) -> (Herald, HeardSoFar) {
+        let heard = HeardSoFar::default();
         let herald = Herald::start(ours(topic, id), Box::new(Notes(Arc::clone(&heard)))).unwrap();
         (herald, heard)
     }
 
     /// Waits until as much was heard, and gives it in order.
-    fn wait(heard: &Heard, count: usize) -> Vec<(u8, bool)> {
+    fn wait(heard: &HeardSoFar, count: usize) -> Vec<(u8, bool)> {
         let end = Instant::now() + PATIENCE;
         while lock(heard).len() < count && Instant::now() < end {
             thread::yield_now();
@@ -463,7 +464,7 @@ mod tests {
         words.push(b"nonsense".to_vec());
         words.push(vec![0; 4_000]);
         for word in &words {
-            let socket = visit(&topic, 0).unwrap().unwrap();
+            let socket = met(&topic);
             send(&socket, word, SendFlags::NOSIGNAL).unwrap();
             // It is cut off, behind the word that it was greeted with.
             let mut bytes = [0; 2_000];
@@ -477,7 +478,7 @@ mod tests {
         assert_eq!(herald.counts.malformed.load(Ordering::Relaxed), words.len() as u64);
         assert_eq!(*lock(&heard), []);
         // One that says nothing is let go too, and harms nobody else.
-        let silent = visit(&topic, 0).unwrap().unwrap();
+        let silent = met(&topic);
         let (_other, others) = self::herald(&topic, 3);
         assert_eq!(wait(&others, 1), [(1, true)]);
         drop(silent);
@@ -487,7 +488,7 @@ mod tests {
     fn who_says_two_things_is_cut_off() {
         let topic = topic();
         let (_herald, heard) = herald(&topic, 1);
-        let socket = visit(&topic, 0).unwrap().unwrap();
+        let socket = met(&topic);
         let mut word = Vec::new();
         ours(&topic, 2).write(&mut word);
         send(&socket, &word, SendFlags::NOSIGNAL).unwrap();
@@ -497,45 +498,66 @@ mod tests {
     }
 
     #[test]
+    fn who_stood_still_is_found_when_it_goes_on() {
+        let topic = topic();
+        let (_, still) = take_place(&topic).unwrap();
+        let (_herald, heard) = herald(&topic, 1);
+        let come = || {
+            let _ = poll(&mut [PollFd::new(&still, PollFlags::IN)], None);
+            accept_with(&still, SocketFlags::CLOEXEC).unwrap()
+        };
+        // It has no time for the first visit, which ends by itself.
+        let first = come();
+        let second = come();
+        let mut word = Vec::new();
+        ours(&topic, 2).write(&mut word);
+        send(&second, &word, SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(wait(&heard, 1), [(2, true)]);
+        drop((first, second));
+    }
+
+    #[test]
+    fn a_place_with_too_many_at_its_door_is_not_taken_for_an_empty_one() {
+        let topic = topic();
+        assert!(matches!(visit(&topic, 0), Ok(Visited::Nobody)));
+        let listener = socket().unwrap();
+        bind(&listener, &address(&topic, 0).unwrap()).unwrap();
+        listen(&listener, 0).unwrap();
+        let _waits = met(&topic);
+        assert!(matches!(visit(&topic, 0), Ok(Visited::Busy)));
+    }
+
+    #[test]
     fn a_system_without_descriptors_gives_the_thread_a_rest() {
         let topic = topic();
-        let (_, listener) = take_place(&topic).unwrap();
-        let mut word = Vec::new();
-        ours(&topic, 1).write(&mut word);
-        let mut state = State {
-            ours: ours(&topic, 1),
-            word,
-            listener,
-            guests: Vec::new(),
-            rests_until: None,
-            counts: Arc::default(),
-            ear: Box::new(Notes(Heard::default())),
-        };
+        let taken = take_place(&topic).unwrap();
+        let mut state = State::new(ours(&topic, 1), taken, Box::new(Notes(HeardSoFar::default())));
+        state.visit().unwrap();
         let bell = bell().unwrap();
-        let _waiting = visit(&topic, 0).unwrap().unwrap();
+        let _waiting = met(&topic);
         let mut calls = 0;
         state.accept_by(|_| {
             calls += 1;
             Err(if calls < 3 { Errno::CONNABORTED } else { Errno::MFILE })
         });
-        assert_eq!((calls, state.rests_until.is_some()), (3, true));
+        assert_eq!((calls, state.rests_until > now()), (3, true));
         // Somebody waits at the door; while the thread rests that is no reason to wake.
-        state.rests_until = Some(Instant::now() + 10 * PATIENCE);
+        state.rests_until = now().after(10 * PATIENCE);
         state.turn(&bell, Some(Duration::from_millis(1)));
-        assert_eq!(state.guests.len(), 0);
-        state.rests_until = Some(Instant::now());
+        assert_eq!(state.sockets.len(), 0);
+        state.rests_until = Timestamp::START;
         state.turn(&bell, None);
-        assert_eq!((state.guests.len(), state.rests_until), (1, None));
+        assert_eq!(state.sockets.len(), 1);
         // However many are lost at the door, a turn ends.
         let mut calls = 0;
         state.accept_by(|_| {
             calls += 1;
             Err(Errno::CONNABORTED)
         });
-        assert_eq!((calls, state.rests_until), (ACCEPTS_MAX, None));
-        let many: Vec<_> = (0..20).map(|_| visit(&topic, 0).unwrap().unwrap()).collect();
+        assert_eq!((calls, state.rests_until), (ACCEPTS_MAX, Timestamp::START));
+        let many: Vec<_> = (0..20).map(|_| met(&topic)).collect();
         state.turn(&bell, None);
-        assert_eq!(state.guests.len(), 1 + ACCEPTS_MAX);
+        assert_eq!(state.sockets.len(), 1 + ACCEPTS_MAX);
         drop(many);
     }
 

@@ -16,6 +16,8 @@ use super::announcement::{Announcement, OfferedRoad};
 use super::given::{self, Given};
 use super::herald::{Ear, Herald, HeraldError};
 use super::host::Host;
+use super::meetings::Meetings;
+use super::roster::Heard;
 use crate::choose::is_own;
 use crate::compress::CompressionStats;
 use crate::error::BuildError;
@@ -50,9 +52,8 @@ pub(crate) fn open(
         ways.call(&Callee { id: None, address, fingerprint: None })?;
     }
     let greeting = greeting(road, config);
-    let met = Arc::new(Mutex::new(Met::default()));
-    let ear =
-        Caller { road, greeting: greeting.clone(), ways: Arc::clone(&ways), met: Arc::clone(&met) };
+    let met = Arc::new(Mutex::new(Meetings::new(road, greeting.clone())));
+    let ear = Caller { ways: Arc::clone(&ways), met: Arc::clone(&met) };
     let herald = match Host::own() {
         _ if only => None,
         Some(host) => {
@@ -107,30 +108,9 @@ fn greeting(road: Transport, config: &RoadConfig) -> Greeting {
     }
 }
 
-/// Whom a hub met by announcements.
-#[derive(Debug, Default)]
-struct Met {
-    /// Hubs that are spoken with.
-    hubs: u64,
-    /// Hubs of the topic that have other roads alone.
-    elsewhere: u64,
-    /// The first that does not agree.
-    disagreement: Option<(SocketAddr, Disagreement)>,
-}
-
-impl std::fmt::Display for Met {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} others of the topic were found on this machine", self.hubs)?;
-        if self.elsewhere > 0 {
-            write!(f, ", and {} on other roads, which it does not hear", self.elsewhere)?;
-        }
-        Ok(())
-    }
-}
-
 /// Refuses a topic that carries something else, or that others alone have.
 fn judge(
-    met: &Met,
+    met: &Meetings,
     herald: Option<&Herald>,
     config: &RoadConfig,
     namesakes: Namesakes,
@@ -161,43 +141,26 @@ fn judge(
 
 /// Goes to those who are heard of.
 struct Caller {
-    road: Transport,
-    greeting: Greeting,
     ways: Arc<dyn Ways>,
-    met: Arc<Mutex<Met>>,
-}
-
-impl Caller {
-    /// How another hub is gone to; `None` where it comes to us, or has another road.
-    fn callee(&self, who: &Announcement) -> Option<Callee> {
-        let OfferedRoad { address, fingerprint, .. } = *who.offered(self.road)?;
-        let is_ours = self.greeting.id > who.greeting.id;
-        is_ours.then_some(Callee { id: Some(who.greeting.id), address, fingerprint })
-    }
+    met: Arc<Mutex<Meetings>>,
 }
 
 impl Ear for Caller {
-    fn came(&mut self, who: &Announcement) {
-        let mut met = lock(&self.met);
-        let Some(offered) = who.offered(self.road) else {
-            met.elsewhere += 1;
-            return;
-        };
-        if let Err(why) = self.greeting.agrees_with(&who.greeting) {
-            met.disagreement.get_or_insert((offered.address, why));
-            return;
-        }
-        met.hubs += 1;
-        drop(met);
-        if let Some(callee) = self.callee(who) {
-            // More than there is room for are not heard, as on any road.
-            let _ = self.ways.call(&callee);
-        }
-    }
-
-    fn gone(&mut self, who: &Announcement) {
-        if let Some(callee) = self.callee(who) {
-            self.ways.hang_up(&callee);
+    fn hears(&mut self, heard: &Heard) {
+        match heard {
+            Heard::Came(who) => {
+                let callee = lock(&self.met).came(who);
+                if let Some(callee) = callee {
+                    // More than there is room for are not heard, as on any road.
+                    let _ = self.ways.call(&callee);
+                }
+            }
+            Heard::Gone(who) => {
+                let callee = lock(&self.met).gone(who);
+                if let Some(callee) = callee {
+                    self.ways.hang_up(&callee);
+                }
+            }
         }
     }
 }
