@@ -110,7 +110,7 @@ impl Roster {
     }
 
     /// Connections that are kept.
-    #[cfg(any(test, feature = "scenarios"))]
+    #[cfg(test)]
     pub(crate) fn guests(&self) -> usize {
         self.guests.len()
     }

@@ -12,6 +12,7 @@ mod chosen;
 mod counting;
 mod discover;
 mod multicast;
+mod poor;
 mod quic;
 mod rings;
 mod roads;

@@ -1,0 +1,239 @@
+//! Systems that withhold something: rings, memory files, memory, `/dev/shm`, or the topic itself. Each is
+//! an error that says what to do, or is not needed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use twinspan_hub::{BuildError, Bytes, Hub, JoinError, Namesakes, Transport};
+
+use crate::{there_and_back, topic};
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
+/// Operation not permitted, and function not implemented.
+const FORBIDDEN: u32 = 1;
+const MISSING: u32 = 38;
+
+/// Whether this is the test's own process, in which it may take something away; where not, that is
+/// started by `command` and has to tell `told`.
+fn is_alone(mut command: Command, test: &str, told: &str) -> bool {
+    if std::env::var_os("TWINSPAN_TEST_ALONE").is_some() {
+        return true;
+    }
+    let args = ["--exact", test, "--nocapture"];
+    let ended = command.args(args).env("TWINSPAN_TEST_ALONE", "1").output().unwrap();
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    assert!(ended.status.success() && text.contains(told), "{text}");
+    false
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// Ends a test early for lack of what it needs, unless `TWINSPAN_REQUIRE_PEERS` is 1: then it fails.
+fn skip(reason: &str) {
+    assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{reason}");
+    println!("skipped: {reason}");
+}
+
+/// From now on these calls of this thread, and of those that it starts, end with an error.
+fn forbid(calls: &[i64], errno: u32) {
+    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let machine = std::env::consts::ARCH.try_into().unwrap();
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), machine);
+    apply_filter(&BpfProgram::try_from(filter.unwrap()).unwrap()).unwrap();
+}
+
+fn udp() -> String {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    format!("udp://127.0.0.1:{port}/{}", topic())
+}
+
+fn without_rings(errno: u32, advice: &str) {
+    forbid(&[libc::SYS_io_uring_setup], errno);
+    let named = Hub::<u64>::builder(udp()).transport(Transport::IoUring).build();
+    let error = named.unwrap_err();
+    assert!(matches!(error, BuildError::NoRing { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(advice) && text.ends_with("or take batched UDP"), "{text}");
+    // Who names no road is not bothered.
+    let endpoint = udp();
+    let here = Hub::<u64>::builder(&endpoint).listen().build().unwrap();
+    let there = Hub::<u64>::builder(&endpoint).connect().build().unwrap();
+    assert_eq!(here.transport().transport, Transport::BatchUdp);
+    let reason = here.transport().reason.clone();
+    assert!(reason.contains("there is no io_uring here"), "{reason}");
+    assert!(here.wait_for_subscribers(1, std::time::Duration::from_secs(30)));
+    there_and_back(&here, there);
+    println!("it goes without rings");
+}
+
+#[test]
+fn a_container_that_forbids_rings_is_an_error_where_one_is_named_and_none_elsewhere() {
+    let test =
+        "poor::a_container_that_forbids_rings_is_an_error_where_one_is_named_and_none_elsewhere";
+    if is_alone(this_program(), test, "it goes without rings") {
+        without_rings(FORBIDDEN, "let the container's seccomp profile allow io_uring_setup");
+    }
+}
+
+#[test]
+fn a_kernel_without_rings_is_an_error_where_one_is_named_and_none_elsewhere() {
+    let test = "poor::a_kernel_without_rings_is_an_error_where_one_is_named_and_none_elsewhere";
+    if is_alone(this_program(), test, "it goes without rings") {
+        without_rings(MISSING, "use Linux 6.1 or newer");
+    }
+}
+
+fn without_memory_files(errno: u32) {
+    forbid(&[libc::SYS_memfd_create], errno);
+    let error = Hub::<u64>::new(&topic()).unwrap_err();
+    assert!(matches!(error, BuildError::Join(JoinError::NotHere(_))), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("allow memfd_create in the container"), "{text}");
+    println!("it was told");
+}
+
+#[test]
+fn a_container_that_forbids_memory_files_is_an_error() {
+    let test = "poor::a_container_that_forbids_memory_files_is_an_error";
+    if is_alone(this_program(), test, "it was told") {
+        without_memory_files(FORBIDDEN);
+    }
+}
+
+#[test]
+fn a_kernel_without_memory_files_is_an_error() {
+    let test = "poor::a_kernel_without_memory_files_is_an_error";
+    if is_alone(this_program(), test, "it was told") {
+        without_memory_files(MISSING);
+    }
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_an_error_with_its_size() {
+    let test = "poor::memory_that_cannot_be_had_is_an_error_with_its_size";
+    if !is_alone(this_program(), test, "it was told") {
+        return;
+    }
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let most = pages * rustix::param::page_size() as u64 + (200 << 20);
+    setrlimit(Resource::As, Rlimit { current: Some(most), ..getrlimit(Resource::As) }).unwrap();
+    let hub = Hub::<Bytes>::builder(topic()).message_bytes_max(100 << 20).pool_blocks(4);
+    let error = hub.build().unwrap_err();
+    assert!(matches!(error, BuildError::Join(JoinError::Memory { .. })), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("choose fewer or shorter messages"), "{text}");
+    let topic = topic();
+    let (here, there) = (Hub::<u64>::new(&topic).unwrap(), Hub::<u64>::new(&topic).unwrap());
+    there_and_back(&here, there);
+    println!("it was told");
+}
+
+/// In a mount namespace of its own, in which `/dev/shm` was made as the shell's text says.
+fn shared_memory_goes_on(test: &str, shell: &str) {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    let program = std::env::current_exe().unwrap();
+    command.arg(format!("{shell} && exec \"$0\" \"$@\"")).arg(program);
+    let mut probe = Command::new("unshare");
+    let probe = probe.args(["--mount", "mount", "-t", "tmpfs", "none", "/dev/shm"]);
+    let is_in = std::env::var_os("TWINSPAN_TEST_ALONE").is_some();
+    if !is_in && !probe.output().is_ok_and(|ended| ended.status.success()) {
+        return skip("no mount namespace can be had here: run as root, with util-linux installed");
+    }
+    if is_alone(command, test, "it needs no such folder") {
+        let is_refused = std::fs::write("/dev/shm/twinspan", [7; 8_192]).is_err();
+        assert!(is_refused, "/dev/shm was to take nothing");
+        let topic = topic();
+        let (here, there) = (Hub::<u64>::new(&topic).unwrap(), Hub::<u64>::new(&topic).unwrap());
+        assert_eq!(here.transport().transport, Transport::SharedMemory);
+        there_and_back(&here, there);
+        println!("it needs no such folder");
+    }
+}
+
+#[test]
+fn a_full_dev_shm_harms_no_topic() {
+    let shell = "mount -t tmpfs -o size=4096 none /dev/shm && printf full > /dev/shm/full";
+    shared_memory_goes_on("poor::a_full_dev_shm_harms_no_topic", shell);
+}
+
+#[test]
+fn an_unwritable_dev_shm_harms_no_topic() {
+    let shell = "mount -t tmpfs -o ro none /dev/shm";
+    shared_memory_goes_on("poor::an_unwritable_dev_shm_harms_no_topic", shell);
+}
+
+/// A process of another user that has a place; it is ended when this is dropped.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Binds the socket with an abstract name, and keeps it.
+const STRANGER: &str = "
+import socket, sys
+door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+door.bind('\\0' + sys.argv[1])
+door.listen(64)
+print('ready', flush=True)
+sys.stdin.read()
+";
+
+/// `None` where this user may not become another one.
+fn stranger(name: &str) -> Option<Stranger> {
+    let reuid = format!("--reuid={NOBODY}");
+    let child = Command::new("setpriv")
+        .args([&reuid, "--clear-groups", "python3", "-c", STRANGER, name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut stranger = Stranger(child.ok()?);
+    let mut line = String::new();
+    BufReader::new(stranger.0.stdout.take()?).read_line(&mut line).ok()?;
+    line.starts_with("ready").then_some(stranger)
+}
+
+#[test]
+fn a_topic_of_another_user_is_refused_with_that_user_on_every_road() {
+    for (kind, transport) in [
+        ("hub", Transport::SharedMemory),
+        ("road", Transport::BatchUdp),
+        ("road", Transport::Tcp),
+        ("road", Transport::Quic),
+    ] {
+        let topic = topic();
+        let Some(_stranger) = stranger(&format!("twinspan.{kind}/{topic}#0")) else {
+            return skip("no process of another user can be started: run as root, with python3");
+        };
+        let hub = || Hub::<u64>::builder(&topic).transport(transport);
+        let error = hub().build().unwrap_err();
+        let is_right =
+            matches!(&error, BuildError::Join(JoinError::AnotherUser { uid: NOBODY, .. }));
+        assert!(is_right, "{transport}: {error}");
+        assert!(error.to_string().contains("run as that user"), "{error}");
+        // Beside it there is room, for those who say so.
+        let here = hub().namesakes(Namesakes::Ignore).build().unwrap();
+        let there = hub().namesakes(Namesakes::Ignore).build().unwrap();
+        assert!(here.wait_for_subscribers(1, std::time::Duration::from_secs(30)), "{transport}");
+        assert!(there.wait_for_subscribers(1, std::time::Duration::from_secs(30)), "{transport}");
+        there_and_back(&here, there);
+    }
+}
