@@ -142,8 +142,8 @@ pub use select::AddressClass;
 pub use stream::chooser::ChangeReason;
 pub use stream::roads::RoadChange;
 pub use twinspan_net::shm::{
-    Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, SegmentError, Wait,
-    wake_cost,
+    Access, Echo, GuardError, JoinError, LatencyGuard, Namesakes, Policy, Roles, SegmentError,
+    Wait, wake_cost,
 };
 pub use twinspan_topic::{Disagreement, Sealing};
 pub use zerocopy;
