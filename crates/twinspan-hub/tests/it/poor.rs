@@ -96,7 +96,7 @@ fn a_kernel_without_rings_is_an_error_where_one_is_named_and_none_elsewhere() {
 
 fn without_memory_files(errno: u32) {
     forbid(&[libc::SYS_memfd_create], errno);
-    let error = Hub::<u64>::new(&topic()).unwrap_err();
+    let error = Hub::<u64>::new(topic()).unwrap_err();
     assert!(matches!(error, BuildError::Join(JoinError::NotHere(_))), "{error}");
     let text = error.to_string();
     assert!(text.contains("allow memfd_create in the container"), "{text}");
