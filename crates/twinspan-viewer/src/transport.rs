@@ -1,7 +1,7 @@
 //! How datagrams travel: directly, or through an association of a SOCKS5 proxy.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 use twinspan_core::packet::{DatagramBatch, PacketPool};
@@ -44,18 +44,12 @@ impl<E: Env> UdpTransport<E> {
         proxy: Option<&Socks5Config>,
         options: &UdpOptions,
     ) -> Result<Self, TransportError> {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let Some(proxy) = proxy else {
+            // Regions are at IPv4 addresses; a proxy may be elsewhere.
+            let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             return Ok(Self::Direct(env.bind_udp(any, options).await?));
         };
-        let socket = match Socks5Udp::associate(env.clone(), proxy, any, options).await {
-            // The proxy takes datagrams over IPv6 alone.
-            Err(Socks5Error::OtherFamily { .. }) => {
-                let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-                Socks5Udp::associate(env.clone(), proxy, any, options).await?
-            }
-            other => other?,
-        };
+        let socket = Socks5Udp::associate_anywhere(env.clone(), proxy, options).await?;
         Ok(Self::Socks5(Box::new(socket)))
     }
 

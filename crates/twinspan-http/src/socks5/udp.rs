@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -80,12 +80,40 @@ impl<E: Env> Socks5Udp<E> {
         local: SocketAddr,
         options: &UdpOptions,
     ) -> Result<Self, Socks5Error> {
-        let (control, relay) = within(&env, config, negotiate(&env, config, local)).await?;
+        let asked = negotiate(&env, config, Some(local.is_ipv4()));
+        let (control, relay) = within(&env, config, asked).await?;
         if relay.is_ipv4() != local.is_ipv4() {
             return Err(Socks5Error::OtherFamily { relay, local });
         }
         let socket = env.bind_udp(local, options).await?;
-        Ok(Self {
+        Ok(Self::of(socket, control, relay))
+    }
+
+    /// As [`associate`](Self::associate), from any free port of this node: over IPv4 or IPv6,
+    /// whichever leads to where the proxy takes datagrams. Peers of both families and names can be
+    /// reached through it, as far as the proxy reaches them.
+    ///
+    /// # Errors
+    /// [`Socks5Error`] names what the proxy said, or why it said nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection to the proxy, and with it the association.
+    pub async fn associate_anywhere(
+        env: E,
+        config: &Socks5Config,
+        options: &UdpOptions,
+    ) -> Result<Self, Socks5Error> {
+        let (control, relay) = within(&env, config, negotiate(&env, config, None)).await?;
+        let any = match relay.ip() {
+            IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        let socket = env.bind_udp(any, options).await?;
+        Ok(Self::of(socket, control, relay))
+    }
+
+    fn of(socket: E::Udp, control: E::Tcp, relay: SocketAddr) -> Self {
+        Self {
             socket,
             control,
             relay,
@@ -94,7 +122,7 @@ impl<E: Env> Socks5Udp<E> {
             names: Vec::new(),
             report: Socks5Report::default(),
             is_lost: false,
-        })
+        }
     }
 
     /// Where the proxy takes datagrams.
@@ -263,32 +291,48 @@ impl<E: Env> fmt::Debug for Socks5Udp<E> {
     }
 }
 
-/// Connects, asks for an association, and finds out where its datagrams go.
+/// Connects, asks for an association, and finds out where its datagrams go. They will leave over
+/// IPv4 or not, where that is known; else over what leads to the proxy.
 async fn negotiate<E: Env>(
     env: &E,
     config: &Socks5Config,
-    local: SocketAddr,
+    over_ipv4: Option<bool>,
 ) -> Result<(E::Tcp, SocketAddr), Socks5Error> {
     let mut control = greet(env, config).await?;
+    let over_ipv4 = over_ipv4.unwrap_or(control.peer_addr().is_ipv4());
     // From which port datagrams will come is not told: a box on the way may change it.
-    let unknown = match local.ip() {
-        IpAddr::V4(_) => Target::new("0.0.0.0", 0),
-        IpAddr::V6(_) => Target::new("::", 0),
-    };
+    let unknown = Target::new(if over_ipv4 { "0.0.0.0" } else { "::" }, 0);
     let relay = match ask(&mut control, wire::ASSOCIATE, &unknown).await? {
         // Where the proxy itself is.
         Bound::Address(address) if address.ip().is_unspecified() => {
-            SocketAddr::new(control.peer_addr().ip(), address.port())
+            beside(control.peer_addr(), address.port())
         }
-        Bound::Address(address) => address,
+        Bound::Address(address) => reachable(address, control.peer_addr()),
         Bound::Name(name, port) => {
             let addresses = env.resolve(&name, port).await?.addresses;
-            let fits = |address: &&SocketAddr| address.is_ipv4() == local.is_ipv4();
+            let fits = |address: &&SocketAddr| address.is_ipv4() == over_ipv4;
             let first = addresses.iter().find(fits).or(addresses.first());
-            first.copied().unwrap_or_else(|| SocketAddr::new(control.peer_addr().ip(), port))
+            first.copied().unwrap_or_else(|| beside(control.peer_addr(), port))
         }
     };
     Ok((control, relay))
+}
+
+/// Another port of the same node, by the same way.
+fn beside(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// An address of a single link says nothing without the link, which SOCKS5 has no room for: it is
+/// the one that leads to the proxy.
+fn reachable(relay: SocketAddr, proxy: SocketAddr) -> SocketAddr {
+    match (relay, proxy) {
+        (SocketAddr::V6(relay), SocketAddr::V6(proxy)) if relay.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*relay.ip(), relay.port(), 0, proxy.scope_id()).into()
+        }
+        _ => relay,
+    }
 }
 
 /// Moves a packet's bytes back and puts `header` in front; false, and no change, when that does not
@@ -344,6 +388,19 @@ fn unwrap(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_a_link_is_on_the_link_that_leads_to_the_proxy() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let proxy = SocketAddrV6::new(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 1), 1_080, 0, 3);
+        let on_link = SocketAddrV6::new(*proxy.ip(), 4_000, 0, 3);
+        assert_eq!(beside(proxy.into(), 4_000), on_link.into());
+        assert_eq!(reachable(at("[fe80::1]:4000"), proxy.into()), on_link.into());
+        for other in ["[2001:db8::1]:4000", "10.0.0.9:4000"] {
+            assert_eq!(reachable(at(other), proxy.into()), at(other));
+        }
+        assert_eq!(reachable(at("[fe80::1]:4000"), at("10.0.0.9:1080")), at("[fe80::1]:4000"));
+    }
 
     fn packet(pool: &PacketPool, bytes: &[u8]) -> PacketBuf {
         let mut packet = pool.take().unwrap();

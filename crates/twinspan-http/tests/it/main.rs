@@ -13,6 +13,8 @@ mod datagrams;
 #[cfg(test)]
 mod exchange;
 #[cfg(test)]
+mod hand_proxy;
+#[cfg(test)]
 #[cfg(unix)]
 mod peers;
 #[cfg(test)]
@@ -21,6 +23,8 @@ mod proxies;
 mod rough;
 #[cfg(test)]
 mod server;
+#[cfg(test)]
+mod six;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

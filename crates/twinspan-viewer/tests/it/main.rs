@@ -17,6 +17,8 @@ mod examples;
 mod files;
 mod forged;
 mod grid;
+#[path = "../../../twinspan-http/tests/it/hand_proxy.rs"]
+mod hand_proxy;
 mod hostile;
 mod login;
 mod opensim;
@@ -24,5 +26,6 @@ mod opensim;
 mod peers;
 mod pool;
 mod rig;
+mod six;
 mod throttle;
 mod troubles;
