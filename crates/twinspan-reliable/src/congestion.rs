@@ -9,6 +9,8 @@ use core::time::Duration;
 
 use twinspan_core::time::Timestamp;
 
+use crate::config::BURST_BYTES_MIN;
+
 /// A full packet, in bytes: the unit of the windows below.
 const SEGMENT: u64 = 1_200;
 /// Window at the start and after a pause.
@@ -17,8 +19,11 @@ pub(crate) const WINDOW_INITIAL: u64 = 10 * SEGMENT;
 pub(crate) const WINDOW_MIN: u64 = 4 * SEGMENT;
 /// Largest window.
 pub(crate) const WINDOW_MAX: u64 = 4 << 20;
-/// What may leave at once, ahead of the pace.
-const BURST: u64 = 8 * SEGMENT;
+/// What may leave at once, ahead of the pace, however slow that is.
+const BURST: u64 = BURST_BYTES_MIN;
+/// And where the pace earns more in this part of a second, that, up to a limit: a call to the kernel
+/// costs less for each datagram the more there are of them.
+const BURSTS_PER_SECOND: u64 = 4_000;
 /// The window after a loss, in tenths (RFC 9438, section 4.6).
 const BETA_TENTHS: u64 = 7;
 /// Timeouts in a row, each of them without any ack, after which the path is taken for choked.
@@ -78,6 +83,7 @@ pub struct Congestion {
     /// The window that a TCP Reno flow would have now.
     reno: u64,
     before: Before,
+    burst_max: u64,
 }
 
 impl Congestion {
@@ -103,7 +109,23 @@ impl Congestion {
             paced_at: Timestamp::START,
             pace: 1,
             sent_at: Timestamp::START,
+            burst_max: BURST,
         }
+    }
+
+    /// The same with bursts of up to `bytes` where the pace is fast, see
+    /// [`Config::burst_bytes_max`](crate::Config::burst_bytes_max).
+    #[must_use]
+    pub const fn with_bursts(self, bytes: u64) -> Self {
+        // Far more would overflow what is earned in it.
+        Self { burst_max: if bytes > 1 << 30 { 1 << 30 } else { bytes }, ..self }
+    }
+
+    /// What may leave at once.
+    fn burst(&self) -> i64 {
+        let burst = (self.pace / BURSTS_PER_SECOND).min(self.burst_max).max(BURST);
+        // At most a gigabyte.
+        burst as i64
     }
 
     /// Bytes that may be in flight.
@@ -169,8 +191,9 @@ impl Congestion {
         let earned = elapsed * u128::from(self.pace) / u128::from(SECOND_NS);
         // Less than a byte is not lost: it is counted when it is one.
         if earned > 0 {
-            let earned = i64::try_from(earned.min(1 << 32)).unwrap_or(BURST as i64);
-            self.tokens = (self.tokens + earned).min(BURST as i64);
+            let burst = self.burst();
+            let earned = i64::try_from(earned.min(1 << 32)).unwrap_or(burst);
+            self.tokens = (self.tokens + earned).min(burst);
             self.paced_at = now;
         }
     }
@@ -320,8 +343,8 @@ impl Congestion {
 
     /// Another path: nothing is known of it.
     pub(crate) fn restart(&mut self) {
-        let in_flight = self.in_flight;
-        *self = Self { in_flight, ..Self::new() };
+        let Self { in_flight, burst_max, .. } = *self;
+        *self = Self { in_flight, burst_max, ..Self::new() };
     }
 }
 

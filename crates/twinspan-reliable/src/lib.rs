@@ -64,9 +64,9 @@ pub use ack::{ACK_BITS, ACK_WORDS, Ack, AckClock, AckNumbers, AckTracker};
 pub use backoff::Backoff;
 pub use channel::{Channel, Delivery, StreamId};
 pub use config::{
-    CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
-    CREDIT_BYTES, Config, ConfigError, FRAGMENTS_PER_MESSAGE_MAX, FRAME_CHARGE_BYTES, Knobs,
-    MESSAGES_AHEAD_MAX, PRIORITIES, Priorities, ResendIdentity,
+    BURST_BYTES_MIN, CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX,
+    CONTROL_MESSAGES_QUEUED_MAX, CREDIT_BYTES, Config, ConfigError, FRAGMENTS_PER_MESSAGE_MAX,
+    FRAME_CHARGE_BYTES, Knobs, MESSAGES_AHEAD_MAX, PRIORITIES, Priorities, ResendIdentity,
 };
 pub use congestion::Congestion;
 pub use duplicate::DuplicateFilter;

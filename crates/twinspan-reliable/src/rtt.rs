@@ -4,11 +4,8 @@ use core::time::Duration;
 
 use crate::backoff::nanos;
 
-/// Least worth of the variation, so that a constant RTT does not fire timers by a clock tick.
-const GRANULARITY_NS: u64 = 1_000_000;
-
-/// Least wait before a packet is asked after.
-const PROBE_MIN_NS: u64 = 10_000_000;
+/// Least worth of the variation unless set, so that a constant RTT does not fire timers by a clock tick.
+pub(crate) const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// Latest, least and smoothed round-trip time, its variation, and the resend timeout from them.
 #[derive(Clone, Debug)]
@@ -21,6 +18,7 @@ pub struct RttEstimator {
     rto_initial: u64,
     rto_min: u64,
     rto_max: u64,
+    granularity: u64,
 }
 
 impl RttEstimator {
@@ -35,7 +33,14 @@ impl RttEstimator {
             rto_initial: nanos(rto_initial),
             rto_min: nanos(rto_min),
             rto_max: nanos(rto_max),
+            granularity: nanos(GRANULARITY),
         }
+    }
+
+    /// The same with another [`Config::granularity`](crate::Config::granularity).
+    #[must_use]
+    pub fn with_granularity(self, granularity: Duration) -> Self {
+        Self { granularity: nanos(granularity), ..self }
     }
 
     /// Takes in one round trip. `delay` is how long the peer says that it kept the answer; it is
@@ -92,31 +97,31 @@ impl RttEstimator {
         self.smoothed
     }
 
-    /// How long after its sending a packet is asked after that nothing has overtaken.
-    pub(crate) fn probe_ns(&self) -> u64 {
-        let slack = self.variation.saturating_mul(2).max(GRANULARITY_NS);
-        self.smoothed.saturating_add(slack).max(PROBE_MIN_NS).min(self.rto_max)
+    /// How long after its sending a packet is asked after that nothing has overtaken, `least` at least.
+    pub(crate) fn probe_ns(&self, least: u64) -> u64 {
+        let slack = self.variation.saturating_mul(2).max(self.granularity);
+        self.smoothed.saturating_add(slack).max(least).min(self.rto_max)
     }
 
     pub(crate) fn rto_ns(&self) -> u64 {
         if self.samples == 0 {
             return self.rto_initial;
         }
-        let slack = self.variation.saturating_mul(4).max(GRANULARITY_NS);
+        let slack = self.variation.saturating_mul(4).max(self.granularity);
         self.smoothed.saturating_add(slack).max(self.rto_min).min(self.rto_max)
     }
 
     /// By how much packets of one path may change places: twice what the round trip varies by, and
     /// no less than RFC 9002 waits for (section 6.1.2).
     pub(crate) fn reordered_ns(&self) -> u64 {
-        self.variation.saturating_mul(2).max(self.smoothed / 8).max(GRANULARITY_NS)
+        self.variation.saturating_mul(2).max(self.smoothed / 8).max(self.granularity)
     }
 
     /// How long after its sending a packet overtaken by an acknowledged one counts as lost:
     /// 9/8 of the larger of the latest and the smoothed RTT (RFC 9002, section 6.1.2).
     pub(crate) fn overtaken_ns(&self) -> u64 {
         let rtt = self.latest.max(self.smoothed);
-        rtt.saturating_add(rtt / 8).max(GRANULARITY_NS)
+        rtt.saturating_add(rtt / 8).max(self.granularity)
     }
 }
 

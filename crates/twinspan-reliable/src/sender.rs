@@ -91,6 +91,8 @@ struct Shared {
     /// The random part of the current resend delay.
     backoff_draw: u64,
     rto_max_ns: u64,
+    probe_min_ns: u64,
+    probe_packets_max: u32,
     jitter_ppm: u32,
 }
 
@@ -101,7 +103,7 @@ impl Shared {
     /// 7): it waits for little more than a round trip, for nobody else would tell of the loss.
     fn resend_delay(&self) -> Duration {
         if self.backoff_level == 0 && self.rtt.samples() > 0 {
-            let wait = self.rtt.probe_ns().saturating_add(self.ack_delay_max_ns);
+            let wait = self.rtt.probe_ns(self.probe_min_ns).saturating_add(self.ack_delay_max_ns);
             return Duration::from_nanos(wait.min(self.rto_max_ns));
         }
         self.delay(self.backoff_level, self.backoff_draw)
@@ -177,13 +179,16 @@ impl Sender {
             outbox: Outbox::new(config),
             frames: Frames::new(),
             numbers: SentNumbers::new(),
-            rtt: RttEstimator::new(config.rto_initial, config.rto_min, config.rto_max),
-            congestion: Congestion::new(),
+            rtt: RttEstimator::new(config.rto_initial, config.rto_min, config.rto_max)
+                .with_granularity(config.granularity),
+            congestion: Congestion::new().with_bursts(config.burst_bytes_max),
             stats: SenderStats::default(),
             jitter,
             backoff_level: 0,
             backoff_draw,
             rto_max_ns: nanos(config.rto_max),
+            probe_min_ns: nanos(config.probe_min),
+            probe_packets_max: config.probe_packets_max,
             jitter_ppm: parts_per_million(config.jitter_fraction),
             ack_delay_max_ns: nanos(config.ack_delay_max),
             late_ack_window_ns: nanos(config.late_ack_window),

@@ -252,3 +252,29 @@ fn a_collapsed_window_starts_slowly_and_stops_short_of_where_it_was() {
     assert_eq!(congestion.window(), 1_000);
     assert!(congestion.threshold >= WINDOW_MIN);
 }
+
+#[test]
+fn bursts_are_what_the_pace_earns_in_a_quarter_of_a_millisecond_within_the_limit() {
+    // A window of 12,000 bytes each round trip, and twice as much in slow start.
+    let burst = |rtt_ns: u64, limit: u64| {
+        let mut ours = Congestion::new().with_bursts(limit);
+        ours.on_sent(at(1), 1, true, rtt_ns);
+        let now = at(1_000);
+        ours.refill(now);
+        let mut left = 0;
+        while ours.next_at() <= now {
+            // The window is not asked here.
+            ours.on_sent(now, 100, true, rtt_ns);
+            ours.on_forgotten(100);
+            left += 100;
+        }
+        left
+    };
+    assert_eq!(burst(100_000_000, 65_536), 9_600, "a slow pace has the least");
+    assert_eq!(burst(200_000, 65_536), 30_000, "a quarter of a millisecond of 120 MB/s");
+    assert_eq!(burst(20_000, 65_536), 65_600, "no more than the limit and what goes over it");
+    assert_eq!(burst(20_000, 9_600), 9_600, "which is the least one unless set");
+    let mut ours = Congestion::new().with_bursts(65_536);
+    ours.restart();
+    assert_eq!(ours.burst_max, 65_536, "a new path keeps the limit");
+}

@@ -465,11 +465,16 @@ impl Fresh {
             self.trim_guarded(shared);
         }
         if self.resend_at(shared) <= now {
-            while self.resend_at(shared) <= now
+            // Nothing but the first wait is so short that an ack may only be late.
+            let is_probe = shared.backoff_level == 0 && shared.rtt.samples() > 0;
+            let mut left = if is_probe { shared.probe_packets_max } else { u32::MAX };
+            while left > 0
+                && self.resend_at(shared) <= now
                 && let Some(number) = self.guarded.pop_front()
             {
                 self.give_up(now, number, Why::Silence, shared);
                 self.trim_guarded(shared);
+                left -= 1;
             }
             shared.stats.timeouts += 1;
             shared.lengthen_backoff();

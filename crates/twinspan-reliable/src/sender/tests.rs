@@ -771,3 +771,25 @@ fn two_cut_messages_are_half_way_at_once_and_no_more() {
     assert_eq!(order.len(), 3 * 5 - 3 + 1);
     assert!(order.contains(&StreamId::INPUT));
 }
+
+#[test]
+fn a_probe_sends_no_more_packets_again_than_it_may() {
+    let config = Config { probe_packets_max: 2, probe_min: Duration::from_millis(1), ..config() };
+    let mut sender = sender(&config);
+    sender.send(START, EVENTS, b"first").unwrap();
+    leave(&mut sender, START, 1).unwrap();
+    acked(&mut sender, at_ms(2), &[1]);
+    for number in 2..7 {
+        sender.send(at_ms(10), EVENTS, b"more").unwrap();
+        leave(&mut sender, at_ms(10), number).unwrap();
+    }
+    // A round trip of 2 ms, twice its variation of 1 ms, and the peer's 25 ms.
+    assert_eq!(sender.poll_timeout(), Some(at_ms(10 + 2 + 2 + 25)));
+    sender.handle_timeout(at_ms(39));
+    assert_eq!(sender.lost_waiting(), 2);
+    let again: Vec<_> = (7..12).map_while(|it| leave(&mut sender, at_ms(39), it)).collect();
+    assert_eq!(again.len(), 2, "the rest waits for the answer, or for the next timeout");
+    assert!(sender.poll_timeout().unwrap() > at_ms(60));
+    sender.handle_timeout(at_ms(500));
+    assert_eq!(sender.lost_waiting(), 5, "then all of them are taken for lost");
+}
