@@ -31,6 +31,7 @@ mod line;
 mod map;
 mod meet;
 mod pool;
+mod prompt;
 mod publisher;
 mod seam;
 mod shared;

@@ -13,6 +13,7 @@ use super::layout::{
 };
 use super::map::{Segment, ViewError};
 use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy};
+use super::prompt::ShortTurns;
 use super::publisher::Publisher;
 use super::shared::{Parts, Shared};
 use super::subscriber::Subscriber;
@@ -279,6 +280,8 @@ pub fn join(config: &TopicConfig) -> Result<Joined, JoinError> {
     check_topic(&config.topic)?;
     let identity = config.identity.clone().cut();
     let geometry = config.geometry(digest(&identity)).ok_or(JoinError::Sizes)?;
+    // Others answer, and this thread waits for them: nobody's turn is to be in between.
+    let _turns = ShortTurns::take();
     let (publishes, receives) =
         (config.roles != Roles::Subscriber, config.roles != Roles::Publisher);
     let outbox = publishes.then(|| outbox(&config.topic, geometry)).transpose()?;

@@ -16,6 +16,7 @@ use super::join::{Echo, JoinError, Namesakes, SegmentError};
 use super::layout::{Geometry, PEERS_MAX, SUBSCRIBER_WORDS, check_subscriber};
 use super::map::View;
 use super::meet::{self, Access, Heard, PARTICIPANTS_MAX};
+use super::prompt::ShortTurns;
 use super::shared::{ReaderPeer, Shared, WriterPeer, head, published};
 
 /// Sockets that a keeper has open at most: for each participant what it attached to, who attached,
@@ -93,6 +94,8 @@ impl Keeper {
 
     /// Greets until the participant leaves.
     pub(super) fn run(mut self) {
+        // Whoever joins waits for it.
+        let _turns = ShortTurns::take();
         if let Err(error) = self.introduce() {
             self.shared().end_joining(Some(error));
             return;
