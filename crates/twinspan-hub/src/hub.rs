@@ -156,7 +156,7 @@ impl<T: Payload> Hub<T> {
             let bytes = value.encode(scratch).map_err(|error| (count, error.into()))?;
             outlet.publish_one_of_many(bytes).map_err(|error| (count, error))?;
         }
-        outlet.flush().map_err(|error| (values.len(), error))?;
+        outlet.end_of_many().map_err(|error| (values.len(), error))?;
         Ok(values.len())
     }
 

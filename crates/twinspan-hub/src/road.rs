@@ -214,6 +214,12 @@ pub(crate) trait Outgoing: Send {
     /// Sends what is queued.
     fn flush(&mut self) -> Result<(), PublishError>;
 
+    /// The last of some messages of which others [followed](More::Follows) was published: they leave,
+    /// at once where nothing was published just before them.
+    fn end_of_many(&mut self) -> Result<(), PublishError> {
+        self.flush()
+    }
+
     /// The number of the next message.
     fn next_number(&self) -> u64;
 

@@ -37,7 +37,7 @@ impl Outlet {
         }
     }
 
-    /// Publishes a message behind which [`flush`](Self::flush) will be called.
+    /// Publishes a message behind which [`end_of_many`](Self::end_of_many) will be called.
     pub(crate) fn publish_one_of_many(&mut self, bytes: &[u8]) -> Result<u64, PublishError> {
         match self {
             Self::Memory(publisher) => Ok(publisher.publish(bytes)?),
@@ -60,9 +60,17 @@ impl Outlet {
                     road.publish(bytes, More::Follows).map_err(|error| (count, error))?;
                     count += 1;
                 }
-                road.flush().map_err(|error| (count, error))?;
+                road.end_of_many().map_err(|error| (count, error))?;
                 Ok(count)
             }
+        }
+    }
+
+    /// The last of some messages was published.
+    pub(crate) fn end_of_many(&mut self) -> Result<(), PublishError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Road(road) => road.end_of_many(),
         }
     }
 

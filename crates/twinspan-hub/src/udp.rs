@@ -457,6 +457,16 @@ impl Outgoing for UdpOutlet {
         core.check()
     }
 
+    fn end_of_many(&mut self) -> Result<(), PublishError> {
+        let shared = &self.road.shared;
+        let mut core = shared.core();
+        core.end_of_many();
+        if core.has_unsent() {
+            shared.alert();
+        }
+        core.check()
+    }
+
     fn next_number(&self) -> u64 {
         self.road.shared.core().published
     }

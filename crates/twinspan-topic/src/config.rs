@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use twinspan_core::aead::{AeadSuite, Cipher};
-use twinspan_reliable::{Config as EngineConfig, ResendIdentity};
+use twinspan_reliable::{BURST_BYTES_MIN, Config as EngineConfig, ResendIdentity};
 use twinspan_session::link::SharedKey;
 use twinspan_session::{CryptoSuite, KeyConfig};
 
@@ -19,6 +19,8 @@ pub const LINKS_MAX: usize = 64;
 pub(crate) const CHUNKS_UNACKNOWLEDGED_MAX: usize = 1_024;
 /// Charged bytes of reliable chunks that a link may bring before its messages are taken.
 const CREDIT_BYTES: u64 = 2 << 20;
+/// The most bytes that leave at once, where the path is fast.
+const BURST_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the inbox above which no more credit is given.
 const INBOX_BYTES_MAX: usize = 4 << 20;
 /// The fewest messages that an inbox holds: a datagram alone can bring hundreds.
@@ -167,6 +169,7 @@ impl NodeConfig {
     /// The reliability engine of one link.
     pub(crate) fn engine(&self) -> EngineConfig {
         let chunk = self.chunk_bytes_max();
+        let batch_bytes = (self.chunks_max * self.datagram_bytes_max) as u64;
         EngineConfig {
             identity: ResendIdentity::FreshNumber,
             fragment_bytes_max: chunk,
@@ -182,6 +185,14 @@ impl NodeConfig {
             ack_delay_max: Duration::from_millis(1),
             ack_packets_max: 32,
             recycled_bytes_max: 4 << 20,
+            // A batch, which is a call to the kernel.
+            burst_bytes_max: batch_bytes.clamp(BURST_BYTES_MIN, BURST_BYTES_MAX),
+            // An ack that was lost holds a full window back for no longer than this.
+            probe_min: Duration::from_millis(1),
+            // Networks of hubs are near, and a round trip may be 30 us.
+            granularity: Duration::from_micros(200),
+            // A subscriber whose thread had to wait is late with its acks, and has everything.
+            probe_packets_max: 1,
             ..EngineConfig::default()
         }
     }

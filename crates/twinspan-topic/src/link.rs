@@ -123,14 +123,9 @@ impl Link {
         let LinkParts { address, token_in, token_out, proved, next, backlog, start } = parts;
         let Proved { peer, keys } = proved;
         let engine = config.greeting.reliable.then(|| {
-            let engine = config.engine();
             // The spread of resends need not be secret.
             let jitter = Stream::new(token_out, "hub link", token_in);
-            Box::new(Engine {
-                sender: Sender::new(&engine, jitter),
-                receiver: Receiver::new(&engine),
-                tracker: AckTracker::new(&engine),
-            })
+            Box::new(Engine::new(config, jitter))
         });
         let message_bytes_max = config.greeting.message_bytes_max as usize;
         let incoming = Incoming::new(peer.publisher(), message_bytes_max);
@@ -356,6 +351,7 @@ impl Link {
         out: &mut [u8],
     ) -> Option<usize> {
         let must_speak = self.must_speak(now);
+        let whole = out.len() as u64;
         let engine = self.engine.as_mut()?;
         if credits && let Some(credit) = engine.receiver.poll_credit() {
             let _ = engine.sender.send(now, CREDIT, &credit.to_le_bytes());
@@ -396,7 +392,9 @@ impl Link {
         if !says && !has_frames {
             return None;
         }
-        if has_frames && engine.sender.take_ask(now) {
+        // Behind what fills the window nothing leaves before an ack comes: it is waited for.
+        let is_full = engine.sender.send_window() < 2 * whole;
+        if has_frames && (engine.sender.take_ask(now) || is_full) {
             writer.asks();
         }
         let bytes = writer.finish();
@@ -437,7 +435,7 @@ impl Link {
                 return Ok(());
             };
             engine.handle_frames(now, frames, &mut self.incoming, inbox)?;
-            engine.tracker.on_packet(now, number, true, data.asks);
+            engine.note(now, number, data.asks);
             return Ok(());
         }
         if let Body::Chunk(chunk) = data.body {
@@ -505,6 +503,22 @@ impl Link {
 }
 
 impl Engine {
+    fn new(config: &NodeConfig, jitter: Stream) -> Self {
+        let engine = config.engine();
+        Self {
+            sender: Sender::new(&engine, jitter),
+            receiver: Receiver::new(&engine),
+            tracker: AckTracker::new(&engine),
+        }
+    }
+
+    /// A packet that was taken in is to be acknowledged: at once where it asks for that, or where
+    /// others are missing, of which the other end learns no sooner.
+    fn note(&mut self, now: Timestamp, number: u64, asks: bool) {
+        let in_turn = self.tracker.largest().is_none_or(|largest| number == largest + 1);
+        self.tracker.on_packet(now, number, true, asks || !in_turn);
+    }
+
     fn handle_frames(
         &mut self,
         now: Timestamp,

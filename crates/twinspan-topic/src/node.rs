@@ -318,7 +318,8 @@ impl Node {
         if self.packer.count == 0 {
             return;
         }
-        let spare = self.spares.pop().unwrap_or_default();
+        let bytes_max = self.chunk_bytes_max;
+        let spare = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(bytes_max));
         self.chunks.extend(self.packer.seal(spare));
     }
 
@@ -326,7 +327,8 @@ impl Node {
     fn cut(&mut self) {
         let Long { number, bytes, at, index, is_open } = &mut self.long;
         while *is_open && self.chunks.len() < self.config.chunks_max {
-            let mut piece = self.spares.pop().unwrap_or_default();
+            let bytes_max = self.chunk_bytes_max;
+            let mut piece = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(bytes_max));
             *at = write_piece(&mut piece, *number, bytes, *index, self.chunk_bytes_max);
             *index += 1;
             *is_open = *at < bytes.len();

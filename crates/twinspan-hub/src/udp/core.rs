@@ -18,6 +18,14 @@ use crate::seal::Declined;
 /// A message that comes so soon behind the one before belongs to a burst, and waits for company.
 const BURST_GAP: Duration = Duration::from_micros(2);
 
+/// Messages of a burst between two looks at the clock, which takes as long as one of them. What they
+/// wait longer for it is for the road's own thread to end.
+const MESSAGES_PER_CLOCK: u32 = 16;
+
+/// Datagrams of a reliable topic that are taken in before acks leave: what they bring is still in the
+/// caches when it is taken.
+const PART_DATAGRAMS: usize = 64;
+
 /// Reliable chunks that leave without an ack of any before them, whatever the window.
 const UNACKNOWLEDGED_CALM: usize = 8;
 
@@ -46,8 +54,12 @@ pub(crate) struct Core<W = TrainSocket> {
     pub(crate) flush_interval: Duration,
     /// Since when messages wait for company.
     pub(crate) queued_at: Option<Timestamp>,
-    /// When the last message had been published.
+    /// When the last message had been published, as far as the clock was looked at.
     left_at: Timestamp,
+    /// Messages since then.
+    unclocked: u32,
+    /// Whether the first of the messages that wait came alone.
+    began_alone: bool,
     /// Drops a share of what comes.
     loss: Option<(f64, Stream)>,
     /// What made the socket useless.
@@ -87,6 +99,8 @@ impl<W: Wire> Core<W> {
             flush_interval,
             queued_at: None,
             left_at: Timestamp::START,
+            unclocked: 0,
+            began_alone: false,
             loss,
             broken: None,
             published: 0,
@@ -102,23 +116,51 @@ impl<W: Wire> Core<W> {
         if let Some(publisher) = self.echo {
             self.inbox.push_message(publisher, number, 0, bytes);
         }
+        let is_batch = self.node.chunks_waiting() >= self.batch_size;
+        if !is_batch && self.queued_at.is_some() && self.unclocked < MESSAGES_PER_CLOCK {
+            self.unclocked += 1;
+            return Ok(number);
+        }
         let now = self.socket.now();
-        let is_alone = more == More::Unknown
-            && self.queued_at.is_none()
-            && now.since(self.left_at) >= BURST_GAP;
+        let begins = self.queued_at.is_none();
+        if begins {
+            self.began_alone = now.since(self.left_at) >= BURST_GAP;
+        }
         let since = *self.queued_at.get_or_insert(now);
+        let is_alone = more == More::Unknown && begins && self.began_alone;
         if is_alone || now.since(since) >= self.flush_interval {
             self.flush(now);
             // A clock read beside a system call: what sending took must not look like a pause.
-            self.left_at = self.socket.now();
-        } else if self.node.chunks_waiting() >= self.batch_size {
+            self.saw(self.socket.now());
+        } else if is_batch {
             self.transmit(now);
             self.queued_at = self.node.is_open().then_some(now);
-            self.left_at = self.socket.now();
+            self.saw(self.socket.now());
         } else {
-            self.left_at = now;
+            self.saw(now);
         }
         Ok(number)
+    }
+
+    /// The clock was looked at, with the last message.
+    const fn saw(&mut self, now: Timestamp) {
+        self.left_at = now;
+        self.unclocked = 0;
+    }
+
+    /// The last of many messages was published: they leave now, unless they belong to a burst of such,
+    /// which gathers until a batch is full.
+    pub(crate) fn end_of_many(&mut self) {
+        if self.queued_at.is_none() {
+            return;
+        }
+        let now = self.socket.now();
+        if self.began_alone {
+            self.flush(now);
+            self.saw(self.socket.now());
+        } else {
+            self.saw(now);
+        }
     }
 
     /// Sends all that waits for company.
@@ -169,7 +211,7 @@ impl<W: Wire> Core<W> {
         if is_due {
             self.node.handle_timeout(now);
         }
-        let came = self.receive(now, takes_all || self.is_reliable);
+        let came = self.receive(now, takes_all);
         if came || is_due || self.socket.waiting() > 0 {
             self.transmit(now);
             self.look_at_events();
@@ -220,6 +262,9 @@ impl<W: Wire> Core<W> {
     }
 
     fn receive(&mut self, now: Timestamp, takes_all: bool) -> bool {
+        // What is not acknowledged waits where it is until it is asked for; credit bounds what is.
+        let takes_more = takes_all || self.is_reliable;
+        let mut left = if takes_all { usize::MAX } else { PART_DATAGRAMS };
         let mut came = false;
         loop {
             if self.socket.is_taken() {
@@ -233,16 +278,16 @@ impl<W: Wire> Core<W> {
                 }
             }
             came = true;
-            // What is not acknowledged waits where it is until it is asked for; credit bounds what is.
-            while takes_all || self.inbox.is_empty() {
+            while left > 0 && (takes_more || self.inbox.is_empty()) {
                 let Some((from, bytes)) = self.socket.take_next() else { break };
+                left -= 1;
                 let is_dropped =
                     self.loss.as_mut().is_some_and(|(share, draws)| draws.chance(*share));
                 if !is_dropped {
                     self.node.handle_datagram(now, from, bytes, &mut self.inbox);
                 }
             }
-            if takes_all || !self.inbox.is_empty() {
+            if takes_more || left == 0 || !self.inbox.is_empty() {
                 return came;
             }
         }
@@ -301,3 +346,6 @@ impl<W: Wire> Core<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

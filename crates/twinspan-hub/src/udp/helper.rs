@@ -11,8 +11,9 @@ use twinspan_net::shm::{quiet, ring, sleep_on, sleep_on_either};
 use super::Shared;
 use super::core::now;
 
-/// How often it looks whether the user's thread still drives the road.
-const LOOK_WHILE_DRIVEN: Duration = Duration::from_millis(10);
+/// How often it looks whether the user's thread still drives the road: acks of what that left in the
+/// socket wait for twice as long at most.
+const LOOK_WHILE_DRIVEN: Duration = Duration::from_millis(4);
 /// The same while that thread sleeps on the road itself.
 const LOOK_WHILE_SLEPT_ON: Duration = Duration::from_millis(50);
 /// The longest sleep.
