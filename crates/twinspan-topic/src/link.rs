@@ -11,7 +11,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_reliable::{AckTracker, Channel, Delivery, InFrame, Receiver, Sender, StreamId};
 use twinspan_session::link::{LinkKeys, OVERHEAD_BYTES};
 
-use crate::chunk::{Assembly, Chunk, number_of};
+use crate::chunk::{Assembly, Chunk, next_record, number_of};
 use crate::config::{CHUNKS_UNACKNOWLEDGED_MAX, NodeConfig};
 use crate::greet::Greeting;
 use crate::inbox::Inbox;
@@ -598,11 +598,18 @@ impl Incoming {
     ) -> Result<(), EndReason> {
         let Some(expected) = self.expected else { return Ok(()) };
         match Chunk::parse(chunk).map_err(|_| EndReason::Violation)? {
-            Chunk::Messages { first, .. } if first < expected => self.stats.stale += 1,
-            Chunk::Messages { first, count, records } => {
+            Chunk::Messages { first, count, .. } if first + count <= expected => {
+                self.stats.stale += 1;
+            }
+            Chunk::Messages { first, count, mut records } => {
                 self.assembly.drop_it();
-                inbox.push_records(self.publisher, first - expected, (first, count), records);
-                self.expected = Some(first + count);
+                // History begins with what was heard before, perhaps, and what is behind that is new.
+                for _ in first..expected {
+                    (_, records) = next_record(records).unwrap_or_default();
+                }
+                let (begin, end) = (first.max(expected), first + count);
+                inbox.push_records(self.publisher, begin - expected, (begin, end - begin), records);
+                self.expected = Some(end);
             }
             Chunk::Piece(piece) => {
                 let number = piece.number;
@@ -640,6 +647,41 @@ impl Incoming {
             self.assembly.drop_it();
             inbox.push_lost(self.publisher, next - expected);
             self.expected = Some(next);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Packer;
+    use crate::inbox::{InboxLimits, Overflow};
+
+    #[test]
+    fn what_history_says_again_is_left_out_and_what_is_behind_it_is_taken() {
+        let mut packer = Packer::default();
+        for number in 5..9_u8 {
+            assert!(packer.push(number.into(), &[number], 1_000));
+        }
+        let chunk = packer.seal(Vec::new()).unwrap();
+        let limits = InboxLimits { messages_max: 9, bytes_max: 99, overflow: Overflow::Keep };
+        for (heard, numbers, lost) in
+            [(5, vec![5, 6, 7, 8], 0), (7, vec![7, 8], 0), (9, vec![], 0), (2, vec![5, 6, 7, 8], 3)]
+        {
+            let (mut inbox, mut incoming) = (Inbox::new(limits), Incoming::new(1, 1_000));
+            incoming.begin(heard, &mut VecDeque::new(), &mut inbox).unwrap();
+            incoming.handle_chunk(&chunk, &mut inbox).unwrap();
+            let mut taken = Vec::new();
+            let mut bytes = Vec::new();
+            while let Some(it) = inbox.take(&mut bytes) {
+                assert_eq!(bytes, [it.number as u8], "its own bytes");
+                taken.push(it.number);
+            }
+            assert_eq!((taken, inbox.stats().lost), (numbers, lost));
+            assert_eq!(incoming.expected(), Some(9));
+            // What comes once more is known.
+            incoming.handle_chunk(&chunk, &mut inbox).unwrap();
+            assert!(inbox.is_empty() && incoming.stats.stale >= 1);
         }
     }
 }

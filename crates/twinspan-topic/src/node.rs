@@ -67,6 +67,8 @@ pub struct Ended {
     pub reason: EndReason,
     /// Reliable chunks that it may not have got.
     pub unacknowledged: usize,
+    /// The number of its next message, where it had said where they begin.
+    pub expected: Option<u64>,
 }
 
 /// What happened.
@@ -620,8 +622,10 @@ impl Node {
     fn end(&mut self, now: Timestamp, at: usize, reason: EndReason) {
         let mut link = self.links.swap_remove(at);
         (self.last, self.turn) = (0, 0);
+        let known = link.expects();
+        let expected = known.map(|(_, next)| next);
         // A pipe begins anew.
-        if let Some(known) = link.expects().filter(|_| !self.config.is_piped) {
+        if let Some(known) = known.filter(|_| !self.config.is_piped) {
             if self.departed.len() >= DEPARTED_MAX {
                 self.departed.pop_front();
             }
@@ -640,7 +644,7 @@ impl Node {
         }
         let unacknowledged = if link.is_heard { link.unacknowledged() } else { 0 };
         let (address, publisher) = (link.address, link.peer.publisher());
-        self.tell(Event::Ended(Ended { address, publisher, reason, unacknowledged }));
+        self.tell(Event::Ended(Ended { address, publisher, reason, unacknowledged, expected }));
         let secret = &mut self.secret;
         self.callings.on_end(now, (link.address, link.peer.id), || secret.token());
     }
