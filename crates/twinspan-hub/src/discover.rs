@@ -12,7 +12,13 @@ mod roster;
 
 #[cfg(feature = "fuzz")]
 pub(crate) use announcement::{fuzz, seeds};
+#[cfg(feature = "scenarios")]
+pub(crate) use announcement::{Announcement, OfferedRoad};
 pub(crate) use given::{Given, place_for};
 pub(crate) use herald::announced;
 pub(crate) use host::Host;
+#[cfg(feature = "scenarios")]
+pub(crate) use meetings::Meetings;
 pub(crate) use mesh::open;
+#[cfg(feature = "scenarios")]
+pub(crate) use roster::{GUESTS_MAX, Heard, Roster};

@@ -101,6 +101,7 @@ mod choose;
 mod compress;
 mod discover;
 mod endpoint;
+mod ends;
 mod error;
 mod explain;
 #[cfg(feature = "fuzz")]

@@ -5,6 +5,9 @@
 //! socket, `stream::core` and `stream::carrier` over simulated TCP, and over a simulated QUIC, whose
 //! streams share a connection over datagrams. What is left out are threads and the waits between them.
 //!
+//! Some topics on datagrams are sealed, while somebody on the way speaks in others' names; some are
+//! groups; and on some the hubs find each other by announcements, in spite of liars.
+//!
 //! Promises: a subscriber takes each message of a publisher once, in order and as it was published; on a
 //! reliable topic it misses none, unless both ends saw their link end; on others what it missed is
 //! counted exactly. Queues keep their limits. Once faults are healed everybody hears everybody again.
@@ -27,13 +30,18 @@ use twinspan_sim::swarm::Options;
 use twinspan_sim::{Sim, SimConfig, SimEnv, SimTask, Start};
 
 use self::ledger::Truth;
-use self::road::{End, Endpoint, HubConfig, Road, open_datagrams, open_streams};
-use self::shape::{RoadKind, Shape};
+use self::road::{
+    Doors, End, Endpoint, HubConfig, Road, announce, lie, open_datagrams, open_streams,
+};
+use self::shape::{Meeting, RoadKind, Shape};
 
 /// How long who failed waits before it tries again.
 const RETRY: Duration = Duration::from_millis(50);
 /// How long a hub that is asked to stop waits until the others have what it published.
 const LINGER: Duration = Duration::from_secs(1);
+/// The port of a stranger in a group, and the address of groups.
+const STRANGER_PORT: u16 = 9_900;
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 /// The port of the first topic on datagrams; that of streams, and that of QUIC, which topics share.
 const DATAGRAM_PORT: u16 = 9_000;
 const STREAM_PORT: u16 = 8_000;
@@ -70,6 +78,16 @@ impl Hosted for PlannedHub {
         &[
             "a datagram was not as it was sent",
             "a gap was counted exactly",
+            "a gap of a group was counted exactly",
+            "hubs found each other by announcements",
+            "a place was visited once more",
+            "too many waited at a door",
+            "a liar at a door was not heard",
+            "a hub of another user was not heard",
+            "a forged word was heard",
+            "what was sealed did not open",
+            "a hub without the key was refused",
+            "the keys of a link changed",
             "a late one got history",
             "a link went on where one had broken",
             "a hub of another type was refused",
@@ -97,8 +115,10 @@ impl Hosted for PlannedHub {
     fn start(&self, sim: &mut Sim, options: &Options) -> Box<dyn Running> {
         let shape = Rc::new(Shape::of(options));
         let truth = Rc::new(RefCell::new(Truth::new(shape.promises())));
+        let doors = Rc::new(RefCell::new(Doors::default()));
         for host in 0..shape.hosts {
             let (shape, truth) = (Rc::clone(&shape), Rc::clone(&truth));
+            let doors = Rc::clone(&doors);
             sim.boot("hub", ip(host), move |env, start| {
                 if matches!(start, Start::Empty | Start::Old) {
                     truth.borrow_mut().forget(host, start == Start::Old);
@@ -107,6 +127,7 @@ impl Hosted for PlannedHub {
                     env: env.clone(),
                     shape: Rc::clone(&shape),
                     truth: Rc::clone(&truth),
+                    doors: Rc::clone(&doors),
                     host,
                 };
                 vec![env.spawn("host", place.live(start))]
@@ -119,6 +140,11 @@ impl Hosted for PlannedHub {
 /// The address of a host; there are four at most.
 fn ip(host: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + host as u8))
+}
+
+/// Where a host's hub of a topic on datagrams is.
+fn datagram_address(host: usize, topic: usize) -> SocketAddr {
+    SocketAddr::new(ip(host), DATAGRAM_PORT + topic as u16)
 }
 
 /// Waits.
@@ -134,8 +160,10 @@ struct Hub {
     /// The number that stands for it as a publisher.
     publisher: u64,
     topic: usize,
-    /// It carries another type than the others, who must refuse it.
+    /// It carries another type than the others, or has not their key: they must refuse it.
     is_stranger: bool,
+    /// It is no stranger by its key.
+    has_right_key: bool,
     is_stopping: Cell<bool>,
 }
 
@@ -144,6 +172,8 @@ struct Place {
     env: SimEnv,
     shape: Rc<Shape>,
     truth: Rc<RefCell<Truth>>,
+    /// The sockets by which hubs find each other.
+    doors: Rc<RefCell<Doors>>,
     host: usize,
 }
 
@@ -194,10 +224,7 @@ impl Place {
         let mut opened = Opened { hubs: Vec::new(), tasks: Vec::new() };
         for topic in 0..self.shape.topics.len() {
             if self.shape.kind_of(topic) == RoadKind::Datagrams {
-                let config = self.config(topic, false);
-                let (road, task) = open_datagrams(&self.env, &config).await;
-                opened.tasks.push(task);
-                self.add(&mut opened, topic, &config, Some(road), false);
+                self.open_datagrams(&mut opened, topic).await;
             }
         }
         self.open_streams(&mut opened).await;
@@ -206,6 +233,20 @@ impl Place {
             self.open_stranger(&mut opened).await;
         }
         opened
+    }
+
+    async fn open_datagrams(&self, opened: &mut Opened, topic: usize) {
+        let config = self.config(topic, false);
+        let (road, task) = open_datagrams(&self.env, &config).await;
+        opened.tasks.push(task);
+        if self.shape.meeting_of(topic) == Meeting::Found {
+            let place = (topic, datagram_address(self.host, topic));
+            opened.tasks.push(announce(&self.env, &self.doors, place, &config, &road));
+            if self.shape.has_liar && self.host == 0 {
+                opened.tasks.push(lie(&self.env, &self.doors, topic, &config.greeting));
+            }
+        }
+        self.add(opened, topic, &config, Some(road as Rc<dyn Road>), false);
     }
 
     async fn open_streams(&self, opened: &mut Opened) {
@@ -275,7 +316,7 @@ impl Place {
             RoadKind::Datagrams => {
                 let (road, task) = open_datagrams(&self.env, &config).await;
                 opened.tasks.push(task);
-                Some(road)
+                Some(road as Rc<dyn Road>)
             }
             RoadKind::Streams => {
                 let (own, task) = open_streams(&self.env, None, 1).await;
@@ -284,7 +325,8 @@ impl Place {
             }
             RoadKind::Quic => None,
         };
-        if road.is_some() && self.shape.listener_of(0) != self.host {
+        let is_group = self.shape.meeting_of(0) == Meeting::Group;
+        if road.is_some() && (is_group || self.shape.listener_of(0) != self.host) {
             self.add(opened, 0, &config, road, true);
         }
     }
@@ -306,20 +348,34 @@ impl Place {
             self.truth.borrow_mut().begin(publisher, topic, self.host, &road);
         }
         let is_stopping = Cell::new(false);
-        opened.hubs.push(Rc::new(Hub { road, publisher, topic, is_stranger, is_stopping }));
+        let has_right_key = config.greeting.identity.version == 1;
+        let hub = Hub { road, publisher, topic, is_stranger, has_right_key, is_stopping };
+        opened.hubs.push(Rc::new(hub));
     }
 
     fn config(&self, topic: usize, is_stranger: bool) -> HubConfig {
         let listener = self.shape.listener_of(topic);
-        let port = match self.shape.kind_of(topic) {
-            RoadKind::Datagrams => DATAGRAM_PORT + topic as u16,
-            RoadKind::Streams => STREAM_PORT,
-            RoadKind::Quic => QUIC_PORT,
+        let at = match self.shape.kind_of(topic) {
+            RoadKind::Datagrams => datagram_address(listener, topic),
+            RoadKind::Streams => SocketAddr::new(ip(listener), STREAM_PORT),
+            RoadKind::Quic => SocketAddr::new(ip(listener), QUIC_PORT),
         };
-        let at = SocketAddr::new(ip(listener), port);
-        let is_listener = listener == self.host && !is_stranger;
-        let end = if is_listener { End::Listen(at) } else { End::Connect(at) };
-        self.shape.hub(&self.env, (topic, is_stranger), end)
+        let mut members = Vec::new();
+        let end = match self.shape.meeting_of(topic) {
+            Meeting::Listener if listener == self.host && !is_stranger => End::Listen(at),
+            Meeting::Found if !is_stranger => End::Listen(datagram_address(self.host, topic)),
+            Meeting::Listener | Meeting::Found => End::Connect(at),
+            Meeting::Group => {
+                // A stranger is beside a hub of its host, where no two have one port.
+                let strange = SocketAddr::new(ip(self.shape.hosts - 1), STRANGER_PORT);
+                let hosts = 0..self.shape.hosts;
+                members.extend(hosts.map(|host| datagram_address(host, topic)));
+                members.extend((self.shape.has_stranger && topic == 0).then_some(strange));
+                let own = if is_stranger { strange } else { datagram_address(self.host, topic) };
+                End::Group(own, SocketAddr::new(GROUP.into(), DATAGRAM_PORT + topic as u16))
+            }
+        };
+        self.shape.hub(&self.env, (topic, is_stranger), (end, members))
     }
 }
 

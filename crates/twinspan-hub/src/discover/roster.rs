@@ -110,7 +110,7 @@ impl Roster {
     }
 
     /// Connections that are kept.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "scenarios"))]
     pub(crate) fn guests(&self) -> usize {
         self.guests.len()
     }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use twinspan_core::random::mix;
+use twinspan_topic::EndReason;
 
 use super::road::Road;
+use crate::ends::PairEnd;
 
 /// Broken promises that are told one by one.
 const BROKEN_TOLD_MAX: usize = 20;
@@ -25,6 +27,8 @@ pub(super) struct Life {
     heard: BTreeMap<u64, Heard>,
     /// By publisher that was there when this life began, how much it had published.
     before: BTreeMap<u64, u64>,
+    /// By the number of the other side, the ends of links with it as this side saw them.
+    ends: BTreeMap<u64, Vec<PairEnd>>,
     is_over: bool,
 }
 
@@ -41,7 +45,12 @@ struct Heard {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promise {
     pub(super) is_reliable: bool,
+    /// Nobody without the key can end a link.
+    pub(super) is_sealed: bool,
+    pub(super) is_group: bool,
     pub(super) history: u64,
+    /// Messages that a publisher keeps behind the last that was acknowledged.
+    pub(super) depth: u64,
     pub(super) bytes_max: u64,
 }
 
@@ -127,7 +136,8 @@ impl Truth {
         let before = others.map(|(id, life)| (*id, life.published)).collect();
         let road = Rc::clone(road);
         let (published, heard, is_over) = (0, BTreeMap::new(), false);
-        let life = Life { topic, host, published, road, heard, before, is_over };
+        let ends = BTreeMap::new();
+        let life = Life { topic, host, published, road, heard, before, ends, is_over };
         if self.lives.insert(publisher, life).is_some() {
             self.break_promise(format!("the id {publisher:x} was drawn twice"));
         }
@@ -195,10 +205,67 @@ impl Truth {
         }
     }
 
+    /// Asks a life what it saw of ends since it was asked last.
+    fn ask_for_ends(&mut self, id: u64) {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        let (topic, host) = (life.topic, life.host);
+        let ends = life.road.take_ends();
+        for end in &ends {
+            life.ends.entry(end.peer).or_default().push(*end);
+        }
+        let is_sealed = self.promises.get(topic).is_some_and(|promise| promise.is_sealed);
+        for end in ends.iter().filter(|_| is_sealed) {
+            // Who has no key can say neither goodbye in another's name nor nonsense.
+            let lives_on = self.lives.get(&end.peer).is_some_and(|life| !life.is_over);
+            let is_forged = match end.reason {
+                Some(EndReason::Closed) => lives_on,
+                Some(EndReason::Violation) => true,
+                _ => false,
+            };
+            if is_forged {
+                let line = format!(
+                    "topic {topic}, which is sealed: host {host} believed {:?} of {:x}",
+                    end.reason, end.peer
+                );
+                self.break_promise(line);
+            }
+        }
+    }
+
+    /// Whether both sides saw a link end between the message before a gap and the one behind it.
+    fn check_gap(&self, by: u64, publisher: u64, (first, next): (u64, u64)) -> Result<(), String> {
+        let ends = |of: u64, with: u64| {
+            let life = self.lives.get(&of);
+            life.and_then(|life| life.ends.get(&with)).map_or(&[][..], Vec::as_slice)
+        };
+        // What was missed begins with what was expected when the subscriber's side ended.
+        let heard = ends(by, publisher);
+        let is_seen = heard.iter().any(|end| end.expected == Some(first));
+        // The publisher gave the subscriber up after it had published what came last, and before it
+        // published, or gave anew, what came behind the gap.
+        let topic = self.lives.get(&publisher).map_or(0, |life| life.topic);
+        let kept = self.promises.get(topic).map_or(0, |it| it.history.max(it.depth));
+        let range = first..=next.saturating_add(kept);
+        let said = ends(publisher, by);
+        let is_given_up =
+            said.iter().any(|end| end.published.is_some_and(|at| range.contains(&at)));
+        if is_seen && is_given_up {
+            return Ok(());
+        }
+        let seen: Vec<_> = heard.iter().map(|end| end.expected).collect();
+        let gave_up: Vec<_> = said.iter().map(|end| end.published).collect();
+        Err(format!(
+            "it is reliable, and the subscriber saw ends at {seen:?}, none at {first}, or the \
+             publisher at {gave_up:?}, none in {range:?}"
+        ))
+    }
+
     fn judge(&mut self, by: u64, came: Came<'_>) -> Result<(), String> {
         let Came { publisher, number, lost, body } = came;
+        self.ask_for_ends(publisher);
+        self.ask_for_ends(by);
         let from = self.lives.get(&publisher).ok_or("nobody published it")?;
-        let (topic, published, road) = (from.topic, from.published, Rc::clone(&from.road));
+        let (topic, published) = (from.topic, from.published);
         let promise = *self.promises.get(topic).ok_or("there is no such topic")?;
         if number >= published {
             return Err(format!("{published} were published"));
@@ -219,7 +286,9 @@ impl Truth {
         if is_first && lost > number {
             verdict = Err("so many were never before it".to_owned());
         }
-        if is_first && heard.next + promise.history < missed_before {
+        // What is on its way to a group comes to who joins it meanwhile.
+        let is_early = is_first && heard.next + promise.history < missed_before;
+        if is_early && !promise.is_group {
             verdict = Err(format!(
                 "it begins at {}, {missed_before} had been published and {} are history",
                 heard.next, promise.history
@@ -230,20 +299,20 @@ impl Truth {
         } else if number - heard.next != lost {
             verdict = Err(format!("{} were missed since {}", number - heard.next, heard.next));
         }
-        if promise.is_reliable && lost > 0 {
-            twinspan_core::reachable!("a reliable topic had an end that both sides named");
-            let (ended, given_up) = (ear.road.facts().ended, road.facts().given_up);
-            if ended == 0 || given_up == 0 {
-                verdict = Err(format!(
-                    "it is reliable, and the subscriber saw {ended} ends, the publisher {given_up}"
-                ));
-            }
-        }
         heard.next = heard.next.max(number + 1);
         heard.taken += 1;
         heard.lost += lost;
         twinspan_core::sometimes!(is_first && number < missed_before, "a late one got history");
-        twinspan_core::sometimes!(lost > 0 && !promise.is_reliable, "a gap was counted exactly");
+        let is_gap = lost > 0 && !promise.is_reliable;
+        twinspan_core::sometimes!(is_gap, "a gap was counted exactly");
+        twinspan_core::sometimes!(
+            is_gap && promise.is_group,
+            "a gap of a group was counted exactly"
+        );
+        if promise.is_reliable && lost > 0 && verdict.is_ok() {
+            twinspan_core::reachable!("a reliable topic had an end that both sides named");
+            verdict = self.check_gap(by, publisher, (number - lost, number));
+        }
         verdict
     }
 

@@ -1,6 +1,9 @@
 //! Roads of simulated hosts: the drivers of real ones, over simulated sockets.
 
 mod datagrams;
+mod doors;
+mod forger;
+mod found;
 mod quic;
 mod sockets;
 mod streams;
@@ -12,11 +15,14 @@ use std::time::Duration;
 
 use twinspan_provider::RandomProvider;
 use twinspan_sim::SimEnv;
-use twinspan_topic::{Compressions, Form, Greeting, Identity};
+use twinspan_topic::{Compressions, Form, Greeting, Identity, Seal};
 
+use crate::ends::PairEnd;
 use crate::road::More;
 
 pub(super) use datagrams::open as open_datagrams;
+pub(super) use doors::Doors;
+pub(super) use found::{announce, lie};
 pub(super) use quic::Endpoint;
 pub(super) use streams::open as open_streams;
 
@@ -40,8 +46,6 @@ pub(crate) struct Message {
 /// What a road is like.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Facts {
-    /// Others that were given up, or forgotten while they were waited for.
-    pub(super) given_up: u64,
     /// Links that ended, for whatever reason.
     pub(super) ended: u64,
     /// Hubs that were refused, or that refused.
@@ -78,6 +82,9 @@ pub(crate) trait Road {
     fn end(&self);
 
     fn facts(&self) -> Facts;
+
+    /// Ends of links since this was asked last.
+    fn take_ends(&self) -> Vec<PairEnd>;
 }
 
 /// Wakes the task that moves a road on.
@@ -111,6 +118,8 @@ impl Bell {
 pub(crate) enum End {
     Listen(SocketAddr),
     Connect(SocketAddr),
+    /// At the first address, of the group that the second one stands for.
+    Group(SocketAddr, SocketAddr),
 }
 
 /// What a hub of the scenario is.
@@ -118,6 +127,11 @@ pub(crate) enum End {
 pub(crate) struct HubConfig {
     pub(super) greeting: Greeting,
     pub(super) end: End,
+    /// Where what goes to the group goes to: to all of it, who sends included.
+    pub(super) members: Vec<SocketAddr>,
+    /// The topic is sealed, so that its seal finds what was changed on the way; not all have the key.
+    pub(super) is_sealed: bool,
+    pub(super) seal: Option<Seal>,
     pub(super) depth: u32,
     pub(super) batch_size: usize,
     pub(super) datagram_bytes: usize,

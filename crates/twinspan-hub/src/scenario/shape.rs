@@ -1,13 +1,18 @@
 //! What a run is like: its topics, sizes and times, drawn from its options.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_sim::swarm::Options;
 use twinspan_sim::{SimConfig, SimEnv, TcpMode};
+use twinspan_topic::{Cipher, KeyConfig, Seal, SharedKey};
 
 use super::ledger::{MESSAGE_HEAD_BYTES, Promise};
 use super::road::{End, HubConfig, greeting};
 use crate::report::Compression;
+
+/// Messages that a publisher keeps at most.
+const DEPTH_MAX: u32 = 256;
 
 /// Which road a topic takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +22,57 @@ pub(super) enum RoadKind {
     Quic,
 }
 
+/// How hubs on datagrams meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meeting {
+    /// One listens, and the others go there.
+    Listener,
+    /// All listen, and go to those whom they find by announcements.
+    Found,
+    /// None: what they send goes to a group.
+    Group,
+}
+
 /// One topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TopicShape {
     kind: RoadKind,
+    meeting: Meeting,
     is_reliable: bool,
+    is_sealed: bool,
+}
+
+impl TopicShape {
+    fn of(options: &Options, topic: u64) -> Self {
+        let kind = match options.size(&format!("road_{topic}"), topic % 3, 0..=2) {
+            0 => RoadKind::Datagrams,
+            1 => RoadKind::Streams,
+            _ => RoadKind::Quic,
+        };
+        let is_reliable = options.size(&format!("reliable_{topic}"), 1, 0..=1) == 1;
+        let meeting = options.size(&format!("meeting_{topic}"), 0, 0..=2);
+        let is_sealed = options.size(&format!("sealed_{topic}"), 0, 0..=1) == 1;
+        let meeting = match meeting {
+            1 if kind == RoadKind::Datagrams => Meeting::Found,
+            2 if kind == RoadKind::Datagrams => Meeting::Group,
+            _ => Meeting::Listener,
+        };
+        // What has links can be reliable, and sealed.
+        let has_links = meeting != Meeting::Group;
+        let is_sealed = is_sealed && has_links && kind == RoadKind::Datagrams;
+        Self { kind, meeting, is_reliable: is_reliable && has_links, is_sealed }
+    }
+}
+
+/// What makes a hub a stranger to its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strangeness {
+    /// It carries another type.
+    Type,
+    /// It has another key, or one where there is none.
+    Key,
+    /// It has no key.
+    NoKey,
 }
 
 /// What a run is like.
@@ -38,6 +89,11 @@ pub(super) struct Shape {
     pub(super) slow_host: usize,
     pub(super) slow: Duration,
     pub(super) has_stranger: bool,
+    strangeness: Strangeness,
+    /// Somebody lies to those who find each other.
+    pub(super) has_liar: bool,
+    cipher: Cipher,
+    keys: KeyConfig,
     bytes_max: u64,
     history: u32,
     depth: u32,
@@ -71,16 +127,7 @@ impl Shape {
         let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         let hosts = options.size("hosts", 3, 2..=4) as usize;
         let topics = (0..options.size("topics", 2, 1..=4))
-            .map(|topic| {
-                let kind = options.size(&format!("road_{topic}"), topic % 3, 0..=2);
-                let is_reliable = options.size(&format!("reliable_{topic}"), 1, 0..=1) == 1;
-                let kind = match kind {
-                    0 => RoadKind::Datagrams,
-                    1 => RoadKind::Streams,
-                    _ => RoadKind::Quic,
-                };
-                TopicShape { kind, is_reliable }
-            })
+            .map(|topic| TopicShape::of(options, topic))
             .collect();
         let compression = match options.size("compression", 1, 0..=2) {
             0 => Compression::None,
@@ -96,9 +143,25 @@ impl Shape {
             slow_host: options.size("slow_host", 4, 0..=4) as usize,
             slow: options.time("slow_us", ms(100), ms(5)..=ms(400)),
             has_stranger: options.size("strangers", 0, 0..=1) == 1,
+            strangeness: match options.size("strangeness", 0, 0..=2) {
+                0 => Strangeness::Type,
+                1 => Strangeness::Key,
+                _ => Strangeness::NoKey,
+            },
+            has_liar: options.size("liars", 0, 0..=1) == 1,
+            cipher: match options.size("cipher", 0, 0..=2) {
+                0 => Cipher::Aes128Gcm,
+                1 => Cipher::Aes256Gcm,
+                _ => Cipher::ChaCha20Poly1305,
+            },
+            keys: KeyConfig {
+                rekey_packets: options.size("rekey_packets", 2_000, 4..=2_000),
+                rekey_interval: options.time("rekey_us", seconds(120), ms(100)..=seconds(120)),
+                ..KeyConfig::default()
+            },
             bytes_max: options.size("bytes_max", 4_000, MESSAGE_HEAD_BYTES as u64..=40_000),
             history: options.size("history", 8, 0..=64) as u32,
-            depth: options.size("depth", 64, 1..=256) as u32,
+            depth: options.size("depth", 64, 1..=u64::from(DEPTH_MAX)) as u32,
             datagram_bytes: options.size("datagram_bytes", 1_200, 512..=1_400) as usize,
             pool: options.size("pool_packets", 256, 64..=512) as usize,
             compression,
@@ -118,7 +181,12 @@ impl Shape {
     pub(super) fn promises(&self) -> Vec<Promise> {
         let promise = |topic: &TopicShape| Promise {
             is_reliable: topic.is_reliable,
-            history: u64::from(self.history),
+            is_sealed: topic.is_sealed,
+            is_group: topic.meeting == Meeting::Group,
+            // Who comes late to a group hears what comes.
+            history: if topic.meeting == Meeting::Group { 0 } else { self.history.into() },
+            // A setting of a host may be made another one.
+            depth: u64::from(DEPTH_MAX),
             bytes_max: self.bytes_max,
         };
         self.topics.iter().map(promise).collect()
@@ -130,6 +198,10 @@ impl Shape {
 
     pub(super) fn kind_of(&self, topic: usize) -> RoadKind {
         self.topics.get(topic).map_or(RoadKind::Datagrams, |topic| topic.kind)
+    }
+
+    pub(super) fn meeting_of(&self, topic: usize) -> Meeting {
+        self.topics.get(topic).map_or(Meeting::Listener, |topic| topic.meeting)
     }
 
     /// Who listens; the others go there.
@@ -151,28 +223,68 @@ impl Shape {
         let mut pairs = Vec::new();
         for topic in 0..self.topics.len() {
             let listener = self.listener_of(topic);
-            for host in (0..self.hosts).filter(|host| *host != listener) {
-                pairs.extend([(topic, listener, host), (topic, host, listener)]);
+            let speaks = self.meeting_of(topic) == Meeting::Listener;
+            for from in 0..self.hosts {
+                for to in (0..self.hosts).filter(|to| *to != from) {
+                    // Those who go to a listener do not hear each other.
+                    if !speaks || from == listener || to == listener {
+                        pairs.push((topic, from, to));
+                    }
+                }
             }
         }
         pairs
     }
 
-    /// What a hub is on a host.
+    /// The key of a topic, for who is right there or strange.
+    fn seal(&self, topic: usize, is_stranger: bool) -> Option<Seal> {
+        let is_sealed = self.topics.get(topic).is_some_and(|topic| topic.is_sealed);
+        let key = |byte| SharedKey::from_bytes([byte; 32]);
+        let seal = |key| Seal { cipher: self.cipher, keys: self.keys.clone(), ..Seal::new(key) };
+        let right = is_sealed.then(|| seal(key(7)));
+        match self.strangeness {
+            _ if !is_stranger => right,
+            Strangeness::Type => right,
+            Strangeness::Key => Some(seal(key(8))),
+            Strangeness::NoKey => None,
+        }
+    }
+
+    /// Whether a stranger carries another type: where it differs in nothing else.
+    fn version_of(&self, topic: usize, is_stranger: bool) -> u32 {
+        let is_sealed = self.topics.get(topic).is_some_and(|topic| topic.is_sealed);
+        let differs = match self.strangeness {
+            Strangeness::Type => false,
+            // A group has no key at all, and on streams none is looked at.
+            Strangeness::Key => {
+                self.kind_of(topic) == RoadKind::Datagrams
+                    && self.meeting_of(topic) != Meeting::Group
+            }
+            Strangeness::NoKey => is_sealed,
+        };
+        u32::from(is_stranger && !differs)
+    }
+
+    /// What a hub is on a host; `members` are those of the group, where it is in one.
     pub(super) fn hub(
         &self,
         env: &SimEnv,
         (topic, is_stranger): (usize, bool),
-        end: End,
+        (end, members): (End, Vec<SocketAddr>),
     ) -> HubConfig {
-        let is_reliable = self.topics.get(topic).is_some_and(|topic| topic.is_reliable);
-        let version = u32::from(is_stranger);
+        let topic_shape = self.topics.get(topic);
+        let is_reliable = topic_shape.is_some_and(|topic| topic.is_reliable);
+        let version = self.version_of(topic, is_stranger);
         // The range of an option holds both.
         let sizes = (self.bytes_max as u32, self.history);
+        let is_group = matches!(end, End::Group(..));
         HubConfig {
             greeting: greeting(env, (topic, version), is_reliable, sizes),
             end,
-            depth: env.knob("depth", u64::from(self.depth), 1..=256) as u32,
+            members,
+            is_sealed: topic_shape.is_some_and(|topic| topic.is_sealed),
+            seal: self.seal(topic, is_stranger).filter(|_| !is_group),
+            depth: env.knob("depth", u64::from(self.depth), 1..=u64::from(DEPTH_MAX)) as u32,
             batch_size: env.knob("batch_size", 64, 1..=256) as usize,
             datagram_bytes: self.datagram_bytes,
             pool: self.pool,

@@ -49,7 +49,9 @@ pub(super) fn look(hub: &Hub) {
     twinspan_core::sometimes!(facts.resumed > 0, "a link went on where one had broken");
     twinspan_core::sometimes!(facts.packed > 0, "a message left packed");
     if hub.is_stranger {
-        twinspan_core::sometimes!(facts.refused > 0, "a hub of another type was refused");
+        let (is_refused, has_key) = (facts.refused > 0, hub.has_right_key);
+        twinspan_core::sometimes!(is_refused && has_key, "a hub of another type was refused");
+        twinspan_core::sometimes!(is_refused && !has_key, "a hub without the key was refused");
     }
 }
 

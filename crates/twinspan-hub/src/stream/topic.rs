@@ -14,6 +14,7 @@ use super::link::{Begin, Link, Pieces, Times};
 use super::log::Log;
 use super::wire::{EndReason, FrameError, Hello, Kind, Standing};
 use crate::compress::{CompressionStats, Packer, Unpacker, Unpacks};
+use crate::ends::{Ends, PairEnd};
 
 /// Peers that a topic knows at a time, those whose streams broke included.
 pub(crate) const PEERS_MAX: usize = 256;
@@ -68,6 +69,18 @@ impl Peer {
     /// Whether there is nothing left to know it for.
     fn is_spent(&self) -> bool {
         self.link.is_none() && self.has_left && self.inbound.is_empty()
+    }
+
+    /// Its stream ended.
+    fn lost(&self) -> PairEnd {
+        let (peer, expected) = (publisher_of(self.id), Some(self.inbound.wanted()));
+        PairEnd { peer, reason: None, expected, published: None }
+    }
+
+    /// It is waited for no more; the next message has this number.
+    fn given_up(&self, next: u64) -> PairEnd {
+        let (peer, published) = (publisher_of(self.id), Some(next));
+        PairEnd { peer, reason: None, expected: None, published }
     }
 }
 
@@ -145,6 +158,8 @@ pub(crate) struct Topic {
     links: u64,
     is_leaving: bool,
     stats: TopicStats,
+    /// Streams that ended and peers that were given up, for scenarios.
+    ends: Ends,
 }
 
 impl Topic {
@@ -170,6 +185,7 @@ impl Topic {
             links: 0,
             is_leaving: false,
             stats: TopicStats::default(),
+            ends: Ends::default(),
         }
     }
 
@@ -247,6 +263,7 @@ impl Topic {
         if peer.link.take().is_some() {
             // The kernel, or a thief of the id, may not have told that the other one is gone.
             self.stats.ended += 1;
+            self.ends.note(peer.lost());
         }
         if peer.generation > 0 {
             self.stats.resumed += 1;
@@ -331,6 +348,7 @@ impl Topic {
         if let Some(old) = place.replace(peer) {
             self.waiting -= old.inbound.waiting();
             self.stats.forgotten += 1;
+            self.ends.note(old.given_up(self.log.next()));
         }
         Ok(index)
     }
@@ -481,12 +499,16 @@ impl Topic {
             peer.acked = None;
         }
         let is_goodbye = is_finished || peer.has_left;
+        let lost = peer.lost();
         peer.broke_at = now;
         let is_spent = peer.is_spent();
         if is_spent && let Some(place) = self.peers.get_mut(id.peer) {
             *place = None;
         }
         self.stats.ended += u64::from(!is_goodbye);
+        if !is_goodbye {
+            self.ends.note(lost);
+        }
     }
 
     /// What to write to a stream now; all empty when there is nothing.
@@ -607,6 +629,12 @@ impl Topic {
         self.waiting > 0
     }
 
+    /// What there was of ends since this was asked last.
+    #[cfg(feature = "scenarios")]
+    pub(crate) fn take_ends(&mut self) -> Vec<PairEnd> {
+        self.ends.take()
+    }
+
     /// Messages that wait, of all peers.
     #[cfg(feature = "scenarios")]
     pub(crate) const fn waiting(&self) -> usize {
@@ -622,6 +650,7 @@ impl Topic {
                 None if peer.acked.is_some() && now >= peer.broke_at.after(resume_timeout) => {
                     peer.acked = None;
                     self.stats.forgotten += 1;
+                    self.ends.note(peer.given_up(self.log.next()));
                 }
                 None => {}
             }

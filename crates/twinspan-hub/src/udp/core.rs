@@ -10,6 +10,7 @@ use twinspan_net::{ReactorEnv, TrainSocket};
 use twinspan_topic::{Ended, Event, Inbox, Node, Refusal, Room, Taken};
 
 use super::wire::Wire;
+use crate::ends::{Ends, PairEnd};
 use crate::error::PublishError;
 use crate::mailbox::Wakers;
 use crate::road::More;
@@ -70,6 +71,8 @@ pub(crate) struct Core<W = TrainSocket> {
     pub(crate) awaited: Vec<(SocketAddr, Option<Met>)>,
     /// Who was refused last, or refused this hub.
     pub(crate) declined: Option<Declined>,
+    /// Links that ended, for scenarios.
+    pub(crate) ends: Ends,
 }
 
 /// What a road is made of.
@@ -106,6 +109,7 @@ impl<W: Wire> Core<W> {
             published: 0,
             awaited: Vec::new(),
             declined: None,
+            ends: Ends::default(),
         }
     }
 
@@ -327,7 +331,13 @@ impl<W: Wire> Core<W> {
                 Event::Declined { address, why } => {
                     self.declined = Some(Declined { address, why });
                 }
-                Event::Ended(Ended { .. }) | _ => {}
+                Event::Ended(Ended { publisher, reason, expected, .. }) => {
+                    // Nothing is published between the end and this look.
+                    let published = Some(self.node.published());
+                    let reason = Some(reason);
+                    self.ends.note(PairEnd { peer: publisher, reason, expected, published });
+                }
+                _ => {}
             }
         }
     }

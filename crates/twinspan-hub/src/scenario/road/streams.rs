@@ -14,6 +14,7 @@ use twinspan_sim::{SimEnv, SimTask};
 use super::sockets::{SimSockets, Woken};
 use super::{Bell, End, FLUSH_INTERVAL, Facts, HubConfig, LATE, Message, NAP_MIN, Road, TURNS_MAX};
 use crate::compress::Packer;
+use crate::ends::PairEnd;
 use crate::road::More;
 use crate::scenario::{RETRY, sleep};
 use crate::stream::carrier::{Connector, StreamCarrier};
@@ -61,6 +62,7 @@ impl<S: Woken + 'static> Streams<S> {
             gathering,
             waiting_max: PEERS_MAX * config.depth as usize,
             last: Cell::new(Facts { is_bounded: true, ..Facts::default() }),
+            ends: RefCell::default(),
         }))
     }
 }
@@ -136,8 +138,9 @@ struct Joined<S: Woken> {
     seat: usize,
     gathering: Gathering,
     waiting_max: usize,
-    /// What it was like when it was there last.
+    /// What it was like when it was there last, and ends that nobody had asked for then.
     last: Cell<Facts>,
+    ends: RefCell<Vec<PairEnd>>,
 }
 
 impl<S: Woken + 'static> Road for Joined<S> {
@@ -186,6 +189,8 @@ impl<S: Woken + 'static> Road for Joined<S> {
 
     fn end(&self) {
         self.facts();
+        let ends = self.take_ends();
+        self.ends.replace(ends);
         self.streams.core.borrow_mut().vacate(self.seat);
     }
 
@@ -196,7 +201,6 @@ impl<S: Woken + 'static> Road for Joined<S> {
         let Some(topic) = core.seats.topic(self.seat) else { return self.last.get() };
         let stats = topic.stats();
         let facts = Facts {
-            given_up: stats.forgotten,
             ended: stats.ended,
             refused: u64::from(is_refused),
             resumed: stats.resumed,
@@ -205,5 +209,14 @@ impl<S: Woken + 'static> Road for Joined<S> {
         };
         self.last.set(facts);
         facts
+    }
+
+    fn take_ends(&self) -> Vec<PairEnd> {
+        let mut core = self.streams.core.borrow_mut();
+        let mut ends = self.ends.take();
+        if let Some(topic) = core.seats.topic(self.seat) {
+            ends.extend(topic.take_ends());
+        }
+        ends
     }
 }
