@@ -88,6 +88,8 @@ pub(crate) struct Link {
     /// Which of the chunks of all links is next; for best effort.
     pub(crate) cursor: usize,
     incoming: Incoming,
+    /// What was expected when the other end said that it goes, and up to where it had published.
+    ended_at: Option<u64>,
     engine: Option<Box<Engine>>,
     keys: Option<Box<LinkKeys>>,
     /// The keys may seal no more.
@@ -148,6 +150,7 @@ impl Link {
             backlog,
             cursor: 0,
             incoming,
+            ended_at: None,
             engine,
             keys,
             is_worn: false,
@@ -237,6 +240,14 @@ impl Link {
         match self.incoming.expected {
             Some(expected) => Some((self.incoming.publisher, expected)),
             None => None,
+        }
+    }
+
+    /// The number of the next message when the last datagram with one had come.
+    pub(crate) const fn ended_at(&self) -> Option<u64> {
+        match self.ended_at {
+            Some(ended_at) => Some(ended_at),
+            None => self.incoming.expected,
         }
     }
 
@@ -449,6 +460,7 @@ impl Link {
 
     /// The other end has gone, and says the number behind its last message.
     pub(crate) fn handle_end(&mut self, next: u64, inbox: &mut Inbox) {
+        self.ended_at = self.incoming.expected;
         self.incoming.handle_next(next, inbox);
     }
 

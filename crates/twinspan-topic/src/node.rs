@@ -67,7 +67,7 @@ pub struct Ended {
     pub reason: EndReason,
     /// Reliable chunks that it may not have got.
     pub unacknowledged: usize,
-    /// The number of its next message, where it had said where they begin.
+    /// The number of its first message that did not come, where it had said where they begin.
     pub expected: Option<u64>,
 }
 
@@ -623,7 +623,7 @@ impl Node {
         let mut link = self.links.swap_remove(at);
         (self.last, self.turn) = (0, 0);
         let known = link.expects();
-        let expected = known.map(|(_, next)| next);
+        let expected = link.ended_at();
         // A pipe begins anew.
         if let Some(known) = known.filter(|_| !self.config.is_piped) {
             if self.departed.len() >= DEPARTED_MAX {

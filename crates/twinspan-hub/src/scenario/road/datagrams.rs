@@ -1,6 +1,6 @@
 //! The UDP road's driver over a simulated socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -215,9 +215,15 @@ pub(crate) struct DatagramRoad {
     chunks_max: usize,
     messages_max: u64,
     is_sealed: bool,
+    is_over: Cell<bool>,
 }
 
 impl DatagramRoad {
+    /// Whether its hub has ended, and nobody is looked for any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
     /// Goes to a hub that was found.
     pub(super) fn go_to(&self, address: SocketAddr) {
         let mut core = self.core.borrow_mut();
@@ -296,10 +302,15 @@ pub(crate) async fn open(env: &SimEnv, config: &HubConfig) -> (Rc<DatagramRoad>,
     });
     let (chunks_max, messages_max) = (config.batch_size, limits.messages_max);
     let core = RefCell::new(core);
-    let is_sealed = config.is_sealed;
-    let env_of = env.clone();
-    let road =
-        Rc::new(DatagramRoad { env: env_of, core, bell, chunks_max, messages_max, is_sealed });
+    let road = Rc::new(DatagramRoad {
+        env: env.clone(),
+        core,
+        bell,
+        chunks_max,
+        messages_max,
+        is_sealed: config.is_sealed,
+        is_over: Cell::new(false),
+    });
     let task = env.spawn("datagrams", drive(env.clone(), Rc::clone(&road)));
     (road, task)
 }
@@ -375,6 +386,7 @@ impl Road for DatagramRoad {
     }
 
     fn end(&self) {
+        self.is_over.set(true);
         self.core.borrow_mut().close();
     }
 

@@ -80,7 +80,8 @@ impl Herald {
     async fn live(mut self) {
         let Some(owned) = take_place(&self.doors, self.topic, USER) else { return };
         let mut roster = Roster::new(self.env.now(), self.ours.clone(), owned.place);
-        loop {
+        // A hub that ends looks for nobody before it says goodbye.
+        while !self.road.is_over() {
             self.turn(&owned, &mut roster);
             let is_still = twinspan_core::buggify!("a herald stands still");
             sleep(&self.env, if is_still { STILL } else { LOOK_INTERVAL }).await;
