@@ -40,7 +40,7 @@ impl Forger {
         match bytes.first() {
             Some(&SEALED) => self.token_out = token_at(bytes, 2).unwrap_or(self.token_out),
             Some(&SEALED_HELLO) => {
-                self.hello_token = token_at(bytes, 8).unwrap_or(self.hello_token)
+                self.hello_token = token_at(bytes, 8).unwrap_or(self.hello_token);
             }
             _ => {}
         }
