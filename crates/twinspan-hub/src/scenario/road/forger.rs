@@ -11,6 +11,8 @@ const END: u8 = 6;
 const RESET: u8 = 7;
 const SEALED_HELLO: u8 = 8;
 const SEALED: u8 = 10;
+/// The bit of a sealed datagram that says which key sealed it: links begin without it.
+const PHASE: u8 = 1;
 /// Where what is sealed has its number.
 const NUMBER_AT: usize = 10;
 
@@ -38,7 +40,11 @@ impl Forger {
     /// A datagram leaves.
     pub(super) fn see_leave(&mut self, bytes: &[u8]) {
         match bytes.first() {
-            Some(&SEALED) => self.token_out = token_at(bytes, 2).unwrap_or(self.token_out),
+            Some(&SEALED) => {
+                let phase = bytes.get(1).is_some_and(|bits| bits & PHASE != 0);
+                twinspan_core::sometimes!(phase, "the keys of a link changed");
+                self.token_out = token_at(bytes, 2).unwrap_or(self.token_out);
+            }
             Some(&SEALED_HELLO) => {
                 self.hello_token = token_at(bytes, 8).unwrap_or(self.hello_token);
             }
