@@ -10,10 +10,10 @@ mod meetings;
 mod mesh;
 mod roster;
 
-#[cfg(feature = "fuzz")]
-pub(crate) use announcement::{fuzz, seeds};
 #[cfg(feature = "scenarios")]
 pub(crate) use announcement::{Announcement, OfferedRoad};
+#[cfg(feature = "fuzz")]
+pub(crate) use announcement::{fuzz, seeds};
 pub(crate) use given::{Given, place_for};
 pub(crate) use herald::announced;
 pub(crate) use host::Host;

@@ -622,10 +622,9 @@ impl Node {
     fn end(&mut self, now: Timestamp, at: usize, reason: EndReason) {
         let mut link = self.links.swap_remove(at);
         (self.last, self.turn) = (0, 0);
-        let known = link.expects();
         let expected = link.ended_at();
         // A pipe begins anew.
-        if let Some(known) = known.filter(|_| !self.config.is_piped) {
+        if let Some(known) = link.expects().filter(|_| !self.config.is_piped) {
             if self.departed.len() >= DEPARTED_MAX {
                 self.departed.pop_front();
             }
