@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod allocation;
 #[cfg(test)]
+mod borrowed;
+#[cfg(test)]
 mod contents;
 #[cfg(test)]
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
@@ -12,6 +14,8 @@ mod counting;
 mod hippolyzer;
 #[cfg(test)]
 mod login;
+#[cfg(test)]
+mod long;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use serde_json::Value as Json;
 use twinspan_core::random::Stream;
 use twinspan_lludp::{
-    AnyMessage, Deprecation, Encoder, FieldKind, Flags, Frame, LAYOUTS, MessageLayout,
-    PAYLOAD_BYTES_MAX, Quantity, Sequence, Template, Trust, ValueRef,
+    AnyMessage, DATAGRAM_BYTES_MAX, Deprecation, Encoder, FieldKind, Flags, Frame, HEADER_BYTES,
+    LAYOUTS, MessageLayout, PAYLOAD_BYTES_MAX, Quantity, Sequence, Template, Trust, ValueRef,
 };
 
 pub(crate) use crate::hippolyzer::Peer;
@@ -85,6 +85,27 @@ fn random_instances_of_every_message_agree_both_ways() {
             agree(&mut peer, &out[..len], &message);
         }
     }
+    assert!(coded > 100, "{coded} packets were zero-coded");
+}
+
+#[test]
+fn the_longest_messages_agree_both_ways() {
+    let Some(mut peer) = Peer::open("peer.py") else { return };
+    let mut random = Stream::new(13, "bodies", 0);
+    let (mut encoder, mut coded, mut longest) = (Encoder::default(), 0, 0);
+    for layout in LAYOUTS {
+        for growth in random::growths(layout) {
+            let room = DATAGRAM_BYTES_MAX - HEADER_BYTES - layout.id.wire_bytes();
+            let (body, _) = random::long_body(layout, growth, room, &mut random);
+            let (message, _) = AnyMessage::decode(layout.id, &body).unwrap();
+            let mut out = vec![0; DATAGRAM_BYTES_MAX];
+            let len = encoder.any(&mut out, Flags::RELIABLE, Sequence(7), &message).unwrap();
+            coded += u32::from(Frame::parse(&out[..len]).unwrap().flags.has(Flags::ZERO_CODED));
+            longest = longest.max(len);
+            agree(&mut peer, &out[..len], &message);
+        }
+    }
+    assert_eq!(longest, DATAGRAM_BYTES_MAX);
     assert!(coded > 100, "{coded} packets were zero-coded");
 }
 
