@@ -161,6 +161,10 @@ pub struct Agent {
     regions: BTreeMap<SocketAddr, Region>,
     /// The region that the agent is in.
     main: Option<SocketAddr>,
+    /// The region that it is in, or was in last.
+    latest: Option<SocketAddr>,
+    /// How far away the regions before that one were.
+    former_rtt: Option<Duration>,
     /// When anything last came from it.
     main_heard_at: Timestamp,
     /// Where it is about to be.
@@ -194,6 +198,8 @@ impl Agent {
             stage: Stage::Entering,
             regions: BTreeMap::new(),
             main: None,
+            latest: None,
+            former_rtt: None,
             main_heard_at: Timestamp::START,
             arrival: None,
             unanswered: BTreeMap::new(),
@@ -563,6 +569,13 @@ impl Agent {
     /// The region that the agent is in.
     pub const fn region(&self) -> Option<SocketAddr> {
         self.main
+    }
+
+    /// The smoothed round trip to the region that the agent is in or was in last, or to the one
+    /// before while no ping was answered in it; `None` when none ever was.
+    pub fn last_rtt(&self) -> Option<Duration> {
+        let latest = self.latest.and_then(|addr| self.circuits.last_rtt(addr));
+        latest.or(self.former_rtt)
     }
 
     /// The place on the grid of a region with a circuit, once it is known.

@@ -70,17 +70,23 @@ pub(crate) struct Circuit {
     jitter: Stream,
 }
 
-/// What outlasts a circuit: the numbers of both directions.
+/// What outlasts a circuit: the numbers of both directions, and how far away its peer was.
 #[derive(Clone, Debug)]
 pub(crate) struct Numbers {
     next: u64,
     came: Window<WINDOW_WORDS>,
+    rtt: Option<Duration>,
 }
 
 impl Numbers {
     /// Those of two addresses that have had no circuit.
     pub(crate) fn new(first: u64) -> Self {
-        Self { next: first, came: Window::default() }
+        Self { next: first, came: Window::default(), rtt: None }
+    }
+
+    /// The smoothed round trip that the circuit ended with.
+    pub(crate) const fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 }
 
@@ -158,7 +164,7 @@ impl Circuit {
     /// What a later circuit to this address goes on with.
     pub(crate) fn numbers(&self) -> Numbers {
         // One more may leave with the last word.
-        Numbers { next: self.next + 1, came: self.window.clone() }
+        Numbers { next: self.next + 1, came: self.window.clone(), rtt: self.rtt() }
     }
 
     pub(crate) const fn stats(&self) -> &CircuitStats {

@@ -704,6 +704,13 @@ impl Circuits {
         self.circuit(addr)?.rtt()
     }
 
+    /// The smoothed round trip to a peer or, where its circuit ended, the one that this ended with;
+    /// the latest circuits that ended are remembered.
+    pub fn last_rtt(&self, addr: SocketAddr) -> Option<Duration> {
+        let past = || self.past_numbers.iter().find(|(of, _)| *of == addr)?.1.rtt();
+        self.rtt(addr).or_else(past)
+    }
+
     /// When acks to a peer leave in a packet of their own, if nothing takes them along before;
     /// [`Timestamp::NEVER`] while none waits.
     pub fn acks_due(&self, addr: SocketAddr) -> Timestamp {

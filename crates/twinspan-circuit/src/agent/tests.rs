@@ -241,6 +241,37 @@ fn a_region_that_does_not_let_in_ends_it() {
 }
 
 #[test]
+fn the_last_round_trip_is_known_after_the_end() {
+    let mut fresh = World::new();
+    fresh.agent.enter(fresh.now, region(0), 0).unwrap();
+    assert_eq!(fresh.agent.last_rtt(), None);
+
+    let mut world = World::in_world();
+    let here = world.agent.circuits().rtt(region(0));
+    assert!(here.is_some_and(|rtt| rtt > Duration::ZERO), "{here:?}");
+    assert_eq!(world.agent.last_rtt(), here);
+    // In a region that answered no ping yet it is that of the one before.
+    world.queue(0, QueueEvent::TeleportFinish { addr: region(2), handle: 1_002, seed: None });
+    world.complete(2);
+    assert_eq!(world.agent.region(), Some(region(2)));
+    assert!(world.agent.last_rtt().is_some());
+    world.agent.logout(world.now);
+    world.say(2, &LogoutReply::default());
+    assert_eq!(world.ended(), Some(&EndReason::LoggedOut { confirmed: true }));
+    assert_eq!((world.agent.circuits().len(), world.agent.region()), (0, None));
+    let last = world.agent.circuits().last_rtt(region(2));
+    assert!(last.is_some() && world.agent.last_rtt() == last, "{last:?}");
+    assert_eq!(world.agent.circuits().rtt(region(2)), None);
+
+    let mut lost = World::in_world();
+    lost.dead.extend([region(0), region(1)]);
+    lost.run(Duration::from_secs(120));
+    assert!(matches!(lost.ended(), Some(EndReason::Lost(_))), "{:?}", lost.ended());
+    assert_eq!(lost.agent.last_rtt(), lost.agent.circuits().last_rtt(region(0)));
+    assert!(lost.agent.last_rtt().is_some());
+}
+
+#[test]
 fn crossing_moves_the_agent_over_the_open_circuit() {
     let mut world = World::in_world();
     let crossed =

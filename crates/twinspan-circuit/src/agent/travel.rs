@@ -327,7 +327,8 @@ impl Agent {
         if let Some(region) = self.regions.get_mut(&from) {
             region.handle = handle;
         }
-        self.main = Some(from);
+        self.former_rtt = self.last_rtt();
+        (self.main, self.latest) = (Some(from), Some(from));
         self.main_heard_at = now;
         match journey {
             Journey::Login => self.adjust_at = now.after(crate::throttle::ADJUST_INTERVAL),

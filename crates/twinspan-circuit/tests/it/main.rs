@@ -9,3 +9,4 @@ mod numbers;
 mod pair;
 mod promises;
 mod throttles;
+mod wire;

@@ -104,6 +104,16 @@ pub(crate) struct Pair {
     sent: u64,
     random: Stream,
     pub(crate) cut: bool,
+    /// Everything that left either end, on its way or lost.
+    pub(crate) left: Vec<Departed>,
+}
+
+/// A datagram that left.
+#[derive(Clone, Debug)]
+pub(crate) struct Departed {
+    pub(crate) at: Timestamp,
+    pub(crate) end: usize,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Pair {
@@ -122,6 +132,7 @@ impl Pair {
             sent: 0,
             random: Stream::new(seed, "line", 0),
             cut: false,
+            left: Vec::new(),
         }
     }
 
@@ -150,6 +161,7 @@ impl Pair {
         while let Some((to, len)) = self.ends[end].poll_transmit(self.now, &mut out) {
             assert_eq!(to, addr(1 - end));
             assert!(len <= self.ends[end].config().datagram_bytes_max);
+            self.left.push(Departed { at: self.now, end, bytes: out[..len].to_vec() });
             let copies = 1 + u32::from(self.random.chance(self.conditions.duplicate));
             for _ in 0..copies {
                 let lost = self.random.chance(self.conditions.loss) || self.cut;
