@@ -1,5 +1,8 @@
 //! `twinspan proxy` between real sockets.
 
+#[cfg(target_os = "linux")]
+mod tun;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
