@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use judge::Judge;
 use lz4_flex::block;
+use twinspan_topic::Room;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
@@ -365,6 +366,19 @@ impl Unpacker {
             }
         };
         if made == place.len() { Ok(()) } else { Err(UnpackError::Broken) }
+    }
+
+    /// Unpacks a message of at most `longest` bytes into a place of its length, which it says; nothing
+    /// where it is none, or has no place.
+    pub(crate) fn take(
+        &mut self,
+        packed: &[u8],
+        longest: usize,
+        room: &mut (impl Room + ?Sized),
+    ) -> Option<usize> {
+        let length = Self::length(packed, longest).ok()?;
+        self.unpack(packed, room.room(length)?).ok()?;
+        Some(length)
     }
 
     fn decompressor(&mut self, codec: Codec) -> Result<&mut Decompressor<'static>, UnpackError> {

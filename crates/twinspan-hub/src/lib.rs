@@ -70,7 +70,7 @@
 //! # }
 //! ```
 //!
-//! TCP and QUIC are `tcp://` and `quic://`. On all roads over a network messages can be compressed:
+//! TCP and QUIC are `tcp://` and `quic://`. On all roads over a network but groups messages can be compressed:
 //!
 //! ```
 //! use twinspan_hub::{Bytes, Compression, Hub};

@@ -94,6 +94,7 @@ impl Hosted for PlannedHub {
             "a hub left in good order",
             "a connection of streams was lost",
             "a message left packed",
+            "a message left packed in a datagram",
             "a reliable topic had an end that both sides named",
             "accepting failed for a while",
             "publishing found no room",

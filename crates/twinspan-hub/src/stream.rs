@@ -42,6 +42,8 @@ pub(crate) fn test_greeting(id: u8, topic: &str) -> twinspan_topic::Greeting {
         message_bytes_max: 1_000,
         history: 0,
         compressions: twinspan_topic::Compressions(3),
+        packs: twinspan_topic::Compressions::NONE,
+        dictionary: 0,
         topic: topic.to_owned(),
         identity: twinspan_topic::Identity {
             form: twinspan_topic::Form::Bytes,

@@ -1,7 +1,9 @@
-//! What roads ask of the system before they begin: nodes with secrets of their own, and addresses that
-//! it chooses.
+//! What roads ask of the system before they begin: nodes with secrets of their own, addresses that it
+//! chooses, and a clock.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
@@ -16,6 +18,12 @@ pub(crate) const fn any_like(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     SocketAddr::new(ip, 0)
+}
+
+/// The time since some moment of this process.
+pub(crate) fn stopwatch() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// Randomness of the operating system.

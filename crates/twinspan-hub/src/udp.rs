@@ -4,6 +4,7 @@
 pub(crate) mod core;
 mod group;
 mod helper;
+pub(crate) mod packing;
 mod uring;
 pub(crate) mod wire;
 
@@ -25,6 +26,7 @@ use twinspan_topic::{
     Compressions, Disagreement, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
 };
 
+use crate::compress::CompressionStats;
 use crate::discover::Host;
 use crate::error::{BuildError, PublishError};
 use crate::quic::Fingerprint;
@@ -34,9 +36,10 @@ use crate::road::{
     Side, Ways,
 };
 use crate::seal::Declined;
-use crate::system::{self, any_like};
+use crate::system::{self, any_like, stopwatch};
 
 use self::core::{Core, CoreParts, Met, now};
+use self::packing::Packing;
 pub(crate) use self::uring::of_this_machine;
 
 /// How long building waits for the first answer of the other end.
@@ -160,8 +163,12 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         let bound = TrainSocket::bind(local, &options);
         (bound.map_err(|source| BuildError::Bind { address: local, source })?, Vec::new())
     };
-    let node = node(config, side, batch_size);
-    let mut notes = notes(config, &socket.report(), batch_size);
+    let packing = match multicast {
+        Some(_) => None,
+        None => Some(packing(config)?),
+    };
+    let node = node(config, side, batch_size, packing.as_ref());
+    let mut notes = notes(config, &socket.report(), batch_size, multicast.is_some());
     notes.extend(ways);
     match &multicast {
         Some(multicast) => notes.extend(group::notes(config, multicast, road)),
@@ -183,6 +190,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
         batch_size,
         flush_interval: config.net.flush_interval,
         loss: (loss > 0.0).then(|| (loss, Stream::new(u64::from_le_bytes(seed), "loss", 0))),
+        packing,
         socket,
     });
     if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config, address)? {
@@ -195,19 +203,36 @@ fn is_reliable(config: &RoadConfig) -> bool {
     config.reliability == Some(Reliability::Reliable)
 }
 
+/// What packs the road's messages.
+fn packing(config: &RoadConfig) -> Result<Packing, BuildError> {
+    let dictionary = config.dictionary.as_deref();
+    let longest = config.message_bytes_max;
+    Ok(Packing::new(config.compression, dictionary, stopwatch, longest)?)
+}
+
 /// What the road's machine is made with.
-fn node(config: &RoadConfig, side: NodeSide, batch_size: usize) -> NodeConfig {
-    let greeting = Greeting {
+fn node(
+    config: &RoadConfig,
+    side: NodeSide,
+    batch_size: usize,
+    packing: Option<&Packing>,
+) -> NodeConfig {
+    let mut greeting = Greeting {
         id: config.id,
         publishes: config.publishes(),
         receives: config.receives(),
         reliable: is_reliable(config),
         message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
         history: config.history,
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: config.topic.clone(),
         identity: config.identity.clone(),
     };
+    if let Some(packing) = packing {
+        packing.greet(&mut greeting);
+    }
     NodeConfig {
         datagram_bytes_max: config.net.datagram_bytes,
         chunks_max: batch_size,
@@ -275,7 +300,12 @@ fn said(offload: impl std::fmt::Debug) -> String {
 }
 
 /// What took effect of what was asked for.
-fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<String> {
+fn notes(
+    config: &RoadConfig,
+    report: &TrainReport,
+    batch_size: usize,
+    is_group: bool,
+) -> Vec<String> {
     let asked = config.net.socket_buffer_bytes;
     let TrainReport { receive_buffer_bytes, send_buffer_bytes, .. } = *report;
     let mut notes = vec![
@@ -307,8 +337,8 @@ fn notes(config: &RoadConfig, report: &TrainReport, batch_size: usize) -> Vec<St
     if let Some(core) = config.net.core {
         notes.push(format!("its thread runs on core {core}"));
     }
-    if config.compression != Compression::None {
-        notes.push("compression is off: datagrams are not compressed".to_owned());
+    if config.compression != Compression::None && !is_group {
+        notes.push(format!("messages are packed where that pays: {:?}", config.compression));
     }
     if config.net.injected_loss > 0.0 {
         notes.push(format!("{} of the datagrams that come are dropped", config.net.injected_loss));
@@ -618,5 +648,9 @@ impl Peers for UdpPeers {
     fn declined(&self) -> (u64, Option<Declined>) {
         let core = self.road.shared.core();
         (core.node.stats().refused, core.declined.clone())
+    }
+
+    fn compression(&self) -> Option<CompressionStats> {
+        self.road.shared.core().compression()
     }
 }

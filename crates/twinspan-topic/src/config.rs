@@ -139,6 +139,13 @@ impl NodeConfig {
             ("chunks_max", self.chunks_max, 1, 1_024),
             ("reliable, of a group,", usize::from(is_group && self.greeting.reliable), 0, 0),
             ("seal, of a group,", usize::from(is_group && self.seal.is_some()), 0, 0),
+            ("packs, of a group,", usize::from(is_group && self.greeting.is_packed()), 0, 0),
+            (
+                "dictionary, of a group,",
+                usize::from(is_group && self.greeting.dictionary != 0),
+                0,
+                0,
+            ),
             ("message_bytes_max", self.greeting.message_bytes_max as usize, 0, 256 << 20),
         ] {
             if !(min..=max).contains(&value) {

@@ -31,7 +31,9 @@ fn greeting(id: u8, reliable: bool) -> Greeting {
         reliable,
         message_bytes_max: 10_000,
         history: 2,
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: "fuzz".into(),
         identity: Identity { form: Form::Bytes, bytes: 0, align: 1, version: 0, name },
     }

@@ -11,15 +11,21 @@ const FIXED_BYTES: usize = 52;
 /// The longest name of a topic, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 80;
 /// The longest greeting.
-pub const GREETING_BYTES_MAX: usize = FIXED_BYTES + TOPIC_BYTES_MAX + NAME_BYTES_MAX;
+pub const GREETING_BYTES_MAX: usize =
+    FIXED_BYTES + TOPIC_BYTES_MAX + NAME_BYTES_MAX + DICTIONARY_BYTES;
+/// Bytes of what stands for a dictionary, behind the names.
+const DICTIONARY_BYTES: usize = size_of::<u64>();
 /// The most messages that who joins late may want.
 pub const HISTORY_MAX: u32 = 65_536;
 
 const PUBLISHES: u8 = 1;
 const RECEIVES: u8 = 2;
 const RELIABLE: u8 = 1;
+const HAS_DICTIONARY: u8 = 2;
+/// Compressions fill half a byte.
+const COMPRESSIONS_BITS: u32 = 4;
 
-/// Compressions that a hub can undo, a bit for each.
+/// Compressions, a bit of four for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compressions(pub u8);
 
@@ -28,6 +34,8 @@ impl Compressions {
     pub const LZ4: Self = Self(1);
     /// Zstandard.
     pub const ZSTD: Self = Self(2);
+    /// None.
+    pub const NONE: Self = Self(0);
 
     /// Whether all of `others` are among them.
     pub const fn contain(self, others: Self) -> bool {
@@ -52,6 +60,11 @@ pub struct Greeting {
     pub history: u32,
     /// What it can undo.
     pub compressions: Compressions,
+    /// What its messages may be packed with. Unless that is none, each begins with a byte that says
+    /// whether it is.
+    pub packs: Compressions,
+    /// The number that stands for the dictionary of its Zstandard; 0 for none.
+    pub dictionary: u64,
     /// The topic: 1 to 80 letters, digits and `_-./:`.
     pub topic: String,
     /// What it carries.
@@ -111,6 +124,9 @@ pub enum Disagreement {
     /// One is sealed, and the other is not, or with another key.
     #[error(transparent)]
     Sealing(Sealing),
+    /// What one packs, the other cannot undo.
+    #[error("one end cannot undo the other's compression: give both the same dictionary, or none")]
+    Compression,
 }
 
 impl Greeting {
@@ -124,7 +140,9 @@ impl Greeting {
         let form = form.map_or(0, |at| at as u8 + 1);
         let roles =
             if self.publishes { PUBLISHES } else { 0 } | if self.receives { RECEIVES } else { 0 };
-        let flags = if self.reliable { RELIABLE } else { 0 };
+        let flags = if self.reliable { RELIABLE } else { 0 }
+            | if self.dictionary != 0 { HAS_DICTIONARY } else { 0 };
+        let compressions = self.compressions.0 | self.packs.0 << COMPRESSIONS_BITS;
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, form, roles, flags]);
         out.extend_from_slice(&self.id);
@@ -134,9 +152,12 @@ impl Greeting {
         out.extend_from_slice(&self.message_bytes_max.to_le_bytes());
         out.extend_from_slice(&self.history.min(HISTORY_MAX).to_le_bytes());
         // Both lengths were cut to what fits a byte.
-        out.extend_from_slice(&[self.compressions.0, topic.len() as u8, name.len() as u8, 0]);
+        out.extend_from_slice(&[compressions, topic.len() as u8, name.len() as u8, 0]);
         out.extend_from_slice(topic.as_bytes());
         out.extend_from_slice(name.as_bytes());
+        if self.dictionary != 0 {
+            out.extend_from_slice(&self.dictionary.to_le_bytes());
+        }
     }
 
     /// Reads a greeting, and returns what is behind it.
@@ -165,7 +186,7 @@ impl Greeting {
         if roles & !(PUBLISHES | RECEIVES) != 0 {
             return Err(GreetingError::Field("role"));
         }
-        if flags & !RELIABLE != 0 {
+        if flags & !(RELIABLE | HAS_DICTIONARY) != 0 {
             return Err(GreetingError::Field("flag"));
         }
         let form = usize::from(form).wrapping_sub(1);
@@ -186,6 +207,16 @@ impl Greeting {
             .filter(|text| !text.is_empty() && text.as_bytes().iter().all(is_good));
         let topic = topic.ok_or(GreetingError::Field("topic"))?.to_owned();
         let name = str::from_utf8(name).map_err(|_| GreetingError::Field("name"))?.to_owned();
+        let (dictionary, rest) = if flags & HAS_DICTIONARY == 0 {
+            (0, rest)
+        } else {
+            let (number, rest) = rest.split_first_chunk().ok_or(GreetingError::Short)?;
+            let number = u64::from_le_bytes(*number);
+            if number == 0 {
+                return Err(GreetingError::Field("dictionary"));
+            }
+            (number, rest)
+        };
         let mut id = [0; 16];
         id.copy_from_slice(fixed.get(8..24).ok_or(GreetingError::Short)?);
         let bytes = u64::from(word(28)) | u64::from(word(32)) << 32;
@@ -197,7 +228,9 @@ impl Greeting {
             reliable: flags & RELIABLE != 0,
             message_bytes_max: word(40),
             history,
-            compressions: Compressions(compressions),
+            compressions: Compressions(compressions & ((1 << COMPRESSIONS_BITS) - 1)),
+            packs: Compressions(compressions >> COMPRESSIONS_BITS),
+            dictionary,
             topic,
             identity,
         };
@@ -218,7 +251,29 @@ impl Greeting {
         if self.reliable != other.reliable {
             return Err(Disagreement::Reliability(other.reliable));
         }
+        if !(self.is_undone_by(other) && other.is_undone_by(self)) {
+            return Err(Disagreement::Compression);
+        }
         Ok(())
+    }
+
+    /// Whether another hub, if it receives, undoes what this one packs, if it publishes.
+    fn is_undone_by(&self, other: &Self) -> bool {
+        let has_words = self.packs.contain(Compressions::ZSTD) && self.dictionary != 0;
+        !(self.publishes && other.receives)
+            || other.compressions.contain(self.packs)
+                && (!has_words || self.dictionary == other.dictionary)
+    }
+
+    /// Whether each of its messages begins with a byte that says how it is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packs != Compressions::NONE
+    }
+
+    /// The longest message that this hub takes of one that packs, or not: what is not worth packing
+    /// has a byte more.
+    pub(crate) const fn longest(&self, is_packed: bool) -> usize {
+        self.message_bytes_max as usize + is_packed as usize
     }
 
     /// The number that stands for this hub in messages.
@@ -243,6 +298,8 @@ pub(crate) fn example() -> Greeting {
         message_bytes_max: 65_536,
         history: 3,
         compressions: Compressions::LZ4,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: "sensor/imu".into(),
         identity: Identity {
             form: Form::Plain,
@@ -279,6 +336,41 @@ mod tests {
         assert_eq!(bytes, golden.concat());
         bytes.push(9);
         assert_eq!(Greeting::parse(&bytes), Ok((example(), &[9][..])));
+        let packing = Greeting { packs: Compressions::ZSTD, dictionary: 258, ..example() };
+        let mut packed = Vec::new();
+        packing.write(&mut packed);
+        let mut golden = golden.concat();
+        (golden[7], golden[48]) = (2, 0x21);
+        golden.extend_from_slice(&[2, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(packed, golden);
+        assert_eq!(Greeting::parse(&packed), Ok((packing, &[][..])));
+        packed[golden.len() - 8..].fill(0);
+        assert_eq!(Greeting::parse(&packed), Err(GreetingError::Field("dictionary")));
+        assert_eq!(Greeting::parse(&packed[..golden.len() - 1]), Err(GreetingError::Short));
+    }
+
+    #[test]
+    fn what_one_packs_the_other_undoes() {
+        let packs = |packs, dictionary| Greeting { packs, dictionary, ..example() };
+        let (lz4, zstd, none) = (Compressions::LZ4, Compressions::ZSTD, Compressions::NONE);
+        let both = Compressions(3);
+        let undoes =
+            |theirs, dictionary| Greeting { compressions: theirs, ..packs(none, dictionary) };
+        for (ours, theirs, is_good) in [
+            (packs(none, 0), undoes(none, 0), true),
+            (packs(lz4, 0), undoes(lz4, 0), true),
+            (packs(lz4, 0), undoes(zstd, 0), false),
+            (packs(zstd, 0), undoes(both, 7), true),
+            (packs(zstd, 7), undoes(both, 7), true),
+            (packs(zstd, 7), undoes(both, 0), false),
+            (packs(zstd, 7), undoes(both, 8), false),
+            (packs(lz4, 0), Greeting { receives: false, ..undoes(none, 0) }, true),
+            (Greeting { publishes: false, ..packs(lz4, 0) }, undoes(none, 0), true),
+        ] {
+            let expected = if is_good { Ok(()) } else { Err(Disagreement::Compression) };
+            assert_eq!(ours.agrees_with(&theirs), expected, "{ours:?} {theirs:?}");
+            assert_eq!(theirs.agrees_with(&ours), expected, "{theirs:?} {ours:?}");
+        }
     }
 
     #[test]
@@ -290,7 +382,7 @@ mod tests {
             (4, 2, GreetingError::Version(2)),
             (5, 4, GreetingError::Field("form")),
             (6, 4, GreetingError::Field("role")),
-            (7, 2, GreetingError::Field("flag")),
+            (7, 4, GreetingError::Field("flag")),
             (46, 2, GreetingError::Field("history")),
             (49, 81, GreetingError::Field("length of a name")),
             (51, 1, GreetingError::Field("reserved byte")),

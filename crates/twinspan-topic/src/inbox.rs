@@ -61,7 +61,29 @@ struct Slot {
     /// Where the next record is; a whole message has no records.
     at: usize,
     is_whole: bool,
+    /// Whether each begins with a byte that says how it is packed.
+    is_packed: bool,
     bytes: Vec<u8>,
+}
+
+impl Slot {
+    /// One message.
+    const fn whole(
+        (publisher, is_packed): (u64, bool),
+        number: u64,
+        lost: u64,
+        bytes: Vec<u8>,
+    ) -> Self {
+        Self { publisher, number, count: 1, lost, at: 0, is_whole: true, is_packed, bytes }
+    }
+}
+
+/// Copies a message to a place of its own length: its length, or nothing where there is no such place.
+#[inline]
+pub fn copy_to(message: &[u8], room: &mut (impl Room + ?Sized)) -> Option<usize> {
+    let place = room.room(message.len()).filter(|place| place.len() == message.len())?;
+    place.copy_from_slice(message);
+    Some(message.len())
 }
 
 /// Messages that came and were not taken yet.
@@ -116,10 +138,10 @@ impl Inbox {
         self.stats
     }
 
-    /// Appends the messages of a chunk that was walked through.
+    /// Appends the messages of a chunk that was walked through, packed ones if `is_packed`.
     pub(crate) fn push_records(
         &mut self,
-        publisher: u64,
+        (publisher, is_packed): (u64, bool),
         lost: u64,
         (number, count): (u64, u64),
         records: &[u8],
@@ -127,7 +149,8 @@ impl Inbox {
         if self.makes_room(publisher, lost, count) {
             let mut bytes = self.spare(records.len());
             bytes.extend_from_slice(records);
-            self.push(Slot { publisher, number, count, lost, at: 0, is_whole: false, bytes });
+            let (at, is_whole) = (0, false);
+            self.push(Slot { publisher, number, count, lost, at, is_whole, is_packed, bytes });
         }
     }
 
@@ -136,14 +159,25 @@ impl Inbox {
         if self.makes_room(publisher, lost, 1) {
             let mut bytes = self.spare(message.len());
             bytes.extend_from_slice(message);
-            self.push(Slot { publisher, number, count: 1, lost, at: 0, is_whole: true, bytes });
+            self.push(Slot::whole((publisher, false), number, lost, bytes));
         }
     }
 
     /// The same with memory that the inbox keeps; [`spare`](Self::spare) gives some of it.
     pub fn push_owned(&mut self, publisher: u64, number: u64, lost: u64, bytes: Vec<u8>) {
-        if self.makes_room(publisher, lost, 1) {
-            self.push(Slot { publisher, number, count: 1, lost, at: 0, is_whole: true, bytes });
+        self.push_assembled((publisher, false), number, lost, bytes);
+    }
+
+    /// The same, packed if the second of the pair says so.
+    pub(crate) fn push_assembled(
+        &mut self,
+        of: (u64, bool),
+        number: u64,
+        lost: u64,
+        bytes: Vec<u8>,
+    ) {
+        if self.makes_room(of.0, lost, 1) {
+            self.push(Slot::whole(of, number, lost, bytes));
         } else {
             self.recycle(bytes);
         }
@@ -219,9 +253,18 @@ impl Inbox {
         }
     }
 
-    /// Takes the oldest message.
+    /// Takes the oldest message. Packed ones count as corrupt: who may meet some takes them by
+    /// [`take_by`](Self::take_by).
     #[inline]
     pub fn take(&mut self, room: &mut (impl Room + ?Sized)) -> Option<Taken> {
+        self.take_by(|message, is_packed| if is_packed { None } else { copy_to(message, room) })
+    }
+
+    /// Takes the oldest message that `copy` copies to where it belongs, which says how long it is there.
+    /// `copy` is told whether the message begins with a byte that says how it is packed; what it refuses is
+    /// corrupt.
+    #[inline]
+    pub fn take_by(&mut self, mut copy: impl FnMut(&[u8], bool) -> Option<usize>) -> Option<Taken> {
         loop {
             let slot = self.slots.front_mut()?;
             let (publisher, number, lost) = (slot.publisher, slot.number, slot.lost);
@@ -234,16 +277,10 @@ impl Inbox {
                 slot.at += message.len() + crate::chunk::RECORD_BYTES;
                 message
             };
-            let bytes = message.len();
-            let is_copied = room.room(bytes).is_some_and(|room| {
-                room.len() == bytes && {
-                    room.copy_from_slice(message);
-                    true
-                }
-            });
+            let copied = copy(message, slot.is_packed);
             slot.number += 1;
             slot.count -= 1;
-            slot.lost = if is_copied { 0 } else { lost.saturating_add(1) };
+            slot.lost = if copied.is_some() { 0 } else { lost.saturating_add(1) };
             self.messages -= 1;
             if slot.count == 0 {
                 let carried = slot.lost;
@@ -252,7 +289,7 @@ impl Inbox {
                     self.pass_on(publisher, carried);
                 }
             }
-            if is_copied {
+            if let Some(bytes) = copied {
                 self.stats.taken += 1;
                 return Some(Taken { publisher, number, lost, bytes });
             }
@@ -304,7 +341,7 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in() {
         let mut inbox = inbox(10, Overflow::DropOldest);
-        inbox.push_records(1, 2, (5, 2), b"\x01\0a\x02\0bc");
+        inbox.push_records((1, false), 2, (5, 2), b"\x01\0a\x02\0bc");
         inbox.push_message(2, 0, 0, b"whole");
         assert_eq!(inbox.messages(), 3);
         assert_eq!(take(&mut inbox), Some((1, 5, 2, b"a".to_vec())));
@@ -330,7 +367,7 @@ mod tests {
     fn what_finds_no_room_is_told_by_the_next_that_does() {
         let mut inbox = inbox(1, Overflow::DropNew);
         inbox.push_message(1, 0, 0, b"a");
-        inbox.push_records(1, 0, (1, 2), b"\0\0\0\0");
+        inbox.push_records((1, false), 0, (1, 2), b"\0\0\0\0");
         assert_eq!(take(&mut inbox), Some((1, 0, 0, b"a".to_vec())));
         inbox.push_message(1, 3, 0, b"b");
         assert_eq!(take(&mut inbox), Some((1, 3, 2, b"b".to_vec())));
@@ -356,6 +393,28 @@ mod tests {
         inbox.push_message(1, 3, 0, b"efgh");
         assert_eq!(inbox.take(&mut four).map(|taken| taken.lost), Some(1));
         assert_eq!((inbox.stats().corrupt, inbox.stats().lost), (2, 0));
+    }
+
+    #[test]
+    fn what_is_packed_is_said_to_who_copies() {
+        let mut inbox = inbox(9, Overflow::Keep);
+        inbox.push_records((1, true), 0, (0, 2), b"\x02\0\0a\x01\0b");
+        inbox.push_message(2, 0, 0, b"plain");
+        inbox.push_assembled((1, true), 2, 0, b"\0long".to_vec());
+        let mut seen = Vec::new();
+        let mut look = |message: &[u8], is_packed: bool| {
+            seen.push((message.to_vec(), is_packed));
+            message.strip_prefix(&[0]).or((!is_packed).then_some(message)).map(<[u8]>::len)
+        };
+        let taken: Vec<_> = std::iter::from_fn(|| inbox.take_by(&mut look))
+            .map(|taken| (taken.publisher, taken.number, taken.lost, taken.bytes))
+            .collect();
+        // The second of the packed ones is refused, and the next of its publisher tells of it.
+        assert_eq!(taken, [(1, 0, 0, 1), (2, 0, 0, 5), (1, 2, 1, 4)]);
+        let packed: Vec<_> = seen.iter().map(|(_, is_packed)| *is_packed).collect();
+        assert_eq!((packed.as_slice(), inbox.stats().corrupt), (&[true, true, false, true][..], 1));
+        inbox.push_assembled((1, true), 3, 0, b"\0a".to_vec());
+        assert_eq!((take(&mut inbox), inbox.stats().corrupt), (None, 2));
     }
 
     #[test]

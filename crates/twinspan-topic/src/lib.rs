@@ -21,7 +21,9 @@
 //!     reliable: true,
 //!     message_bytes_max: 1_000,
 //!     history: 0,
-//!     compressions: Compressions::default(),
+//!     compressions: Compressions::NONE,
+//!     packs: Compressions::NONE,
+//!     dictionary: 0,
 //!     topic: "greetings".into(),
 //!     identity: identity.clone(),
 //! };
@@ -76,7 +78,7 @@ pub use greet::{
     Compressions, Disagreement, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX, Sealing,
     TOPIC_BYTES_MAX, publisher_of,
 };
-pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow};
+pub use inbox::{Inbox, InboxLimits, InboxStats, Overflow, copy_to};
 pub use node::{Ended, Event, Node, NodeStats, Refusal, Sent};
 pub use probe::{Dialect, Offer, OfferedRoads, PROBE_BYTES, Probed, Prober, ProberConfig};
 pub use twinspan_core::aead::Cipher;

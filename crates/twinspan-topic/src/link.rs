@@ -44,6 +44,8 @@ pub(crate) struct LinkStats {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     publisher: u64,
+    /// Whether its messages begin with a byte that says how they are packed.
+    is_packed: bool,
     /// The number of the next message; `None` until the other end said where it starts.
     expected: Option<u64>,
     assembly: Assembly,
@@ -129,8 +131,9 @@ impl Link {
             let jitter = Stream::new(token_out, "hub link", token_in);
             Box::new(Engine::new(config, jitter))
         });
-        let message_bytes_max = config.greeting.message_bytes_max as usize;
-        let incoming = Incoming::new(peer.publisher(), message_bytes_max);
+        let is_packed = peer.is_packed();
+        let message_bytes_max = config.greeting.longest(is_packed);
+        let incoming = Incoming::new((peer.publisher(), is_packed), message_bytes_max);
         Self {
             address,
             token_in,
@@ -567,9 +570,11 @@ impl Engine {
 }
 
 impl Incoming {
-    pub(crate) fn new(publisher: u64, message_bytes_max: usize) -> Self {
+    /// Messages of a publisher, packed ones if the second of the pair says so.
+    pub(crate) fn new((publisher, is_packed): (u64, bool), message_bytes_max: usize) -> Self {
         Self {
             publisher,
+            is_packed,
             expected: None,
             assembly: Assembly::default(),
             message_bytes_max,
@@ -620,7 +625,8 @@ impl Incoming {
                     (_, records) = next_record(records).unwrap_or_default();
                 }
                 let (begin, end) = (first.max(expected), first + count);
-                inbox.push_records(self.publisher, begin - expected, (begin, end - begin), records);
+                let of = (self.publisher, self.is_packed);
+                inbox.push_records(of, begin - expected, (begin, end - begin), records);
                 self.expected = Some(end);
             }
             Chunk::Piece(piece) => {
@@ -642,7 +648,8 @@ impl Incoming {
                     self.assembly.begin(&piece, || inbox.spare(piece.total));
                 }
                 if let Some(bytes) = self.assembly.add(&piece) {
-                    inbox.push_owned(self.publisher, number, number - expected, bytes);
+                    let of = (self.publisher, self.is_packed);
+                    inbox.push_assembled(of, number, number - expected, bytes);
                     self.expected = Some(number + 1);
                 }
             }
@@ -680,7 +687,7 @@ mod tests {
         for (heard, numbers, lost) in
             [(5, vec![5, 6, 7, 8], 0), (7, vec![7, 8], 0), (9, vec![], 0), (2, vec![5, 6, 7, 8], 3)]
         {
-            let (mut inbox, mut incoming) = (Inbox::new(limits), Incoming::new(1, 1_000));
+            let (mut inbox, mut incoming) = (Inbox::new(limits), Incoming::new((1, false), 1_000));
             incoming.begin(heard, &mut VecDeque::new(), &mut inbox).unwrap();
             incoming.handle_chunk(&chunk, &mut inbox).unwrap();
             let mut taken = Vec::new();

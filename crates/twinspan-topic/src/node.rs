@@ -282,11 +282,11 @@ impl Node {
     /// # Errors
     /// [`Refusal`]; nothing was published then.
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, Refusal> {
-        let max = self.config.greeting.message_bytes_max as usize;
+        let max = self.config.greeting.longest(self.config.greeting.is_packed());
         if message.len() > max {
             return Err(Refusal::TooLong { have: message.len(), max });
         }
-        if self.long.is_open || self.chunks.len() >= self.config.chunks_max {
+        if !self.has_room() {
             return Err(Refusal::Full);
         }
         let number = self.stats.published;
@@ -309,6 +309,11 @@ impl Node {
         self.keep(message);
         self.stats.published += 1;
         Ok(number)
+    }
+
+    /// Whether a message can be published now, if it is not too long.
+    pub fn has_room(&self) -> bool {
+        !self.long.is_open && self.chunks.len() < self.config.chunks_max
     }
 
     /// Lets the open chunk leave.

@@ -102,7 +102,9 @@ fn greeting(road: Transport, config: &RoadConfig) -> Greeting {
         reliable,
         message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
         history: config.history.min(twinspan_topic::HISTORY_MAX),
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: config.topic.clone(),
         identity: config.identity.clone(),
     }

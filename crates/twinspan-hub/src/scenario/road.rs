@@ -165,6 +165,8 @@ pub(super) fn greeting(
         message_bytes_max: bytes_max,
         history,
         compressions: Compressions(3),
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: format!("topic/{topic}"),
         identity: Identity {
             form: form.unwrap_or(Form::Bytes),

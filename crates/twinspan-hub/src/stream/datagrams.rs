@@ -145,7 +145,9 @@ impl DatagramCarrier {
             reliable: true,
             message_bytes_max: PIECE_BYTES_MAX as u32,
             history: 0,
-            compressions: Compressions::default(),
+            compressions: Compressions::NONE,
+            packs: Compressions::NONE,
+            dictionary: 0,
             topic: TOPIC.to_owned(),
             identity: Identity {
                 form: Form::Bytes,

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
 use twinspan_net::allowed_cores;
@@ -19,6 +19,7 @@ use super::wire::{EndReason, Frame, Hello};
 use crate::compress::{Packer, Unpacks};
 use crate::error::BuildError;
 use crate::road::{Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig};
+use crate::system::stopwatch;
 
 /// How long building waits for the first answer of who listens.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
@@ -35,13 +36,6 @@ pub(crate) enum Told {
     Disagrees(Refusal),
     /// The other side ended it with this reason.
     Refused(EndReason),
-}
-
-/// The time since some moment of this process.
-pub(crate) fn stopwatch() -> Duration {
-    use std::sync::OnceLock;
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
 }
 
 /// The topic of a hub.
@@ -77,6 +71,9 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
         message_bytes_max: u32::try_from(config.message_bytes_max).unwrap_or(u32::MAX),
         history: config.history,
         compressions: Compressions(Unpacks::ours(dictionary).codecs),
+        // Each frame says whether it is packed, and hello which dictionary there is.
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: config.topic.clone(),
         identity: config.identity.clone(),
     };

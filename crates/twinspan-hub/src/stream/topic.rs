@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
-use twinspan_net::shm::{Room, Taken};
-use twinspan_topic::{Disagreement, Greeting, publisher_of};
+use twinspan_topic::{Disagreement, Greeting, Room, Taken, copy_to, publisher_of};
 
 use super::inbound::{Inbound, Window};
 use super::link::{Begin, Link, Pieces, Times};
@@ -592,9 +591,11 @@ impl Topic {
         let (message, body) = peer.inbound.front()?;
         let longest = self.config.message_bytes_max;
         let copied = if message.is_packed {
-            unpack(&mut self.unpacker, body, longest, room)
+            self.unpacker.take(body, longest, room)
+        } else if body.len() > longest {
+            None
         } else {
-            copy(body, longest, room)
+            copy_to(body, room)
         };
         peer.inbound.pop();
         self.waiting -= 1;
@@ -696,25 +697,6 @@ impl Topic {
     pub(crate) const fn compression(&self) -> CompressionStats {
         self.packer.stats()
     }
-}
-
-fn copy(body: &[u8], longest: usize, room: &mut dyn Room) -> Option<usize> {
-    if body.len() > longest {
-        return None;
-    }
-    room.room(body.len())?.copy_from_slice(body);
-    Some(body.len())
-}
-
-fn unpack(
-    unpacker: &mut Unpacker,
-    body: &[u8],
-    longest: usize,
-    room: &mut dyn Room,
-) -> Option<usize> {
-    let length = Unpacker::length(body, longest).ok()?;
-    unpacker.unpack(body, room.room(length)?).ok()?;
-    Some(length)
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use std::time::Duration;
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
 use twinspan_net::{ReactorEnv, TrainSocket};
-use twinspan_topic::{Ended, Event, Inbox, Node, Refusal, Room, Taken};
+use twinspan_topic::{Ended, Event, Inbox, Node, Refusal, Room, Taken, copy_to};
 
+use super::packing::Packing;
 use super::wire::Wire;
+use crate::compress::CompressionStats;
 use crate::ends::{Ends, PairEnd};
 use crate::error::PublishError;
 use crate::mailbox::Wakers;
@@ -63,6 +65,8 @@ pub(crate) struct Core<W = TrainSocket> {
     began_alone: bool,
     /// Drops a share of what comes.
     loss: Option<(f64, Stream)>,
+    /// What packs messages and undoes that; a group has none.
+    packing: Option<Packing>,
     /// What made the socket useless.
     pub(crate) broken: Option<io::Error>,
     pub(crate) published: u64,
@@ -85,12 +89,13 @@ pub(crate) struct CoreParts<W = TrainSocket> {
     pub(crate) batch_size: usize,
     pub(crate) flush_interval: Duration,
     pub(crate) loss: Option<(f64, Stream)>,
+    pub(crate) packing: Option<Packing>,
 }
 
 impl<W: Wire> Core<W> {
     pub(crate) fn new(parts: CoreParts<W>) -> Self {
-        let CoreParts { node, inbox, socket, is_reliable, echo, batch_size, flush_interval, loss } =
-            parts;
+        let CoreParts { node, inbox, socket, is_reliable, echo, .. } = parts;
+        let CoreParts { batch_size, flush_interval, loss, packing, .. } = parts;
         Self {
             node,
             inbox,
@@ -105,6 +110,7 @@ impl<W: Wire> Core<W> {
             unclocked: 0,
             began_alone: false,
             loss,
+            packing,
             broken: None,
             published: 0,
             awaited: Vec::new(),
@@ -115,7 +121,17 @@ impl<W: Wire> Core<W> {
 
     /// Publishes a message if there is room, and sends what is due.
     pub(crate) fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, Refusal> {
-        let number = self.node.publish(bytes)?;
+        let number = match &mut self.packing {
+            Some(packing) if packing.is_on() => {
+                packing.check(bytes)?;
+                // A message that has to wait for room is packed when there is some.
+                if !self.node.has_room() {
+                    return Err(Refusal::Full);
+                }
+                self.node.publish(packing.frame(bytes))?
+            }
+            _ => self.node.publish(bytes)?,
+        };
         self.published += 1;
         if let Some(publisher) = self.echo {
             self.inbox.push_message(publisher, number, 0, bytes);
@@ -230,7 +246,12 @@ impl<W: Wire> Core<W> {
             self.drive(false);
         }
         let was_full = self.inbox.is_full();
-        let found = self.inbox.take(room);
+        let packing = &mut self.packing;
+        let found = self.inbox.take_by(|message, is_packed| match packing {
+            _ if !is_packed => copy_to(message, room),
+            Some(packing) => packing.take(message, room),
+            None => None,
+        });
         if was_full && self.is_reliable && !self.inbox.is_full() {
             // Those who were held back may go on.
             let now = self.socket.now();
@@ -346,6 +367,11 @@ impl<W: Wire> Core<W> {
     pub(crate) fn has_unsent(&self) -> bool {
         self.queued_at.is_some()
             || self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_CALM
+    }
+
+    /// What compression did, where there is any.
+    pub(crate) fn compression(&self) -> Option<CompressionStats> {
+        self.packing.as_ref().map(Packing::stats)
     }
 
     /// Why nothing can be published any more.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use twinspan_net::{Multicast, MulticastInterface};
 
 use crate::error::BuildError;
-use crate::report::Transport;
+use crate::report::{Compression, Transport};
 use crate::road::{Reliability, RoadConfig};
 
 /// The longest name of an interface.
@@ -67,6 +67,10 @@ pub(super) fn notes(config: &RoadConfig, multicast: &Multicast, road: Transport)
     )];
     if config.history > 0 {
         notes.push("history has no effect in a group: who is late hears what comes".to_owned());
+    }
+    if config.compression != Compression::None || config.dictionary.is_some() {
+        let why = "who joins late does not know with what messages are packed";
+        notes.push(format!("compression has no effect in a group: {why}"));
     }
     notes
 }

@@ -88,7 +88,9 @@ fn lets_in_by_datagrams(to: SocketAddr) -> bool {
         reliable: true,
         message_bytes_max: 9_000,
         history: 0,
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: "twinspan.streams".to_owned(),
         identity: Identity {
             form: Form::Bytes,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use twinspan_hub::{
-    BuildError, Bytes, Disagreement, Hub, HubBuilder, Payload, TopicKey, Transport,
+    BuildError, Bytes, Compression, Disagreement, Hub, HubBuilder, Payload, TopicKey, Transport,
 };
 
 use crate::topic;
@@ -106,6 +106,19 @@ fn what_a_group_is_not_is_a_typed_error() {
     assert!(matches!(error, BuildError::Setting { setting: "multicast_interface", .. }), "{error}");
     let error = builder::<u64>(&endpoint).multicast_ttl(0).build().unwrap_err();
     assert!(error.to_string().contains("multicast_ttl is 0: set it to 1 to 255"), "{error}");
+}
+
+#[test]
+fn nothing_is_packed_in_a_group_which_is_said() {
+    let endpoint = endpoint();
+    let Some(hubs) = hubs::<Bytes>(&endpoint, 1) else { return };
+    let packs = builder::<Bytes>(&endpoint).compression(Compression::Zstd).dictionary(b"words");
+    let packs = packs.build().unwrap();
+    let text = packs.transport().to_string();
+    assert!(text.contains("compression has no effect in a group"), "{text}");
+    assert!(packs.wait_for_subscribers(1, PATIENCE) && packs.compression().is_none());
+    packs.publish_bytes(&[7; 1_000]).unwrap();
+    assert_eq!(hubs[0].recv_timeout(PATIENCE).unwrap().unwrap().0, [7; 1_000]);
 }
 
 #[test]

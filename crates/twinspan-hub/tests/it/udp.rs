@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use twinspan_hub::{
-    BuildError, Bytes, Hub, HubBuilder, Payload, Policy, PublishError, Reliability, Roles, Serde,
-    Transport, Wait,
+    BuildError, Bytes, Compression, Hub, HubBuilder, Payload, Policy, PublishError, Reliability,
+    Roles, Serde, TopicKey, Transport, Wait,
 };
 
 use crate::topic;
@@ -386,4 +386,73 @@ fn the_report_says_what_took_effect() {
     {
         assert!(text.contains(part), "{text}");
     }
+}
+
+/// What packs well, a few pieces long at most.
+fn text(at: usize) -> Vec<u8> {
+    format!("temperature of the left wheel {}, ", at % 3).repeat(1 + at * 40).into_bytes()
+}
+
+#[test]
+fn messages_are_packed_by_who_asks_for_it() {
+    if !has_road() {
+        return;
+    }
+    let dictionary = b"temperature of the left wheel".repeat(4);
+    for (compression, dictionary, reliability) in [
+        (Compression::Lz4, None, Reliability::BestEffort),
+        (Compression::Zstd, None, Reliability::Reliable),
+        (Compression::Zstd, Some(dictionary), Reliability::Reliable),
+    ] {
+        let endpoint = endpoint();
+        let builder = || builder::<Bytes>(&endpoint).reliability(reliability).wait(Wait::Block);
+        // Who publishes plainly undoes what others pack, if no dictionary is needed.
+        let here = builder().listen();
+        let here = match &dictionary {
+            Some(words) => here.compression(compression).dictionary(words.clone()),
+            None => here,
+        };
+        let there = builder().connect().compression(compression);
+        let there = match &dictionary {
+            Some(words) => there.dictionary(words.clone()),
+            None => there,
+        };
+        let (here, there) = (here.build().unwrap(), there.build().unwrap());
+        assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
+        for at in 0..20 {
+            there.publish_bytes(&text(at)).unwrap();
+            assert_eq!(next(&here).0, text(at));
+            here.publish_bytes(b"short").unwrap();
+            assert_eq!(next(&there).0, b"short");
+        }
+        // Longer than the topic's messages are, packed or not.
+        let error = there.publish_bytes(&vec![b'a'; (64 << 10) + 1]).unwrap_err();
+        assert!(error.to_string().contains("this topic's have 65536 at most"), "{error}");
+        let stats = there.compression().unwrap();
+        assert_eq!((stats.compression, here.stats().lost), (compression, 0), "{stats}");
+        assert!(stats.packed >= 19 && stats.bytes_after * 4 < stats.bytes_before, "{stats}");
+        let report = there.transport().to_string();
+        assert!(report.contains("messages are packed where that pays"), "{report}");
+    }
+}
+
+#[test]
+fn ends_that_cannot_undo_each_others_packing_refuse_each_other() {
+    if !has_road() {
+        return;
+    }
+    let zstd =
+        |it: HubBuilder<u64>, words: &[u8]| it.compression(Compression::Zstd).dictionary(words);
+    let endpoint = endpoint();
+    let sealed = |it: HubBuilder<u64>| it.seal(TopicKey::from_bytes([7; 32]));
+    for seals in [false, true] {
+        let seal = |it| if seals { sealed(it) } else { it };
+        let here = zstd(seal(builder::<u64>(&endpoint)), b"one").listen().build().unwrap();
+        let there = zstd(seal(builder::<u64>(&endpoint)), b"two").connect();
+        let error = there.build().unwrap_err().to_string();
+        assert!(error.contains("the same dictionary"), "{error}");
+        assert!(here.declined().is_some());
+    }
+    let wrong = builder::<u64>(&endpoint).listen().dictionary(b"x").build();
+    assert!(matches!(wrong, Err(BuildError::Compression(_))));
 }

@@ -60,7 +60,7 @@ fn tag(greeting: &Greeting) -> u64 {
         receives: true,
         message_bytes_max: 0,
         history: 0,
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
         ..greeting.clone()
     };
     let mut bytes = Vec::new();
@@ -147,7 +147,8 @@ impl Group {
         if self.members.len() >= MEMBERS_MAX {
             return None;
         }
-        let incoming = Incoming::new(publisher, message_bytes_max);
+        // Nothing is packed in a group: who joins it late does not know with what.
+        let incoming = Incoming::new((publisher, false), message_bytes_max);
         let member = Member { publisher, address, greeting: None, heard_at: now, incoming };
         self.members.push(member);
         Some((self.members.len() - 1, true))

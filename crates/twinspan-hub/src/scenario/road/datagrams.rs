@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketBuf};
 use twinspan_core::time::Timestamp;
@@ -22,6 +23,7 @@ use crate::ends::PairEnd;
 use crate::road::More;
 use crate::scenario::{RETRY, sleep};
 use crate::udp::core::{Core, CoreParts};
+use crate::udp::packing::Packing;
 use crate::udp::wire::Wire;
 
 /// What stands for UDP's checksum, which the simulator does not have: what was changed on its way is
@@ -265,6 +267,15 @@ pub(crate) async fn open(env: &SimEnv, config: &HubConfig) -> (Rc<DatagramRoad>,
     // What goes to a group leaves as one datagram, which the network copies.
     let copies = config.members.len().max(1);
     let socket = bind(env, local, config.pool).await;
+    let mut greeting = config.greeting.clone();
+    let longest = greeting.message_bytes_max as usize;
+    let packing = match config.end {
+        End::Group(..) => None,
+        _ => Packing::new(config.compression, None, || Duration::ZERO, longest).ok(),
+    };
+    if let Some(packing) = &packing {
+        packing.greet(&mut greeting);
+    }
     let node = NodeConfig {
         datagram_bytes_max: config.datagram_bytes,
         chunks_max: config.batch_size,
@@ -273,7 +284,7 @@ pub(crate) async fn open(env: &SimEnv, config: &HubConfig) -> (Rc<DatagramRoad>,
         silence_max: config.datagram_silence,
         keepalive_interval: config.datagram_silence / 5,
         seal: config.seal.clone(),
-        ..NodeConfig::new(config.greeting.clone(), side)
+        ..NodeConfig::new(greeting, side)
     };
     let bell = Rc::new(Bell::default());
     let limits = node.inbox_limits();
@@ -285,6 +296,7 @@ pub(crate) async fn open(env: &SimEnv, config: &HubConfig) -> (Rc<DatagramRoad>,
         batch_size: config.batch_size,
         flush_interval: FLUSH_INTERVAL,
         loss: None,
+        packing,
         socket: SimWire {
             env: env.clone(),
             bell: Rc::clone(&bell),
@@ -396,6 +408,8 @@ impl Road for DatagramRoad {
         if self.is_sealed {
             twinspan_core::sometimes!(stats.unauthentic > 0, "what was sealed did not open");
         }
+        let packed = core.compression().map_or(0, |stats| stats.packed);
+        twinspan_core::sometimes!(packed > 0, "a message left packed in a datagram");
         let is_bounded = core.node.chunks_waiting() <= self.chunks_max
             && core.node.subscribers() <= LINKS_MAX
             && core.node.unacknowledged() <= LINKS_MAX * CHUNKS_OF_A_LINK_MAX
@@ -406,7 +420,7 @@ impl Road for DatagramRoad {
             refused: stats.refused,
             resumed: 0,
             is_bounded,
-            packed: 0,
+            packed,
         }
     }
 

@@ -96,7 +96,9 @@ fn core(id: u8, side: NodeSide, reliable: bool) -> Core<Kept> {
         reliable,
         message_bytes_max: 64,
         history: 0,
-        compressions: Compressions::default(),
+        compressions: Compressions::NONE,
+        packs: Compressions::NONE,
+        dictionary: 0,
         topic: "t".into(),
         identity,
     };
@@ -112,6 +114,7 @@ fn core(id: u8, side: NodeSide, reliable: bool) -> Core<Kept> {
         batch_size: 64,
         flush_interval: INTERVAL,
         loss: None,
+        packing: None,
     })
 }
 
