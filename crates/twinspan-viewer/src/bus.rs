@@ -7,16 +7,32 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+/// What an event is worth to who is slow: where room is short, those of the least go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Degree {
+    /// One of many, as messages are.
+    Traffic,
+    /// News of something that goes on without the program.
+    Report,
+    /// How something ended that the program or its user waits for, as a journey.
+    Outcome,
+    /// A change of state that no program may miss. Nothing that others can bring about at will is
+    /// of this degree.
+    State,
+}
+
+impl Degree {
+    /// How many there are.
+    const COUNT: usize = Self::State as usize + 1;
+}
+
 /// Something that can be told to many, and can say that some of it was missed.
 pub trait Event: Clone + Send + 'static {
     /// Tells that this many events were missed.
     fn lagged(missed: u64) -> Self;
 
-    /// Whether it is one of a stream of many, which are kept apart: a flood of them makes nobody
-    /// miss the others.
-    fn is_one_of_many(&self) -> bool {
-        false
-    }
+    /// What it is worth to who is slow.
+    fn degree(&self) -> Degree;
 
     /// Bytes of memory that it keeps, where these may be many.
     fn bytes(&self) -> usize {
@@ -24,12 +40,10 @@ pub trait Event: Clone + Send + 'static {
     }
 }
 
-/// Events that wait for one subscriber, apart from those that are one of many.
-pub const EVENTS_KEPT: usize = 512;
-/// Events of which there are many, that wait for one subscriber.
-pub const MANY_EVENTS_KEPT: usize = 2_048;
-/// Bytes that events may keep that wait for one subscriber, of each of both kinds: contents of
-/// event queues may be long, and many.
+/// Events that wait for one subscriber.
+pub const EVENTS_KEPT: usize = 2_560;
+/// Bytes that events may keep that wait for one subscriber: contents of event queues may be long,
+/// and many.
 pub const EVENT_BYTES_KEPT: usize = 16 << 20;
 /// Room for events above which it is given back once nothing waits, and what is left of it then.
 const ROOM_MAX: usize = 256;
@@ -54,9 +68,9 @@ pub struct Laggard {
 
 /// Tells events to all who subscribed. Clones are the same bus.
 ///
-/// Telling never waits: a subscriber that has not taken its events when [`EVENTS_KEPT`] or, of
-/// those of which there are many, [`MANY_EVENTS_KEPT`] newer ones came, or ones that keep more than
-/// [`EVENT_BYTES_KEPT`] together, is told how many it missed.
+/// Telling never waits. Where [`EVENTS_KEPT`] events wait for a subscriber, or such as keep more
+/// than [`EVENT_BYTES_KEPT`] together, the oldest of the least [`Degree`] makes room, at most of
+/// that of the new one; the subscriber is told how many it missed.
 /// Only events that wait take room: a subscriber that keeps up has little.
 pub struct EventBus<T>(Arc<Bus<T>>);
 
@@ -66,23 +80,21 @@ struct Bus<T>(Mutex<Arc<[Subscriber<T>]>>);
 /// What waits for one of them, for both ends.
 type Subscriber<T> = Arc<Mutex<Waiting<T>>>;
 
-/// Events of one kind that wait, at most so many.
-struct Ring<T> {
-    events: VecDeque<T>,
-    kept: usize,
-    /// What they keep together.
-    bytes: usize,
-    /// Events that went unseen and were not told yet.
-    missed: u64,
-    /// Events that ever went unseen.
-    lost: u64,
-}
-
 /// What waits for one subscriber.
 struct Waiting<T> {
     name: Arc<str>,
-    few: Ring<T>,
-    many: Ring<T>,
+    /// Events and their numbers, by degree.
+    rings: [VecDeque<(u64, T)>; Degree::COUNT],
+    /// The number of the next event.
+    next: u64,
+    /// How many wait, and what they keep together.
+    len: usize,
+    bytes: usize,
+    /// Events that went unseen and were not told yet, and the number of the newest of them.
+    missed: u64,
+    missed_last: u64,
+    /// Events that ever went unseen.
+    lost: u64,
     /// Whether nobody is left who could tell any.
     over: bool,
     waker: Option<Waker>,
@@ -110,13 +122,7 @@ impl<T: Event> EventBus<T> {
     /// Listens to everything that is told from now on, by this name in
     /// [`laggards`](Self::laggards).
     pub fn subscribe_named(&self, name: impl Into<Arc<str>>) -> Subscription<T> {
-        let waiting = Arc::new(Mutex::new(Waiting {
-            name: name.into(),
-            few: Ring::new(EVENTS_KEPT),
-            many: Ring::new(MANY_EVENTS_KEPT),
-            over: false,
-            waker: None,
-        }));
+        let waiting = Arc::new(Mutex::new(Waiting::new(name.into())));
         let mut all = lock(&self.0.0);
         *all = all.iter().chain([&waiting]).cloned().collect();
         Subscription { waiting, bus: Arc::downgrade(&self.0) }
@@ -146,8 +152,7 @@ impl<T: Event> EventBus<T> {
 
 fn tell_one<T: Event>(waiting: &Mutex<Waiting<T>>, event: T) {
     let mut waiting = lock(waiting);
-    let ring = if event.is_one_of_many() { &mut waiting.many } else { &mut waiting.few };
-    ring.push(event);
+    waiting.push(event);
     let waker = waiting.waker.take();
     drop(waiting);
     if let Some(waker) = waker {
@@ -155,67 +160,84 @@ fn tell_one<T: Event>(waiting: &Mutex<Waiting<T>>, event: T) {
     }
 }
 
-impl<T> Ring<T> {
-    const fn new(kept: usize) -> Self {
-        Self { events: VecDeque::new(), kept, bytes: 0, missed: 0, lost: 0 }
-    }
-}
-
-impl<T: Event> Ring<T> {
-    /// Adds an event. The oldest make room for it; who asked for it is told how many they were.
-    fn push(&mut self, event: T) {
-        let bytes = event.bytes();
-        if bytes > EVENT_BYTES_KEPT {
-            self.miss();
-            return;
-        }
-        while self.events.len() >= self.kept || self.bytes + bytes > EVENT_BYTES_KEPT {
-            if self.take().is_none() {
-                break;
-            }
-            self.miss();
-        }
-        self.bytes += bytes;
-        self.events.push_back(event);
-    }
-
-    /// An event goes unseen.
-    const fn miss(&mut self) {
-        self.missed = self.missed.saturating_add(1);
-        self.lost = self.lost.saturating_add(1);
-    }
-
-    /// The oldest event.
-    fn take(&mut self) -> Option<T> {
-        let event = self.events.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(event.bytes());
-        Some(event)
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        if self.missed > 0 {
-            return Some(T::lagged(std::mem::take(&mut self.missed)));
-        }
-        let event = self.take();
-        if self.events.is_empty() && self.events.capacity() > ROOM_MAX {
-            self.events.shrink_to(ROOM_LEFT);
-        }
-        event
-    }
-}
-
 impl<T> Waiting<T> {
+    fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            rings: [const { VecDeque::new() }; Degree::COUNT],
+            next: 0,
+            len: 0,
+            bytes: 0,
+            missed: 0,
+            missed_last: 0,
+            lost: 0,
+            over: false,
+            waker: None,
+        }
+    }
+
     /// What there is to say of the subscriber, if it missed any.
     fn laggard(&self) -> Option<Laggard> {
-        let missed = self.few.lost.saturating_add(self.many.lost);
-        let waiting = self.few.events.len() + self.many.events.len();
+        let (missed, waiting) = (self.lost, self.len);
         (missed > 0).then(|| Laggard { name: Arc::clone(&self.name), missed, waiting })
+    }
+
+    /// The event of this number goes unseen.
+    fn miss(&mut self, number: u64) {
+        self.missed = self.missed.saturating_add(1);
+        self.missed_last = self.missed_last.max(number);
+        self.lost = self.lost.saturating_add(1);
     }
 }
 
 impl<T: Event> Waiting<T> {
+    /// Adds an event, where there is or can be made room for it.
+    fn push(&mut self, event: T) {
+        let number = self.next;
+        self.next += 1;
+        let (degree, bytes) = (event.degree() as usize, event.bytes());
+        if bytes > EVENT_BYTES_KEPT {
+            return self.miss(number);
+        }
+        while self.len >= EVENTS_KEPT || self.bytes + bytes > EVENT_BYTES_KEPT {
+            // The oldest of the least degree, and none that is worth more than this one.
+            let least = (0..=degree).find_map(|degree| self.take(degree));
+            match least {
+                Some((former, _)) => self.miss(former),
+                None => return self.miss(number),
+            }
+        }
+        self.len += 1;
+        self.bytes += bytes;
+        if let Some(ring) = self.rings.get_mut(degree) {
+            ring.push_back((number, event));
+        }
+    }
+
+    /// The oldest event of a degree, and its number.
+    fn take(&mut self, degree: usize) -> Option<(u64, T)> {
+        let (number, event) = self.rings.get_mut(degree)?.pop_front()?;
+        self.len -= 1;
+        self.bytes = self.bytes.saturating_sub(event.bytes());
+        Some((number, event))
+    }
+
+    /// The oldest event of all. What is missing is told where it would have ended: all that follows
+    /// is whole, as far as it was told by now.
     fn pop(&mut self) -> Option<T> {
-        self.few.pop().or_else(|| self.many.pop())
+        let fronts = self.rings.iter().enumerate();
+        let fronts = fronts.filter_map(|(degree, ring)| Some((ring.front()?.0, degree)));
+        let oldest = fronts.min();
+        if self.missed > 0 && oldest.is_none_or(|(number, _)| number > self.missed_last) {
+            return Some(T::lagged(std::mem::take(&mut self.missed)));
+        }
+        let (_, degree) = oldest?;
+        let (_, event) = self.take(degree)?;
+        let ring = self.rings.get_mut(degree)?;
+        if ring.is_empty() && ring.capacity() > ROOM_MAX {
+            ring.shrink_to(ROOM_LEFT);
+        }
+        Some(event)
     }
 }
 
@@ -258,8 +280,7 @@ pub struct Subscription<T> {
 }
 
 impl<T: Event> Subscription<T> {
-    /// The next event. Those of which there are many come behind the others that wait; each kind
-    /// comes in the order in which it was told.
+    /// The next event, in the order in which they were told.
     ///
     /// # Errors
     /// [`EventsEnded`] when nobody is left who could tell any.
@@ -311,178 +332,4 @@ impl<T> fmt::Debug for Subscription<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::Future;
-    use std::pin::pin;
-
-    #[derive(Clone, Debug, PartialEq)]
-    enum Told {
-        Number(u64),
-        Fat(usize),
-        Flood(u64),
-        Lagged(u64),
-    }
-
-    impl Event for Told {
-        fn lagged(missed: u64) -> Self {
-            Self::Lagged(missed)
-        }
-
-        fn is_one_of_many(&self) -> bool {
-            matches!(self, Self::Flood(_) | Self::Fat(_))
-        }
-
-        fn bytes(&self) -> usize {
-            if let Self::Fat(bytes) = self { *bytes } else { 0 }
-        }
-    }
-
-    fn now<F: Future>(future: F) -> Option<F::Output> {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn each_subscriber_gets_each_event() {
-        let bus = EventBus::new();
-        bus.tell(Told::Number(0));
-        let mut all = [bus.subscribe(), bus.subscribe()];
-        bus.tell(Told::Number(1));
-        for one in &mut all {
-            assert_eq!(now(one.recv()), Some(Ok(Told::Number(1))));
-            assert_eq!(now(one.recv()), None);
-        }
-    }
-
-    #[test]
-    fn who_is_slow_is_told_what_it_missed_and_goes_on() {
-        let bus = EventBus::new();
-        let mut slow = bus.subscribe();
-        let told = EVENTS_KEPT as u64 + 10;
-        (0..told).for_each(|number| bus.tell(Told::Number(number)));
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Lagged(10))));
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Number(10))));
-        assert_eq!(slow.try_recv(), Some(Told::Number(11)));
-    }
-
-    #[test]
-    fn a_flood_hides_nothing_else() {
-        let bus = EventBus::new();
-        let mut slow = bus.subscribe();
-        bus.tell(Told::Number(7));
-        (0..MANY_EVENTS_KEPT as u64 * 2).for_each(|number| bus.tell(Told::Flood(number)));
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Number(7))));
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Lagged(MANY_EVENTS_KEPT as u64))));
-    }
-
-    #[test]
-    fn long_events_wait_by_their_bytes() {
-        let bus = EventBus::new();
-        let mut slow = bus.subscribe();
-        let fat = |bytes| Told::Fat(bytes);
-        let bytes = |slow: &Subscription<Told>| lock(&slow.waiting).many.bytes;
-        bus.tell(fat(EVENT_BYTES_KEPT + 1));
-        assert_eq!(bytes(&slow), 0, "it alone is more than what is kept");
-        for _ in 0..100 {
-            bus.tell(fat(EVENT_BYTES_KEPT / 4));
-            assert!(bytes(&slow) <= EVENT_BYTES_KEPT);
-        }
-        bus.tell(Told::Flood(7));
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Lagged(97))));
-        for _ in 0..4 {
-            assert_eq!(now(slow.recv()), Some(Ok(fat(EVENT_BYTES_KEPT / 4))));
-        }
-        assert_eq!(now(slow.recv()), Some(Ok(Told::Flood(7))));
-        assert_eq!(bytes(&slow), 0);
-        bus.tell(fat(EVENT_BYTES_KEPT));
-        assert_eq!(now(slow.recv()), Some(Ok(fat(EVENT_BYTES_KEPT))));
-    }
-
-    #[test]
-    fn what_was_told_before_the_end_comes_before_it() {
-        let bus = EventBus::new();
-        let mut late = bus.subscribe();
-        bus.tell(Told::Flood(1));
-        bus.tell(Told::Number(2));
-        drop(bus);
-        assert_eq!(now(late.recv()), Some(Ok(Told::Number(2))));
-        assert_eq!(now(late.recv()), Some(Ok(Told::Flood(1))));
-        assert_eq!(now(late.recv()), Some(Err(EventsEnded)));
-    }
-
-    #[test]
-    fn who_waits_is_woken_by_an_event_and_by_the_end() {
-        struct Count(std::sync::atomic::AtomicU32);
-        impl std::task::Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-        let bus = EventBus::new();
-        let mut waits = bus.subscribe();
-        let count = Arc::new(Count(std::sync::atomic::AtomicU32::new(0)));
-        let waker = Waker::from(Arc::clone(&count));
-        let poll = |waits: &mut Subscription<Told>| {
-            pin!(waits.recv()).poll(&mut Context::from_waker(&waker)).map(Result::ok)
-        };
-        let woken = || count.0.load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(poll(&mut waits), Poll::Pending);
-        bus.tell(Told::Number(1));
-        bus.tell(Told::Number(2));
-        assert_eq!(woken(), 1);
-        for number in [1, 2] {
-            assert_eq!(poll(&mut waits), Poll::Ready(Some(Told::Number(number))));
-        }
-        assert_eq!(poll(&mut waits), Poll::Pending);
-        drop(bus);
-        assert_eq!((woken(), poll(&mut waits)), (2, Poll::Ready(None)));
-    }
-
-    #[test]
-    fn room_is_taken_by_what_waits_and_given_back() {
-        let bus = EventBus::new();
-        let mut slow = bus.subscribe();
-        let room = |slow: &Subscription<Told>| lock(&slow.waiting).many.events.capacity();
-        assert_eq!(room(&slow), 0, "nothing waits");
-        (0..10_000).for_each(|number| bus.tell(Told::Flood(number)));
-        assert!((MANY_EVENTS_KEPT..2 * MANY_EVENTS_KEPT).contains(&room(&slow)));
-        while slow.try_recv().is_some() {}
-        assert!(room(&slow) <= ROOM_MAX);
-    }
-
-    #[test]
-    fn who_lags_is_named() {
-        let bus = EventBus::new();
-        let [mut slow, mut quick] = ["slow", "quick"].map(|name| bus.subscribe_named(name));
-        let nameless = bus.subscribe();
-        let told = EVENTS_KEPT as u64 + 3;
-        for number in 0..told {
-            bus.tell(Told::Number(number));
-            assert_eq!(quick.try_recv(), Some(Told::Number(number)));
-        }
-        let laggards = bus.laggards();
-        let shown: Vec<_> =
-            laggards.iter().map(|one| (&*one.name, one.missed, one.waiting)).collect();
-        assert_eq!(shown[0], ("slow", 3, EVENTS_KEPT));
-        assert!(shown[1].0.contains("bus.rs:"), "{shown:?}");
-        assert_eq!(shown.len(), 2);
-        // Who learned of it and goes on has lagged all the same; who went is none.
-        while slow.try_recv().is_some() {}
-        drop(nameless);
-        let [left] = bus.laggards().try_into().unwrap();
-        assert_eq!((&*left.name, left.missed, left.waiting), ("slow", 3, 0));
-    }
-
-    #[test]
-    fn who_goes_listens_no_more() {
-        let bus = EventBus::<Told>::new();
-        let [one, other] = [bus.subscribe(), bus.subscribe()];
-        drop(one);
-        assert_eq!(bus.listeners(), 1);
-        drop(other);
-        assert_eq!(bus.listeners(), 0);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use twinspan_lludp::content::{Audible, ChatSource, ChatType, Dialog};
 use twinspan_lludp::{AnyMessage, DecodeError, MessageId, Uuid, Vector3};
 use twinspan_provider::SocketReport;
 
-use crate::bus::Event;
+use crate::bus::{Degree, Event};
 use crate::login::LoginError;
 use crate::queue::QueueBody;
 use crate::region::RegionInfo;
@@ -150,9 +150,6 @@ pub enum NetworkError {
         /// Why.
         reason: String,
     },
-    /// A journey came to nothing.
-    #[error("the journey came to nothing: {0}")]
-    Travel(TeleportError),
 }
 
 /// What happens on the network.
@@ -283,24 +280,39 @@ impl Event for NetworkEvent {
         Self::Lagged { missed }
     }
 
-    fn is_one_of_many(&self) -> bool {
+    fn degree(&self) -> Degree {
         // Whatever a peer can send at will must not push out the rest.
         match self {
+            Self::StatusChanged { .. }
+            | Self::Connected { .. }
+            | Self::Disconnected { .. }
+            | Self::ReconnectPlanned { .. }
+            | Self::ProxyRestored
+            | Self::CertificatesUnchecked
+            | Self::SocketOpened { .. } => Degree::State,
+            Self::RegionEntered { .. }
+            | Self::TeleportedHere { .. }
+            | Self::TravelFailed { .. } => Degree::Outcome,
+            Self::CircuitConnected { .. }
+            | Self::CircuitClosed { .. }
+            | Self::RegionKnown { .. }
+            | Self::CapabilitiesReceived { .. }
+            | Self::Lagged { .. } => Degree::Report,
             Self::MessageReceived { .. }
             | Self::QueueMessage { .. }
             | Self::TeleportStarted
-            | Self::TeleportProgress { .. }
-            | Self::TeleportedHere { .. }
-            | Self::TravelFailed { .. } => true,
-            Self::Error { error } => matches!(
-                error,
+            | Self::TeleportProgress { .. } => Degree::Traffic,
+            Self::Error { error } => match error {
+                NetworkError::Login(_)
+                | NetworkError::ProxyLost { .. }
+                | NetworkError::Transport { .. } => Degree::State,
+                NetworkError::Capabilities { .. } | NetworkError::Queue { .. } => Degree::Report,
                 NetworkError::Decode { .. }
-                    | NetworkError::HandlerFailed { .. }
-                    | NetworkError::HandlerPanicked { .. }
-                    | NetworkError::HandlersBehind { .. }
-                    | NetworkError::QueueMessage { .. }
-            ),
-            _ => false,
+                | NetworkError::HandlerFailed { .. }
+                | NetworkError::HandlerPanicked { .. }
+                | NetworkError::HandlersBehind { .. }
+                | NetworkError::QueueMessage { .. } => Degree::Traffic,
+            },
         }
     }
 
@@ -386,8 +398,14 @@ impl Event for WorldEvent {
         Self::Lagged { missed }
     }
 
-    fn is_one_of_many(&self) -> bool {
-        matches!(self, Self::AvatarAppeared(_) | Self::AvatarLeft { .. })
+    fn degree(&self) -> Degree {
+        match self {
+            Self::Sat { .. } => Degree::Outcome,
+            Self::Chat(_) | Self::InstantMessage(_) | Self::Alert(_) | Self::Lagged { .. } => {
+                Degree::Report
+            }
+            Self::AvatarAppeared(_) | Self::AvatarLeft { .. } => Degree::Traffic,
+        }
     }
 }
 
@@ -398,40 +416,76 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
-    use crate::bus::{EventBus, MANY_EVENTS_KEPT};
+    use crate::bus::{EVENTS_KEPT, EventBus, Subscription};
+
+    const FROM: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 9_000);
+
+    fn waits(slow: &mut Subscription<NetworkEvent>) -> NetworkEvent {
+        match pin!(slow.recv()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event.unwrap(),
+            Poll::Pending => panic!("events wait"),
+        }
+    }
+
+    /// Whether a word on the connection is kept whatever comes as often as this.
+    fn stays(word: &NetworkEvent, flood: &NetworkEvent) -> bool {
+        let bus = EventBus::new();
+        let mut slow = bus.subscribe();
+        bus.tell(word.clone());
+        (0..EVENTS_KEPT * 2).for_each(|_| bus.tell(flood.clone()));
+        bus.tell(NetworkEvent::Disconnected { reason: DisconnectReason::Cancelled });
+        let kept = format!("{word:?}") == format!("{:?}", waits(&mut slow));
+        if kept {
+            let lagged = waits(&mut slow);
+            let wanted = EVENTS_KEPT as u64 + 2;
+            assert!(matches!(lagged, NetworkEvent::Lagged { missed } if missed == wanted));
+        }
+        let last = std::iter::from_fn(|| slow.try_recv()).last();
+        assert!(matches!(last, Some(NetworkEvent::Disconnected { .. })), "{last:?}");
+        kept
+    }
 
     #[test]
     fn what_a_peer_sends_at_will_pushes_out_no_word_on_the_connection() {
         let position = Vector3::new(1.0, 2.0, 3.0);
         let (journey, error) = (Journey::Teleport, TeleportError::Superseded);
         let id = MessageId::low(1).unwrap();
-        let (from, handlers) = (([10, 0, 0, 1], 9_000).into(), 1);
-        for flood in [
+        let (old, new) = (NetworkStatus::Idle, NetworkStatus::Authenticating);
+        let status = NetworkEvent::StatusChanged { old, new };
+        let proxy = NetworkError::ProxyLost { reason: "it went".into() };
+        let proxy = NetworkEvent::Error { error: proxy };
+        let ended = NetworkEvent::TravelFailed { journey, error };
+        let arrived = NetworkEvent::RegionEntered { address: FROM, handle: 7, position, journey };
+        let here = NetworkEvent::TeleportedHere { position };
+        let circuit = NetworkEvent::CircuitConnected { address: FROM };
+        let queue = NetworkError::Queue { address: FROM, reason: "it stopped".into() };
+        let reports = [circuit, NetworkEvent::Error { error: queue }];
+        let traffic = [
             NetworkEvent::TeleportStarted,
             NetworkEvent::TeleportProgress { text: "contacting".into() },
-            NetworkEvent::TeleportedHere { position },
-            NetworkEvent::TravelFailed { journey, error },
-            NetworkEvent::Error { error: NetworkError::HandlersBehind { handlers, id } },
+            NetworkEvent::Error { error: NetworkError::HandlersBehind { handlers: 1, id } },
             NetworkEvent::QueueMessage {
-                address: from,
+                address: FROM,
                 name: "x".into(),
                 body: QueueBody::new(twinspan_llsd::Value::Undef),
             },
-        ] {
-            let bus = EventBus::new();
-            let mut slow = bus.subscribe();
-            let (old, new) = (NetworkStatus::Idle, NetworkStatus::Authenticating);
-            bus.tell(NetworkEvent::StatusChanged { old, new });
-            (0..MANY_EVENTS_KEPT * 2).for_each(|_| bus.tell(flood.clone()));
-            bus.tell(NetworkEvent::Disconnected { reason: DisconnectReason::Cancelled });
-            let mut first = || match pin!(slow.recv()).poll(&mut Context::from_waker(Waker::noop()))
-            {
-                Poll::Ready(event) => event.unwrap(),
-                Poll::Pending => panic!("events wait"),
-            };
-            assert!(matches!(first(), NetworkEvent::StatusChanged { .. }), "{flood:?}");
-            assert!(matches!(first(), NetworkEvent::Disconnected { .. }), "{flood:?}");
-            assert!(matches!(first(), NetworkEvent::Lagged { .. }), "{flood:?}");
+        ];
+        for state in [&status, &proxy] {
+            for flood in [&ended, &arrived, &here].into_iter().chain(&reports).chain(&traffic) {
+                assert!(stays(state, flood), "{flood:?} pushes out {state:?}");
+            }
+        }
+        for outcome in [&ended, &arrived, &here] {
+            for flood in reports.iter().chain(&traffic) {
+                assert!(stays(outcome, flood), "{flood:?} pushes out {outcome:?}");
+            }
+            assert!(!stays(outcome, &status), "nor is there room without an end");
+        }
+        for (report, flood) in
+            reports.iter().flat_map(|report| traffic.iter().map(move |f| (report, f)))
+        {
+            assert!(stays(report, flood), "{flood:?} pushes out {report:?}");
         }
     }
 }

@@ -88,8 +88,7 @@ pub use assets::{
 };
 pub use bot::{Bot, BotError, CHAT_BYTES_MAX};
 pub use bus::{
-    EVENT_BYTES_KEPT, EVENTS_KEPT, Event, EventBus, EventsEnded, Laggard, MANY_EVENTS_KEPT,
-    Subscription,
+    Degree, EVENT_BYTES_KEPT, EVENTS_KEPT, Event, EventBus, EventsEnded, Laggard, Subscription,
 };
 pub use caps::{CAPABILITIES, CAPABILITIES_MAX, Capabilities, SeedError, ask_seed};
 pub use client::{Client, ClientHandle, InitializeError, NetworkManager};

@@ -12,6 +12,7 @@ mod client;
 #[cfg(unix)]
 #[path = "../../../twinspan-http/tests/it/daemons.rs"]
 mod daemons;
+mod degrees;
 mod ends;
 mod examples;
 mod files;
