@@ -104,6 +104,11 @@ impl AssetKind {
         Self::ALL.into_iter().find(may)
     }
 
+    /// The kind of that number that users may upload.
+    pub(crate) fn of_upload_type(number: i8) -> Option<Self> {
+        Self::of_type(number.into()).filter(|kind| *kind != Self::Mesh)
+    }
+
     /// Whether only those are given it who have an item of it.
     pub(crate) const fn is_private(self) -> bool {
         matches!(self, Self::Notecard | Self::Script)
@@ -152,9 +157,19 @@ impl Library {
         (*is == kind).then(|| Arc::clone(bytes))
     }
 
+    /// Whether there is an asset of this id, of whatever kind.
+    pub(crate) fn has(&self, id: Uuid) -> bool {
+        self.assets.contains_key(&id)
+    }
+
     /// What somebody uploaded.
     pub(crate) fn items_of(&self, owner: Uuid) -> &[Uploaded] {
         self.uploads.get(&owner).map_or(&[], Vec::as_slice)
+    }
+
+    /// Bytes of all that users uploaded.
+    pub(crate) const fn uploaded_bytes(&self) -> usize {
+        self.uploaded_bytes
     }
 
     /// Whether somebody may upload so many bytes more.

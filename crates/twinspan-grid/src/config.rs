@@ -1,5 +1,6 @@
 //! What a grid is told: its regions, its times, and who comes.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,11 +44,13 @@ impl RegionConfig {
     }
 }
 
-/// Somebody whom login let in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Somebody whom login let in. His sessions are shown by no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Guest {
     /// Who that is.
     pub ids: AgentIds,
+    /// His session with services behind the grid: ids of what he uploads over UDP are made of it.
+    pub secure_session_id: Uuid,
     /// First name.
     pub first_name: String,
     /// Last name.
@@ -62,7 +65,19 @@ impl Guest {
             session_id: Uuid::from_u128(0x5e55_0000 + u128::from(number)),
             circuit_code: 100_000 + number,
         };
-        Self { ids, first_name: format!("Guest{number}"), last_name: "Resident".into() }
+        let secure_session_id = Uuid::from_u128(0x5ec5_0000 + u128::from(number));
+        let first_name = format!("Guest{number}");
+        Self { ids, secure_session_id, first_name, last_name: "Resident".into() }
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("ids", &self.ids)
+            .field("first_name", &self.first_name)
+            .field("last_name", &self.last_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,6 +100,8 @@ pub struct GridConfig {
     pub things_per_message: usize,
     /// Whether regions send as fast as they can, whatever viewers ask for: to see what these bear.
     pub ignores_throttles: bool,
+    /// Names of capabilities that the grid has not, to see what viewers do without: none at first.
+    pub without_capabilities: Vec<String>,
 }
 
 impl Default for GridConfig {
@@ -97,6 +114,7 @@ impl Default for GridConfig {
             things: 0,
             things_per_message: THINGS_PER_MESSAGE_MAX,
             ignores_throttles: false,
+            without_capabilities: Vec::new(),
         }
     }
 }

@@ -248,7 +248,7 @@ impl Desk {
         if name.is_empty() {
             return self.seed(grid, request, (code, region));
         }
-        let Some(capability) = Capability::of_name(name) else {
+        let Some(capability) = Capability::of_name(name).filter(|one| offers(grid, *one)) else {
             return self.fail(StatusCode::NOT_FOUND);
         };
         let is_posted = request.method == Method::POST;
@@ -293,7 +293,8 @@ impl Desk {
         };
         self.stats.seeds += 1;
         let known = names.iter().take(NAMES_MAX).filter_map(Value::as_text);
-        let known = known.filter_map(Capability::of_name).map(|capability| {
+        let known = known.filter_map(Capability::of_name).filter(|one| offers(grid, *one));
+        let known = known.map(|capability| {
             let name = capability.name();
             (name.to_owned(), Value::from(format!("{}/{name}", seed.url())))
         });
@@ -424,6 +425,11 @@ impl Desk {
 /// Nothing in time, as a grid's front says it.
 fn nothing() -> ServerResponse {
     ServerResponse::new(StatusCode::BAD_GATEWAY, "text/plain", "Upstream error: ")
+}
+
+/// Whether a grid has a capability.
+fn offers(grid: &Grid, capability: Capability) -> bool {
+    !grid.config.without_capabilities.iter().any(|name| name == capability.name())
 }
 
 fn llsd(value: &Value) -> ServerResponse {

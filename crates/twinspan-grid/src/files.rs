@@ -54,11 +54,11 @@ mod status {
     pub(super) const NOT_PERMITTED: i32 = -3;
 }
 /// Marks the last packet of an `Xfer`.
-const LAST_PACKET: u32 = 0x8000_0000;
+pub(crate) const LAST_PACKET: u32 = 0x8000_0000;
 /// Why an `Xfer` ends: no such file, too many at a time, no confirmation.
 const NO_FILE: i32 = -43;
-const TOO_MANY: i32 = -1;
-const SILENCE: i32 = -23_016;
+pub(crate) const TOO_MANY: i32 = -1;
+pub(crate) const SILENCE: i32 = -23_016;
 /// The name of the region's ground as a file.
 const TERRAIN: &str = "terrain.raw";
 /// Points along the side of a region's ground, and bytes of each point.
@@ -232,9 +232,15 @@ impl Grid {
             }
             FileWord::Confirm { id, packet } => self.on_confirm(now, region, code, (id, packet)),
             FileWord::AbortXfer(id) => {
-                self.stats.stale +=
-                    u64::from(self.files.xfers.remove(&(region, code, id)).is_none());
+                let ended = self.files.xfers.remove(&(region, code, id)).is_some()
+                    || self.end_upload(region, code, id);
+                self.stats.stale += u64::from(!ended);
             }
+            FileWord::Upload(ask) => self.on_upload_asked(now, region, code, *ask),
+            FileWord::Part { id, packet, data } => {
+                self.on_part(now, region, code, (id, packet, data.bytes()));
+            }
+            FileWord::Item(ask) => self.on_item_asked(now, region, code, *ask),
         }
     }
 
@@ -396,7 +402,7 @@ impl Grid {
         }
     }
 
-    fn abort_xfer(
+    pub(crate) fn abort_xfer(
         &mut self,
         now: Timestamp,
         (region, code, id): (RegionId, u32, u64),

@@ -22,6 +22,8 @@ use crate::config::{
 use crate::door::{Door, Word};
 use crate::event::{GridEvent, GridStats, Queued};
 use crate::files::{FEED_INTERVAL, Files};
+use crate::homes::Homes;
+use crate::intake::Intake;
 use crate::lures::Lures;
 use crate::reply;
 use crate::scene::{self, AVATAR_IDS_FROM, Thing};
@@ -103,7 +105,9 @@ pub struct Grid {
     pub(crate) seeds: Seeds,
     pub(crate) library: Library,
     pub(crate) files: Files,
+    pub(crate) intake: Intake,
     pub(crate) lures: Lures,
+    pub(crate) homes: Homes,
     /// Where those were last who left.
     lasts: BTreeMap<Uuid, (RegionId, Vector3)>,
     next_local_id: u32,
@@ -141,7 +145,9 @@ impl Grid {
             seeds: Seeds::new(secrets),
             library: Library::new(),
             files: Files::default(),
+            intake: Intake::default(),
             lures: Lures::default(),
+            homes: Homes::default(),
             lasts: BTreeMap::new(),
             next_local_id: AVATAR_IDS_FROM,
             ground: scene::ground(),
@@ -239,6 +245,11 @@ impl Grid {
         };
         self.sessions.insert(session.guest.ids.circuit_code, session);
         Ok(())
+    }
+
+    /// A number that nothing else has.
+    pub(crate) fn draw_number(&mut self) -> u64 {
+        self.random.next_u64()
     }
 
     /// An id that nothing else has.
@@ -355,6 +366,7 @@ impl Grid {
         }
         self.show_things(now, region);
         self.feed_files(now, region);
+        self.expire_uploads(now, region);
     }
 
     fn at_door(&mut self, region: RegionId, act: impl FnOnce(&mut Circuits, &mut Door<'_>)) {
@@ -572,6 +584,7 @@ impl Grid {
         let Some(session) = self.sessions.remove(&code) else { return };
         self.regions.iter_mut().for_each(|place| place.seats.forget(code));
         self.files.forget(code);
+        self.intake.forget(code);
         self.lures.forget(session.guest.ids.agent_id);
         self.queue.retain(|queued| queued.code != code);
         let name = format!("{} {}", session.guest.first_name, session.guest.last_name);
@@ -588,6 +601,7 @@ impl Grid {
             place.showing.remove(&code);
         }
         self.files.leave(region, code);
+        self.intake.leave(region, code);
         self.seeds.end(code, region);
     }
 
@@ -732,6 +746,7 @@ impl Grid {
         let feed =
             if place.showing.is_empty() { Timestamp::NEVER } else { fed_at.after(FEED_INTERVAL) };
         let feed = feed.min(self.files.poll_timeout(region, fed_at));
+        let feed = feed.min(self.intake.poll_timeout(region));
         place.circuits.poll_timeout().min(lingering).min(coming).min(feed)
     }
 

@@ -1,7 +1,8 @@
 //! What every agent owns: folders of the usual types, and an item in some of them.
 
 use twinspan_llsd::Value;
-use twinspan_lludp::Uuid;
+use twinspan_lludp::messages::{UpdateCreateInventoryItem, UpdateCreateInventoryItemInventoryData};
+use twinspan_lludp::{Uuid, Var1};
 use twinspan_xmlrpc::login::InventoryFolder;
 
 use crate::assets::{self, AssetKind, Uploaded};
@@ -203,9 +204,99 @@ fn item(owner: Uuid, item: &Uploaded) -> Value {
     ])
 }
 
+/// Tells somebody over UDP of an item that was made for him.
+pub(crate) fn told(
+    owner: Uuid,
+    item: &Uploaded,
+    (transaction_id, callback_id): (Uuid, u32),
+) -> UpdateCreateInventoryItem {
+    let (asset_type, inventory_type) = item.kind.types();
+    let number = |number| i8::try_from(number).unwrap_or(-1);
+    let mut data = UpdateCreateInventoryItemInventoryData {
+        item_id: item.item_id,
+        folder_id: item.folder_id,
+        callback_id,
+        creator_id: owner,
+        owner_id: owner,
+        base_mask: ALL.unsigned_abs(),
+        owner_mask: ALL.unsigned_abs(),
+        next_owner_mask: ALL.unsigned_abs(),
+        asset_id: item.asset_id,
+        r#type: number(asset_type),
+        inv_type: number(inventory_type),
+        name: Var1::text(&item.name).unwrap_or_default(),
+        description: Var1::text(&item.description).unwrap_or_default(),
+        ..UpdateCreateInventoryItemInventoryData::default()
+    };
+    data.crc = checksum(&data);
+    let mut message = UpdateCreateInventoryItem::default();
+    message.agent_data.agent_id = owner;
+    message.agent_data.sim_approved = true;
+    message.agent_data.transaction_id = transaction_id;
+    message.inventory_data = vec![data];
+    message
+}
+
+/// The checksum of an item, by which viewers see that it came whole: the sum of its fields, ids as
+/// four words of which the first byte is the lowest.
+///
+/// Some have the mask of the next owner in it, others the base mask: this grid keeps them equal.
+fn checksum(item: &UpdateCreateInventoryItemInventoryData) -> u32 {
+    /// What a kind of sale counts.
+    const SALE: u32 = 0x0707_3096;
+    let ids = [
+        item.item_id,
+        item.folder_id,
+        item.creator_id,
+        item.owner_id,
+        item.group_id,
+        item.asset_id,
+    ];
+    let words = ids.into_iter().flat_map(|id| {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = id.into_bytes();
+        [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_le_bytes)
+    });
+    let masks = [item.base_mask, item.owner_mask, item.group_mask, item.everyone_mask];
+    let numbers = [
+        i32::from(item.r#type).cast_unsigned(),
+        i32::from(item.inv_type).cast_unsigned(),
+        item.flags,
+        item.sale_price.cast_unsigned(),
+        u32::from(item.sale_type).wrapping_mul(SALE),
+        item.creation_date.cast_unsigned(),
+    ];
+    words.chain(masks).chain(numbers).fold(0, u32::wrapping_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_item_told_over_udp_has_the_checksum_of_its_fields() {
+        let item = Uploaded {
+            item_id: Uuid::from_u128(0x0100_0000_0200_0000_0300_0000_0400_0000),
+            asset_id: Uuid::from_u128(0x0000_0010 << 96),
+            folder_id: Uuid::from_u128(5),
+            kind: AssetKind::Gesture,
+            name: "Wave".into(),
+            description: String::new(),
+        };
+        let message = told(OWNER, &item, (Uuid::nil(), 7));
+        let data = &message.inventory_data[0];
+        assert_eq!((data.callback_id, data.r#type, data.inv_type), (7, 21, 20));
+        // 1 + 2 + 3 + 4; the asset; the folder; the owner twice; two masks; the types.
+        let wanted = 10_u32
+            .wrapping_add(0x1000_0000)
+            .wrapping_add(0x0500_0000)
+            .wrapping_add(2 * 0x0100_E0A9)
+            .wrapping_add(2_u32.wrapping_mul(0x7FFF_FFFF))
+            .wrapping_add(41);
+        assert_eq!(data.crc, wanted);
+        let sold =
+            UpdateCreateInventoryItemInventoryData { sale_type: 2, sale_price: 10, ..data.clone() };
+        assert_eq!(checksum(&sold), wanted.wrapping_add(10 + 2 * 0x0707_3096));
+    }
 
     const OWNER: Uuid = Uuid::from_u128(0xA9E0_0001);
 

@@ -19,6 +19,8 @@ mod event;
 mod files;
 mod front;
 mod grid;
+mod homes;
+mod intake;
 mod inventory;
 mod login;
 mod lures;
@@ -49,6 +51,9 @@ pub use desk::HttpStats;
 pub use event::{GridEvent, GridStats, Queued};
 pub use files::{FILES_PER_VISITOR_MAX, NAMED_FILES_MAX};
 pub use grid::Grid;
+pub use intake::{
+    UDP_UPLOAD_BYTES_MAX, UDP_UPLOAD_IDLE_MAX, UDP_UPLOAD_TIME_MAX, UDP_UPLOADS_PER_USER_MAX,
+};
 pub use login::LoginStats;
 pub use lures::{LURE_LIFETIME, LURES_MAX, LURES_PER_USER_MAX};
 pub use machine::RegionMachine;

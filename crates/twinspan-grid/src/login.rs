@@ -199,18 +199,19 @@ impl LoginDesk {
             return Verdict::refusal("connect", "The grid has no regions.");
         };
         let mut draws = 0;
+        let secure_session_id = secret_id(self.secrets.as_mut());
         let ids = loop {
             let ids = draw_ids(agent_id, self.secrets.as_mut());
             let (first_name, last_name) = (account.first.clone(), account.last.clone());
+            let guest = Guest { ids, secure_session_id, first_name, last_name };
             draws += 1;
-            match grid.admit(attempt.now, Guest { ids, first_name, last_name }, region, position) {
+            match grid.admit(attempt.now, guest, region, position) {
                 Ok(()) => break ids,
                 Err(AdmitError::CodeTaken) if draws < DRAWS_MAX => {}
                 Err(error) => return Verdict::refusal("connect", format!("No entry: {error}.")),
             }
         };
-        let secure = secret_id(self.secrets.as_mut());
-        let mut success = self.success(grid, &ids, secure, region, word);
+        let mut success = self.success(grid, &ids, secure_session_id, region, word);
         success.first_name.clone_from(&account.first);
         success.last_name.clone_from(&account.last);
         success.mfa_hash = mfa_hash;
@@ -244,11 +245,14 @@ impl LoginDesk {
         success.region_size = Some([256, 256]);
         success.look_at = Some(LOOK_AT);
         success.start_location = Some(word.to_owned());
-        let [x, y] = grid
-            .regions()
-            .next()
-            .map_or([0, 0], |(_, first)| [(first.handle() >> 32) as u32, first.handle() as u32]);
-        success.home = Some(Home { region: [x, y], position: MIDDLE, look_at: LOOK_AT });
+        let (home, position, look_at) = grid.home_of(ids.agent_id);
+        let handle = grid.region(home).map_or(0, |config| config.handle());
+        let array = |place: Vector3| [place.x, place.y, place.z];
+        success.home = Some(Home {
+            region: [(handle >> 32) as u32, handle as u32],
+            position: array(position),
+            look_at: array(look_at),
+        });
         (success.agent_access, success.agent_access_max) = (Some("A".into()), Some("A".into()));
         success.inventory_root = Some(inventory::root(ids.agent_id));
         success.inventory_skeleton = inventory::skeleton(ids.agent_id);
@@ -319,7 +323,10 @@ fn place_of(
             Some((region, position)) => (region, position, "last"),
             None => (first, middle, "last"),
         },
-        StartLocation::Home => (first, middle, "home"),
+        StartLocation::Home => {
+            let (region, position, _) = grid.home_of(agent_id);
+            (region, position, "home")
+        }
         StartLocation::Region { name, position: [x, y, z] } => {
             let mut regions = grid.regions();
             match regions.find(|(_, config)| config.name.eq_ignore_ascii_case(name)) {

@@ -7,13 +7,14 @@ use twinspan_circuit::{Received, SendOptions};
 use twinspan_core::time::Timestamp;
 use twinspan_lludp::content::Dialog;
 use twinspan_lludp::messages::{
-    ImprovedInstantMessage, StartLure, TeleportLandmarkRequest, TeleportLureRequest,
+    ImprovedInstantMessage, SetStartLocationRequest, StartLure, TeleportLandmarkRequest,
+    TeleportLureRequest,
 };
 use twinspan_lludp::{Message, Uuid, Var2, Vector3};
 
-use crate::avatar::GROUND;
 use crate::config::RegionId;
 use crate::grid::Grid;
+use crate::homes::{HomeAsk, LOOK_AT};
 use crate::reply;
 
 /// Offers of all users that are good at a time; past it the oldest are forgotten.
@@ -24,10 +25,6 @@ pub const LURES_PER_USER_MAX: usize = 16;
 pub const LURE_LIFETIME: Duration = Duration::from_secs(300);
 /// Users that one offer goes to.
 const TARGETS_MAX: usize = 16;
-/// Where home is in the first region.
-const HOME: Vector3 = Vector3::new(128.0, 128.0, GROUND + 1.0);
-/// Where who is teleported looks.
-const LOOK_AT: Vector3 = Vector3::new(1.0, 0.0, 0.0);
 
 /// What a viewer says about journeys other than to a place.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +35,8 @@ pub(crate) enum TripWord {
     Accept(Uuid),
     /// To a landmark; nil is home.
     Landmark(Uuid),
+    /// This is home from now on.
+    SetHome(HomeAsk),
 }
 
 impl TripWord {
@@ -60,6 +59,11 @@ impl TripWord {
             TeleportLandmarkRequest::ID => {
                 let info = TeleportLandmarkRequest::decode(body).ok()?.0.info;
                 ((info.agent_id, info.session_id), Self::Landmark(info.landmark_id))
+            }
+            SetStartLocationRequest::ID => {
+                let (read, _) = SetStartLocationRequest::decode(body).ok()?;
+                let data = read.agent_data;
+                ((data.agent_id, data.session_id), Self::SetHome(HomeAsk::of(&read)))
             }
             _ => return None,
         };
@@ -138,9 +142,11 @@ impl Grid {
                 }
             }
             TripWord::Landmark(id) => {
-                let home = id.is_nil().then_some((RegionId(0), HOME, LOOK_AT));
+                let me = self.guest(code).map(|guest| guest.ids.agent_id);
+                let home = me.filter(|_| id.is_nil()).map(|me| self.home_of(me));
                 self.travel(now, region, code, home.ok_or("there is no such landmark"));
             }
+            TripWord::SetHome(ask) => self.on_home_set(now, region, code, ask),
         }
     }
 
@@ -193,8 +199,11 @@ mod tests {
     use twinspan_core::random::Stream;
 
     use super::*;
+    use crate::avatar::GROUND;
     use crate::config::{GridConfig, Guest, RegionConfig};
     use crate::travel::Coming;
+
+    const HOME: Vector3 = Vector3::new(128.0, 128.0, GROUND + 1.0);
 
     fn lure(number: u128, from: u128) -> Lure {
         let [id, from, to] = [number, from, 9].map(Uuid::from_u128);

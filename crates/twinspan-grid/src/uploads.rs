@@ -15,19 +15,49 @@ pub(crate) const ANNOUNCED_MAX: usize = 4;
 const NAME_CHARS_MAX: usize = 63;
 const DESCRIPTION_CHARS_MAX: usize = 127;
 
-/// What is to come.
+/// An item that somebody wants to be made of what he uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Announced {
-    kind: AssetKind,
-    folder_id: Uuid,
-    name: String,
-    description: String,
+pub(crate) struct Wish {
+    pub(crate) kind: AssetKind,
+    /// The folder that it goes to; nil for the usual one of its kind.
+    pub(crate) folder_id: Uuid,
+    pub(crate) name: String,
+    pub(crate) description: String,
+}
+
+impl Wish {
+    /// The wish as it can be granted, or why it cannot.
+    pub(crate) fn check(self, grid: &Grid, owner: Uuid) -> Result<Self, &'static str> {
+        let text = |text: &str, chars: usize| -> String {
+            text.chars().filter(|letter| !letter.is_control()).take(chars).collect()
+        };
+        let asked = Some(self.folder_id).filter(|id| !id.is_nil());
+        let folder_id = asked.unwrap_or_else(|| inventory::usual_folder(owner, self.kind));
+        if !inventory::skeleton(owner).iter().any(|folder| folder.folder_id == folder_id) {
+            return Err("there is no such folder");
+        }
+        if !grid.library.has_room(owner, 0) {
+            return Err("the grid has no room for more");
+        }
+        let name = text(&self.name, NAME_CHARS_MAX);
+        if name.trim().is_empty() {
+            return Err("it has no name");
+        }
+        let description = text(&self.description, DESCRIPTION_CHARS_MAX);
+        Ok(Self { kind: self.kind, folder_id, name, description })
+    }
+
+    /// The item.
+    pub(crate) fn item(self, item_id: Uuid, asset_id: Uuid) -> Uploaded {
+        let Self { kind, folder_id, name, description } = self;
+        Uploaded { item_id, asset_id, folder_id, kind, name, description }
+    }
 }
 
 /// Uploads that were announced, by circuit code and number.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
-    announced: BTreeMap<(u32, u64), Announced>,
+    announced: BTreeMap<(u32, u64), Wish>,
     made: u64,
 }
 
@@ -40,27 +70,17 @@ impl Uploads {
         (code, owner): (u32, Uuid),
         request: &Value,
     ) -> Option<Result<u64, &'static str>> {
-        let text = |key: &str, chars: usize| -> String {
-            let text = request.get(key).and_then(Value::as_text).unwrap_or_default();
-            text.chars().filter(|letter| !letter.is_control()).take(chars).collect()
-        };
+        let text = |key| request.get(key).and_then(Value::as_text).unwrap_or_default().to_owned();
         let kind = request.get("asset_type")?.as_text()?;
         let Some(kind) = AssetKind::of_upload(kind) else {
             return Some(Err("assets of this type are not taken"));
         };
-        let asked = request.get("folder_id").and_then(Value::to_uuid).filter(|id| !id.is_nil());
-        let folder_id = asked.unwrap_or_else(|| inventory::usual_folder(owner, kind));
-        if !inventory::skeleton(owner).iter().any(|folder| folder.folder_id == folder_id) {
-            return Some(Err("there is no such folder"));
-        }
-        if !grid.library.has_room(owner, 0) {
-            return Some(Err("the grid has no room for more"));
-        }
-        let name = text("name", NAME_CHARS_MAX);
-        if name.trim().is_empty() {
-            return Some(Err("it has no name"));
-        }
-        let description = text("description", DESCRIPTION_CHARS_MAX);
+        let folder_id = request.get("folder_id").and_then(Value::to_uuid).unwrap_or_default();
+        let (name, description) = (text("name"), text("description"));
+        let wish = match (Wish { kind, folder_id, name, description }).check(grid, owner) {
+            Ok(wish) => wish,
+            Err(refusal) => return Some(Err(refusal)),
+        };
         while self.announced.range((code, 0)..=(code, u64::MAX)).count() >= ANNOUNCED_MAX
             && let Some((key, _)) = self.announced.range((code, 0)..).next()
         {
@@ -68,8 +88,7 @@ impl Uploads {
             self.announced.remove(&oldest);
         }
         self.made += 1;
-        let announced = Announced { kind, folder_id, name, description };
-        self.announced.insert((code, self.made), announced);
+        self.announced.insert((code, self.made), wish);
         Some(Ok(self.made))
     }
 
@@ -82,14 +101,12 @@ impl Uploads {
         number: u64,
         bytes: &[u8],
     ) -> Option<Result<(Uuid, Uuid), &'static str>> {
-        let Announced { kind, folder_id, name, description } =
-            self.announced.remove(&(code, number))?;
+        let wish = self.announced.remove(&(code, number))?;
         if bytes.is_empty() {
             return Some(Err("it is empty"));
         }
         let (item_id, asset_id) = (grid.draw_id(), grid.draw_id());
-        let item = Uploaded { item_id, asset_id, folder_id, kind, name, description };
-        let kept = grid.library.keep(owner, item, bytes);
+        let kept = grid.library.keep(owner, wish.item(item_id, asset_id), bytes);
         Some(if kept { Ok((asset_id, item_id)) } else { Err("the grid has no room for more") })
     }
 

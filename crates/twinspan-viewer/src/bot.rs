@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use twinspan_circuit::{Body, Destination};
 use twinspan_lludp::content::{ChatType, Dialog, PCode};
 use twinspan_lludp::messages::{
-    AgentRequestSit, AgentSit, ChatFromViewer, ImprovedInstantMessage, StartLure,
-    StartLureTargetData,
+    AgentRequestSit, AgentSit, ChatFromViewer, ImprovedInstantMessage, SetStartLocationRequest,
+    StartLure, StartLureTargetData,
 };
 use twinspan_lludp::{AnyMessage, TooLong, Uuid, Var1, Var2, Vector3};
 
@@ -443,6 +443,29 @@ impl Bot {
     /// [`BotError::Journey`]
     pub async fn teleport_home(&self) -> Result<Arrived, BotError> {
         Ok(self.core.teleport(Destination::Landmark(Uuid::nil())).await?)
+    }
+
+    /// Makes the place where the avatar is its home, and waits until the region has the word. What
+    /// the region says of it comes as [`WorldEvent::Alert`].
+    ///
+    /// # Errors
+    /// [`BotError`]
+    pub async fn set_home(&self) -> Result<(), BotError> {
+        /// Among the places where one may begin, the number of home.
+        const HOME_ID: u32 = 1;
+        let mut home = SetStartLocationRequest::default();
+        let (agent_id, session_id, position, look_at) = self
+            .with(|session| {
+                let ids = (session.agent_id(), session.session_id());
+                (ids.0, ids.1, session.position(), session.looks_at())
+            })
+            .await?;
+        home.agent_data.agent_id = agent_id;
+        home.agent_data.session_id = session_id;
+        let data = &mut home.start_location_data;
+        data.location_id = HOME_ID;
+        (data.location_pos, data.location_look_at) = (position, look_at);
+        self.deliver(home).await
     }
 
     /// Takes somebody's offer of a teleport: the session of the instant message that it came by,

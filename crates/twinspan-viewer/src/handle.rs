@@ -31,7 +31,7 @@ use crate::session_info::SessionInfo;
 use crate::status::{Cause, NetworkStatus};
 use crate::summary::SessionSummary;
 use crate::transfer::{TransferError, TransferRequest};
-use crate::upload::{NewFile, UploadError, UploadedFile};
+use crate::upload::{NewFile, UploadError, UploadReply, UploadWay, UploadedFile};
 
 /// Requests of users that wait for the core; who sends more waits.
 pub const COMMANDS_MAX: usize = 1_024;
@@ -226,9 +226,11 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Fetched, FetchError>>,
     },
     Upload {
+        /// As the region has it where nobody says.
+        way: Option<UploadWay>,
         file: NewFile,
         bytes: Bytes,
-        reply: oneshot::Sender<Result<UploadedFile, UploadError>>,
+        reply: UploadReply,
     },
 }
 
@@ -377,21 +379,48 @@ impl CoreHandle {
         answer.await.unwrap_or(Err(FetchError::NotConnected))
     }
 
-    /// Uploads an asset, which becomes an item of the inventory.
+    /// Uploads an asset, which becomes an item of the inventory: by the capability for that where the
+    /// region that the avatar is in offers it, else over UDP. [`UploadedFile::by`] tells which.
     ///
     /// # Errors
-    /// [`UploadError`]
+    /// [`UploadError`]; [`UploadError::NotConnected`] also where the region's capabilities are not
+    /// known yet.
     ///
     /// # Cancel safety
-    /// Dropping the future lets the upload go on.
+    /// Dropping the future lets an upload by the capability go on, and ends one over UDP; the asset
+    /// may be there.
     pub async fn upload(
         &self,
         file: NewFile,
         bytes: impl Into<Bytes>,
     ) -> Result<UploadedFile, UploadError> {
+        self.upload_on(None, file, bytes.into()).await
+    }
+
+    /// As [`upload`](Self::upload), and in no other way than this.
+    ///
+    /// # Errors
+    /// [`UploadError`]; [`UploadError::NoCapability`] where the region has none.
+    ///
+    /// # Cancel safety
+    /// As [`upload`](Self::upload).
+    pub async fn upload_by(
+        &self,
+        way: UploadWay,
+        file: NewFile,
+        bytes: impl Into<Bytes>,
+    ) -> Result<UploadedFile, UploadError> {
+        self.upload_on(Some(way), file, bytes.into()).await
+    }
+
+    async fn upload_on(
+        &self,
+        way: Option<UploadWay>,
+        file: NewFile,
+        bytes: Bytes,
+    ) -> Result<UploadedFile, UploadError> {
         let (reply, answer) = oneshot::channel();
-        let bytes = bytes.into();
-        self.send_command(Command::Upload { file, bytes, reply }).await;
+        self.send_command(Command::Upload { way, file, bytes, reply }).await;
         answer.await.unwrap_or(Err(UploadError::NotConnected))
     }
 

@@ -144,7 +144,9 @@ pub use transfer::{
 };
 pub use transport::{TransportError, UdpTransport};
 pub use upload::{
-    NewFile, UPLOAD_BYTES_MAX, UPLOAD_TIMEOUT, UploadError, UploadKind, UploadedFile, upload_file,
+    NewFile, UDP_UPLOAD_IDLE_MAX, UDP_UPLOAD_INLINE_BYTES_MAX, UDP_UPLOAD_TIME_MAX,
+    UDP_UPLOADS_MAX, UPLOAD_BYTES_MAX, UPLOAD_TIMEOUT, UploadError, UploadKind, UploadWay,
+    UploadedFile, upload_file,
 };
 /// Limits that stand nowhere else.
 pub mod limits {

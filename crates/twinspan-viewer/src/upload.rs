@@ -1,11 +1,19 @@
 //! Uploads of assets, which become items of the avatar's inventory.
 
+mod udp;
+
 use std::time::Duration;
 
+use twinspan_circuit::SendError;
 use twinspan_http::{Bytes, HttpClient, HttpError, Request, StatusCode, Url};
 use twinspan_llsd::{Form, Limits, Value, parse_any};
 use twinspan_lludp::Uuid;
 use twinspan_provider::Env;
+
+pub use udp::{
+    UDP_UPLOAD_IDLE_MAX, UDP_UPLOAD_INLINE_BYTES_MAX, UDP_UPLOAD_TIME_MAX, UDP_UPLOADS_MAX,
+};
+pub(crate) use udp::{UdpUploads, UploadReply};
 
 use crate::caps::{Capabilities, web_address};
 
@@ -17,7 +25,7 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Letters of what a grid says about a refusal that are kept.
 const REASON_CHARS_MAX: usize = 256;
-const CAPABILITY: &str = "NewFileAgentInventory";
+pub(crate) const CAPABILITY: &str = "NewFileAgentInventory";
 /// What the next owner may do: all but copy, which is the usual.
 const NEXT_OWNER: i32 = 0x0008_2000;
 
@@ -51,6 +59,28 @@ impl UploadKind {
             Self::Script => ("lsltext", "script"),
         }
     }
+
+    /// Its number as an asset, and as an item.
+    const fn numbers(self) -> (i8, i8) {
+        match self {
+            Self::Texture => (0, 0),
+            Self::Sound => (1, 1),
+            Self::Notecard => (7, 7),
+            Self::Script => (10, 10),
+            Self::Animation => (20, 19),
+            Self::Gesture => (21, 20),
+        }
+    }
+}
+
+/// How an upload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UploadWay {
+    /// Over HTTP, by the capability `NewFileAgentInventory`.
+    Capability,
+    /// Over UDP, by `AssetUploadRequest`: what grids took before they had capabilities. It takes a
+    /// round trip for each 1,000 bytes.
+    Udp,
 }
 
 /// Something that becomes an item of the inventory.
@@ -73,6 +103,8 @@ pub struct UploadedFile {
     pub asset_id: Uuid,
     /// The item of the inventory.
     pub item_id: Uuid,
+    /// How it went.
+    pub by: UploadWay,
 }
 
 /// Why nothing was uploaded.
@@ -94,6 +126,12 @@ pub enum UploadError {
         /// Its length.
         bytes: usize,
     },
+    /// Its name or description is longer than UDP has room for.
+    #[error("a text of {bytes} bytes, use 254 at most")]
+    Text {
+        /// Its length.
+        bytes: usize,
+    },
     /// The grid refused it.
     #[error("the grid refused it: {reason}")]
     Refused {
@@ -112,6 +150,24 @@ pub enum UploadError {
     /// There was no answer. The asset may be there.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The request could not be sent over UDP.
+    #[error("the request could not be sent: {0}")]
+    Send(#[from] SendError),
+    /// The region stopped fetching it, with this number.
+    #[error("the region stopped fetching it, code {code}")]
+    Aborted {
+        /// As the protocol has it.
+        code: i32,
+    },
+    /// The region made no step for too long, or took too long in all. The asset may be there.
+    #[error(
+        "the region made no step for {UDP_UPLOAD_IDLE_MAX:?}, or took longer than \
+         {UDP_UPLOAD_TIME_MAX:?}"
+    )]
+    TimedOut,
+    /// The region that it went to is gone. The asset may be there.
+    #[error("the region is gone")]
+    RegionLost,
 }
 
 /// Uploads an asset.
@@ -188,7 +244,8 @@ fn step(answer: &[u8]) -> Result<Step, UploadError> {
             let id = |key| answer.get(key).and_then(Value::to_uuid).filter(|id| !id.is_nil());
             let asset_id = id("new_asset").ok_or(UploadError::Broken)?;
             let item_id = id("new_inventory_item").ok_or(UploadError::Broken)?;
-            Ok(Step::Done(UploadedFile { asset_id, item_id }))
+            let by = UploadWay::Capability;
+            Ok(Step::Done(UploadedFile { asset_id, item_id, by }))
         }
         _ => {
             let error = answer.get("error");
@@ -222,7 +279,8 @@ mod tests {
         let done = read(&format!(
             "{{'state':'complete','new_asset':u{asset_id},'new_inventory_item':u{item_id}}}"
         ));
-        assert_eq!(done.unwrap(), Step::Done(UploadedFile { asset_id, item_id }));
+        let by = UploadWay::Capability;
+        assert_eq!(done.unwrap(), Step::Done(UploadedFile { asset_id, item_id, by }));
         let refused = read("{'state':'error','error':{'message':'no room'}}");
         assert!(matches!(refused, Err(UploadError::Refused { reason }) if reason == "no room"));
         for broken in ["", "{}", "{'state':'upload','uploader':'file:///etc/passwd'}", "[]"] {

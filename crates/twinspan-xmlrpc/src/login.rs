@@ -14,7 +14,7 @@ use crate::{Fault, ReadError, XmlRpcWriteError};
 pub use names::{AccountName, NameError, StartLocation};
 pub use reply::{LoginReply, Redirect, Refusal, RefusalReason};
 pub use request::{HardwareIds, LoginRequest, OPTIONS, OPTIONS_MAX, Platform};
-pub use secret::{PASSWORD_CHARS, Password, PasswordError, Secret};
+pub use secret::{PASSWORD_CHARS, Password, PasswordError, Secret, combined_id};
 pub use success::{Buddy, Gesture, Home, InventoryFolder, LoginSuccess};
 
 /// The method that a viewer calls at first.

@@ -2,10 +2,12 @@
 
 use twinspan_circuit::Received;
 use twinspan_lludp::messages::{
-    AbortXfer, ConfirmXferPacket, EstateOwnerMessage, RequestTaskInventory, RequestXfer,
-    TransferAbort, TransferRequest,
+    AbortXfer, AssetUploadRequest, ConfirmXferPacket, CreateInventoryItem, EstateOwnerMessage,
+    RequestTaskInventory, RequestXfer, SendXferPacket, TransferAbort, TransferRequest,
 };
-use twinspan_lludp::{Message, Uuid, Var1};
+use twinspan_lludp::{Message, Uuid, Var1, Var2};
+
+use crate::intake::{ItemAsk, UploadAsk};
 
 /// The source of assets, and of what is in inventories.
 const SOURCE_ASSET: i32 = 2;
@@ -91,6 +93,16 @@ pub(crate) enum FileWord {
         packet: u32,
     },
     AbortXfer(u64),
+    /// An asset is to be uploaded.
+    Upload(Box<UploadAsk>),
+    /// A packet of one.
+    Part {
+        id: u64,
+        packet: u32,
+        data: Var2,
+    },
+    /// An item is to be made of one.
+    Item(Box<ItemAsk>),
 }
 
 impl FileWord {
@@ -135,6 +147,30 @@ impl FileWord {
             ConfirmXferPacket::ID => {
                 let xfer = ConfirmXferPacket::decode(body).ok()?.0.xfer_id;
                 (who, Self::Confirm { id: xfer.id, packet: xfer.packet })
+            }
+            AssetUploadRequest::ID => {
+                let asset = AssetUploadRequest::decode(body).ok()?.0.asset_block;
+                let (transaction_id, kind) = (asset.transaction_id, asset.r#type);
+                let ask = UploadAsk { transaction_id, kind, data: asset.asset_data.into_bytes() };
+                (who, Self::Upload(Box::new(ask)))
+            }
+            SendXferPacket::ID => {
+                let (read, _) = SendXferPacket::decode(body).ok()?;
+                let (id, packet) = (read.xfer_id.id, read.xfer_id.packet);
+                (who, Self::Part { id, packet, data: read.data_packet.data })
+            }
+            CreateInventoryItem::ID => {
+                let (read, _) = CreateInventoryItem::decode(body).ok()?;
+                let (data, block) = (read.agent_data, read.inventory_block);
+                let ask = ItemAsk {
+                    transaction_id: block.transaction_id,
+                    callback_id: block.callback_id,
+                    kind: block.r#type,
+                    folder_id: block.folder_id,
+                    name: block.name.to_text(),
+                    description: block.description.to_text(),
+                };
+                ((data.agent_id, data.session_id), Self::Item(Box::new(ask)))
             }
             AbortXfer::ID => (who, Self::AbortXfer(AbortXfer::decode(body).ok()?.0.xfer_id.id)),
             _ => return None,

@@ -1,10 +1,12 @@
 use super::*;
 use twinspan_core::random::Stream;
+use twinspan_lludp::messages::SetStartLocationRequest;
 use twinspan_xmlrpc::login::{AccountName, Password, RefusalReason};
 
 use crate::account::{FAILURES_MAX, LoginScript};
 use crate::config::{GridConfig, RegionConfig};
 use crate::event::GridEvent;
+use crate::homes::HomeAsk;
 
 struct Bench {
     grid: Grid,
@@ -222,6 +224,42 @@ fn one_begins_where_he_asked_to_or_where_he_was() {
     let nowhere = StartLocation::Region { name: "Nowhere".into(), position: [1, 1, 1] };
     let safe = bench.success(&LoginRequest { start: nowhere, ..request() });
     assert_eq!((safe.region_x, safe.start_location.as_deref()), (256_000, Some("safe")));
+}
+
+#[test]
+fn a_login_at_home_goes_where_home_was_set() {
+    let mut bench = bench(LoginScript::default());
+    let at_home = LoginRequest { start: StartLocation::Home, ..request() };
+    let first = bench.success(&at_home);
+    assert_eq!((first.region_x, first.start_location.as_deref()), (256_000, Some("home")));
+    assert_eq!(bench.grid.position(first.circuit_code), Some(Vector3::new(128.0, 128.0, 22.0)));
+    bench.grid.kick(bench.now, first.circuit_code, "out");
+    let beta = StartLocation::Region { name: "beta".into(), position: [10, 20, 30] };
+    let there = bench.success(&LoginRequest { start: beta, ..request() });
+    let (region, code) = (bench.grid.regions().nth(1).unwrap().0, there.circuit_code);
+    bench.grid.on_arrive(bench.now, region, code);
+    let mut ask = SetStartLocationRequest::default();
+    let data = &mut ask.start_location_data;
+    data.location_pos = Vector3::new(30.0, 40.0, 25.0);
+    data.location_look_at = Vector3::new(0.0, 1.0, 0.0);
+    // His last place is not his to tell, nor anything of a region where he is not.
+    let first_region = bench.grid.regions().next().unwrap().0;
+    for (id, where_to) in [(0, region), (7, region), (1, first_region)] {
+        ask.start_location_data.location_id = id;
+        let stale = bench.grid.stats().stale;
+        bench.grid.on_home_set(bench.now, where_to, code, HomeAsk::of(&ask));
+        assert_eq!(bench.grid.stats().stale, stale + 1);
+    }
+    assert_eq!(bench.grid.home_of(there.agent_id).0, first_region);
+    ask.start_location_data.location_id = 1;
+    bench.grid.on_home_set(bench.now, region, code, HomeAsk::of(&ask));
+    bench.grid.kick(bench.now, code, "out");
+    let home = bench.success(&at_home);
+    assert_eq!((home.region_x, home.start_location.as_deref()), (256_256, Some("home")));
+    assert_eq!(bench.grid.position(home.circuit_code), Some(Vector3::new(30.0, 40.0, 25.0)));
+    let told = home.home.unwrap();
+    assert_eq!(told.region, [256_256, 256_000]);
+    assert_eq!((told.position, told.look_at), ([30.0, 40.0, 25.0], [0.0, 1.0, 0.0]));
 }
 
 #[test]

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use twinspan_core::link::Conditions;
-use twinspan_grid::{FILES_PER_VISITOR_MAX, NAMED_FILES_MAX};
+use twinspan_grid::{
+    FILES_PER_VISITOR_MAX, MESH, NAMED_FILES_MAX, UDP_UPLOAD_IDLE_MAX, UDP_UPLOADS_PER_USER_MAX,
+};
 use twinspan_lludp::messages::{
-    AbortXfer, ConfirmXferPacket, ReplyTaskInventory, RequestTaskInventory, RequestXfer,
-    SendXferPacket, TransferInfo, TransferRequest,
+    AbortXfer, AssetUploadComplete, AssetUploadRequest, ConfirmXferPacket, CreateInventoryItem,
+    ReplyTaskInventory, RequestTaskInventory, RequestXfer, SendXferPacket, TransferInfo,
+    TransferRequest, UpdateCreateInventoryItem,
 };
 use twinspan_lludp::{Uuid, Var1, Var2};
 use twinspan_provider::Env;
+use twinspan_xmlrpc::login::combined_id;
 
 use crate::served::{Stage, near, simulated};
 use crate::visitor::{Visitor, sleep};
@@ -122,5 +126,140 @@ fn losses_do_not_end_a_file_that_is_confirmed() {
             confirm(&ruth, 9, packet);
         }
         ruth.leave().await;
+    });
+}
+
+/// The type of sounds.
+const SOUND: i8 = 1;
+
+fn upload<E: Env>(visitor: &Visitor<E>, transaction: u128, kind: i8, data: &[u8]) -> Uuid {
+    let mut ask = AssetUploadRequest::default();
+    let block = &mut ask.asset_block;
+    (block.transaction_id, block.r#type) = (Uuid::from_u128(transaction), kind);
+    block.asset_data = Var2::new(data).unwrap();
+    visitor.send(&ask);
+    combined_id(Uuid::from_u128(transaction), visitor.login.secure_session_id)
+}
+
+fn part<E: Env>(visitor: &Visitor<E>, id: u64, packet: u32, data: &[u8]) {
+    let mut part = SendXferPacket::default();
+    (part.xfer_id.id, part.xfer_id.packet) = (id, packet);
+    part.data_packet.data = Var2::new(data).unwrap();
+    visitor.send(&part);
+}
+
+fn ask_item<E: Env>(visitor: &Visitor<E>, transaction: u128, kind: i8, callback_id: u32) {
+    let mut ask = CreateInventoryItem::default();
+    (ask.agent_data.agent_id, ask.agent_data.session_id) = visitor.ids();
+    let block = &mut ask.inventory_block;
+    block.transaction_id = Uuid::from_u128(transaction);
+    (block.r#type, block.inv_type, block.callback_id) = (kind, kind, callback_id);
+    block.name = Var1::text("Bell").unwrap();
+    visitor.send(&ask);
+}
+
+/// What the grid said of an asset.
+fn said<E: Env>(visitor: &Visitor<E>, asset: Uuid) -> Option<bool> {
+    let all = visitor.heard::<AssetUploadComplete>();
+    let mut all = all.iter().map(|(_, told)| told.asset_block);
+    all.find(|told| told.uuid == asset).map(|told| told.success)
+}
+
+/// The number by which the grid fetches an asset.
+async fn fetched<E: Env>(visitor: &Visitor<E>, asset: Uuid) -> u64 {
+    let find = |visitor: &Visitor<E>| {
+        let all = visitor.heard::<RequestXfer>();
+        all.iter().find(|(_, ask)| ask.xfer_id.v_file_id == asset).map(|(_, ask)| ask.xfer_id.id)
+    };
+    visitor.until("a fetch", |visitor| find(visitor).is_some()).await;
+    find(visitor).unwrap()
+}
+
+#[test]
+fn uploads_that_mean_nothing_are_refused_and_keep_nothing() {
+    simulated(34, near(), |grid, env, ips| async move {
+        let stage = Stage::set(grid, env.clone(), ips).await;
+        let ruth = stage.enter("Ruth Tester", "Alpha", [128, 128, 22]).await;
+        let code = ruth.login.circuit_code;
+        let kept = || stage.server.with_grid(|grid| grid.uploads_of(code));
+        // Types that are none or not taken, and no transaction.
+        for (transaction, kind) in [(1, -1), (2, 49), (3, 99), (0, SOUND)] {
+            let asset = upload(&ruth, transaction, kind, b"ding");
+            ruth.until("a refusal", |ruth| said(ruth, asset) == Some(false)).await;
+        }
+        assert_eq!(kept(), (0, 0));
+        // One that says it is longer than any, and one that is longer than it says.
+        for (transaction, size) in [(10, 300_000_u32), (11, 2)] {
+            let asset = upload(&ruth, transaction, SOUND, b"");
+            let id = fetched(&ruth, asset).await;
+            part(&ruth, id, 0, &[&size.to_le_bytes()[..], b"ding"].concat());
+            ruth.until("a refusal", |ruth| said(ruth, asset) == Some(false)).await;
+        }
+        // One whose packets have wrong numbers: they are not heard, and nothing is confirmed.
+        let asset = upload(&ruth, 12, SOUND, b"");
+        let id = fetched(&ruth, asset).await;
+        for packet in [1, 7, 0x8000_0001, u32::MAX] {
+            part(&ruth, id, packet, b"ding");
+        }
+        part(&ruth, id ^ 1, 0, &[4, 0, 0, 0, b'd']);
+        sleep(&env, UDP_UPLOAD_IDLE_MAX - Duration::from_secs(5)).await;
+        assert_eq!((kept(), said(&ruth, asset)), ((1, 0), None));
+        assert!(ruth.heard::<ConfirmXferPacket>().is_empty());
+        // Nobody waits for it for ever.
+        ruth.until("the end", |ruth| said(ruth, asset) == Some(false)).await;
+        assert_eq!(kept(), (0, 0));
+        ruth.leave().await;
+    });
+}
+
+#[test]
+fn uploads_are_bounded_and_their_items_are_their_owners() {
+    simulated(35, near(), |grid, env, ips| async move {
+        let stage = Stage::set(grid, env.clone(), ips).await;
+        let ruth = stage.enter("Ruth Tester", "Alpha", [128, 128, 22]).await;
+        let max = stage.enter("Max Tester", "Alpha", [130, 128, 22]).await;
+        let code = ruth.login.circuit_code;
+        let kept = || stage.server.with_grid(|grid| grid.uploads_of(code));
+        let room = UDP_UPLOADS_PER_USER_MAX as u128;
+        for transaction in 1..=room {
+            let asset = upload(&ruth, transaction, SOUND, b"ding");
+            ruth.until("a yes", |ruth| said(ruth, asset) == Some(true)).await;
+        }
+        let more = upload(&ruth, 99, SOUND, b"ding");
+        ruth.until("a refusal", |ruth| said(ruth, more) == Some(false)).await;
+        assert_eq!(kept(), (0, UDP_UPLOADS_PER_USER_MAX));
+        // Others, other types and other transactions get no item of them.
+        ask_item(&max, 1, SOUND, 5);
+        ask_item(&ruth, 1, 0, 5);
+        ask_item(&ruth, 77, SOUND, 5);
+        ask_item(&ruth, 1, SOUND, 6);
+        ask_item(&ruth, 1, SOUND, 6);
+        let items = |ruth: &Visitor<_>| ruth.heard::<UpdateCreateInventoryItem>();
+        ruth.until("an item", |ruth| !items(ruth).is_empty()).await;
+        sleep(&env, Duration::from_secs(2)).await;
+        let [(_, told)] = items(&ruth).try_into().unwrap();
+        let item = &told.inventory_data[0];
+        assert_eq!((item.callback_id, item.owner_id), (6, ruth.login.agent_id));
+        assert_eq!(told.agent_data.transaction_id, Uuid::from_u128(1));
+        assert_ne!((item.crc, item.asset_id), (0, MESH));
+        assert!(max.heard::<UpdateCreateInventoryItem>().is_empty());
+        assert_eq!(kept(), (0, UDP_UPLOADS_PER_USER_MAX - 1));
+        // The same transaction makes the same id, and that is taken.
+        let again = upload(&ruth, 1, SOUND, b"dong");
+        ruth.until("a refusal", |ruth| said(ruth, again).is_some()).await;
+        sleep(&env, Duration::from_secs(2)).await;
+        let last = ruth.heard::<AssetUploadComplete>().last().unwrap().1.asset_block;
+        assert_eq!((last.uuid, last.success), (again, false));
+        // One that is fetched ends when its maker says so.
+        let asset = upload(&ruth, 50, SOUND, b"");
+        let id = fetched(&ruth, asset).await;
+        assert_eq!(kept().0, 1);
+        let mut abort = AbortXfer::default();
+        abort.xfer_id.id = id;
+        ruth.send(&abort);
+        ruth.until("nothing", |_| kept().0 == 0).await;
+        ruth.leave().await;
+        assert_eq!(kept(), (0, 0));
+        max.leave().await;
     });
 }

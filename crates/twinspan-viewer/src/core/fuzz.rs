@@ -28,6 +28,7 @@ use crate::proxies::ProxyManager;
 use crate::region::RegionInfo;
 use crate::session_info::SessionInfo;
 use crate::transfer::{TransferError, TransferRequest};
+use crate::upload::{NewFile, UploadError, UploadKind, UploadedFile};
 use crate::world::OBJECTS_MAX;
 
 /// Times that a timer may ring within one wait.
@@ -43,6 +44,7 @@ enum Waits {
     Lookup(oneshot::Receiver<Result<u64, LookupError>>),
     Walk(oneshot::Receiver<Result<(), WalkError>>),
     Delivery(oneshot::Receiver<Outcome>),
+    Upload(oneshot::Receiver<Result<UploadedFile, UploadError>>),
 }
 
 /// Whether there is an answer, or there will be none.
@@ -103,6 +105,7 @@ pub(crate) fn fuzz_region(data: &[u8]) -> u64 {
             Waits::Lookup(answer) => is_over(answer),
             Waits::Walk(answer) => is_over(answer),
             Waits::Delivery(answer) => is_over(answer),
+            Waits::Upload(answer) => is_over(answer),
         };
         assert!(over, "somebody waits for ever");
     }
@@ -127,7 +130,7 @@ impl World {
         }
         let (events, around) = (shared.events.subscribe(), shared.world.subscribe());
         let commands = mpsc::channel(8);
-        let random = ["agent", "transfers"].map(|name| Stream::new(1, name, 0));
+        let random = ["agent", "transfers", "uploads"].map(|name| Stream::new(1, name, 0));
         let core = (shared, commands.0.downgrade());
         let session =
             AgentSession::begin(now, &ViewerConfig::default(), core, info, random).ok()?;
@@ -201,7 +204,16 @@ impl World {
             10 => drop(self.session.agent.teleport(now, Destination::Landmark(id))),
             11 => drop(self.session.cancel_teleport(now)),
             12 => drop(self.session.set_paused(now, bits & 1 == 0)),
-            13 => drop(self.session.stop_walking()),
+            13 if bits & 8 == 0 => drop(self.session.stop_walking()),
+            13 => {
+                let (reply, answer) = oneshot::channel();
+                let (name, description) = ("Bell".into(), String::new());
+                let file = NewFile { kind: UploadKind::Sound, name, description, folder: None };
+                // In the request itself, or in three parts.
+                let len = if bits & 1 == 0 { 10 } else { 2_500 };
+                self.session.upload(now, file, vec![7; len].into(), reply);
+                self.waits.push(Waits::Upload(answer));
+            }
             14 => self.session.agent.logout(now),
             _ => {
                 let addr = peer_addr(bits);

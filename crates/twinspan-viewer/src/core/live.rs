@@ -22,6 +22,7 @@ use super::seeds::Seeds;
 use super::session::AgentSession;
 use super::{SessionEnd, Starter, Waiting};
 use crate::assets::{AssetError, fetch_asset};
+use crate::caps::Capabilities;
 use crate::event::{DisconnectReason, NetworkError, NetworkEvent};
 use crate::features::{FeaturesError, fetch_features};
 use crate::handle::{Arrived, Command, ConnectError, JourneyError, Shared};
@@ -29,7 +30,7 @@ use crate::inventory::{FetchError, fetch_folders};
 use crate::queue::{QueueBody, QueueMessage, circuit_event};
 use crate::region::RegionInfo;
 use crate::status::Cause;
-use crate::upload::{NewFile, UploadError, UploadedFile, upload_file};
+use crate::upload::{CAPABILITY, NewFile, UploadError, UploadReply, UploadWay, upload_file};
 
 /// Commands and notes that are taken in one turn.
 const COMMANDS_PER_TURN: usize = 64;
@@ -416,20 +417,30 @@ impl<E: Env> Live<E> {
                     let _ = reply.send(outcome);
                 });
             }
-            Command::Upload { file, bytes, reply } => self.on_upload(file, bytes, reply),
+            Command::Upload { way, file, bytes, reply } => {
+                self.on_upload(now, way, (file, bytes), reply);
+            }
         }
     }
 
     fn on_upload(
         &mut self,
-        file: NewFile,
-        bytes: Bytes,
-        reply: oneshot::Sender<Result<UploadedFile, UploadError>>,
+        now: Timestamp,
+        way: Option<UploadWay>,
+        (file, bytes): (NewFile, Bytes),
+        reply: UploadReply,
     ) {
-        let refusal = match self.session.capabilities() {
-            None => UploadError::NotConnected,
-            Some(_) if !self.fetches.has_room() => UploadError::Busy,
-            Some(caps) => {
+        let caps = self.session.capabilities();
+        let offers = |caps: &Arc<Capabilities>| caps.get(CAPABILITY).is_some();
+        let way = way.or_else(|| {
+            let offered = caps.as_ref().map(offers)?;
+            Some(if offered { UploadWay::Capability } else { UploadWay::Udp })
+        });
+        let refusal = match (way, caps) {
+            (Some(UploadWay::Udp), _) => return self.session.upload(now, file, bytes, reply),
+            (_, None) => UploadError::NotConnected,
+            (_, Some(_)) if !self.fetches.has_room() => UploadError::Busy,
+            (_, Some(caps)) => {
                 let http = self.http.clone();
                 return self.fetches.begin("viewer.upload", async move {
                     let outcome = upload_file(&http, &caps, &file, bytes).await;

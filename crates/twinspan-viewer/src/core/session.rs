@@ -12,6 +12,7 @@ use twinspan_circuit::{
 };
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
+use twinspan_http::Bytes;
 use twinspan_lludp::{AnyMessage, DecodeError, MessageId, Uuid, Vector3};
 use twinspan_provider::Env;
 
@@ -28,10 +29,13 @@ use crate::seat::{SeatError, SeatReply, SeatsWaitedFor};
 use crate::session_info::SessionInfo;
 use crate::summary::SessionSummary;
 use crate::transfer::{Answers, TransferError, TransferRequest, Transfers};
+use crate::upload::{NewFile, UdpUploads, UploadError, UploadReply};
 use crate::world::{Surroundings, Told};
 
 /// For words on whose arrival something longer depends.
 const PATIENT: SendOptions = SendOptions::RELIABLE.within(Duration::from_secs(20));
+/// For packets of assets, which leave anew where they are not confirmed.
+const PART: SendOptions = SendOptions::RELIABLE;
 
 /// Who waits for the end of a journey.
 pub(crate) type JourneyReply = oneshot::Sender<Result<Arrived, JourneyError>>;
@@ -44,6 +48,7 @@ pub(super) struct Ears {
     pub(super) dispatcher: Dispatcher,
     pub(super) world: Surroundings,
     pub(super) transfers: Transfers,
+    pub(super) uploads: UdpUploads,
     pub(super) lookups: Lookups,
     pub(super) seats: SeatsWaitedFor,
     /// What is to be sent because of what came.
@@ -60,6 +65,7 @@ impl Sink for Ears {
     fn on_message(&mut self, now: Timestamp, message: Received<'_>) -> Taken {
         let (from, id, body) = (message.from, message.id, message.body);
         self.transfers.handle_message(now, from, id, body, &mut self.out);
+        self.uploads.handle_message(now, (from, self.ids), id, body, &mut self.out);
         self.lookups.handle_message(id, body);
         self.seats.handle_message(id, body);
         if self.track_world {
@@ -155,18 +161,19 @@ impl AgentSession {
         info: Arc<SessionInfo>,
         number: u64,
     ) -> Result<Self, String> {
-        let random = ["viewer.agent", "viewer.transfers"].map(|name| env.stream(name, number));
+        let random = ["viewer.agent", "viewer.transfers", "viewer.uploads"]
+            .map(|name| env.stream(name, number));
         Self::begin(env.now(), config, (shared, sender), info, random)
     }
 
-    /// As [`new`](Self::new), without a node: the random streams are those of the agent and of the
-    /// transfers.
+    /// As [`new`](Self::new), without a node: the random streams are those of the agent, of the
+    /// transfers and of the uploads.
     pub(super) fn begin(
         now: Timestamp,
         config: &ViewerConfig,
         (shared, sender): (Arc<Shared>, mpsc::WeakSender<Command>),
         info: Arc<SessionInfo>,
-        [agent_random, transfer_random]: [Stream; 2],
+        [agent_random, transfer_random, upload_random]: [Stream; 3],
     ) -> Result<Self, String> {
         let ids = info.ids();
         let agent = Agent::new(ids, config.agent.clone(), agent_random);
@@ -181,6 +188,7 @@ impl AgentSession {
             sender,
             world: Surroundings::default(),
             transfers: Transfers::new(transfer_random),
+            uploads: UdpUploads::new(upload_random),
             lookups: Lookups::default(),
             seats: SeatsWaitedFor::default(),
             out: Vec::new(),
@@ -219,6 +227,7 @@ impl AgentSession {
         self.ears.dispatcher.handle_timeout(now);
         let ears = &mut self.ears;
         ears.transfers.handle_timeout(now, &mut ears.out);
+        ears.uploads.handle_timeout(now, &mut ears.out);
         self.ears.lookups.handle_timeout(now);
         self.ears.seats.handle_timeout(now);
         self.pilot(now);
@@ -232,6 +241,7 @@ impl AgentSession {
             self.agent.poll_timeout(),
             ears.dispatcher.poll_timeout(),
             ears.transfers.poll_timeout(),
+            ears.uploads.poll_timeout(),
             ears.lookups.poll_timeout(),
             ears.seats.poll_timeout(),
             self.pilot_timeout(),
@@ -246,6 +256,10 @@ impl AgentSession {
             // A full queue: who asked in vain asks again, or its time is over.
             let circuits = self.agent.circuits_mut();
             let _ = circuits.send_any(now, to, &message, PATIENT);
+        }
+        for (to, part) in self.ears.uploads.take_parts() {
+            // In a full queue it is lost, and leaves anew.
+            let _ = self.agent.circuits_mut().send_any(now, to, &part, PART);
         }
     }
 
@@ -262,6 +276,7 @@ impl AgentSession {
         self.caps.remove(&address);
         self.ears.regions.remove(&address);
         self.ears.transfers.on_region_gone(address);
+        self.ears.uploads.on_region_gone(address);
         self.ears.world.on_region_gone(address);
     }
 
@@ -316,6 +331,28 @@ impl AgentSession {
         let message = self.ears.transfers.begin(now, from, &ids, request, reply)?;
         self.agent.circuits_mut().send_any(now, from, &message, PATIENT)?;
         Ok(())
+    }
+
+    /// Uploads something over UDP to the region that the avatar is in.
+    pub(super) fn upload(
+        &mut self,
+        now: Timestamp,
+        file: NewFile,
+        bytes: Bytes,
+        reply: UploadReply,
+    ) {
+        let to = self.address(None).map_err(UploadError::from);
+        let checked = to.and_then(|to| self.ears.uploads.check(&file, &bytes).map(|()| to));
+        match checked {
+            Ok(to) => {
+                let message = self.ears.uploads.begin(now, (to, &*self.info), (file, bytes), reply);
+                self.ears.out.push((to, message));
+            }
+            Err(refusal) => {
+                // Who asked may have gone.
+                let _ = reply.send(Err(refusal));
+            }
+        }
     }
 
     pub(crate) fn send_tracked(
@@ -388,6 +425,11 @@ impl AgentSession {
         let own = self.ears.world.object(self.info.agent_id);
         let own = own.filter(|(address, _)| Some(*address) == self.agent.region());
         own.map_or(self.arrived_at, |(address, object)| self.ears.world.place_of(address, object))
+    }
+
+    /// Which way the camera looks.
+    pub(crate) const fn looks_at(&self) -> Vector3 {
+        self.agent.body().camera_at
     }
 
     /// Changes stance, camera and controls.

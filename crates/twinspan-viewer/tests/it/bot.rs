@@ -10,10 +10,10 @@ use twinspan_lludp::{Uuid, Vector3};
 use twinspan_sim::{SimEnv, SimTask};
 use twinspan_viewer::{
     Bot, BotError, CONTROL_UP, DeliveryError, InstantMessage, JourneyError, SeatError, SeenObject,
-    ViewerConfig, WalkError, WorldEvent,
+    StartLocation, ViewerConfig, WalkError, WorldEvent,
 };
 
-use crate::rig::{OTHER, Viewer, Visit, World, credentials, sleep, start_viewer};
+use crate::rig::{OTHER, USER, Viewer, Visit, World, credentials, sleep, start_viewer};
 
 /// Two avatars near each other.
 struct Pair {
@@ -233,6 +233,38 @@ fn a_bot_goes_home_from_far_away_and_from_next_door() {
         pair.one.teleport(alpha, there).await.expect("arrived");
         let arrived = pair.one.teleport_home().await.expect("arrived");
         assert!(distance(arrived.position, Vector3::new(128.0, 128.0, 22.0)) < 0.5);
+    });
+}
+
+#[test]
+fn a_bot_makes_itself_a_home_and_logs_in_there() {
+    let mut world = World::new(78, Conditions { loss: 0.05, ..Conditions::WIFI });
+    let Visit { server, manager, bot, task, .. } = world.log_in(ViewerConfig::default());
+    let viewer = world.viewer.clone();
+    world.run(async move {
+        let mut told = bot.listen();
+        bot.teleport_to("Beta", Vector3::new(30.0, 40.0, 22.0)).await.expect("arrived");
+        bot.set_home().await.expect("heard");
+        let said = loop {
+            if let WorldEvent::Alert(said) = told.recv().await.expect("connected") {
+                break said;
+            }
+        };
+        assert_eq!(said, "Home position set.");
+        bot.teleport_to("Gamma", Vector3::new(20.0, 30.0, 22.0)).await.expect("arrived");
+        let arrived = bot.teleport_home().await.expect("arrived");
+        assert!(distance(arrived.position, Vector3::new(30.0, 40.0, 22.0)) < 1.0, "{arrived:?}");
+        bot.teleport_to("Gamma", Vector3::new(20.0, 30.0, 22.0)).await.expect("arrived");
+        manager.disconnect().await;
+        sleep(&viewer, Duration::from_secs(2)).await;
+        let at_home = credentials(USER, server.login_url()).with_start(StartLocation::Home);
+        manager.connect(at_home).await.expect("let in");
+        while manager.region().is_none() {
+            sleep(&viewer, Duration::from_millis(100)).await;
+        }
+        assert_eq!(manager.region().expect("known").name, "Beta");
+        manager.disconnect().await;
+        drop(task);
     });
 }
 

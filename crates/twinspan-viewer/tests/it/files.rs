@@ -4,16 +4,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use twinspan_core::link::{Conditions, FaultKind};
-use twinspan_grid::{FILES_PER_VISITOR_MAX, GridServer, NOTECARD, TEXTURE};
+use twinspan_grid::{
+    FILES_PER_VISITOR_MAX, GridConfig, GridServer, GridServerConfig, NOTECARD, TEXTURE,
+};
 use twinspan_lludp::{Uuid, Vector3};
 use twinspan_provider::Env;
 use twinspan_viewer::{
     AssetKind, BotError, ClientHandle, CoreHandle, InventoryOwner, NewFile, SeenObject,
-    TransferError, TransferRequest, UploadError, UploadKind, UploadedFile, ViewerConfig,
+    TransferError, TransferRequest, UploadError, UploadKind, UploadWay, UploadedFile, ViewerConfig,
 };
 
 use crate::rig::{
-    OTHER, USER, Visit, World, credentials, grid_config, sleep, start_grid, start_viewer,
+    GRID_IP, OTHER, USER, Visit, World, credentials, grid_config, sleep, start_grid, start_viewer,
+    within,
 };
 
 /// Types as the protocol has them.
@@ -324,6 +327,124 @@ fn what_is_uploaded_is_an_item_of_the_inventory_and_fetched_over_http() {
         let gone = core.upload(sound("Bell"), pattern(10)).await;
         assert!(matches!(gone, Err(UploadError::NotConnected)), "{gone:?}");
         drop((server, task));
+    });
+}
+
+/// Uploads over UDP what fits in a request, what fits just not, and more; fetches each again.
+async fn upload_over_udp<E: Env>(env: &E, core: &CoreHandle) {
+    while core.capabilities().await.is_none() {
+        sleep(env, Duration::from_millis(100)).await;
+    }
+    let me = core.session().expect("a session").agent_id;
+    for len in [1, 1_000, 1_001, 70_000] {
+        let (name, bytes) = (format!("Bell of {len}"), pattern(len));
+        let uploaded = core.upload_by(UploadWay::Udp, sound(&name), bytes.clone()).await;
+        let uploaded = uploaded.unwrap_or_else(|error| panic!("{len} bytes: {error}"));
+        assert_eq!(uploaded.by, UploadWay::Udp);
+        let item = TransferRequest::InventoryItem {
+            owner_id: me,
+            task_id: Uuid::nil(),
+            item_id: uploaded.item_id,
+            asset_id: uploaded.asset_id,
+            kind: TYPE_SOUND,
+        };
+        assert_eq!(core.transfer(item).await.as_deref(), Ok(bytes.as_slice()), "{len} bytes");
+        let fetched = core.fetch_asset(AssetKind::Sound, uploaded.asset_id, None).await;
+        assert_eq!(fetched.expect("fetched").bytes, bytes);
+    }
+    // The items are where their kind belongs.
+    let session = core.session().expect("a session");
+    let folder = session.inventory.iter().find(|folder| folder.type_default == TYPE_SOUND);
+    let folder = folder.expect("a folder of sounds").folder_id;
+    let found = core.fetch_folders(InventoryOwner::Agent, vec![folder]).await.expect("fetched");
+    let names: Vec<&str> = found.folders[0].items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!(names, ["Bell of 1", "Bell of 1000", "Bell of 1001", "Bell of 70000"]);
+}
+
+#[test]
+fn assets_go_over_udp_whole_at_losses_up_to_30_percent() {
+    for (seed, loss) in [(51, 0.0), (52, 0.1), (53, 0.3)] {
+        let mut world = World::new(seed, Conditions { loss, ..Conditions::WIFI });
+        let Visit { server, handle, task, .. } = world.log_in(ViewerConfig::default());
+        let viewer = world.viewer.clone();
+        let left = world.run(async move {
+            upload_over_udp(&viewer, handle.core()).await;
+            let code = server.with_grid(|grid| grid.codes().next().expect("somebody"));
+            let left = server.with_grid(|grid| grid.uploads_of(code));
+            handle.network_manager.disconnect().await;
+            drop(task);
+            left
+        });
+        assert_eq!(left, (0, 0), "the grid keeps nothing of what became items");
+        assert_eq!(world.sim.faults().effect(FaultKind::Loss) > 0, loss > 0.0);
+    }
+}
+
+#[test]
+fn assets_go_over_udp_on_loopback() {
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let done = twinspan_provider::run(move |env| async move {
+        let server = start_grid(&env, grid_config(ip)).await;
+        let viewer = start_viewer(&env, ViewerConfig::default());
+        let manager = viewer.handle.network_manager.clone();
+        manager.connect(credentials(USER, server.login_url())).await.expect("let in");
+        upload_over_udp(&env, viewer.handle.core()).await;
+        manager.disconnect().await;
+    });
+    done.unwrap();
+}
+
+#[test]
+fn the_capability_is_used_where_it_is_there_and_what_the_grid_refuses_has_a_name() {
+    let far = Conditions { delay: Duration::from_millis(20), ..Conditions::CLEAN };
+    let mut world = World::new(54, far);
+    let Visit { server, handle, task, .. } = world.log_in(ViewerConfig::default());
+    let viewer = world.viewer.clone();
+    world.run(async move {
+        let core = handle.core();
+        assert_eq!(upload(&viewer, core, 10).await.by, UploadWay::Capability);
+        let udp = |file, len| core.upload_by(UploadWay::Udp, file, pattern(len));
+        let empty = udp(sound("Nothing"), 0).await;
+        assert!(matches!(empty, Err(UploadError::Length { bytes: 0 })), "{empty:?}");
+        // More than the grid takes of one: it stops at the first packet.
+        let long = udp(sound("Long"), (256 << 10) + 1).await;
+        assert!(matches!(long, Err(UploadError::Aborted { .. })), "{long:?}");
+        // It has the asset, and makes no item without a name.
+        let nameless = udp(sound(" "), 10).await;
+        assert!(matches!(nameless, Err(UploadError::TimedOut)), "{nameless:?}");
+        // Whoever gives up leaves nothing behind.
+        let limit = Duration::from_millis(500);
+        let given_up = within(&viewer, limit, udp(sound("Long"), 200_000)).await;
+        assert!(given_up.is_none(), "it takes longer");
+        sleep(&viewer, Duration::from_secs(7)).await;
+        let code = server.with_grid(|grid| grid.codes().next().expect("somebody"));
+        assert_eq!(server.with_grid(|grid| grid.uploads_of(code).0), 0);
+        let next = udp(sound("Bell"), 10).await;
+        assert!(next.is_ok(), "{next:?}");
+        handle.network_manager.disconnect().await;
+        let gone = udp(sound("Bell"), 10).await;
+        assert!(matches!(gone, Err(UploadError::NotConnected)), "{gone:?}");
+        drop(task);
+    });
+}
+
+#[test]
+fn assets_go_over_udp_where_the_region_has_no_capability_for_them() {
+    let mut world = World::new(55, Conditions { loss: 0.05, ..Conditions::WIFI });
+    let (grid, viewer) = (world.grid.clone(), world.viewer.clone());
+    world.run(async move {
+        let without_capabilities = vec!["NewFileAgentInventory".to_owned()];
+        let own = GridConfig { without_capabilities, ..GridConfig::default() };
+        let config = GridServerConfig { grid: own, ..grid_config(GRID_IP) };
+        let server = start_grid(&grid, config).await;
+        let started = start_viewer(&viewer, ViewerConfig::default());
+        let manager = &started.handle.network_manager;
+        manager.connect(credentials(USER, server.login_url())).await.expect("let in");
+        let core = started.handle.core();
+        assert_eq!(upload(&viewer, core, 3_000).await.by, UploadWay::Udp);
+        let refused = core.upload_by(UploadWay::Capability, sound("Bell"), pattern(10)).await;
+        assert!(matches!(refused, Err(UploadError::NoCapability)), "{refused:?}");
+        manager.disconnect().await;
     });
 }
 

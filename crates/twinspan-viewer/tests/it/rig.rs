@@ -111,6 +111,22 @@ pub(crate) async fn sleep<E: TimeProvider>(env: &E, duration: Duration) {
     std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
 }
 
+/// What a future gives, unless that takes longer.
+pub(crate) async fn within<E: TimeProvider, F: Future>(
+    env: &E,
+    limit: Duration,
+    future: F,
+) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut timer = env.timer();
+    timer.set(Some(env.now().after(limit)));
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => timer.poll_expired(cx).map(|()| None),
+    })
+    .await
+}
+
 /// The first event that `pick` takes.
 pub(crate) async fn next<T>(
     events: &mut Subscription<NetworkEvent>,

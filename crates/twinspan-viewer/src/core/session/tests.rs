@@ -101,7 +101,7 @@ fn session(shared: &Arc<Shared>) -> AgentSession {
     let login = LoginSuccess::new(ids[0], ids[1], ids[2], 7, place, "http://10.0.0.1/seed");
     let info = Arc::new(SessionInfo::of(login).unwrap());
     let commands = mpsc::channel(8).0;
-    let random = ["agent", "transfers"].map(|name| Stream::new(1, name, 0));
+    let random = ["agent", "transfers", "uploads"].map(|name| Stream::new(1, name, 0));
     let core = (Arc::clone(shared), commands.downgrade());
     let start = Timestamp::START.after(Duration::from_secs(1));
     AgentSession::begin(start, &ViewerConfig::default(), core, info, random).unwrap()
