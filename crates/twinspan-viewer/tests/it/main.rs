@@ -22,6 +22,7 @@ mod grid;
 mod hand_proxy;
 mod hostile;
 mod login;
+mod meshes;
 mod opensim;
 #[cfg(unix)]
 mod peers;

@@ -7,6 +7,7 @@ use twinspan_core::link::{Conditions, FaultKind};
 use twinspan_grid::GridEvent;
 use twinspan_lludp::Vector3;
 use twinspan_lludp::messages::ChatFromSimulator;
+use twinspan_provider::TimeProvider;
 use twinspan_sim::proxy::{SocksConfig, SocksProxy};
 use twinspan_viewer::{
     CONTROL_AHEAD, DisconnectReason, HandlerContext, HandlerError, NetworkError, NetworkEvent,
@@ -46,6 +47,52 @@ fn a_connection_that_was_lost_comes_back() {
     world.sim.run_for(Duration::from_secs(300));
     assert_eq!(statuses(&mut visit.events), [NetworkStatus::Connected]);
     assert!(world.sim.faults().effect(FaultKind::Partition) > 0);
+}
+
+#[test]
+fn attempts_to_come_back_wait_longer_each_time_and_end() {
+    let mut world = World::new(28, Conditions::CLEAN);
+    let reconnect = ReconnectPolicy {
+        attempts_max: 5,
+        wait: Duration::from_secs(2),
+        wait_max: Duration::from_secs(20),
+        ..ReconnectPolicy::default()
+    };
+    let mut visit = world.log_in(ViewerConfig { reconnect, ..ViewerConfig::default() });
+    world.sim.stop_host(GRID_IP);
+    world.sim.run_for(Duration::from_secs(1_500));
+    let told: Vec<NetworkEvent> = std::iter::from_fn(|| visit.events.try_recv()).collect();
+    let planned: Vec<(u32, Duration)> = told
+        .iter()
+        .filter_map(|event| match event {
+            NetworkEvent::ReconnectPlanned { attempt, after } => Some((*attempt, *after)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(planned.iter().map(|(attempt, _)| *attempt).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    for ((_, after), seconds) in planned.iter().zip([2, 4, 8, 16, 20]) {
+        let wait = Duration::from_secs(seconds);
+        assert!((wait * 4 / 5..=wait * 6 / 5).contains(after), "{after:?} for {wait:?}");
+    }
+    assert!(planned.windows(2).any(|two| two[0].1 * 2 != two[1].1), "some of it is chance");
+    assert!(matches!(told.last(), Some(NetworkEvent::Disconnected { .. })), "{:?}", told.last());
+    assert_eq!(visit.manager.status(), NetworkStatus::Disconnected);
+}
+
+#[test]
+fn a_goodbye_that_nobody_hears_is_not_waited_for_long() {
+    let mut world = World::new(29, Conditions::CLEAN);
+    let visit = world.log_in(quick());
+    world.sim.partition(GRID_IP, VIEWER_IP);
+    let viewer = world.viewer.clone();
+    let took = world.run(async move {
+        let began = viewer.now();
+        visit.manager.disconnect().await;
+        assert_eq!(visit.manager.status(), NetworkStatus::Disconnected);
+        viewer.now().since(began)
+    });
+    let limit = ViewerConfig::default().agent.logout_timeout;
+    assert!((limit / 2..=limit + Duration::from_secs(1)).contains(&took), "{took:?} of {limit:?}");
 }
 
 #[test]
