@@ -50,8 +50,8 @@ impl HomeAsk {
         let is_place =
             inside.contains(&x) && inside.contains(&y) && (0.0..=HEIGHT_MAX).contains(&z);
         let Vector3 { x, y, z } = self.look_at;
-        let length = x.hypot(y).hypot(z);
-        let is_direction = length.is_finite() && length > f32::EPSILON;
+        let square = x * x + y * y + z * z;
+        let is_direction = square.is_finite() && square > f32::EPSILON;
         is_place.then_some((self.position, if is_direction { self.look_at } else { LOOK_AT }))
     }
 }

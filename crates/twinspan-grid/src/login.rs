@@ -15,7 +15,7 @@ use twinspan_xmlrpc::login::{
 use twinspan_xmlrpc::{Fault, Limits, LoginForm};
 
 use crate::account::{Account, Failures, ScriptedAnswer, key_of};
-use crate::config::{AdmitError, Guest, RegionId};
+use crate::config::{AdmitError, Guest, RegionConfig, RegionId};
 use crate::grid::Grid;
 use crate::inventory;
 
@@ -246,7 +246,7 @@ impl LoginDesk {
         success.look_at = Some(LOOK_AT);
         success.start_location = Some(word.to_owned());
         let (home, position, look_at) = grid.home_of(ids.agent_id);
-        let handle = grid.region(home).map_or(0, |config| config.handle());
+        let handle = grid.region(home).map_or(0, RegionConfig::handle);
         let array = |place: Vector3| [place.x, place.y, place.z];
         success.home = Some(Home {
             region: [(handle >> 32) as u32, handle as u32],

@@ -87,8 +87,7 @@ impl Bench {
             asset_id,
             ..Default::default()
         };
-        let mut told = UpdateCreateInventoryItem::default();
-        told.inventory_data = vec![item];
+        let told = UpdateCreateInventoryItem { inventory_data: vec![item], ..Default::default() };
         self.give(from, &told);
     }
 
