@@ -31,6 +31,43 @@ pub const PACKET_BYTES_MAX: usize = 2_048;
 
 type Bytes = Box<[u8; PACKET_BYTES_MAX]>;
 
+/// What the header of a packet says about congestion (ECN, RFC 3168).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ecn {
+    /// Nothing: a router that meets a queue drops it (Not-ECT).
+    #[default]
+    Incapable = 0,
+    /// Routers may mark it, by the meaning of L4S (ECT(1)).
+    Capable1 = 1,
+    /// Routers may mark it instead of dropping it (ECT(0)).
+    Capable = 2,
+    /// A router met a queue and marked it (CE).
+    Congested = 3,
+}
+
+impl Ecn {
+    /// What the two lowest bits say, of the traffic class of IPv6 and of the same byte of IPv4.
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::Incapable,
+            1 => Self::Capable1,
+            2 => Self::Capable,
+            _ => Self::Congested,
+        }
+    }
+
+    /// The two bits.
+    pub const fn bits(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a router may mark it.
+    pub const fn can_be_marked(self) -> bool {
+        matches!(self, Self::Capable | Self::Capable1)
+    }
+}
+
 /// Free buffers of one thread, for any number of pools to draw from: with many pools that are rarely
 /// busy at once there are as many buffers as are in use together, and those used last are used next.
 #[derive(Clone, Default)]
@@ -99,7 +136,8 @@ impl PacketPool {
         self.shared.out.set(out + 1);
         let reused = self.shared.stock.free.borrow_mut().take();
         let bytes = reused.unwrap_or_else(|| Box::new([0; PACKET_BYTES_MAX]));
-        Some(PacketBuf { bytes: Some(bytes), len: 0, pool: Rc::clone(&self.shared) })
+        let pool = Rc::clone(&self.shared);
+        Some(PacketBuf { bytes: Some(bytes), len: 0, ecn: Ecn::Incapable, pool })
     }
 
     /// Buffers that are out now.
@@ -132,7 +170,9 @@ impl fmt::Debug for PacketPool {
 pub struct PacketBuf {
     /// `None` only while dropping.
     bytes: Option<Bytes>,
-    len: usize,
+    /// At most [`PACKET_BYTES_MAX`].
+    len: u16,
+    ecn: Ecn,
     pool: Rc<PoolShared>,
 }
 
@@ -149,7 +189,19 @@ impl PacketBuf {
     ///
     /// A length past [`PACKET_BYTES_MAX`] is cut to it.
     pub fn set_len(&mut self, len: usize) {
-        self.len = len.min(PACKET_BYTES_MAX);
+        // It fits, as is asserted below.
+        self.len = len.min(PACKET_BYTES_MAX) as u16;
+    }
+
+    /// What its header said about congestion when it was received, where the socket
+    /// [reads that](Ecn); whoever sends says nothing here: it is a matter of the socket.
+    pub const fn ecn(&self) -> Ecn {
+        self.ecn
+    }
+
+    /// Says what its header said: for sockets that receive.
+    pub const fn set_ecn(&mut self, ecn: Ecn) {
+        self.ecn = ecn;
     }
 
     /// All of the room, whatever the length: for a kernel or a codec to write into before
@@ -163,22 +215,24 @@ impl PacketBuf {
     pub fn fill(&mut self, bytes: &[u8]) -> bool {
         let Some(out) = self.storage_mut().get_mut(..bytes.len()) else { return false };
         out.copy_from_slice(bytes);
-        self.len = bytes.len();
+        self.set_len(bytes.len());
         true
     }
 }
+
+const _: () = assert!(PACKET_BYTES_MAX <= u16::MAX as usize);
 
 impl Deref for PacketBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.storage().get(..self.len).unwrap_or_default()
+        self.storage().get(..usize::from(self.len)).unwrap_or_default()
     }
 }
 
 impl DerefMut for PacketBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let len = self.len;
+        let len = usize::from(self.len);
         self.storage_mut().get_mut(..len).unwrap_or_default()
     }
 }
@@ -329,12 +383,31 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_that_is_used_again_says_nothing_about_congestion() {
+        let pool = PacketPool::new(1);
+        let mut packet = pool.take().unwrap();
+        assert_eq!(packet.ecn(), Ecn::Incapable);
+        for bits in 0..=255 {
+            packet.set_ecn(Ecn::from_bits(bits));
+            assert_eq!(packet.ecn().bits(), bits & 3);
+        }
+        assert_eq!(packet.ecn(), Ecn::Congested);
+        drop(packet);
+        assert_eq!(pool.take().unwrap().ecn(), Ecn::Incapable);
+        assert_eq!(
+            [0, 1, 2, 3].map(|bits| Ecn::from_bits(bits).can_be_marked()),
+            [false, true, true, false]
+        );
+    }
+
+    #[test]
     fn a_buffer_too_many_is_noticed() {
         let pool = PacketPool::new(2);
         drop(pool.take());
         assert!(pool.is_sound());
         let bytes = Some(Box::new([0; PACKET_BYTES_MAX]));
-        drop(PacketBuf { bytes, len: 0, pool: Rc::clone(&pool.shared) });
+        let pool_shared = Rc::clone(&pool.shared);
+        drop(PacketBuf { bytes, len: 0, ecn: Ecn::Incapable, pool: pool_shared });
         assert!(!pool.is_sound(), "one came back that never went out");
         pool.shared.out.set(2);
         assert!(pool.is_sound());

@@ -57,7 +57,8 @@ impl Hosted for PlannedHub {
     }
 
     /// What befalls datagrams, links, streams in pieces and in segments, hosts and their clocks. Hubs
-    /// look names up once, before there is a machine, and nobody here has a disk, a box or a proxy.
+    /// look names up once, before there is a machine, and nobody here has a disk, a box or a proxy. Runs
+    /// that a kernel refuses are those of `echo`.
     fn kinds(&self) -> Vec<FaultKind> {
         use FaultKind as K;
         let is_of_segments = |kind: &FaultKind| {
@@ -68,7 +69,7 @@ impl Hosted for PlannedHub {
         };
         let others = VAULT_KINDS.iter().chain(BOARD_KINDS);
         let mut without: Vec<_> = others.filter(|kind| !is_of_segments(kind)).copied().collect();
-        without.push(K::Rekey);
+        without.extend([K::Rekey, K::RunRefused]);
         let mut kinds = planned_kinds(&without);
         kinds.retain(|kind| kind.family() != FaultFamily::Name);
         kinds

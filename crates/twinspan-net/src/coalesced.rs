@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
+use twinspan_core::packet::Ecn;
 use twinspan_core::time::Timestamp;
 
 use crate::sys::Headers;
@@ -24,6 +25,8 @@ struct Run {
     /// Bytes of each datagram but the last.
     segment: usize,
     peer: SocketAddr,
+    /// The kernel joins none that differ in it.
+    ecn: Ecn,
 }
 
 /// Large buffers of one socket, about a mebibyte, and the runs in them.
@@ -89,23 +92,24 @@ impl Coalesced {
         self.short = count < runs_max.min(RUNS_MAX);
         for room in (0..count).rev() {
             let received = headers.received(room).filter(|received| !received.cut);
-            let Some((length, segment, peer)) =
-                received.and_then(|one| Some((one.length, one.segment, one.peer?)))
+            let Some((length, segment, peer, ecn)) =
+                received.and_then(|one| Some((one.length, one.segment, one.peer?, one.ecn)))
             else {
                 self.lost += 1;
                 continue;
             };
             // An empty datagram is a run of one, whose only segment is empty.
             let segment = segment.unwrap_or(length);
-            self.runs.push(Run { room, from: 0, to: length.min(ROOM_BYTES), segment, peer });
+            let to = length.min(ROOM_BYTES);
+            self.runs.push(Run { room, from: 0, to, segment, peer, ecn });
         }
         Ok(())
     }
 
-    /// The next datagram of the runs: whom it came from, when, and its bytes.
-    pub(crate) fn take_next(&mut self) -> Option<(SocketAddr, Timestamp, &[u8])> {
+    /// The next datagram of the runs: whom it came from, when, its marks and its bytes.
+    pub(crate) fn take_next(&mut self) -> Option<(SocketAddr, Timestamp, Ecn, &[u8])> {
         let run = self.runs.last_mut()?;
-        let Run { room, from, to, segment, peer } = *run;
+        let Run { room, from, to, segment, peer, ecn } = *run;
         let end = to.min(from + segment);
         run.from = end;
         if end >= to {
@@ -113,6 +117,6 @@ impl Coalesced {
         }
         let start = room * ROOM_BYTES;
         let bytes = self.memory.get(start + from..start + end).unwrap_or_default();
-        Some((peer, self.at, bytes))
+        Some((peer, self.at, ecn, bytes))
     }
 }

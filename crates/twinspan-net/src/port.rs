@@ -149,6 +149,10 @@ impl Port {
         if options.coalesce_receives {
             port.coalesce();
         }
+        if options.ecn && matches!(port.way, Way::Batch | Way::Coalesced(_)) {
+            // The other ways have no room for what comes beside a datagram.
+            port.report.ecn = sys::tell_of_marks(port.fd(), local.is_ipv4()).is_ok();
+        }
         Ok(port)
     }
 
@@ -312,12 +316,14 @@ impl Port {
         let at = now();
         for (index, mut packet) in spares.drain(..).take(count).enumerate() {
             let received = headers.received(index).filter(|received| !received.cut);
-            let Some((length, peer)) = received.and_then(|one| Some((one.length, one.peer?)))
+            let Some((length, peer, ecn)) =
+                received.and_then(|one| Some((one.length, one.peer?, one.ecn)))
             else {
                 self.report.receive_errors += 1;
                 continue;
             };
             packet.set_len(length);
+            packet.set_ecn(ecn);
             self.deliver(batch, Datagram { peer, at, packet });
         }
         self.adapt(offered, count);
@@ -343,7 +349,8 @@ impl Port {
             let Some(mut packet) = self.pool.take() else {
                 return Ok(if count == 0 { Took::NoBuffer } else { Took::Datagrams(count) });
             };
-            let Some((peer, at, bytes)) = runs.take_next() else { break };
+            let Some((peer, at, ecn, bytes)) = runs.take_next() else { break };
+            packet.set_ecn(ecn);
             count += 1;
             if packet.fill(bytes) {
                 self.report.packets_in += 1;

@@ -1,6 +1,7 @@
 //! The kernel calls that no safe crate offers: datagram batches here, the others below.
 #![expect(unsafe_code, reason = "the crate's only unsafe: system calls on raw pointers")]
 
+mod control;
 mod events;
 mod lent;
 mod option;
@@ -17,10 +18,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use twinspan_core::packet::Datagram;
+use twinspan_core::packet::{Datagram, Ecn};
 
 pub(crate) use events::EventRoom;
-pub(crate) use option::{attach_steering, busy_poll, can_segment, coalesce, multicast_by};
+pub(crate) use option::{
+    attach_steering, busy_poll, can_segment, coalesce, multicast_by, tell_of_marks,
+};
 pub(crate) use outbox::Outbox;
 pub(crate) use sched::{ask_for_fifo, class};
 pub(crate) use stream_ring::{Done, OpKey, StreamRing};
@@ -122,16 +125,6 @@ impl Control {
         self.data = [0; 8];
         self.data[..2].copy_from_slice(&bytes.to_ne_bytes());
     }
-
-    /// How long the datagrams are that the kernel joined, when the first `length` bytes say it.
-    fn segment(&self, length: usize) -> Option<usize> {
-        let [b0, b1, b2, b3, ..] = self.data;
-        let says = length >= control_bytes(4)
-            && self.header.cmsg_level == libc::SOL_UDP
-            && self.header.cmsg_type == libc::UDP_GRO;
-        let bytes = usize::try_from(i32::from_ne_bytes([b0, b1, b2, b3])).ok()?;
-        (says && bytes > 0).then_some(bytes)
-    }
 }
 
 /// What the kernel says about one received message.
@@ -145,6 +138,8 @@ pub(crate) struct Received {
     pub(crate) peer: Option<SocketAddr>,
     /// Whether it was longer than the room and lost its end.
     pub(crate) cut: bool,
+    /// What its header says about congestion, where the socket asks.
+    pub(crate) ecn: Ecn,
 }
 
 /// Whether a send call may join datagrams into runs.
@@ -218,6 +213,8 @@ pub(crate) struct Headers {
     slices: Vec<libc::iovec>,
     names: Vec<Name>,
     controls: Vec<Control>,
+    /// What comes with received messages.
+    said: Vec<control::Room>,
     runs: Vec<Run>,
 }
 
@@ -239,6 +236,7 @@ impl Headers {
             slices: vec![slice; CALL_SLICES_MAX],
             names: vec![Name::EMPTY; CALL_MESSAGES_MAX],
             controls: vec![Control { header, data: [0; 8] }; CALL_MESSAGES_MAX],
+            said: vec![control::Room([0; control::ROOM_BYTES]); CALL_MESSAGES_MAX],
             runs: vec![Run::EMPTY; CALL_MESSAGES_MAX],
         }
     }
@@ -253,8 +251,8 @@ impl Headers {
     ) -> io::Result<usize> {
         let mut count = 0;
         let rows = self.messages.iter_mut().zip(&mut self.slices).zip(&mut self.names);
-        let rows = rows.zip(&mut self.controls);
-        for ((((message, slice), name), control), room) in rows.zip(rooms) {
+        let rows = rows.zip(&mut self.said);
+        for ((((message, slice), name), said), room) in rows.zip(rooms) {
             slice.iov_base = room.as_mut_ptr().cast();
             slice.iov_len = room.len();
             message.msg_len = 0;
@@ -264,13 +262,13 @@ impl Headers {
             header.msg_iovlen = 1;
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = NAME_BYTES as libc::socklen_t;
-            header.msg_control = ptr::from_mut(control).cast();
-            header.msg_controllen = mem::size_of::<Control>() as _;
+            header.msg_control = ptr::from_mut(said).cast();
+            header.msg_controllen = mem::size_of::<control::Room>() as _;
             count += 1;
         }
         let messages = self.messages.as_mut_ptr();
         // SAFETY: the first `count` headers were just pointed at rows of `self.slices`,
-        // `self.names` and `self.controls`, which nothing touches until the call returns, and each
+        // `self.names` and `self.said`, which nothing touches until the call returns, and each
         // slice covers one room, borrowed mutably and apart from the others for 'a, which outlives
         // the call. `count` is at most CALL_MESSAGES_MAX, the length of the shortest arrays.
         // `socket` is borrowed, so the descriptor stays open. A null timeout is allowed.
@@ -292,9 +290,11 @@ impl Headers {
         let length = message.msg_len as usize;
         let header = &message.msg_hdr;
         let peer = self.names.get(index)?.get(header.msg_namelen as usize);
-        let segment = self.controls.get(index)?.segment(header.msg_controllen as _);
+        let room = &self.said.get(index)?.0;
+        let written = room.get(..header.msg_controllen as _).unwrap_or(room);
+        let control::Said { segment, ecn } = control::read(written);
         let cut = header.msg_flags & libc::MSG_TRUNC != 0;
-        Some(Received { length, segment: segment.filter(|bytes| *bytes < length), peer, cut })
+        Some(Received { length, segment: segment.filter(|bytes| *bytes < length), peer, cut, ecn })
     }
 
     /// Sends the first of `datagrams` without waiting and returns how many the kernel took; an

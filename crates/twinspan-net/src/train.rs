@@ -571,7 +571,7 @@ impl TrainSocket {
     pub fn take_next(&mut self) -> Option<(SocketAddr, &[u8])> {
         let (peer, bytes) = match &mut self.way {
             Way::Calls { incoming, .. } => {
-                let (peer, _, bytes) = incoming.take_next()?;
+                let (peer, _, _, bytes) = incoming.take_next()?;
                 (peer, bytes)
             }
             Way::Ring { ring, .. } => ring.take_next()?,

@@ -195,6 +195,7 @@ impl Direction {
 /// A second copy of a datagram; `None` when the pool has no free buffer.
 fn copy(datagram: &Datagram, pool: &PacketPool) -> Option<Datagram> {
     let mut packet = pool.take()?;
+    packet.set_ecn(datagram.packet.ecn());
     packet.fill(&datagram.packet).then_some(Datagram {
         peer: datagram.peer,
         at: datagram.at,

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
+use twinspan_core::packet::{Datagram, DatagramBatch, Ecn, PacketPool};
 use twinspan_core::time::Timestamp;
 
 use crate::{
@@ -42,6 +42,7 @@ pub async fn all<E: Env>(env: &E, ip: IpAddr) {
     batches_are_echoed(env, ip).await;
     an_empty_pool_takes_no_datagram(env, ip).await;
     what_cannot_be_sent_is_counted(env, ip).await;
+    marks_of_congestion_are_read_where_the_report_says_so(env, ip).await;
     a_late_machine_hears_what_came(env, ip).await;
     a_late_machine_leaves_turns_to_other_tasks(env, ip).await;
     a_machine_that_always_sends_hears_what_came(env, ip).await;
@@ -55,6 +56,33 @@ pub async fn all<E: Env>(env: &E, ip: IpAddr) {
     work_off_the_thread_is_bounded_and_goes_on(env).await;
     the_wall_clock_says_a_plausible_time(env);
     streams::all(env, ip).await;
+}
+
+/// A socket that says so sends datagrams that routers may mark, and reads what they say; any other
+/// one does neither.
+pub async fn marks_of_congestion_are_read_where_the_report_says_so<E: Env>(env: &E, ip: IpAddr) {
+    let wanted = UdpOptions { ecn: true, pool_packets: 4, ..UdpOptions::default() };
+    let local = SocketAddr::new(ip, 0);
+    let mut marked = env.bind_udp(local, &wanted).await.expect("a free port");
+    let mut plain = bind(env, ip, 4).await;
+    let says = |ecn| if ecn { Ecn::Capable } else { Ecn::Incapable };
+    assert!(!plain.report().ecn, "nobody asked for it");
+    let mut batch = DatagramBatch::new(4);
+    // To itself, to who does not ask, and back.
+    push(env, &marked, &mut batch, marked.local_addr(), b"to itself");
+    send(&mut marked, &mut batch).await;
+    receive(env, &mut marked, &mut batch, 1).await;
+    let ecn = batch.pop().map(|datagram| datagram.packet.ecn());
+    assert_eq!(ecn, Some(says(marked.report().ecn)));
+    push(env, &marked, &mut batch, plain.local_addr(), b"there");
+    send(&mut marked, &mut batch).await;
+    receive(env, &mut plain, &mut batch, 1).await;
+    let ecn = batch.iter().next().map(|datagram| datagram.packet.ecn());
+    assert_eq!(ecn, Some(Ecn::Incapable));
+    send(&mut plain, &mut batch).await;
+    receive(env, &mut marked, &mut batch, 1).await;
+    let ecn = batch.pop().map(|datagram| datagram.packet.ecn());
+    assert_eq!(ecn, Some(Ecn::Incapable));
 }
 
 /// Port 0 becomes a real one, another for each socket.

@@ -313,6 +313,11 @@ pub struct UdpOptions {
     /// be split here (GRO). Off by default: it pays where many datagrams share few peers, and costs
     /// a copy of each.
     pub coalesce_receives: bool,
+    /// Whether datagrams leave as ones that routers may mark instead of dropping them (ECT(0) of RFC
+    /// 3168), and those that come tell whether they were marked
+    /// ([`PacketBuf::ecn`](twinspan_core::packet::PacketBuf::ecn)). Off by default: whoever asks for
+    /// it slows down for a mark as for a loss. The report says whether the side can do it.
+    pub ecn: bool,
     /// How long datagrams may gather in the kernel once all that had come was received, before
     /// they are looked for again; deadlines are met meanwhile. Zero, the default: not at all, each
     /// datagram wakes. At most 5 ms are used. The whole thread sleeps, so other sockets and wakes
@@ -330,6 +335,7 @@ impl Default for UdpOptions {
             path: IoPath::Usual,
             segment_sends: true,
             coalesce_receives: false,
+            ecn: false,
             gather: Duration::ZERO,
         }
     }
@@ -348,6 +354,8 @@ pub struct SocketReport {
     pub segmentation: Offload,
     /// Whether runs of received datagrams are joined by the kernel.
     pub coalescing: Offload,
+    /// Whether datagrams leave as ones that routers may mark, and marks are read.
+    pub ecn: bool,
     /// How long datagrams gather between two looks for them; zero when each one wakes.
     pub gather: Duration,
     /// Whether datagrams leave whole or not at all, as the search for a path's longest packet needs;

@@ -216,6 +216,7 @@ impl<U: UdpSocket> UdpSocket for TwoSided<U> {
         let Some(open) = self.open.as_ref().map(U::report) else { return trunk };
         SocketReport {
             never_fragments: open.never_fragments && trunk.never_fragments,
+            ecn: open.ecn && trunk.ecn,
             receive_buffer_bytes: open.receive_buffer_bytes.min(trunk.receive_buffer_bytes),
             send_buffer_bytes: open.send_buffer_bytes.min(trunk.send_buffer_bytes),
             packets_in: open.packets_in + trunk.packets_in,

@@ -75,7 +75,7 @@ pub(crate) const fn scope(kind: FaultKind) -> Option<Scope> {
         K::Loss | K::Duplicate | K::Reorder | K::ReceiveDrop | K::LossBurst => Scope::Each,
         K::DuplicateLate | K::DelaySpike | K::BitFlip | K::ByteRun | K::Truncate => Scope::Each,
         K::Unreachable | K::Spoof | K::Replay => Scope::Each,
-        K::ShortSend | K::SendStall | K::NoBuffers => Scope::Each,
+        K::ShortSend | K::SendStall | K::NoBuffers | K::RunRefused => Scope::Each,
         K::ConnectRefuse | K::BacklogFull | K::StreamReset | K::ShortRead => Scope::Each,
         K::ShortWrite | K::ConnectHang | K::AcceptExhausted | K::EarlyEnd => Scope::Each,
         K::HalfOpen | K::HalfClose | K::ZeroWindow => Scope::Each,

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Conditions, Link};
 use twinspan_core::need::{Need, fit_ring};
-use twinspan_core::packet::PacketStock;
+use twinspan_core::packet::{Ecn, PacketStock};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
-use twinspan_provider::{BindError, UdpOptions};
+use twinspan_provider::{BindError, Offload, UdpOptions};
 
 use crate::chaos::Kinds;
 use crate::config::{LOOPBACK_DELAY, SOCKETS_MAX, SimConfig};
@@ -36,6 +36,13 @@ const RECEIVE_BUFFER_BYTES_MIN: usize = 2_048;
 const RECEIVE_BUFFER_BYTES_MAX: usize = 64 << 20;
 /// The longest that datagrams are let gather, whatever the options say.
 pub(crate) const GATHER_MAX: Duration = Duration::from_millis(5);
+
+/// Datagrams of one run, split or joined: the least limit of a kernel that does it.
+pub(crate) const RUN_DATAGRAMS_MAX: usize = 64;
+/// Bytes of one run: what a length field of 16 bits holds, less room for headers.
+pub(crate) const RUN_BYTES_MAX: usize = 65_000;
+
+const _: () = assert!(RUN_DATAGRAMS_MAX <= u8::MAX as usize);
 
 /// A datagram as it leaves, whatever becomes of it on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +99,14 @@ pub(crate) struct Socket {
     pub(crate) key: u64,
     pub(crate) queue: VecDeque<Inbound>,
     queue_need: Need,
+    /// Places that the queue takes: a run of joined datagrams has one.
+    places: usize,
+    /// Whether datagrams that come together are joined (GRO).
+    joins: bool,
+    /// Whether runs are left to the kernel to be split (GSO).
+    pub(crate) segmentation: Offload,
+    /// Whether routers may mark what it sends, and it hears of marks.
+    pub(crate) ecn: bool,
     pub(crate) queued_bytes: usize,
     pub(crate) bytes_max: usize,
     pub(crate) receiver: Waiting,
@@ -135,6 +150,9 @@ pub(crate) struct Inbound {
     pub(crate) from: SocketAddr,
     pub(crate) at: Timestamp,
     pub(crate) payload: Payload,
+    pub(crate) ecn: Ecn,
+    /// The how-manyth of its run, from 0: one that was joined with none is a run of its own.
+    run_index: u8,
 }
 
 /// All that one address ever sends to another, numbered through.
@@ -172,6 +190,7 @@ pub(crate) struct Flight {
     pub(crate) flow: u32,
     pub(crate) arrival: Arrival,
     pub(crate) payload: Payload,
+    pub(crate) ecn: Ecn,
     pub(crate) hash: u64,
     /// What planned faults made of it, which is nothing but where they do.
     pub(crate) odd: Option<Box<Odd>>,
@@ -572,6 +591,10 @@ impl State {
             key: draw(host.seed, &[high, low, u64::from(bound.port())]),
             queue: VecDeque::new(),
             queue_need: Need::new(),
+            places: 0,
+            joins: options.coalesce_receives,
+            segmentation: if options.segment_sends { Offload::On } else { Offload::Off },
+            ecn: options.ecn,
             queued_bytes: 0,
             bytes_max,
             receiver: Waiting::default(),

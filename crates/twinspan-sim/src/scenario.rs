@@ -11,7 +11,10 @@ mod partition;
 mod planted;
 mod vault;
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 use twinspan_core::link::{FaultCounters, FaultKind};
@@ -22,6 +25,7 @@ use crate::config::SimConfig;
 use crate::plan::{Fault, FaultPlan};
 use crate::sim::Sim;
 use crate::swarm::{Options, OptionsError};
+use crate::trace::TraceEvent;
 
 pub use board::{BOARD_KINDS, Board};
 pub use echo::Echo;
@@ -302,6 +306,50 @@ impl Verdict {
     /// Whether every promise was kept.
     pub fn is_kept(&self) -> bool {
         self.broken.is_empty()
+    }
+}
+
+/// Events that [`events_between`] tells at most: the first ones.
+pub const EVENTS_TOLD_MAX: usize = 65_536;
+
+/// What happened in a run from one moment to another, before the end, an event to a line and in words:
+/// a mark that did not hold and a panic say when that was, and this says what led to it.
+pub fn events_between(
+    scenario: &dyn Scenario,
+    case: &Case,
+    times: Range<Timestamp>,
+) -> Vec<String> {
+    let mut telling = Telling { times, events: Rc::default(), lines: Vec::new() };
+    scenario.play_watched(case, &mut telling);
+    telling.lines
+}
+
+/// Keeps events, and tells them in words when all that they may name is known.
+struct Telling {
+    times: Range<Timestamp>,
+    events: Rc<RefCell<Vec<Kept>>>,
+    lines: Vec<String>,
+}
+
+/// An event: what it is, and its further values.
+type Kept = (TraceEvent<'static>, Vec<u64>);
+
+impl Watch for Telling {
+    fn begin(&mut self, sim: &mut Sim) {
+        let (times, events) = (self.times.clone(), Rc::clone(&self.events));
+        sim.watch_trace(0..u64::MAX, move |event| {
+            let events = &mut *events.borrow_mut();
+            if times.contains(&event.at) && events.len() < EVENTS_TOLD_MAX {
+                events.push((TraceEvent { values: &[], ..*event }, event.values.to_vec()));
+            }
+        });
+    }
+
+    fn end(&mut self, sim: &Sim) {
+        let legend = sim.trace_legend();
+        let events = self.events.take();
+        let whole = events.iter().map(|(event, values)| TraceEvent { values, ..*event });
+        self.lines = whole.map(|event| legend.describe(&event)).collect();
     }
 }
 

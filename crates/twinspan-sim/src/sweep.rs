@@ -54,7 +54,8 @@ pub struct SweepReport {
     pub events: u64,
     /// Each kind that the scenario stands, or that showed.
     pub kinds: BTreeMap<FaultKind, KindReport>,
-    /// Runs in which two families both had effects.
+    /// Runs in which two families both had effects, for each two that the scenario stands or that
+    /// showed.
     pub pairs: BTreeMap<(FaultFamily, FaultFamily), u64>,
     /// Marks by name: how often each was met, and how often it held.
     pub marks: BTreeMap<&'static str, (u64, u64)>,
@@ -120,14 +121,10 @@ impl SweepReport {
                 self.never.push(format!("fault {} had no effect", kind.name()));
             }
         }
-        let has = |family: FaultFamily| kinds.iter().any(|kind| kind.family() == family);
-        let families: Vec<_> = FaultFamily::ALL.into_iter().filter(|one| has(*one)).collect();
-        for (at, one) in families.iter().enumerate() {
-            for other in families.iter().skip(at + 1) {
-                if !self.pairs.contains_key(&(*one, *other)) {
-                    let (one, other) = (one.name(), other.name());
-                    self.never.push(format!("families {one} and {other} had no effect together"));
-                }
+        for (one, other) in family_pairs(&kinds) {
+            if self.pairs.get(&(one, other)).is_none_or(|runs| *runs == 0) {
+                let (one, other) = (one.name(), other.name());
+                self.never.push(format!("families {one} and {other} had no effect together"));
             }
         }
         for name in scenario.marks() {
@@ -138,6 +135,15 @@ impl SweepReport {
     }
 }
 
+/// Each two families that kinds are of, in the order of [`FaultFamily::ALL`].
+pub fn family_pairs(kinds: &[FaultKind]) -> Vec<(FaultFamily, FaultFamily)> {
+    let has = |family: &FaultFamily| kinds.iter().any(|kind| kind.family() == *family);
+    let families: Vec<_> = FaultFamily::ALL.into_iter().filter(has).collect();
+    let after = |at: usize| families.iter().skip(at + 1).copied();
+    let pairs = families.iter().enumerate();
+    pairs.flat_map(|(at, one)| after(at).map(|other| (*one, other))).collect()
+}
+
 /// Runs a scenario with each of `seeds` until `goes_on` says no; it is asked after each run, with the
 /// seed and what there is so far.
 pub fn sweep(
@@ -146,9 +152,9 @@ pub fn sweep(
     mut goes_on: impl FnMut(u64, &SweepReport) -> bool,
 ) -> SweepReport {
     let mut report = SweepReport { scenario: scenario.name(), ..SweepReport::default() };
-    for kind in scenario.kinds() {
-        report.kinds.insert(kind, KindReport::default());
-    }
+    let kinds = scenario.kinds();
+    report.pairs.extend(family_pairs(&kinds).into_iter().map(|pair| (pair, 0)));
+    report.kinds.extend(kinds.into_iter().map(|kind| (kind, KindReport::default())));
     for seed in seeds {
         report.add(seed, scenario.play(&Case::drawn(scenario, seed)));
         if !goes_on(seed, &report) {
@@ -177,7 +183,114 @@ pub fn wilson(hits: u64, runs: u64) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use twinspan_core::chaos::Site;
+    use twinspan_core::link::FaultCounters;
+
     use super::*;
+    use crate::chaos::MarkCount;
+    use crate::scenario::Watch;
+
+    static MARK: Site = Site { kind: SiteKind::Sometimes, name: "rare", file: "here", line: 1 };
+
+    /// Runs whose outcome is told: odd seeds have losses, even ones sends that took a part; a crash
+    /// is injected in all of them and changes nothing.
+    struct Told {
+        /// From which seed on a run has effects of both families.
+        both_from: u64,
+        /// The same for the effect of the crash.
+        crash_from: u64,
+        /// The same for the mark.
+        mark_from: u64,
+    }
+
+    const ALL_SHOW: Told = Told { both_from: 7, crash_from: 7, mark_from: 7 };
+
+    impl Scenario for Told {
+        fn name(&self) -> &'static str {
+            "told"
+        }
+
+        fn kinds(&self) -> Vec<FaultKind> {
+            vec![FaultKind::Loss, FaultKind::ShortSend, FaultKind::Crash]
+        }
+
+        fn marks(&self) -> &'static [&'static str] {
+            &["rare"]
+        }
+
+        fn play_watched(&self, case: &Case, _: &mut dyn Watch) -> Verdict {
+            let seed = case.options.seed;
+            let mut faults = FaultCounters::default();
+            let mut strike = |kind, has_effect| {
+                faults.inject(kind);
+                if has_effect {
+                    faults.observe(kind);
+                }
+            };
+            strike(FaultKind::Crash, seed >= self.crash_from);
+            let both = seed >= self.both_from;
+            strike(FaultKind::Loss, both || seed & 1 == 1);
+            strike(FaultKind::ShortSend, both || seed & 1 == 0);
+            Verdict {
+                options: case.options.to_string(),
+                trace_hash: seed,
+                events: 10,
+                virtual_time: Duration::ZERO,
+                settled_after: Duration::from_millis(seed),
+                faults,
+                struck: Vec::new(),
+                unrecorded: 0,
+                marks: vec![MarkCount {
+                    site: &MARK,
+                    met: 1,
+                    held: (seed >= self.mark_from).into(),
+                }],
+                broken: if seed == 13 { vec!["bad luck".into()] } else { Vec::new() },
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_and_pair_that_a_scenario_stands_is_reported_and_missed() {
+        const NEVER: u64 = u64::MAX;
+        let (crash, pair, mark) = (
+            "fault crash had no effect",
+            "families datagram and local_io had no effect together",
+            "mark \"rare\" was not met",
+        );
+        let beside = ["datagram", "local_io"];
+        for (told, missing) in [
+            (Told { both_from: NEVER, ..ALL_SHOW }, pair),
+            (Told { mark_from: NEVER, ..ALL_SHOW }, mark),
+            (Told { crash_from: NEVER, ..ALL_SHOW }, crash),
+        ] {
+            let few = sweep(&told, 14..20, |_, _| true);
+            // By chance a short one misses things.
+            assert_eq!((few.is_good(), few.never.is_empty()), (true, false));
+            let report = sweep(&told, 14..14 + COVERAGE_SEEDS_MIN, |_, _| true);
+            let names: Vec<_> =
+                report.pairs.keys().map(|(one, other)| [one.name(), other.name()]).collect();
+            assert_eq!(names, [["datagram", "host"], beside, ["host", "local_io"]]);
+            assert_eq!(report.kinds.len(), 3);
+            assert_eq!(report.kinds[&FaultKind::Crash].injected, COVERAGE_SEEDS_MIN);
+            let told: Vec<_> = report.never.iter().map(String::as_str).collect();
+            assert!(told.contains(&missing), "{told:?}");
+            assert!(!report.is_good(), "{told:?}");
+        }
+        let report = sweep(&ALL_SHOW, 14..14 + COVERAGE_SEEDS_MIN, |_, _| true);
+        assert!(report.is_good() && report.never.is_empty(), "{:?}", report.never);
+    }
+
+    #[test]
+    fn failures_are_counted_and_a_sweep_ends_when_it_is_told() {
+        let report = sweep(&ALL_SHOW, 0..COVERAGE_SEEDS_MIN, |_, report| report.failed == 0);
+        assert_eq!((report.seeds, report.failed, report.is_good()), (14, 1, false));
+        let failure = &report.failures[0];
+        assert_eq!((failure.seed, failure.broken.as_slice()), (13, &["bad luck".to_owned()][..]));
+        assert_eq!(report.settled_after_max, Duration::from_millis(13));
+    }
 
     #[test]
     fn intervals_are_as_in_the_tables() {

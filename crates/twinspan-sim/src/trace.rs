@@ -76,6 +76,10 @@ pub(crate) enum TraceKind {
     Panic = 48,
     Disk = 49,
     Topic = 50,
+    /// A datagram that comes was marked by a router.
+    Marked = 51,
+    /// A socket's run of datagrams was refused.
+    RunRefused = 52,
 }
 
 /// By whom an event was caused.

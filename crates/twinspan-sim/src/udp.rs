@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use twinspan_core::link::FaultKind;
 use twinspan_core::packet::{Datagram, DatagramBatch, PacketPool};
 use twinspan_core::random::{draw, unit};
-use twinspan_provider::{SocketReport, UdpError, UdpOptions, UdpSocket};
+use twinspan_provider::{Offload, SocketReport, UdpError, UdpOptions, UdpSocket};
 
 use crate::chaos::{SendStrikes, Supply};
-use crate::network::GATHER_MAX;
+use crate::network::{GATHER_MAX, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX};
 use crate::slab::Key;
 use crate::timer::keep_waker;
+use crate::trace::TraceKind;
 use crate::world::{Event, RECEIVE_RETRY, SEND_STALL, World};
 
 /// A datagram socket of a simulated host.
@@ -43,6 +44,9 @@ impl SimUdp {
             report: SocketReport {
                 path: "simulated",
                 never_fragments: true,
+                segmentation: if options.segment_sends { Offload::On } else { Offload::Off },
+                coalescing: if options.coalesce_receives { Offload::On } else { Offload::Off },
+                ecn: options.ecn,
                 gather: options.gather.min(GATHER_MAX),
                 receive_buffer_bytes,
                 send_buffer_bytes: options.send_buffer_bytes,
@@ -50,6 +54,44 @@ impl SimUdp {
             },
         }
     }
+}
+
+/// Datagrams to one peer that follow one another, all but the last of one length: what a kernel takes
+/// as one and splits (GSO).
+#[derive(Default)]
+struct Run {
+    peer: Option<SocketAddr>,
+    segment: usize,
+    bytes: usize,
+    count: usize,
+}
+
+impl Run {
+    /// Goes on with a datagram, or begins anew with it; how many more travel in runs then.
+    fn add(&mut self, datagram: &Datagram) -> u64 {
+        let bytes = datagram.packet.len();
+        let follows = self.peer == Some(datagram.peer)
+            && bytes > 0
+            && bytes <= self.segment
+            && self.bytes == self.segment * self.count
+            && self.count < RUN_DATAGRAMS_MAX
+            && self.bytes + bytes <= RUN_BYTES_MAX;
+        if !follows {
+            *self = Self { peer: Some(datagram.peer), segment: bytes, bytes, count: 1 };
+            return 0;
+        }
+        self.bytes += bytes;
+        self.count += 1;
+        // With the second one the first is in a run, too.
+        if self.count == 2 { 2 } else { 1 }
+    }
+}
+
+/// How many datagrams come before the first run of a batch; `None` where there is no run.
+pub(crate) fn before_first_run(batch: &DatagramBatch) -> Option<usize> {
+    let mut run = Run::default();
+    let second = batch.iter().position(|datagram| run.add(datagram) > 0)?;
+    Some(second - 1)
 }
 
 impl UdpSocket for SimUdp {
@@ -88,9 +130,9 @@ impl UdpSocket for SimUdp {
         let mut received = 0;
         while received < most && batch.room() > 0 && !socket.queue.is_empty() {
             let Some(mut packet) = self.pool.take() else { break };
-            let Some(inbound) = socket.queue.pop_front() else { break };
+            let Some(inbound) = socket.take() else { break };
             let bytes = inbound.payload.as_slice();
-            socket.queued_bytes -= bytes.len();
+            packet.set_ecn(inbound.ecn);
             // What was sent came out of a packet buffer, so it fits one, and the batch has room.
             if packet.fill(bytes)
                 && batch.push(Datagram { peer: inbound.from, at: inbound.at, packet }).is_ok()
@@ -129,7 +171,7 @@ impl UdpSocket for SimUdp {
         let mut state = self.world.state.borrow_mut();
         let state = &mut *state;
         let struck = if state.chaos.is_on && !batch.is_empty() {
-            state.strike_send(now, self.key, batch.len())
+            state.strike_send(now, self.key, batch)
         } else {
             SendStrikes::default()
         };
@@ -179,10 +221,23 @@ impl UdpSocket for SimUdp {
         if take < batch.len() {
             state.faults.observe(FaultKind::ShortSend);
         }
-        let mut taken = 0;
+        if let Some(before) = struck.refused_run {
+            // The call sends what comes before the run, or its first datagram by itself.
+            take = take.min(before.max(1));
+            socket.segmentation = Offload::Refused;
+            self.report.segmentation = Offload::Refused;
+            state.faults.observe(FaultKind::RunRefused);
+            let ids = [u64::from(self.key.index), socket.send_calls, 0, 0];
+            state.trace.record(now, TraceKind::RunRefused, ids);
+        }
+        let splits = self.report.segmentation == Offload::On && take > 1;
+        let (mut taken, mut run) = (0, Run::default());
         while taken < take {
             let Some(mut datagram) = batch.pop() else { break };
             taken += 1;
+            if splits {
+                self.report.packets_segmented += run.add(&datagram);
+            }
             if state.chaos.is_on && (struck.fails && taken == 1 || state.take_error(self.key)) {
                 self.report.send_errors += 1;
             } else if state.send(now, self.key, &mut datagram).is_ok() {

@@ -59,7 +59,7 @@ fn rate(kind: FaultKind) -> f64 {
         K::NameTruncated | K::NameForged => 0.4,
         K::ConnectHang | K::ConnectRefuse | K::BacklogFull | K::AcceptExhausted => 0.5,
         K::ShortRead | K::ShortWrite | K::ZeroWindow => 0.5,
-        K::ProxyRefuse | K::TopicMemory => 0.5,
+        K::ProxyRefuse | K::TopicMemory | K::RunRefused => 0.5,
         _ => 0.1,
     }
 }
@@ -121,6 +121,11 @@ fn run((scenario, tcp): (&dyn Hosted, TcpMode), (kind, is_struck): (FaultKind, b
     // What befalls messages of DNS needs a name server.
     let asks = matches!(kind, FaultKind::NameTruncated | FaultKind::NameForged);
     let options = options.with_size("name_server", u64::from(asks));
+    // Who waits between its requests sends none of them together.
+    let options = match kind {
+        FaultKind::RunRefused => options.with_size("spacing_us", 0),
+        _ => options,
+    };
     let kind = is_struck.then_some(kind);
     let mut config = SimConfig { seed: SEED, ..scenario.config(&options) };
     match kind {

@@ -232,7 +232,7 @@ catalogue! {
     SegmentDamage "segment_damage" Stream
         "A bit of a segment was turned: the checksum tells, and it is dropped where it comes.";
     EcnMark "ecn_mark" Link
-        "A router marked a segment as one that met a queue (ECN), and none was there.";
+        "A router marked a packet as one that met a queue (ECN), and none was there.";
     NatTimeout "nat_timeout" Link
         "A box forgot its mappings early; the effect is each packet that it let in no more.";
     NatRebind "nat_rebind" Link
@@ -263,6 +263,8 @@ catalogue! {
         "A name server's answer did not fit a datagram; the effect is that it was asked for over a stream.";
     NameForged "name_forged" Name
         "An answer with the id of no question came first; the effect is that it was passed over.";
+    RunRefused "run_refused" LocalIo
+        "The kernel refused to split a run of datagrams (GSO): from then on they go one by one.";
 }
 
 impl FaultKind {

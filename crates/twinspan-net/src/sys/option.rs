@@ -5,6 +5,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use twinspan_core::packet::Ecn;
+
 use super::outcome;
 
 /// Sets an option whose value is an int.
@@ -32,6 +34,19 @@ pub(crate) fn can_segment(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Lets the kernel join received datagrams of one peer.
 pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Lets routers mark what is sent instead of dropping it (ECT(0)), and lets each datagram that comes
+/// tell whether it was marked.
+pub(crate) fn tell_of_marks(socket: BorrowedFd<'_>, is_ipv4: bool) -> io::Result<()> {
+    let capable = libc::c_int::from(Ecn::Capable.bits());
+    let (level, tells, class) = if is_ipv4 {
+        (libc::IPPROTO_IP, libc::IP_RECVTOS, libc::IP_TOS)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, libc::IPV6_TCLASS)
+    };
+    set_int(socket, level, tells, 1)?;
+    set_int(socket, level, class, capable)
 }
 
 /// Lets the kernel poll the device for so many microseconds where the socket is empty.

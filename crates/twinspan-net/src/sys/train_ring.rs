@@ -15,7 +15,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::lent::Buffers;
 use super::outbox::{ARENAS, Outbox};
-use super::{NAME_BYTES, Name, Names, Train};
+use super::{NAME_BYTES, Name, Names, Train, control};
 
 /// Buffers lent to the kernel: runs that can arrive between two looks without another request.
 const BUFFERS: u16 = 64;
@@ -475,22 +475,10 @@ fn filled(buffer: &[u8], length: usize) -> Option<Filled> {
     name.0.copy_from_slice(written.get(LENGTHS_BYTES..CONTROL_AT)?);
     let peer = name.get(names as usize)?;
     let control = written.get(CONTROL_AT..PAYLOAD_AT)?;
-    let segment = segment(control.get(..controls as usize).unwrap_or(control));
+    let segment = control::read(control.get(..controls as usize).unwrap_or(control)).segment;
     // An empty datagram is a run of one, whose only segment is empty.
     let segment = segment.filter(|bytes| *bytes < said).unwrap_or(said);
     Some(Filled { bytes: said, segment, peer })
-}
-
-/// How long joined datagrams are, if control data says it: header, then an int.
-fn segment(control: &[u8]) -> Option<usize> {
-    const LENGTH_BYTES: usize = mem::size_of::<usize>();
-    let int = |at: usize| {
-        let bytes = control.get(at..).and_then(|rest| rest.first_chunk::<4>());
-        bytes.map(|bytes| i32::from_ne_bytes(*bytes))
-    };
-    let (level, kind, value) = (int(LENGTH_BYTES)?, int(LENGTH_BYTES + 4)?, int(LENGTH_BYTES + 8)?);
-    let says = level == libc::SOL_UDP && kind == libc::UDP_GRO;
-    usize::try_from(value).ok().filter(|bytes| says && *bytes > 0)
 }
 
 #[cfg(test)]
@@ -504,6 +492,8 @@ mod tests {
         bytes[..4].copy_from_slice(&16_u32.to_ne_bytes());
         if let Some(segment) = joined {
             bytes[4..8].copy_from_slice(&(CONTROL_BYTES as u32).to_ne_bytes());
+            let length = mem::size_of::<libc::cmsghdr>() + 4;
+            bytes[CONTROL_AT..][..8].copy_from_slice(&length.to_ne_bytes());
             bytes[CONTROL_AT + 8..][..4].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
             bytes[CONTROL_AT + 12..][..4].copy_from_slice(&libc::UDP_GRO.to_ne_bytes());
             bytes[CONTROL_AT + 16..][..4].copy_from_slice(&segment.to_ne_bytes());

@@ -11,7 +11,7 @@ use rustix::event::EventfdFlags;
 use twinspan_core::packet::PACKET_BYTES_MAX;
 
 use super::lent::Buffers;
-use super::{NAME_BYTES, Name, Received};
+use super::{Ecn, NAME_BYTES, Name, Received};
 
 /// Buffers lent to the kernel: what can arrive between two looks without another request. A power
 /// of two, as the kernel wants it.
@@ -219,7 +219,8 @@ fn filled(buffer: &[u8], length: usize) -> (Received, &[u8]) {
         || payload.len() > PACKET_BYTES_MAX;
     let peer = name.get(field(0) as usize);
     let payload = payload.get(..said).unwrap_or(payload);
-    (Received { length: payload.len(), segment: None, peer, cut }, payload)
+    // The request has no room for control messages.
+    (Received { length: payload.len(), segment: None, peer, cut, ecn: Ecn::Incapable }, payload)
 }
 
 #[cfg(test)]

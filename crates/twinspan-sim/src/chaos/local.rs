@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use twinspan_core::link::FaultKind;
+use twinspan_core::packet::DatagramBatch;
 use twinspan_core::time::Timestamp;
+use twinspan_provider::Offload;
 
 use crate::plan::{Place, socket_key};
 use crate::slab::Key;
+use crate::udp::before_first_run;
 use crate::world::State;
 
 /// What befalls one call that sends.
@@ -18,6 +21,8 @@ pub(crate) struct SendStrikes {
     pub(crate) stalls: bool,
     /// Its first datagram is refused.
     pub(crate) fails: bool,
+    /// Its first run of datagrams is refused, before which so many go as ever.
+    pub(crate) refused_run: Option<usize>,
 }
 
 /// How much one call may receive.
@@ -30,14 +35,21 @@ pub(crate) enum Supply {
 }
 
 impl State {
-    /// What befalls a call that sends `count` datagrams.
-    pub(crate) fn strike_send(&mut self, now: Timestamp, key: Key, count: usize) -> SendStrikes {
+    /// What befalls a call that sends a batch.
+    pub(crate) fn strike_send(
+        &mut self,
+        now: Timestamp,
+        key: Key,
+        batch: &DatagramBatch,
+    ) -> SendStrikes {
         let mut strikes = SendStrikes::default();
         let Some(socket) = self.network.sockets.get(key) else { return strikes };
         if now < socket.stalled_until {
             return strikes;
         }
         let (local, number) = (socket.local, socket.send_calls);
+        let splits = socket.segmentation == Offload::On && self.chaos.can(FaultKind::RunRefused);
+        let first_run = splits.then(|| before_first_run(batch)).flatten();
         let place_key = socket_key(local);
         let mut strike = |kind| {
             if !self.chaos.can(kind) {
@@ -50,6 +62,7 @@ impl State {
             // The call does not come to more.
             return strikes;
         }
+        let count = batch.len();
         if count > 1
             && let Some(strike) = strike(FaultKind::ShortSend)
         {
@@ -57,6 +70,11 @@ impl State {
             strikes.take_max = usize::try_from(few + 1).ok();
         }
         strikes.fails = strike(FaultKind::NoBuffers).is_some();
+        if let Some(before) = first_run
+            && strike(FaultKind::RunRefused).is_some()
+        {
+            strikes.refused_run = Some(before);
+        }
         if strikes.fails {
             self.faults.observe(FaultKind::NoBuffers);
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use twinspan_core::link::{Arrival, FaultCounters, FaultKind};
-use twinspan_core::packet::PacketBuf;
+use twinspan_core::packet::{Ecn, PacketBuf};
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -203,6 +203,7 @@ pub(crate) struct Leaving {
     pub(crate) delay: Duration,
     /// What the trace calls the flow.
     pub(crate) flow_key: u64,
+    pub(crate) ecn: Ecn,
 }
 
 impl State {
@@ -239,6 +240,9 @@ impl State {
         self.send_copies(now, leaving, packet);
         self.hold(now, leaving, &mut weather);
         self.damage(leaving, packet, &mut weather);
+        if leaving.ecn.can_be_marked() && self.strike_flow(FaultKind::EcnMark, leaving).is_some() {
+            weather.marks.add(FaultKind::EcnMark);
+        }
         if let Some(kind) = weather.lost {
             self.faults.observe(kind);
         }
@@ -304,6 +308,7 @@ impl State {
                 flow: leaving.flow,
                 arrival: Arrival::plain(at, leaving.number),
                 payload: self.network.store.copy(bytes),
+                ecn: leaving.ecn,
                 hash: xxh3_64(bytes),
                 odd: Odd { marks, from }.boxed(),
             };

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use twinspan_core::link::{Arrival, Fate, FaultCounters, FaultKind};
-use twinspan_core::packet::Datagram;
+use twinspan_core::packet::{Datagram, Ecn};
 use twinspan_core::prefetch;
 use twinspan_core::time::Timestamp;
 use twinspan_core::wheel::Full;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Flight, Inbound, LinkState, Network, Odd, Refused, SentDatagram, Socket};
+use super::{
+    Flight, Inbound, LinkState, Network, Odd, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX, Refused,
+    SentDatagram, Socket,
+};
 use crate::chaos::{Chaos, Leaving, OnArrival, Weather};
 use crate::config::WIRE_DELAY_MIN;
 use crate::slab::Key;
@@ -40,6 +43,8 @@ impl State {
             }
         };
         let network = &mut self.network;
+        let can_be_marked = network.sockets.get(key).is_some_and(|socket| socket.ecn);
+        let ecn = if can_be_marked { Ecn::Capable } else { Ecn::Incapable };
         let flow = network.flows.get_mut(index as usize).ok_or(Refused)?;
         let link = flow.link as usize;
         let state = network.links.get_mut(link).ok_or(Refused)?;
@@ -57,7 +62,7 @@ impl State {
         if self.chaos.is_on && !state.is_loopback {
             let (way, delay) = (state.way, state.link.conditions().delay);
             let (flow, (from, to)) = (index, ends);
-            let leaving = Leaving { flow, number, from, to, way, delay, flow_key };
+            let leaving = Leaving { flow, number, from, to, way, delay, flow_key, ecn };
             weather = self.weather(now, &leaving, &mut datagram.packet);
             if weather.is_changed {
                 hash = xxh3_64(&datagram.packet);
@@ -88,7 +93,8 @@ impl State {
             arrival.at = at.max(earliest);
             let payload = self.network.store.copy(bytes);
             let odd = Odd { marks, from: weather.from }.boxed();
-            let flight = Flight { flow: index, arrival, payload, hash, odd };
+            let ecn = if weather.marks.has(FaultKind::EcnMark) { Ecn::Congested } else { ecn };
+            let flight = Flight { flow: index, arrival, payload, ecn, hash, odd };
             self.launch(now, flight, flow_key);
         }
         Ok(())
@@ -217,9 +223,9 @@ impl State {
                 }
             }
         }
-        let Flight { flow, arrival, payload, hash, odd } = flight;
+        let Flight { flow, arrival, payload, ecn, hash, odd } = flight;
         let Odd { marks, from } = odd.map_or_else(Odd::default, |odd| *odd);
-        let what = (flow, arrival, seen, from);
+        let what = (flow, arrival, (seen, from), ecn);
         let accepted =
             self.network.accept(now, what, payload, (&self.hosts, &self.chaos), &mut self.faults);
         if accepted.is_ok() && !marks.is_empty() {
@@ -227,6 +233,10 @@ impl State {
         }
         let (kind, what) = match accepted {
             Ok(Accepted { key, gathers_until }) => {
+                if ecn == Ecn::Congested {
+                    let ids = [flow_key, arrival.number, u64::from(key.index), 0];
+                    self.trace.record(now, TraceKind::Marked, ids);
+                }
                 if let Some(until) = gathers_until {
                     self.wake_later(key, until);
                 }
@@ -331,15 +341,46 @@ impl LinkState {
     }
 }
 
+impl Socket {
+    /// The place of a datagram in the run at the end of the queue that it is joined with (GRO), or 0
+    /// for one that begins a run: what follows in a run came at the same moment from the same peer,
+    /// is as long as the first, or shorter and the last, and has the same marks.
+    fn joined(&self, now: Timestamp, from: SocketAddr, (bytes, ecn): (usize, Ecn)) -> u8 {
+        let Some(last) = self.queue.back().filter(|last| {
+            self.joins && (last.at, last.from, last.ecn) == (now, from, ecn) && bytes > 0
+        }) else {
+            return 0;
+        };
+        let index = usize::from(last.run_index) + 1;
+        let first = self.queue.len().checked_sub(index).and_then(|at| self.queue.get(at));
+        let Some(segment) = first.map(|first| first.payload.as_slice().len()) else { return 0 };
+        let is_like = last.payload.as_slice().len() == segment && bytes <= segment;
+        let fits = index < RUN_DATAGRAMS_MAX && index * segment + bytes <= RUN_BYTES_MAX;
+        // The limit is below 256.
+        if is_like && fits { index as u8 } else { 0 }
+    }
+
+    /// The next datagram, with what is kept of the queue put right.
+    pub(crate) fn take(&mut self) -> Option<Inbound> {
+        let inbound = self.queue.pop_front()?;
+        self.queued_bytes -= inbound.payload.as_slice().len();
+        self.places -= usize::from(inbound.run_index == 0);
+        Some(inbound)
+    }
+}
+
 /// Into which socket a datagram went, and until when that lets others gather before it wakes anybody.
 struct Accepted {
     key: Key,
     gathers_until: Option<Timestamp>,
 }
 
-/// What comes to a host: its flow, the arrival, the addresses on it where boxes may have changed
-/// them, and from where it seems to come if a planned fault has it so.
-type Coming = (u32, Arrival, Option<(SocketAddr, SocketAddr)>, Option<SocketAddr>);
+/// What comes to a host: its flow, the arrival, whose it says to be, and what routers say.
+type Coming = (u32, Arrival, Names, Ecn);
+
+/// The addresses on a datagram where boxes may have changed them, and from where it seems to come if
+/// a planned fault has it so.
+type Names = (Option<(SocketAddr, SocketAddr)>, Option<SocketAddr>);
 
 impl Flight {
     /// It seems to come from where it does.
@@ -421,8 +462,8 @@ impl Network {
     pub(crate) fn copy_flight(&mut self, flight: &Flight) -> Flight {
         self.depart(flight.flow);
         let payload = self.store.copy(flight.payload.as_slice());
-        let Flight { flow, arrival, hash, .. } = *flight;
-        Flight { flow, arrival, payload, hash, odd: flight.odd.clone() }
+        let Flight { flow, arrival, ecn, hash, .. } = *flight;
+        Flight { flow, arrival, payload, ecn, hash, odd: flight.odd.clone() }
     }
 
     /// It does not arrive anywhere.
@@ -436,7 +477,7 @@ impl Network {
     fn accept(
         &mut self,
         now: Timestamp,
-        (flow, arrival, seen, seems_from): Coming,
+        (flow, arrival, (seen, seems_from), ecn): Coming,
         payload: Payload,
         (hosts, chaos): (&Hosts, &Chaos),
         faults: &mut FaultCounters,
@@ -467,13 +508,16 @@ impl Network {
             return Err((FaultKind::Unbound, payload));
         };
         let bytes = payload.as_slice().len();
-        if socket.queue.len() >= self.queue_datagrams_max
+        let run_index = socket.joined(now, from, (bytes, ecn));
+        if run_index == 0 && socket.places >= self.queue_datagrams_max
             || socket.queued_bytes + bytes > socket.bytes_max
         {
             return Err((FaultKind::ReceiveDrop, payload));
         }
         socket.queued_bytes += bytes;
-        socket.queue.push_back(Inbound { from, at: now, payload });
+        socket.places += usize::from(run_index == 0);
+        let ecn = if socket.ecn { ecn } else { Ecn::Incapable };
+        socket.queue.push_back(Inbound { from, at: now, payload, ecn, run_index });
         socket.queue_need.note(socket.queue.len());
         let gathers_until = Some(socket.gathers_until).filter(|until| now < *until);
         if gathers_until.is_none() {

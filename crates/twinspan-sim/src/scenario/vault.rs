@@ -84,6 +84,9 @@ impl Hosted for Vault {
             K::SendStall,
             K::NoBuffers,
             K::SpuriousWake,
+            K::Buggify,
+            K::Knob,
+            K::TaskOrder,
             K::TornWrite,
             K::SyncFailure,
             K::CorruptRead,
@@ -95,6 +98,7 @@ impl Hosted for Vault {
     fn marks(&self) -> &'static [&'static str] {
         &[
             "a payment was asked for again",
+            "a payment met a queue on its way",
             "the journal was written again",
             "the journal was read again",
             "a way through the proxy was made again",

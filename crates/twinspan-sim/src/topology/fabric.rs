@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use twinspan_core::link::FaultKind;
+use twinspan_core::packet::Ecn;
 use twinspan_core::random::draw;
 use twinspan_core::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -313,7 +314,7 @@ impl State {
             flow,
             number: flight.coordinate(),
             ends: Ends::default(),
-            can_be_marked: false,
+            can_be_marked: flight.ecn.can_be_marked(),
             is_marked: false,
             hops: 0,
             link: u32::MAX,
@@ -577,7 +578,12 @@ impl State {
             Step::Out(transit) => {
                 let ends = (transit.from, transit.to);
                 match transit.cargo {
-                    Cargo::Datagram(flight) => self.come(now, flight, Some(ends)),
+                    Cargo::Datagram(mut flight) => {
+                        if transit.is_marked {
+                            flight.ecn = Ecn::Congested;
+                        }
+                        self.come(now, flight, Some(ends));
+                    }
                     Cargo::Segment(wire) => self.segment_out(now, wire, ends, transit.is_marked),
                 }
             }

@@ -114,7 +114,7 @@ impl Queue {
     /// A quarter of a megabyte that only its end bounds.
     pub const DEFAULT: Self = Self { bytes_max: 256 << 10, discipline: Discipline::TailDrop };
 
-    /// A queue under CoDel with the figures of RFC 8289: 5 ms and 100 ms; packets of streams that
+    /// A queue under CoDel with the figures of RFC 8289: 5 ms and 100 ms; packets of streams and sockets that
     /// can be marked are marked instead of dropped.
     pub const fn codel(bytes_max: u64) -> Self {
         let discipline = Discipline::CoDel {

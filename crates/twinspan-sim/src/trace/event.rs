@@ -74,6 +74,8 @@ impl EventKind {
             TraceKind::TcpMode => ["ends", "mode", "", ""],
             TraceKind::Disk => ["host", "file", "call_and_failed", "what"],
             TraceKind::Topic => ["topic", "member", "number", "payload"],
+            TraceKind::Marked => ["flow", "number", "socket", ""],
+            TraceKind::RunRefused => ["socket", "number", "", ""],
             #[allow(unreachable_patterns, reason = "kinds that are added later")]
             _ => ["a", "b", "c", "d"],
         }

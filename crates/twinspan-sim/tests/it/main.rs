@@ -16,6 +16,9 @@ mod faults;
 mod hosts;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod offload;
+#[cfg(test)]
 mod planned;
 #[cfg(test)]
 mod proxy;

@@ -2,21 +2,28 @@
 //! breaks and shrinking leaves what matters.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use twinspan_core::link::FaultKind;
+use twinspan_core::link::{FaultFamily, FaultKind};
+use twinspan_core::packet::{Datagram, DatagramBatch};
 use twinspan_core::time::Timestamp;
-use twinspan_provider::{TaskProvider, TimeProvider, Timer};
+use twinspan_provider::{
+    NetworkProvider, TaskProvider, TimeProvider, Timer, UdpOptions, UdpSocket,
+};
 use twinspan_sim::scenario::{
-    Case, Echo, Hosted, Partition, Planted, Scenario, Vault, planned_kinds,
+    Board, Case, Echo, Hosted, Partition, Planted, Running, Scenario, Vault, events_between,
+    planned_kinds,
 };
 use twinspan_sim::shrink::shrink;
 use twinspan_sim::swarm::Options;
-use twinspan_sim::sweep::sweep;
+use twinspan_sim::sweep::{COVERAGE_SEEDS_MIN, sweep};
 use twinspan_sim::victims::prove;
-use twinspan_sim::{FaultPlan, OnPanic, Rates, Sim, SimConfig, Start};
+use twinspan_sim::{FaultPlan, OnPanic, Rates, Sim, SimConfig, SimTask, Start};
 
 #[test]
 fn each_fault_alone_changes_its_victim_and_has_an_effect_and_none_when_it_is_absent() {
@@ -65,6 +72,119 @@ fn promises_are_kept_with_every_seed() {
 }
 
 #[test]
+fn a_sweep_that_is_long_enough_shows_every_fault_and_each_pair_of_families() {
+    let mut pairs = BTreeSet::new();
+    for scenario in [&Echo as &dyn Scenario, &Vault] {
+        let report = sweep(scenario, 0..COVERAGE_SEEDS_MIN, |_, _| true);
+        assert!(report.is_good(), "{:#?} {:#?}", report.failures, report.never);
+        assert!(report.pairs.values().all(|runs| *runs > 0), "{:?}", report.pairs);
+        pairs.extend(report.pairs.into_keys());
+    }
+    let families = FaultFamily::ALL.len();
+    assert_eq!(pairs.len(), families * (families - 1) / 2);
+}
+
+#[test]
+fn every_planned_fault_is_in_some_scenario() {
+    let scenarios = [&Echo as &dyn Scenario, &Vault, &Board];
+    let kinds: BTreeSet<_> = scenarios.iter().flat_map(|scenario| scenario.kinds()).collect();
+    let missing: Vec<_> =
+        planned_kinds(&[]).into_iter().filter(|kind| !kinds.contains(kind)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A client that asks until it is answered, whose server may be deaf.
+struct Answered {
+    is_deaf: bool,
+}
+
+impl Hosted for Answered {
+    fn name(&self) -> &'static str {
+        "answered"
+    }
+
+    fn kinds(&self) -> Vec<FaultKind> {
+        vec![FaultKind::Loss]
+    }
+
+    fn settle_time(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    fn start(&self, sim: &mut Sim, _: &Options) -> Box<dyn Running> {
+        let [server, client] = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 7)));
+        let is_answered = Rc::new(Cell::new(false));
+        let (is_deaf, env) = (self.is_deaf, sim.host("server", server.ip()));
+        let inner = env.clone();
+        let answers = env.spawn("answers", async move {
+            let mut socket = inner.bind_udp(server, &UdpOptions::default()).await.unwrap();
+            let mut received = DatagramBatch::new(8);
+            while poll_fn(|cx| socket.poll_recv(cx, &mut received)).await.is_ok() {
+                while !is_deaf && !received.is_empty() {
+                    poll_fn(|cx| socket.poll_send(cx, &mut received)).await.unwrap();
+                }
+                received.clear();
+            }
+        });
+        let (env, told) = (sim.host("client", client.ip()), Rc::clone(&is_answered));
+        let inner = env.clone();
+        let asks = env.spawn("asks", async move {
+            let mut socket = inner.bind_udp(client, &UdpOptions::default()).await.unwrap();
+            let (mut batch, mut timer) = (DatagramBatch::new(8), inner.timer());
+            while !told.get() {
+                let mut packet = socket.pool().take().unwrap();
+                assert!(packet.fill(b"there?"));
+                batch.push(Datagram { peer: server, at: inner.now(), packet }).unwrap();
+                poll_fn(|cx| socket.poll_send(cx, &mut batch)).await.unwrap();
+                timer.set(Some(inner.now().after(Duration::from_millis(100))));
+                let heard = poll_fn(|cx| match socket.poll_recv(cx, &mut batch) {
+                    Poll::Ready(_) => Poll::Ready(true),
+                    Poll::Pending => timer.poll_expired(cx).map(|()| false),
+                });
+                told.set(heard.await);
+                batch.clear();
+            }
+        });
+        Box::new(Answering { is_answered, _tasks: [answers, asks] })
+    }
+}
+
+struct Answering {
+    is_answered: Rc<Cell<bool>>,
+    _tasks: [SimTask; 2],
+}
+
+impl Running for Answering {
+    fn is_settled(&self) -> bool {
+        self.is_answered.get()
+    }
+
+    fn unsettled(&self) -> String {
+        "the question is not answered".into()
+    }
+
+    fn broken(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn every_run_ends_healed_and_what_does_not_settle_in_time_is_a_failure() {
+    let case = || Case { options: "seed=3 loss=1".parse().unwrap(), faults: None };
+    let verdict = Answered { is_deaf: false }.play(&case());
+    assert!(verdict.is_kept(), "{:?}", verdict.broken);
+    // Nothing came through before: it is the healing that lets it settle.
+    let struck = verdict.faults.effect(FaultKind::Loss);
+    assert!(struck >= 29, "{struck}");
+    assert!(verdict.settled_after < Duration::from_millis(200), "{:?}", verdict.settled_after);
+    let verdict = Answered { is_deaf: true }.play(&case());
+    assert_eq!(verdict.broken, ["the question is not answered 5s after the healing"]);
+    assert_eq!(verdict.settled_after, Duration::from_secs(5));
+    let report = sweep(&Answered { is_deaf: true }, 0..3, |_, _| true);
+    assert_eq!((report.failed, report.is_good()), (3, false));
+}
+
+#[test]
 fn a_defect_that_needs_two_of_a_thousand_faults_is_shrunk_to_them() {
     let case = |seed| {
         let rates = "loss=0.03 duplicate=0.3 reorder=0.3 spoof=0.3";
@@ -100,7 +220,7 @@ fn fragile(on_panic: OnPanic) -> (Sim, Rc<Cell<u32>>) {
         vec![env.spawn("worker", async move {
             let mut timer = inner.timer();
             timer.set(Some(inner.now().after(Duration::from_millis(3))));
-            std::future::poll_fn(|cx| timer.poll_expired(cx)).await;
+            poll_fn(|cx| timer.poll_expired(cx)).await;
             assert!(!first, "the first start is bad");
         })]
     });
@@ -168,6 +288,24 @@ fn an_always_that_does_not_hold_is_told_with_its_host() {
     let counts: Vec<_> =
         sim.marks().iter().map(|mark| (mark.site.name, mark.met, mark.held)).collect();
     assert_eq!(counts, [("nothing", 1, 0), ("numbers are small", 3, 2), ("one comes by", 3, 1)]);
+}
+
+#[test]
+fn what_led_to_a_moment_is_told_in_words() {
+    let case = || Case { options: "seed=3 loss=1".parse().unwrap(), faults: None };
+    let at = |ms: u64| Timestamp::from_nanos(ms * 1_000_000);
+    let scenario = Answered { is_deaf: false };
+    let lines = events_between(&scenario, &case(), at(200)..at(400));
+    // Asked at 200 and 300 ms, and lost both times.
+    let with = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    let flow = "flow=10.0.0.2:7 > 10.0.0.1:7";
+    assert_eq!((with(&format!(" send {flow} number=2 ")), with(" send ")), (1, 2), "{lines:#?}");
+    assert_eq!((with("cause=loss"), with(" timer fired ")), (2, 2), "{lines:#?}");
+    let first = lines.first().unwrap();
+    assert!(first.contains(" 0.200000000 s "), "{first}");
+    assert!(lines.iter().all(|line| line.contains(" 0.2") || line.contains(" 0.3")));
+    assert_eq!(events_between(&scenario, &case(), at(200)..at(400)), lines);
+    assert_eq!(events_between(&scenario, &case(), at(400)..at(400)), [""; 0]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::echo::{Client, Echo, MS, PORT, ip, start};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn bind(
+pub(crate) fn bind(
     sim: &mut Sim,
     env: &SimEnv,
     local: &str,
@@ -29,7 +29,7 @@ fn bind(
     sim.block_on(env, LIMIT, async move { inner.bind_udp(local, &options).await }).unwrap()
 }
 
-fn queue(socket: &SimUdp, to: SocketAddr, bytes: &[&[u8]]) -> DatagramBatch {
+pub(crate) fn queue(socket: &SimUdp, to: SocketAddr, bytes: &[&[u8]]) -> DatagramBatch {
     let mut batch = DatagramBatch::new(bytes.len());
     for bytes in bytes {
         let mut packet = socket.pool().take().unwrap();
@@ -40,7 +40,7 @@ fn queue(socket: &SimUdp, to: SocketAddr, bytes: &[&[u8]]) -> DatagramBatch {
 }
 
 /// Sends all and returns how many each call took.
-fn send(
+pub(crate) fn send(
     sim: &mut Sim,
     env: &SimEnv,
     mut socket: SimUdp,
@@ -58,7 +58,7 @@ fn send(
 }
 
 /// What one call receives, or nothing when it would wait.
-fn receive(
+pub(crate) fn receive(
     sim: &mut Sim,
     env: &SimEnv,
     mut socket: SimUdp,

@@ -74,7 +74,8 @@ impl Payer {
     async fn bind(&self) -> SimUdp {
         let local = SocketAddr::new(self.env.ip(), 0);
         loop {
-            match self.env.bind_udp(local, &UdpOptions::default()).await {
+            match self.env.bind_udp(local, &UdpOptions { ecn: true, ..UdpOptions::default() }).await
+            {
                 Ok(socket) => return socket,
                 Err(_) => sleep(&self.env, RETRY).await,
             }

@@ -87,7 +87,11 @@ pub(super) async fn keep(env: SimEnv, journal: Rc<RefCell<Journal>>, truth: Rc<R
     }
     journal.borrow_mut().learn(found);
     loop {
-        let batch = poll_fn(|cx| journal.borrow_mut().poll_queue(cx)).await;
+        let mut batch = poll_fn(|cx| journal.borrow_mut().poll_queue(cx)).await;
+        if crate::buggify!("the journal writes one by one") {
+            let rest = batch.split_off(1);
+            journal.borrow_mut().queue.extend(rest);
+        }
         let bytes: Vec<u8> = batch.iter().flat_map(|entry| entry.write(Within::Record)).collect();
         while !write(&env, &file, end, &bytes).await {
             crate::reachable!("the journal was written again");

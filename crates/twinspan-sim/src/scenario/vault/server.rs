@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use twinspan_core::packet::{Datagram, DatagramBatch};
+use twinspan_core::packet::{Datagram, DatagramBatch, Ecn};
 use twinspan_provider::{
     AcceptError, AsyncReadExt, AsyncWriteExt, NetworkProvider, TaskProvider, TcpListener,
     TcpOptions, TimeProvider, UdpOptions, UdpSocket,
@@ -22,26 +22,29 @@ use crate::tcp::SimTcp;
 /// How long the server waits for the next request of a stream.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 /// Connections at the same time; further ones are closed.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: u64 = 64;
 /// Datagrams that are taken at once.
-const BATCH: usize = 16;
+const BATCH: u64 = 16;
 
 /// Acknowledges payments over datagrams.
 pub(super) async fn datagrams(env: SimEnv, journal: Rc<RefCell<Journal>>) {
     let local = SocketAddr::new(env.ip(), DATAGRAM_PORT);
     let mut socket = loop {
-        match env.bind_udp(local, &UdpOptions::default()).await {
+        match env.bind_udp(local, &UdpOptions { ecn: true, ..UdpOptions::default() }).await {
             Ok(socket) => break socket,
             Err(_) => sleep(&env, RETRY).await,
         }
     };
-    let (mut received, mut out) = (DatagramBatch::new(BATCH), DatagramBatch::new(BATCH));
+    let batch = env.knob("batch", BATCH, 1..=BATCH) as usize;
+    let (mut received, mut out) = (DatagramBatch::new(batch), DatagramBatch::new(batch));
     loop {
         if poll_fn(|cx| socket.poll_recv(cx, &mut received)).await.is_err() {
             return;
         }
         let mut asked = Vec::new();
         while let Some(datagram) = received.pop() {
+            let is_marked = datagram.packet.ecn() == Ecn::Congested;
+            crate::sometimes!(is_marked, "a payment met a queue on its way");
             let entry = Entry::read(&datagram.packet, Within::Request);
             asked.extend(entry.map(|entry| (datagram.peer, entry)));
         }
@@ -72,12 +75,14 @@ pub(super) async fn streams(env: SimEnv, journal: Rc<RefCell<Journal>>) {
             Err(_) => sleep(&env, RETRY).await,
         }
     };
+    let connections_max =
+        env.knob("connections_max", CONNECTIONS_MAX, 1..=CONNECTIONS_MAX) as usize;
     let mut tasks: Vec<SimTask> = Vec::new();
     loop {
         match listener.accept().await {
             Ok(stream) => {
                 tasks.retain(|task| !task.is_finished());
-                if tasks.len() < CONNECTIONS_MAX {
+                if tasks.len() < connections_max {
                     let connection = connection(env.clone(), stream, Rc::clone(&journal));
                     tasks.push(env.spawn("connection", connection));
                 }
