@@ -245,7 +245,8 @@ fn rewritten<'a>(
     plain.extend_from_slice(id.get(id.len() - payload.id.wire_bytes()..).unwrap_or_default());
     plain.extend_from_slice(payload.extra);
     let head = plain.len();
-    plain.resize(PAYLOAD_BYTES_MAX, 0);
+    // Counts of blocks that were absent are written before they are taken back.
+    plain.resize(PAYLOAD_BYTES_MAX + usize::from(u8::MAX), 0);
     let body = plain.get_mut(head..).unwrap_or_default();
     let len = message.encode_with(tail, body)?;
     plain.truncate(head + len);
@@ -284,6 +285,8 @@ fn difference(
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use twinspan_lludp::messages::ImprovedInstantMessage;
+    use twinspan_lludp::{Message, Var2};
 
     use super::*;
 
@@ -313,6 +316,26 @@ mod tests {
         let odd = check(&[&[0, 0, 0, 0, 1, 0][..], &body].concat());
         let why = "the body differs from byte 49 on (51 bytes, written 51)";
         assert_eq!(odd.object["why"], why);
+    }
+
+    #[test]
+    fn the_longest_payload_whose_last_block_is_absent_is_written_again() {
+        let mut im = ImprovedInstantMessage::default();
+        im.estate_block = Some(Default::default());
+        let mut body = [0; PAYLOAD_BYTES_MAX];
+        let fewest = 4 + im.encode(&mut body).unwrap() - 1;
+        im.message_block.binary_bucket = Var2::new(vec![0; PAYLOAD_BYTES_MAX - fewest]).unwrap();
+        let mut body = vec![0; PAYLOAD_BYTES_MAX];
+        let len = im.encode_with(Tail::Absent(1), &mut body).unwrap();
+        let id = ImprovedInstantMessage::ID.wire().to_be_bytes();
+        let plain = [&id[..], &body[..len]].concat();
+        assert_eq!(plain.len(), PAYLOAD_BYTES_MAX);
+        let mut packet = [0; 1_200];
+        let (flags, number) = (Flags::RELIABLE, Sequence(1));
+        let coding = ZeroCoding::Always;
+        let len = write_packet(&mut packet, flags, number, 0, &plain, coding).unwrap();
+        let told = check(&packet[..len]);
+        assert!(told.identical, "{:?}", told.object);
     }
 
     #[test]

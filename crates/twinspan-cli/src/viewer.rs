@@ -17,7 +17,7 @@ use twinspan_viewer::lludp::Vector3;
 use twinspan_viewer::{
     Bot, BotError, CONTROL_AHEAD, ClientHandle, CoreError, CredentialsError, GridInfoError,
     LoginCredentials, MfaStore, MfaStoreError, PASSWORD_VARIABLE, ProxySettings, ReconnectPolicy,
-    StartLocation, ViewerConfig, ViewerCore,
+    ViewerConfig, ViewerCore,
 };
 
 use crate::args::{ViewerArgs, ViewerCommand, ViewerLoginArgs};
@@ -35,9 +35,12 @@ const LEG: Duration = Duration::from_secs(4);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewerError {
-    /// Who logs in is not known.
-    #[error(transparent)]
-    Credentials(#[from] CredentialsError),
+    /// Who logs in is nobody.
+    #[error("--user: {0}")]
+    User(CredentialsError),
+    /// The file with the password cannot be used.
+    #[error("--password-file: {0}")]
+    PasswordFile(CredentialsError),
     /// There is no password.
     #[error("there is no password: give --password-file, or set {PASSWORD_VARIABLE}")]
     NoPassword,
@@ -51,7 +54,7 @@ pub enum ViewerError {
     #[error("--ca: {0}")]
     CertificateFile(io::Error),
     /// What second factors left cannot be read or kept.
-    #[error(transparent)]
+    #[error("--mfa-file: {0}")]
     Mfa(#[from] MfaStoreError),
     /// The viewer cannot be started.
     #[error(transparent)]
@@ -96,22 +99,17 @@ pub fn run(args: &ViewerArgs) -> Result<u8, CommandError> {
 
 fn credentials(args: &ViewerLoginArgs) -> Result<LoginCredentials, ViewerError> {
     let password = match &args.password_file {
-        Some(file) => LoginCredentials::password_from_file(file)?,
-        None => match std::env::var(PASSWORD_VARIABLE) {
-            Ok(password) => twinspan_viewer::Secret::new(password),
-            Err(_) => return Err(ViewerError::NoPassword),
-        },
-    };
-    let start = match args.start.rsplitn(4, '/').collect::<Vec<_>>().as_slice() {
-        [z, y, x, region] => {
-            let text = format!("uri:{region}&{x}&{y}&{z}");
-            StartLocation::parse(&text)
+        Some(file) => {
+            LoginCredentials::password_from_file(file).map_err(ViewerError::PasswordFile)?
         }
-        _ => StartLocation::parse(&args.start),
+        None => match std::env::var(PASSWORD_VARIABLE) {
+            Ok(password) if !password.is_empty() => twinspan_viewer::Secret::new(password),
+            _ => return Err(ViewerError::NoPassword),
+        },
     };
     let mut credentials = LoginCredentials::new(&args.user, password.reveal())
         .with_grid(args.grid.clone())
-        .with_start(start);
+        .with_start(args.start.clone());
     if let Some(code) = &args.mfa_code {
         credentials = credentials.with_mfa_token(code);
     }
@@ -121,7 +119,8 @@ fn credentials(args: &ViewerLoginArgs) -> Result<LoginCredentials, ViewerError> 
     if args.message_read {
         credentials = credentials.with_critical_message_read();
     }
-    credentials.check()?;
+    // There is a password, and the grid has been read: what is left to be wrong is the name.
+    credentials.check().map_err(ViewerError::User)?;
     Ok(credentials)
 }
 

@@ -23,7 +23,8 @@ pub struct SessionSummary {
     pub stats: CircuitStats,
     /// Datagrams of who has no circuit.
     pub strangers: StrangerStats,
-    /// The smoothed round trip to the region that the avatar is in.
+    /// The smoothed round trip to the region that the avatar is in or was in last; `None` before a
+    /// ping was answered.
     pub rtt: Option<Duration>,
     /// Bytes that the kernel granted for datagrams that came and were not read yet; 0 without a
     /// socket.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
-use twinspan_viewer::Grid;
+use twinspan_viewer::{Grid, StartLocation};
 
 /// `twinspan viewer`.
 #[derive(Clone, Debug, Args)]
@@ -44,9 +45,9 @@ pub struct ViewerLoginArgs {
     /// is that of the environment, TWINSPAN_PASSWORD
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// Where to begin: `last`, `home`, or REGION/x/y/z
-    #[arg(long, value_name = "PLACE", default_value = "last")]
-    pub start: String,
+    /// Where to begin: `last`, `home`, or REGION/x/y/z in whole metres
+    #[arg(long, value_name = "PLACE", default_value = "last", value_parser = start)]
+    pub start: StartLocation,
     /// A proxy: socks5://.., socks5h://.. (names are resolved there) or http://.., with
     /// user:password@ if need be
     #[arg(long, value_name = "URL")]
@@ -58,7 +59,7 @@ pub struct ViewerLoginArgs {
     #[arg(long, conflicts_with = "ca")]
     pub no_certificate_checks: bool,
     /// A code of the second factor
-    #[arg(long, value_name = "CODE")]
+    #[arg(long, value_name = "CODE", value_parser = NonEmptyStringValueParser::new())]
     pub mfa_code: Option<String>,
     /// A file that keeps what a second factor leaves for the next login
     #[arg(long, value_name = "FILE")]
@@ -128,6 +129,21 @@ fn grid(text: &str) -> Result<Grid, String> {
     Grid::parse(text).map_err(|error| error.to_string())
 }
 
+fn start(text: &str) -> Result<StartLocation, &'static str> {
+    let region = || {
+        let mut parts = text.rsplitn(4, '/');
+        let mut metres = || parts.next()?.trim().parse::<u16>().ok();
+        let [z, y, x] = [metres()?, metres()?, metres()?];
+        let name = parts.next().filter(|name| !name.is_empty())?.to_owned();
+        Some(StartLocation::Region { name, position: [x, y, z] })
+    };
+    match text {
+        "last" => Ok(StartLocation::Last),
+        "home" => Ok(StartLocation::Home),
+        _ => region().ok_or("give `last`, `home`, or a place as in Alpha/128/128/25"),
+    }
+}
+
 fn place(text: &str) -> Result<PlaceArg, &'static str> {
     let read = || {
         let mut parts = text.rsplitn(4, '/');
@@ -152,6 +168,17 @@ mod tests {
         assert_eq!(place("Da Boom/1/2.5/30"), Ok(wanted));
         for text in ["Alpha", "Alpha/1/2", "/1/2/3", "Alpha/1/2/x", "Alpha/1/2/inf"] {
             assert!(place(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_is_a_word_or_a_place_in_whole_metres() {
+        assert_eq!(start("last"), Ok(StartLocation::Last));
+        assert_eq!(start("home"), Ok(StartLocation::Home));
+        let wanted = StartLocation::Region { name: "Da/Boom".into(), position: [1, 2, 30] };
+        assert_eq!(start("Da/Boom/1/2/30"), Ok(wanted));
+        for text in ["", "Last", "Alpha", "/1/2/3", "Alpha/1/2/x", "Alpha/1/2.5/3", "A/1/2/70000"] {
+            assert!(start(text).is_err(), "{text}");
         }
     }
 

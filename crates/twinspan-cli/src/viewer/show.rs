@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use twinspan_core::time::Timestamp;
-use twinspan_viewer::{ClientHandle, NetworkEvent, SessionSummary, Subscription, WorldEvent};
+use twinspan_viewer::{
+    ClientHandle, LoginError, NetworkError, NetworkEvent, SessionSummary, Subscription, WorldEvent,
+};
 
 use super::work::Work;
 use crate::args::ViewerLoginArgs;
@@ -197,7 +199,10 @@ impl Show {
                 format!("{} bytes of room for datagrams", socket.receive_buffer_bytes)
             }
             NetworkEvent::Disconnected { reason } => format!("not connected: {reason}"),
-            NetworkEvent::Error { error } => format!("{error}"),
+            NetworkEvent::Error { error } => match shown(error) {
+                Some(text) => format!("{error}: {text}"),
+                None => format!("{error}"),
+            },
             NetworkEvent::Lagged { missed } => format!("{missed} events were missed"),
             other => format!("{other:?}"),
         })
@@ -207,6 +212,19 @@ impl Show {
 fn write_line(line: &str) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Output)
+}
+
+/// What the user is to read before the next login: terms of service, or a message.
+fn shown(error: &NetworkError) -> Option<&str> {
+    match error {
+        NetworkError::Login(error) => match &**error {
+            LoginError::TermsOfService { message } | LoginError::CriticalMessage { message } => {
+                Some(message)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -279,7 +297,10 @@ fn network_json(event: &NetworkEvent, messages: bool) -> Option<Value> {
         NetworkEvent::Disconnected { reason } => {
             json!({ "event": "disconnected", "reason": reason.to_string() })
         }
-        NetworkEvent::Error { error } => json!({ "event": "error", "error": error.to_string() }),
+        NetworkEvent::Error { error } => match shown(error) {
+            Some(text) => json!({ "event": "error", "error": error.to_string(), "shown": text }),
+            None => json!({ "event": "error", "error": error.to_string() }),
+        },
         NetworkEvent::Lagged { missed } => json!({ "event": "lagged", "missed": missed }),
         other => json!({ "event": "other", "text": format!("{other:?}") }),
     })

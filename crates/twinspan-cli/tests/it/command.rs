@@ -109,8 +109,11 @@ impl Running {
     }
 
     fn start_with_input(args: &[&str], input: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_twinspan"))
-            .args(args)
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_twinspan")).args(args), input)
+    }
+
+    fn start_by(command: &mut Command, input: Stdio) -> Self {
+        let mut child = command
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -168,6 +171,16 @@ pub(crate) fn signal_to(process: u32, signal: Signal) {
 /// Runs the command to its end.
 pub(crate) fn run(args: &[&str]) -> Ended {
     Running::start(args).end()
+}
+
+/// The same with a variable of its environment, or without it.
+pub(crate) fn run_in(variable: (&str, Option<&str>), args: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinspan"));
+    match variable {
+        (name, Some(value)) => command.env(name, value),
+        (name, None) => command.env_remove(name),
+    };
+    Running::start_by(command.args(args), Stdio::null()).end()
 }
 
 /// The same with bytes on its standard input, which then ends.

@@ -9,17 +9,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::command::{Running, run};
+use crate::viewer::lines;
 
 /// Starts a grid; returns it and its first line.
-fn start(args: &[&str]) -> (Running, Value) {
+pub(crate) fn start(args: &[&str]) -> (Running, Value) {
     let args = [&["grid", "--listen", "127.0.0.1:0", "--json"], args].concat();
     let mut grid = Running::start(&args);
     let line = grid.line(|line| line.contains("\"ready\""));
     (grid, serde_json::from_str(&line).unwrap())
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -8,8 +8,12 @@
 
 mod bench;
 mod command;
+#[cfg(unix)]
+#[path = "../../../twinspan-http/tests/it/daemons.rs"]
+mod daemons;
 mod demo;
 mod grid;
+mod grid_flags;
 #[cfg(target_os = "linux")]
 mod hub;
 mod input;
@@ -21,7 +25,10 @@ mod relay;
 mod serve;
 mod sim;
 mod sim_planned;
+mod tls_front;
 mod tshark;
 mod verify;
 mod viewer;
+mod viewer_flags;
+mod viewer_roads;
 mod webdriver;

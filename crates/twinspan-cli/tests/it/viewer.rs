@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::command::{Running, run};
 
 /// A file with a password that nobody else may read.
-struct PasswordFile(PathBuf);
+pub(crate) struct PasswordFile(PathBuf);
 
 impl PasswordFile {
-    fn new(name: &str, password: &str) -> Self {
+    pub(crate) fn new(name: &str, password: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let name = format!("twinspan-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -19,7 +19,7 @@ impl PasswordFile {
         Self(path)
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
@@ -31,7 +31,7 @@ impl Drop for PasswordFile {
 }
 
 /// Starts a grid for one and returns it with the address of its login.
-fn grid() -> (Running, String) {
+pub(crate) fn grid() -> (Running, String) {
     let args = ["grid", "--listen", "127.0.0.1:0", "--user", "Ruth Tester:sesame", "--json"];
     let mut grid = Running::start(&args);
     let line = grid.line(|line| line.contains("\"ready\""));
@@ -39,7 +39,7 @@ fn grid() -> (Running, String) {
     (grid, ready["login_uri"].as_str().unwrap().to_owned())
 }
 
-fn lines(text: &str) -> Vec<Value> {
+pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -61,9 +61,25 @@ fn an_avatar_talks_travels_and_leaves_with_a_summary() {
         assert_eq!(summary[field], wanted, "{field}: {summary}");
     }
     assert!(summary["handshake_ms"].is_u64(), "{summary}");
-    for field in ["circuits", "messages_in", "reliable_in", "caps", "events"] {
+    for field in ["circuits", "messages_in", "messages_out", "reliable_in", "reliable_out"] {
         assert!(summary[field].as_u64().unwrap() > 0, "{field}: {summary}");
     }
+    for field in ["caps", "events", "acks_piggybacked"] {
+        assert!(summary[field].as_u64().unwrap() > 0, "{field}: {summary}");
+    }
+    for field in ["resends_out", "duplicates_in", "packet_acks_out", "crossings"] {
+        assert!(summary[field].is_u64(), "{field}: {summary}");
+    }
+    // The circuit is closed, and how far away its region was is known still.
+    assert!(summary["rtt_ms"].as_f64().unwrap() > 0.0, "{summary}");
+    let regions = summary["regions"].as_array().unwrap();
+    assert!(regions.contains(&"Alpha".into()) && regions.contains(&"Gamma".into()), "{summary}");
+    // What was told line by line is what the summary counts.
+    let count = |event: &str| u64::try_from(of(event).len()).unwrap();
+    assert_eq!(summary["circuits"], count("circuit_connected"), "{summary}");
+    assert_eq!(summary["events"], count("queue_message"), "{summary}");
+    let caps = of("capabilities")[0]["names"].as_array().unwrap().len();
+    assert_eq!(summary["caps"], caps, "{summary}");
 }
 
 #[test]

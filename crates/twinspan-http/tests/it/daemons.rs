@@ -1,7 +1,7 @@
 //! Debian's `dante-server` and `tinyproxy`, started on loopback for tests.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -48,10 +48,11 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Starts `command` with a configuration that `config` makes of a folder and a free port, and
-    /// waits until it listens.
+    /// Starts `command` with a configuration that `config` makes of a folder and a free port of
+    /// `ip`, and waits until it listens.
     fn start(
         name: &str,
+        ip: IpAddr,
         config: impl Fn(&Path, u16) -> String,
         command: impl Fn(&Path) -> Command,
     ) -> Self {
@@ -59,7 +60,7 @@ impl Peer {
         fs::create_dir_all(&folder).unwrap();
         // Another process may take a port between finding and using it.
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
             fs::write(folder.join("config"), config(&folder, port)).unwrap();
             let log = fs::File::create(folder.join("log")).unwrap();
             let mut process = command(&folder)
@@ -69,7 +70,7 @@ impl Peer {
                 .process_group(0)
                 .spawn()
                 .unwrap();
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let address = SocketAddr::from((ip, port));
             for _ in 0..1_000 {
                 if TcpStream::connect(address).is_ok() {
                     return Self { process, folder, address };
@@ -86,16 +87,29 @@ impl Peer {
         panic!("{name} does not listen: {log}");
     }
 
+    /// Listens at an IPv4 address.
     pub(crate) fn dante(name: &str, method: &str, wrapped: bool) -> Self {
+        Self::dante_at(Ipv4Addr::LOCALHOST.into(), name, method, wrapped)
+    }
+
+    /// Listens at `ip`, and goes on from an IPv4 address.
+    pub(crate) fn dante_at(ip: IpAddr, name: &str, method: &str, wrapped: bool) -> Self {
+        let near = if ip.is_ipv6() { "::/0" } else { "0.0.0.0/0" };
+        // What comes back goes from the far side to the near one.
+        let pass = |from: &str, to: &str| {
+            let commands = "command: connect udpassociate udpreply";
+            format!("socks pass {{ from: {from} to: {to}\n{commands} }}\n")
+        };
+        let far = "0.0.0.0/0";
+        let passes = [(near, near), (near, far), (far, near)].map(|(from, to)| pass(from, to));
         let config = |folder: &Path, port: u16| {
             format!(
                 "errorlog: {log}\nlogoutput: {log}\n\
-                 internal: 127.0.0.1 port = {port}\nexternal: 127.0.0.1\n\
+                 internal: {ip} port = {port}\nexternal: 127.0.0.1\n\
                  clientmethod: none\nsocksmethod: {method}\n\
                  {users}\
-                 client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n\
-                 socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0\n\
-                 command: connect udpassociate udpreply }}\n",
+                 client pass {{ from: {near} to: {near} }}\n{passes}",
+                passes = passes.concat(),
                 log = folder.join("dante.log").display(),
                 // Only root can be somebody else.
                 users = match fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
@@ -104,7 +118,7 @@ impl Peer {
                 }
             )
         };
-        Self::start(name, config, |folder| {
+        Self::start(name, ip, config, |folder| {
             let mut command = Command::new(DANTE);
             command.arg("-f").arg(folder.join("config"));
             if wrapped {
@@ -134,7 +148,7 @@ impl Peer {
                  LogLevel Info\n{auth}\n"
             )
         };
-        Self::start(name, config, |folder| {
+        Self::start(name, Ipv4Addr::LOCALHOST.into(), config, |folder| {
             let mut command = Command::new(TINYPROXY);
             command.arg("-d").arg("-c").arg(folder.join("config"));
             command

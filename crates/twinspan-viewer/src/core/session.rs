@@ -542,7 +542,7 @@ impl AgentSession {
         summary.circuits_now = self.agent.circuits().len();
         summary.stats = self.agent.circuits().total();
         summary.strangers = *self.agent.circuits().strangers();
-        summary.rtt = self.rtt_of(None);
+        summary.rtt = self.agent.last_rtt();
         let agent = self.agent.stats();
         (summary.teleports, summary.crossings) = (agent.teleports, agent.crossings);
         summary.travel_failures = agent.failures;
