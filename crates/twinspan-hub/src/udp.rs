@@ -428,12 +428,26 @@ struct UdpOutlet {
     publish_timeout: Duration,
 }
 
+/// How long publishing has waited for room.
+struct RoomWait {
+    began: Instant,
+    /// Since when nothing came: while acks do, the next one is soon.
+    quiet_since: Instant,
+}
+
+impl RoomWait {
+    fn begin() -> Self {
+        let began = Instant::now();
+        Self { began, quiet_since: began }
+    }
+}
+
 impl UdpOutlet {
     /// Waits until there may be room for a message.
-    fn wait_for_room(&self, began: Instant) -> Result<(), PublishError> {
+    fn wait_for_room(&self, wait: &mut RoomWait) -> Result<(), PublishError> {
         let shared = &self.road.shared;
-        let waited = began.elapsed();
-        if waited >= self.publish_timeout {
+        let looked_at = Instant::now();
+        if looked_at.duration_since(wait.began) >= self.publish_timeout {
             return Err(MemoryError::Stalled { waited: self.publish_timeout }.into());
         }
         shared.drives.fetch_add(1, Ordering::Relaxed);
@@ -443,7 +457,10 @@ impl UdpOutlet {
             core.flush(now());
             shared.tell(&mut core);
             core.check()?;
-            if came || waited < ROOM_SPIN || !core.may_wait() {
+            if came {
+                wait.quiet_since = looked_at;
+            }
+            if looked_at.duration_since(wait.quiet_since) < ROOM_SPIN || !core.may_wait() {
                 return Ok(());
             }
             core.node.poll_timeout().since(now())
@@ -457,7 +474,7 @@ impl Outgoing for UdpOutlet {
     #[inline]
     fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, PublishError> {
         let shared = &self.road.shared;
-        let mut began = None;
+        let mut wait = None;
         loop {
             let mut core = shared.core();
             match core.publish(bytes, more) {
@@ -477,7 +494,7 @@ impl Outgoing for UdpOutlet {
                 Err(_) => {}
             }
             drop(core);
-            self.wait_for_room(*began.get_or_insert_with(Instant::now))?;
+            self.wait_for_room(wait.get_or_insert_with(RoomWait::begin))?;
         }
     }
 

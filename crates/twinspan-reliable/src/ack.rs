@@ -77,6 +77,15 @@ impl Ack {
         (word >> (index % 8 * 8)) as u8
     }
 
+    /// All bytes of the bitmap, as [`Ack::bitmap_byte`] gives them.
+    pub fn bitmap(&self) -> [u8; ACK_WORDS * 8] {
+        let mut bitmap = [0; ACK_WORDS * 8];
+        for (place, word) in bitmap.as_chunks_mut::<8>().0.iter_mut().zip(self.bits) {
+            *place = word.to_le_bytes();
+        }
+        bitmap
+    }
+
     /// The ack whose bitmap is `bytes`, the reverse of [`Ack::bitmap_byte`]; `None` when there are
     /// more than 128.
     pub fn from_bitmap(largest: u64, delay: Duration, bytes: &[u8]) -> Option<Self> {
@@ -85,9 +94,9 @@ impl Ack {
         }
         let mut ack = Self::single(largest, delay);
         for (word, chunk) in ack.bits.iter_mut().zip(bytes.chunks(8)) {
-            for (place, byte) in chunk.iter().enumerate() {
-                *word |= u64::from(*byte) << (place * 8);
-            }
+            let mut whole = [0; 8];
+            whole.iter_mut().zip(chunk).for_each(|(place, byte)| *place = *byte);
+            *word = u64::from_le_bytes(whole);
         }
         Some(ack)
     }

@@ -84,6 +84,8 @@ pub struct Congestion {
     reno: u64,
     before: Before,
     burst_max: u64,
+    /// All that may leave ahead of the pace has left, and not enough was earned since.
+    is_spent: bool,
 }
 
 impl Congestion {
@@ -110,6 +112,7 @@ impl Congestion {
             pace: 1,
             sent_at: Timestamp::START,
             burst_max: BURST,
+            is_spent: false,
         }
     }
 
@@ -126,6 +129,15 @@ impl Congestion {
         let burst = (self.pace / BURSTS_PER_SECOND).min(self.burst_max).max(BURST);
         // At most a gigabyte.
         burst as i64
+    }
+
+    /// What must be earned before anything leaves again when all was spent: half a burst where that is
+    /// long, so that trains are, but no more than a small part of the window; else a byte.
+    fn quantum(&self) -> i64 {
+        let burst = self.burst();
+        // At most a mebibyte.
+        let part = (self.window / 4) as i64;
+        if burst > BURST as i64 { part.min(burst / 2) } else { 1 }
     }
 
     /// Bytes that may be in flight.
@@ -150,11 +162,13 @@ impl Congestion {
     }
 
     /// When the pace allows the next packet.
-    pub(crate) const fn next_at(&self) -> Timestamp {
-        if self.tokens > 0 {
+    pub(crate) fn next_at(&self) -> Timestamp {
+        let needed = if self.is_spent { self.quantum() } else { 1 };
+        let missing = needed - self.tokens;
+        if missing <= 0 {
             return Timestamp::START;
         }
-        let nanos = (1 + self.tokens.unsigned_abs()).saturating_mul(SECOND_NS).div_ceil(self.pace);
+        let nanos = missing.unsigned_abs().saturating_mul(SECOND_NS).div_ceil(self.pace);
         self.paced_at.after(Duration::from_nanos(nanos))
     }
 
@@ -181,6 +195,7 @@ impl Congestion {
             self.refill(now);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 4);
             self.tokens = self.tokens.saturating_sub(bytes);
+            self.is_spent |= self.tokens <= 0;
             self.pace = (self.rate(smoothed_ns) / of * gain).max(1);
         }
     }
@@ -195,6 +210,7 @@ impl Congestion {
             let earned = i64::try_from(earned.min(1 << 32)).unwrap_or(burst);
             self.tokens = (self.tokens + earned).min(burst);
             self.paced_at = now;
+            self.is_spent &= self.tokens < self.quantum();
         }
     }
 

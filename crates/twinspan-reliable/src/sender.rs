@@ -224,6 +224,31 @@ impl Sender {
         self.shared.outbox.send(channel, payload, &mut self.shared.stats)
     }
 
+    /// Queues a reliable message without copying it: the buffer is the sender's until the message is
+    /// done, and then [`take_back`](Self::take_back) gives it back. Take all back now and then: nothing
+    /// else bounds those that lie there.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), with the buffer.
+    ///
+    /// # Panics
+    /// For the unreliable classes, which are dropped for each other.
+    pub fn send_given(
+        &mut self,
+        _now: Timestamp,
+        channel: Channel,
+        body: Vec<u8>,
+    ) -> Result<(), (SendError, Vec<u8>)> {
+        assert!(channel.delivery.is_reliable(), "what is given is kept until it is acknowledged");
+        self.shared.outbox.send_given(channel, body, &mut self.shared.stats)
+    }
+
+    /// A buffer that was [given](Self::send_given) with a message that is done since, with that
+    /// message's bytes still in it.
+    pub fn take_back(&mut self) -> Option<Vec<u8>> {
+        self.shared.outbox.take_back()
+    }
+
     /// The next frame that may travel now and that with its head
     /// ([`Config::frame_head_bytes`]) fits `room` bytes. `None`: nothing may travel or nothing
     /// fits. With [`ResendIdentity::SameNumber`] a packet takes one frame.
@@ -242,7 +267,7 @@ impl Sender {
             // Whatever is due can only give up packets, and bring no frame.
             return None;
         }
-        if self.timeout_at() <= now {
+        if self.losses_at() <= now {
             self.handle_timeout(now);
         }
         if self.is_polled && matches!(self.packets, Packets::Same(_)) {

@@ -15,6 +15,9 @@ use crate::wire::{DATA_HEAD_BYTES, DATA_PARTS_BYTES, FRAME_HEAD_BYTES, SEALING_B
 
 /// Others that one node speaks with.
 pub const LINKS_MAX: usize = 64;
+/// Pieces of one message that may wait past [`NodeConfig::chunks_max`], so that one of 64 KiB is not
+/// kept beside its pieces.
+pub const PIECES_PAST_MAX: usize = 64;
 /// Reliable chunks that wait for one link or are in flight to it.
 pub(crate) const CHUNKS_UNACKNOWLEDGED_MAX: usize = 1_024;
 /// Charged bytes of reliable chunks that a link may bring before its messages are taken.
@@ -70,7 +73,8 @@ pub struct NodeConfig {
     pub side: NodeSide,
     /// The longest datagram, 512 to 9,000 bytes.
     pub datagram_bytes_max: usize,
-    /// Chunks that wait to be sent before publishing is refused, 1 to 1,024.
+    /// Chunks that wait to be sent before publishing is refused, 1 to 1,024; the pieces of one message
+    /// may be [`PIECES_PAST_MAX`] more.
     pub chunks_max: usize,
     /// Messages that wait to be taken on a best-effort topic; at least 2,048 do.
     pub depth: u32,

@@ -73,7 +73,7 @@ mod tests;
 mod wire;
 
 pub use chunk::ChunkError;
-pub use config::{ConfigError, LINKS_MAX, NodeConfig, NodeSide, Seal};
+pub use config::{ConfigError, LINKS_MAX, NodeConfig, NodeSide, PIECES_PAST_MAX, Seal};
 pub use greet::{
     Compressions, Disagreement, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX, Sealing,
     TOPIC_BYTES_MAX, publisher_of,

@@ -15,9 +15,7 @@ use crate::chunk::{Assembly, Chunk, next_record, number_of};
 use crate::config::{CHUNKS_UNACKNOWLEDGED_MAX, NodeConfig};
 use crate::greet::Greeting;
 use crate::inbox::Inbox;
-use crate::wire::{
-    Body, Data, DataWriter, EndReason, FRAME_HEAD_BYTES, Frame, Packet, end_to_seal, next_frame,
-};
+use crate::wire::{Body, Data, DataWriter, EndReason, Frame, Packet, end_to_seal, next_frame};
 
 /// Chunks of messages travel here on a reliable topic.
 const CHUNKS: Channel = Channel::new(Delivery::Ordered, StreamId::EVENTS);
@@ -26,6 +24,10 @@ const CREDIT: Channel = Channel::new(Delivery::Ordered, StreamId::CONTROL);
 
 /// Room that an ack leaves for the start.
 const START_BYTES: usize = 8;
+
+/// Less room than this in a datagram is not asked for another frame: hardly any is so short, and asking
+/// costs as much as for one that is there.
+const FRAME_ROOM_MIN: usize = 32;
 
 /// Half intervals between signs of life for which a sealed link that is said to be forgotten waits for
 /// one: three of them must be lost, and half an interval is for how long the last may take.
@@ -272,7 +274,7 @@ impl Link {
         number
     }
 
-    /// Queues a reliable chunk, for which there is room.
+    /// Queues a copy of a reliable chunk, for which there is room.
     pub(crate) fn queue(&mut self, now: Timestamp, chunk: &[u8]) {
         if number_of(chunk) < self.from {
             return;
@@ -281,6 +283,21 @@ impl Link {
             // Where the engine is dead the link ends with its next timeout.
             let _ = engine.sender.send(now, CHUNKS, chunk);
         }
+    }
+
+    /// Queues a reliable chunk itself, for which there is room; its memory where it is not kept.
+    pub(crate) fn queue_given(&mut self, now: Timestamp, chunk: Vec<u8>) -> Option<Vec<u8>> {
+        if number_of(&chunk) < self.from {
+            return Some(chunk);
+        }
+        let Some(engine) = &mut self.engine else { return Some(chunk) };
+        // Where the engine is dead the link ends with its next timeout.
+        engine.sender.send_given(now, CHUNKS, chunk).err().map(|(_, chunk)| chunk)
+    }
+
+    /// The memory of a chunk that the other end has.
+    pub(crate) fn take_back(&mut self) -> Option<Vec<u8>> {
+        self.engine.as_mut()?.sender.take_back()
     }
 
     /// Moves history into the engine.
@@ -396,8 +413,8 @@ impl Link {
             writer.knows_start();
         }
         let mut has_frames = false;
-        while let Some(room) = writer.room().checked_sub(FRAME_HEAD_BYTES)
-            && let Some(frame) = engine.sender.poll_frame(now, room + FRAME_HEAD_BYTES)
+        while writer.room() >= FRAME_ROOM_MIN
+            && let Some(frame) = engine.sender.poll_frame(now, writer.room())
         {
             let channel = frame.channel.to_byte();
             let number = frame.number.unwrap_or(0) as u16;

@@ -3,6 +3,7 @@
 //! //= hub 8
 
 mod calls;
+mod chunks;
 mod group;
 mod history;
 mod pipe;
@@ -16,7 +17,7 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 
 use crate::calling::{Callings, Due};
-use crate::chunk::{Packer, fits, write_piece};
+use crate::chunk::{Packer, fits};
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::cookie::Secret;
 use crate::greet::{Greeting, Sealing};
@@ -24,6 +25,7 @@ use crate::inbox::Inbox;
 use crate::link::{Link, LinkParts, Proved};
 use crate::wire::{COOKIE_BYTES, Data, EndReason, Packet, RefusedFor};
 
+use self::chunks::Long;
 use self::group::Group;
 use self::seal::Sealer;
 pub use self::told::{Ended, Event, NodeStats, Refusal, Sent};
@@ -38,18 +40,6 @@ const DEPARTED_MAX: usize = 64;
 const BACKLOG_CHUNKS_MAX: usize = 1_024;
 /// How often a goodbye is said to each.
 const GOODBYES: usize = 3;
-/// Buffers that are kept for chunks.
-const SPARES_MAX: usize = 1_024;
-
-/// A message that is cut into pieces as there is room.
-#[derive(Debug, Default)]
-struct Long {
-    number: u64,
-    bytes: Vec<u8>,
-    at: usize,
-    index: u32,
-    is_open: bool,
-}
 
 /// One hub's side of a topic over datagrams.
 ///
@@ -199,12 +189,7 @@ impl Node {
                 }
             } else {
                 self.seal();
-                let Long { bytes, .. } = &mut self.long;
-                bytes.clear();
-                bytes.extend_from_slice(message);
-                let bytes = core::mem::take(bytes);
-                self.long = Long { number, bytes, at: 0, index: 0, is_open: true };
-                self.cut();
+                self.begin_long(number, message);
             }
         }
         self.keep(message);
@@ -220,34 +205,6 @@ impl Node {
     /// Lets the open chunk leave.
     pub fn flush(&mut self) {
         self.seal();
-    }
-
-    fn seal(&mut self) {
-        if self.packer.count == 0 {
-            return;
-        }
-        let bytes_max = self.chunk_bytes_max;
-        let spare = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(bytes_max));
-        self.chunks.extend(self.packer.seal(spare));
-    }
-
-    /// Cuts the long message while there is room for its pieces.
-    fn cut(&mut self) {
-        let Long { number, bytes, at, index, is_open } = &mut self.long;
-        while *is_open && self.chunks.len() < self.config.chunks_max {
-            let bytes_max = self.chunk_bytes_max;
-            let mut piece = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(bytes_max));
-            *at = write_piece(&mut piece, *number, bytes, *index, self.chunk_bytes_max);
-            *index += 1;
-            *is_open = *at < bytes.len();
-            self.chunks.push_back(piece);
-        }
-    }
-
-    fn spare(&mut self, chunk: Vec<u8>) {
-        if self.spares.len() < SPARES_MAX {
-            self.spares.push(chunk);
-        }
     }
 
     /// The oldest thing that happened and was not told.
@@ -652,38 +609,6 @@ impl Node {
             if self.config.greeting.reliable || !self.finish_chunks() {
                 return None;
             }
-        }
-    }
-
-    /// All links have the chunks: makes room, and says whether there are new ones.
-    fn finish_chunks(&mut self) -> bool {
-        while let Some(chunk) = self.chunks.pop_front() {
-            self.spare(chunk);
-        }
-        self.links.iter_mut().for_each(|link| link.cursor = 0);
-        if let Some(group) = &mut self.group {
-            group.cursor = 0;
-        }
-        self.cut();
-        !self.chunks.is_empty()
-    }
-
-    /// Moves chunks into the engines of all links while each has room.
-    fn pump(&mut self, now: Timestamp) {
-        for link in self.links.iter_mut().filter(|link| !link.backlog.is_empty()) {
-            link.queue_backlog(now);
-        }
-        loop {
-            let mut heard = self.links.iter().filter(|link| link.is_heard);
-            if !heard.all(Link::has_room) {
-                return;
-            }
-            let Some(chunk) = self.chunks.pop_front() else { return };
-            for link in self.links.iter_mut().filter(|link| link.is_heard) {
-                link.queue(now, &chunk);
-            }
-            self.spare(chunk);
-            self.cut();
         }
     }
 

@@ -347,6 +347,25 @@ fn a_subscriber_that_takes_nothing_stops_its_publisher_within_its_credit() {
 }
 
 #[test]
+fn pieces_wait_past_the_limit_by_one_message_and_no_more() {
+    let mut configs = [config(0, true), config(1, true)];
+    configs.iter_mut().for_each(|config| config.greeting.message_bytes_max = 1 << 20);
+    let mut net = Net::new(5, Faults::default(), configs);
+    net.meet();
+    let node = &mut net.ends[0].node;
+    // 58 pieces of a message of 64 KiB, and 915 of one of a mebibyte.
+    for (length, waiting) in [(64 << 10, 58), (1 << 20, 128)] {
+        assert!(node.publish(&vec![7; length]).is_ok());
+        assert_eq!(node.chunks_waiting(), waiting);
+    }
+    assert_eq!(node.publish(b"short"), Err(Refusal::Full));
+    net.run(Duration::from_secs(1));
+    let lengths: Vec<_> = net.take(1).into_iter().map(|(_, bytes)| bytes.len()).collect();
+    assert_eq!(lengths, [64 << 10, 1 << 20]);
+    assert_eq!(net.ends[0].node.chunks_waiting(), 0);
+}
+
+#[test]
 fn what_is_longer_than_one_takes_is_missed_and_counted() {
     let short = config(1, false);
     let greeting = Greeting { message_bytes_max: 2_000, ..short.greeting.clone() };

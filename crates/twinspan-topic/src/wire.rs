@@ -676,10 +676,11 @@ impl<'a> DataWriter<'a> {
         let delay = ack.delay.as_micros() / u128::from(DELAY_UNIT_US);
         let delay = u16::try_from(delay).unwrap_or(u16::MAX);
         // At most 128 bytes.
+        let bitmap = ack.bitmap();
         let is_written = self.put(&(ack.largest as u32).to_le_bytes())
             && self.put(&delay.to_le_bytes())
             && self.put(&[bitmap_bytes as u8])
-            && (0..bitmap_bytes).all(|index| self.put(&[ack.bitmap_byte(index)]));
+            && self.put(bitmap.get(..bitmap_bytes).unwrap_or_default());
         self.flags |= if is_written { HAS_ACK } else { 0 };
         is_written
     }

@@ -193,6 +193,7 @@ impl<W: Wire> Core<W> {
     /// Sends what the machine has to say.
     pub(crate) fn transmit(&mut self, now: Timestamp) {
         let credits = !self.inbox.is_full();
+        let mut length = 0;
         loop {
             if self.socket.is_full() && !self.send() {
                 return;
@@ -200,6 +201,12 @@ impl<W: Wire> Core<W> {
             let room = self.socket.room();
             let Some(sent) = self.node.poll_transmit_to(now, room, credits) else { break };
             self.socket.push(sent.to, sent.bytes);
+            // A shorter one than before ends a train, as the last of a long message does: from half a
+            // batch on it leaves with that, so that the next message is not torn by the end of a batch.
+            let ends_train = sent.bytes < std::mem::replace(&mut length, sent.bytes);
+            if ends_train && 2 * self.socket.waiting() >= self.batch_size && !self.send() {
+                return;
+            }
         }
         self.send();
     }

@@ -69,7 +69,9 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
             Ok(road) => road,
             Err(TryLockError::Poisoned(road)) => road.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                sleep_on(shared.helper_bell.as_fd(), Some(STEP_ASIDE));
+                // Who publishes a burst has it most of the time, and flushes what waits itself.
+                let pause = if alert && !watches { 2 * STEP_ASIDE } else { STEP_ASIDE };
+                sleep_on(shared.helper_bell.as_fd(), Some(pause));
                 continue;
             }
         };

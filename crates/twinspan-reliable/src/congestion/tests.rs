@@ -278,3 +278,31 @@ fn bursts_are_what_the_pace_earns_in_a_quarter_of_a_millisecond_within_the_limit
     ours.restart();
     assert_eq!(ours.burst_max, 65_536, "a new path keeps the limit");
 }
+
+#[test]
+fn what_was_spent_is_earned_in_parts_before_anything_leaves_where_bursts_are_long() {
+    let nanos = |nanos| at(1_000).after(Duration::from_nanos(nanos));
+    // In slow start two windows leave in a round trip of 0.2 ms.
+    for (window, limit, earned, wait_ns) in [
+        // 120 MB/s: a quarter of the window is less than half of the burst of 30,000 bytes.
+        (12_000, 65_536, 3_000, 25_000),
+        // 2.4 GB/s: half of the longest burst.
+        (240_000, 65_536, 32_768, 13_654),
+        // Bursts that are the least ones are earned byte by byte.
+        (12_000, 9_600, 1, 9),
+    ] {
+        let mut ours = Congestion { window, ..Congestion::new().with_bursts(limit) };
+        ours.on_sent(at(1), 1, true, 200_000);
+        ours.refill(nanos(0));
+        let left = u64::try_from(ours.tokens).unwrap();
+        ours.on_sent(nanos(0), left - 1, true, 200_000);
+        assert_eq!(ours.next_at(), at(0), "a byte is left to spend");
+        ours.on_sent(nanos(0), 1, true, 200_000);
+        assert_eq!(ours.next_at(), nanos(wait_ns), "{earned} bytes are to be earned");
+        ours.refill(nanos(wait_ns));
+        assert!(ours.tokens >= earned && ours.next_at() == at(0));
+        // They are spent to their end, not packet by packet as they are earned.
+        ours.on_sent(nanos(wait_ns), 100, true, 200_000);
+        assert_eq!(ours.next_at() == at(0), earned > 100);
+    }
+}

@@ -40,11 +40,15 @@ impl Levels {
         self.queues.get_mut(level)
     }
 
-    /// The levels in the order in which they are asked for a frame.
+    /// The levels with messages, in the order in which they are asked for a frame.
     pub(super) fn order(&self) -> impl Iterator<Item = usize> + use<> {
-        let passed = self.passed;
-        let starved = move |level: &usize| passed.get(*level).is_some_and(|n| *n >= PASSED_MAX);
-        (0..PRIORITIES).filter(starved).chain((0..PRIORITIES).filter(move |level| !starved(level)))
+        let mut waiting = 0_u8;
+        let mut starved = 0_u8;
+        for (level, (queue, passed)) in self.queues.iter().zip(&self.passed).enumerate() {
+            waiting |= u8::from(!queue.is_empty()) << level;
+            starved |= u8::from(*passed >= PASSED_MAX) << level;
+        }
+        bits(waiting & starved).chain(bits(waiting & !starved))
     }
 
     /// Whether a message of several fragments may begin to leave.
@@ -65,4 +69,13 @@ impl Levels {
             }
         }
     }
+}
+
+/// The levels of a set, lowest first.
+fn bits(mut set: u8) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let level = set.trailing_zeros() as usize;
+        set &= set.wrapping_sub(1);
+        (level < PRIORITIES).then_some(level)
+    })
 }

@@ -6,16 +6,14 @@ use twinspan_core::need::{Need, fit_ring};
 use twinspan_core::prefetch;
 
 use super::levels::Levels;
-use super::store::{Key, Message, Queue, Store};
+use super::store::{Body, Key, Message, Queue, Store};
 use crate::bits::DoneSet;
 use crate::buffers::{CHANNELS_FIRST, make_room};
 use crate::config::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_MESSAGES_AHEAD_MAX, CONTROL_MESSAGES_QUEUED_MAX,
     FRAME_CHARGE_BYTES, MESSAGES_AHEAD_MAX,
 };
-use crate::{
-    Channel, Config, Delivery, PRIORITIES, ResendIdentity, SendError, SenderStats, StreamId,
-};
+use crate::{Channel, Config, Delivery, ResendIdentity, SendError, SenderStats, StreamId};
 
 /// Numbering of one channel.
 #[derive(Debug)]
@@ -274,25 +272,65 @@ impl Outbox {
         if payload.len() > max {
             return Err(SendError::TooLong { len: payload.len(), max });
         }
-        let fragments = payload.len().div_ceil(self.limits.piece as usize).max(1) as u8;
         if !channel.delivery.is_reliable() {
+            let fragments = self.fragments(payload.len());
             self.send_loose(channel, payload, fragments, stats);
             return Ok(());
         }
         if self.is_full(channel, payload.len()) {
             return Err(SendError::Full { messages: self.unacknowledged(), bytes: self.bytes });
         }
+        let body = self.store.copy(payload);
+        self.queue(channel, body, stats);
+        Ok(())
+    }
+
+    /// Queues a reliable message without a copy; the buffer comes back when the message is done.
+    pub(crate) fn send_given(
+        &mut self,
+        channel: Channel,
+        body: Vec<u8>,
+        stats: &mut SenderStats,
+    ) -> Result<(), (SendError, Vec<u8>)> {
+        self.settle();
+        let (len, max) = (body.len(), self.longest(channel));
+        let error = if self.dead {
+            SendError::Dead
+        } else if len > max {
+            SendError::TooLong { len, max }
+        } else if self.is_full(channel, len) {
+            SendError::Full { messages: self.unacknowledged(), bytes: self.bytes }
+        } else {
+            self.queue(channel, Body::Given(body), stats);
+            return Ok(());
+        };
+        Err((error, body))
+    }
+
+    /// A buffer that was given with a message that is done since.
+    pub(crate) fn take_back(&mut self) -> Option<Vec<u8>> {
+        self.store.take_back()
+    }
+
+    /// How many pieces a message of `len` bytes, which is not too long, is cut into.
+    fn fragments(&self, len: usize) -> u8 {
+        len.div_ceil(self.limits.piece as usize).max(1) as u8
+    }
+
+    /// Queues a reliable message that finds its place.
+    fn queue(&mut self, channel: Channel, body: Body, stats: &mut SenderStats) {
+        let (len, fragments) = (body.len(), self.fragments(body.len()));
         let place = self.place(channel);
         let number = self.number_at(place);
-        let key = self.store.insert(channel, place, number, fragments, payload);
+        let key = self.store.insert(channel, place, number, fragments, body);
         if channel.is_charged() {
             self.messages += 1;
-            self.bytes += payload.len();
+            self.bytes += len;
         } else {
             self.control_messages += 1;
         }
         stats.messages_sent += 1;
-        stats.bytes_sent += payload.len() as u64;
+        stats.bytes_sent += len as u64;
         let lane = match channel.stream {
             StreamId::CONTROL => Some(&mut self.control),
             stream => {
@@ -303,7 +341,6 @@ impl Outbox {
         if let Some(lane) = lane {
             self.store.push_back(lane, key);
         }
-        Ok(())
     }
 
     /// Whether a reliable message of `len` bytes finds no place.
@@ -338,7 +375,8 @@ impl Outbox {
         let numbered = channel.delivery.is_numbered();
         let place = if numbered { self.place(channel) } else { 0 };
         let number = if numbered { self.number_at(place) } else { 0 };
-        let key = self.store.insert(channel, place, number, fragments, payload);
+        let body = self.store.copy(payload);
+        let key = self.store.insert(channel, place, number, fragments, body);
         self.store.push_back(&mut self.loose, key);
         self.loose_bytes += payload.len();
         stats.loose_sent += 1;
@@ -429,7 +467,7 @@ impl Outbox {
         if !self.loose.is_empty() || self.is_urgent(gate) {
             return true;
         }
-        self.messages > 0 && (0..PRIORITIES).any(|at| self.may(Lane::Level(at), gate))
+        self.messages > 0 && self.levels.order().any(|at| self.may(Lane::Level(at), gate))
     }
 
     /// Whether a frame may travel now that waits for no company: a lost one, or one of the control

@@ -23,6 +23,8 @@ pub(crate) enum Body {
     Short { len: u8, bytes: [u8; SHORT_BYTES] },
     /// In a recycled buffer.
     Long(Vec<u8>),
+    /// In the caller's own, which goes back to it.
+    Given(Vec<u8>),
 }
 
 const _: () = assert!(size_of::<Body>() == 32);
@@ -44,14 +46,14 @@ impl Body {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
+            Self::Long(bytes) | Self::Given(bytes) => bytes,
         }
     }
 
     pub(crate) const fn len(&self) -> usize {
         match self {
             Self::Short { len, .. } => *len as usize,
-            Self::Long(bytes) => bytes.len(),
+            Self::Long(bytes) | Self::Given(bytes) => bytes.len(),
         }
     }
 }
@@ -128,21 +130,35 @@ pub(crate) struct Store {
     /// No slot has this generation, nor had: slots come and go, so they cannot count their uses.
     generation: u32,
     buffers: Buffers,
+    /// Buffers of the caller's whose messages are done; boxed, for most senders never see one.
+    #[expect(clippy::box_collection, reason = "8 bytes of each of thousands of sessions, not 24")]
+    given_back: Option<Box<Vec<Vec<u8>>>>,
 }
 
 impl Store {
     pub(crate) fn new(idle_bytes_max: usize) -> Self {
-        Self { slots: Table::new(), generation: 0, buffers: Buffers::new(idle_bytes_max) }
+        let buffers = Buffers::new(idle_bytes_max);
+        Self { slots: Table::new(), generation: 0, buffers, given_back: None }
     }
 
-    /// Copies `payload` into a slot. The caller limits how many slots are in use.
+    /// The body of a message with a copy of `payload`.
+    pub(crate) fn copy(&mut self, payload: &[u8]) -> Body {
+        Body::new(payload, &mut self.buffers)
+    }
+
+    /// A buffer that was given with a message that is done since.
+    pub(crate) fn take_back(&mut self) -> Option<Vec<u8>> {
+        self.given_back.as_mut()?.pop()
+    }
+
+    /// Puts a message into a slot. The caller limits how many slots are in use.
     pub(crate) fn insert(
         &mut self,
         channel: Channel,
         place: u16,
         number: u64,
         fragments: u8,
-        payload: &[u8],
+        body: Body,
     ) -> Key {
         let mut message = Message {
             channel,
@@ -157,7 +173,7 @@ impl Store {
             waiting: 0,
             lost: 0,
             acked: 0,
-            body: Body::new(payload, &mut self.buffers),
+            body,
         };
         message.waiting = message.whole();
         let generation = message.generation;
@@ -180,8 +196,10 @@ impl Store {
         };
         message.generation = generation;
         let body = core::mem::replace(&mut message.body, Body::EMPTY);
-        if let Body::Long(buffer) = body {
-            self.buffers.put(buffer);
+        match body {
+            Body::Short { .. } => {}
+            Body::Long(buffer) => self.buffers.put(buffer),
+            Body::Given(buffer) => self.given_back.get_or_insert_default().push(buffer),
         }
         self.slots.release(key.slot);
     }
@@ -265,9 +283,11 @@ impl Store {
     pub(crate) fn heap_bytes(&self) -> usize {
         let bodies = self.slots.slots().iter().map(|message| match &message.body {
             Body::Short { .. } => 0,
-            Body::Long(buffer) => buffer.capacity(),
+            Body::Long(buffer) | Body::Given(buffer) => buffer.capacity(),
         });
         let bodies: usize = bodies.sum();
-        self.slots.heap_bytes() + self.buffers.heap_bytes() + bodies
+        let given_back = self.given_back.iter().flat_map(|buffers| buffers.iter());
+        let given_back: usize = given_back.map(Vec::capacity).sum();
+        self.slots.heap_bytes() + self.buffers.heap_bytes() + bodies + given_back
     }
 }

@@ -1,3 +1,5 @@
+mod given;
+
 use core::time::Duration;
 
 use proptest::prelude::*;

@@ -14,7 +14,9 @@ use twinspan_provider::{
     NetworkProvider, RandomProvider, TaskProvider, TimeProvider, Timer, UdpOptions, UdpSocket,
 };
 use twinspan_sim::{SimEnv, SimTask, SimUdp};
-use twinspan_topic::{Inbox, LINKS_MAX, Node, NodeConfig, NodeSide, Overflow, Refusal};
+use twinspan_topic::{
+    Inbox, LINKS_MAX, Node, NodeConfig, NodeSide, Overflow, PIECES_PAST_MAX, Refusal,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::forger::Forger;
@@ -410,7 +412,7 @@ impl Road for DatagramRoad {
         }
         let packed = core.compression().map_or(0, |stats| stats.packed);
         twinspan_core::sometimes!(packed > 0, "a message left packed in a datagram");
-        let is_bounded = core.node.chunks_waiting() <= self.chunks_max
+        let is_bounded = core.node.chunks_waiting() <= self.chunks_max + PIECES_PAST_MAX
             && core.node.subscribers() <= LINKS_MAX
             && core.node.unacknowledged() <= LINKS_MAX * CHUNKS_OF_A_LINK_MAX
             && core.inbox.messages()
