@@ -6,7 +6,7 @@ use super::*;
 fn a_given_buffer_leaves_as_it_is_and_comes_back_when_the_peer_has_its_message() {
     let mut sender = sender(&config());
     let bodies = [vec![1; 5], vec![2; 1_000]];
-    let memory = bodies.each_ref().map(|body| body.as_ptr());
+    let memory = bodies.each_ref().map(Vec::as_ptr);
     for body in bodies {
         sender.send_given(START, EVENTS, body).unwrap();
     }
@@ -39,7 +39,8 @@ fn a_given_buffer_that_finds_no_place_comes_back_at_once() {
 
 #[test]
 fn given_and_copied_messages_keep_their_order_and_their_pieces() {
-    let mut sender = sender(&Config { fragment_bytes_max: 2, ..config() });
+    let config = Config { fragment_bytes_max: 2, message_bytes_max: 128, ..config() };
+    let mut sender = sender(&config);
     sender.send(START, EVENTS, b"ab").unwrap();
     sender.send_given(START, EVENTS, b"cde".to_vec()).unwrap();
     let left: Vec<_> = (0..3).filter_map(|number| leave(&mut sender, START, number)).collect();
