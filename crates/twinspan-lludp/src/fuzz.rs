@@ -12,6 +12,12 @@ use crate::{
     Writer, compress, expand, messages,
 };
 
+/// Room beside a body to write it again: counts of blocks that were absent are written before they
+/// are taken back.
+const ABSENT_BYTES_MAX: usize = u8::MAX as usize;
+/// Room to write any payload again.
+const WRITTEN_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + ABSENT_BYTES_MAX;
+
 /// Every body by its name.
 pub const TARGETS: &[(&str, Body)] = &[
     ("lludp-frame", fuzz_frame),
@@ -77,7 +83,7 @@ pub fn fuzz_template(data: &[u8]) -> u64 {
     for layout in template.messages() {
         let decoded = template.decode(layout.id, body);
         if let Ok((message, tail)) = &decoded {
-            let mut out = vec![0; body.len()];
+            let mut out = vec![0; body.len() + ABSENT_BYTES_MAX];
             let written = template.encode(message, *tail, &mut out);
             assert_eq!(written, Ok(body.len()), "{message:?}");
         }
@@ -200,7 +206,7 @@ fn message(id: MessageId, body: &[u8]) -> u64 {
             return digest(&error);
         }
     };
-    let mut first = [0; PAYLOAD_BYTES_MAX];
+    let mut first = [0; WRITTEN_BYTES_MAX];
     // Nothing becomes longer by being read.
     let written = message.encode_with(tail, &mut first);
     assert!(written.is_ok(), "what was read cannot be written: {written:?}, {message:?}");
@@ -209,7 +215,7 @@ fn message(id: MessageId, body: &[u8]) -> u64 {
     assert_eq!(len, body.len(), "written to another length: {message:?}");
     // Bodies differ where a true is not 1; what is written does not.
     let again = AnyMessage::decode(id, first);
-    let mut second = [0; PAYLOAD_BYTES_MAX];
+    let mut second = [0; WRITTEN_BYTES_MAX];
     if let Ok((again, Tail::Exact | Tail::Extra(_) | Tail::Absent(_))) = &again {
         let len = again.encode_with(tail, &mut second).unwrap_or_default();
         assert_eq!(second.get(..len), Some(first), "{message:?}");
@@ -241,8 +247,34 @@ fn borrowed(id: MessageId, body: &[u8]) {
 }
 
 fn bytes(message: &AnyMessage) -> Vec<u8> {
-    let mut out = vec![0; PAYLOAD_BYTES_MAX];
+    let mut out = vec![0; WRITTEN_BYTES_MAX];
     let len = message.encode(&mut out);
     out.truncate(len.unwrap_or_default());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Message, Var2};
+
+    #[test]
+    fn bodies_without_their_last_blocks_have_room_to_be_written_again() {
+        let text = "version 1 { Bare High 5 Trusted Unencoded { A Variable { X U32 } } \
+                    { B Variable { Y U8 } } }";
+        for body in [&[][..], &[1, 7, 0, 0, 0]] {
+            fuzz_template(&[text.as_bytes(), &[0], body].concat());
+        }
+        let mut im = messages::ImprovedInstantMessage {
+            estate_block: Some(Default::default()),
+            ..Default::default()
+        };
+        let mut out = vec![0; WRITTEN_BYTES_MAX];
+        let fewest = im.encode_with(Tail::Absent(1), &mut out).unwrap();
+        im.message_block.binary_bucket = Var2::new(vec![7; PAYLOAD_BYTES_MAX - fewest]).unwrap();
+        let len = im.encode_with(Tail::Absent(1), &mut out).unwrap();
+        assert_eq!(len, PAYLOAD_BYTES_MAX);
+        let number = messages::ImprovedInstantMessage::ID.wire().to_be_bytes();
+        fuzz_message(&[&number[..], &out[..len]].concat());
+    }
 }
