@@ -320,8 +320,8 @@ mod tests {
 
     #[test]
     fn the_longest_payload_whose_last_block_is_absent_is_written_again() {
-        let mut im = ImprovedInstantMessage::default();
-        im.estate_block = Some(Default::default());
+        let estate_block = Some(Default::default());
+        let mut im = ImprovedInstantMessage { estate_block, ..Default::default() };
         let mut body = [0; PAYLOAD_BYTES_MAX];
         let fewest = 4 + im.encode(&mut body).unwrap() - 1;
         im.message_block.binary_bucket = Var2::new(vec![0; PAYLOAD_BYTES_MAX - fewest]).unwrap();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ const SPIN_DEFAULT: Duration = Duration::from_micros(100);
 /// The least and the most that it spins when the cost is known.
 const SPIN_MIN: Duration = Duration::from_micros(10);
 const SPIN_MAX: Duration = Duration::from_micros(400);
+/// Waits in vain after which a confined process tries only each so many times.
+const VAIN_MAX: u32 = 16;
 /// Wake-ups that the measurement makes.
 const WAKES_MEASURED: usize = 40;
 /// Idle time before each, so that the other core has gone to sleep.
@@ -74,14 +76,85 @@ pub fn calibrate() {
 
 /// How long an adaptive wait spins: twice the cost of a wake-up, for with less one late end makes
 /// the other fall asleep too, and both pay for it in turn.
+///
+/// A process that is confined to one core of several cannot measure what it costs to wake another one,
+/// and need not be alone on its own: it spins for as long as machines need, while that finds anything.
 pub fn spin_limit() -> Duration {
-    // Asked once: the question reads files.
-    static IS_ALONE: OnceLock<bool> = OnceLock::new();
-    let ask = || thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
-    if *IS_ALONE.get_or_init(ask) {
-        return Duration::ZERO;
+    match place() {
+        Place::Alone => Duration::ZERO,
+        Place::Confined => LUCK.limit(),
+        Place::Free => {
+            wake_cost().map_or(SPIN_DEFAULT, |cost| (2 * cost).clamp(SPIN_MIN, SPIN_MAX))
+        }
     }
-    wake_cost().map_or(SPIN_DEFAULT, |cost| (2 * cost).clamp(SPIN_MIN, SPIN_MAX))
+}
+
+/// Where this process may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// On the only core of the machine.
+    Alone,
+    /// On one core of several, where whoever is waited for may run on another.
+    Confined,
+    /// On several.
+    Free,
+}
+
+impl Place {
+    /// `own`: cores that the process may keep busy; `online`: the machine's, as the kernel lists them.
+    fn of(own: usize, online: &str) -> Self {
+        match (own, online.contains(['-', ','])) {
+            (0 | 1, false) => Self::Alone,
+            (0 | 1, true) => Self::Confined,
+            _ => Self::Free,
+        }
+    }
+}
+
+fn place() -> Place {
+    // Asked once: the questions read files.
+    static PLACE: OnceLock<Place> = OnceLock::new();
+    *PLACE.get_or_init(|| {
+        let own = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        // A system that lists no cores is taken for one that has one.
+        Place::of(
+            own,
+            &std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default(),
+        )
+    })
+}
+
+/// Whether spinning finds anything, for a process that is confined to one core: where the other end
+/// shares that core, spinning keeps it from running.
+struct Luck {
+    /// Waits in a row that ended without a find.
+    vain: AtomicU32,
+}
+
+static LUCK: Luck = Luck::new();
+
+impl Luck {
+    const fn new() -> Self {
+        Self { vain: AtomicU32::new(0) }
+    }
+
+    /// How long the next wait spins: not at all after some in vain, but for one try now and then.
+    fn limit(&self) -> Duration {
+        let vain = self.vain.load(Ordering::Relaxed);
+        let tries = vain < VAIN_MAX || vain.is_multiple_of(VAIN_MAX);
+        if tries { SPIN_DEFAULT } else { Duration::ZERO }
+    }
+
+    /// A wait ended. What was there at its beginning says nothing.
+    fn note(&self, found: bool) {
+        // Several threads may wait at once; a count that is off by one harms nothing.
+        let vain = self.vain.load(Ordering::Relaxed);
+        if found && vain > 0 {
+            self.vain.store(0, Ordering::Relaxed);
+        } else if !found {
+            self.vain.store(vain.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
 }
 
 /// The median of some wake-ups of a thread that sleeps, there and back, halved.
@@ -126,6 +199,9 @@ pub fn spin<R>(
     loop {
         for _ in 0..LOOKS_PER_CLOCK {
             if let Some(found) = look() {
+                if limit.is_some() && end.is_some() {
+                    LUCK.note(true);
+                }
                 return Some(found);
             }
             std::hint::spin_loop();
@@ -137,6 +213,9 @@ pub fn spin<R>(
                 None => deadline.unwrap_or(now),
             });
             if now >= own_end {
+                if limit.is_some() {
+                    LUCK.note(false);
+                }
                 return None;
             }
         }
@@ -270,6 +349,32 @@ mod tests {
         assert!(measure_wake().unwrap() > Duration::ZERO);
         let limit = spin_limit();
         assert!(limit.is_zero() || (SPIN_MIN..=SPIN_MAX).contains(&limit), "{limit:?}");
+    }
+
+    #[test]
+    fn who_is_confined_spins_while_that_finds_anything_and_tries_again_now_and_then() {
+        for (own, online, place) in [
+            (1, "0\n", Place::Alone),
+            (1, "", Place::Alone),
+            (1, "0-1\n", Place::Confined),
+            (1, "0,2\n", Place::Confined),
+            (2, "0-1\n", Place::Free),
+        ] {
+            assert_eq!(Place::of(own, online), place, "{own} of {online:?}");
+        }
+        let luck = Luck::new();
+        let spins = |waits: u32| {
+            let tried = (0..waits).map(|_| {
+                let tries = !luck.limit().is_zero();
+                luck.note(false);
+                u32::from(tries)
+            });
+            tried.sum::<u32>()
+        };
+        assert_eq!(spins(VAIN_MAX), VAIN_MAX, "as long as it may be chance");
+        assert_eq!(spins(10 * VAIN_MAX), 10, "one of so many");
+        luck.note(true);
+        assert_eq!(spins(VAIN_MAX), VAIN_MAX);
     }
 
     #[test]
