@@ -1,5 +1,7 @@
 //! Runs one library between two processes on one machine, as `twinspan bench hub` runs the hub.
 
+#[cfg(feature = "aeron")]
+mod aeron;
 mod iceoryx;
 mod measure;
 mod mqtt;
@@ -88,6 +90,10 @@ enum Library {
     ZenohShm,
     /// MQTT through mosquitto, quality of service 0.
     Mqtt,
+    /// Aeron in shared memory, both ends look again and again.
+    AeronIpc,
+    /// Aeron over UDP, both ends and the driver let each other run.
+    AeronUdp,
 }
 
 impl Library {
@@ -98,13 +104,14 @@ impl Library {
     /// Whether it has no threads of its own: then each process has a core, as the hub's have. Others
     /// are faster when the kernel places them.
     const fn is_pinned(self) -> bool {
-        matches!(self, Self::Iceoryx2 | Self::Iceoryx2Event)
+        matches!(self, Self::Iceoryx2 | Self::Iceoryx2Event | Self::AeronIpc)
     }
 
     /// How its ends wait.
     const fn wait(self) -> &'static str {
         match self {
-            Self::Iceoryx2 => "spin",
+            Self::Iceoryx2 | Self::AeronIpc => "spin",
+            Self::AeronUdp => "yield",
             Self::Iceoryx2Event => "block",
             Self::ZenohTcp | Self::ZenohUdp | Self::ZenohShm => "own threads",
             Self::Mqtt => "async",
@@ -190,6 +197,10 @@ fn run(mut plan: Plan) -> Result<()> {
             zenoh_peer::run(&plan, &mut figures)?
         }
         Library::Mqtt => mqtt::run(&plan, &mut figures)?,
+        #[cfg(feature = "aeron")]
+        Library::AeronIpc | Library::AeronUdp => aeron::run(&plan, &mut figures)?,
+        #[cfg(not(feature = "aeron"))]
+        Library::AeronIpc | Library::AeronUdp => bail!("built without Aeron"),
         #[cfg(not(feature = "zenoh"))]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => bail!("built without Zenoh"),
     };
@@ -214,6 +225,10 @@ fn other(plan: &Plan) -> Result<()> {
         #[cfg(feature = "zenoh")]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => zenoh_peer::serve(plan)?,
         Library::Mqtt => mqtt::serve(plan)?,
+        #[cfg(feature = "aeron")]
+        Library::AeronIpc | Library::AeronUdp => aeron::serve(plan)?,
+        #[cfg(not(feature = "aeron"))]
+        Library::AeronIpc | Library::AeronUdp => bail!("built without Aeron"),
         #[cfg(not(feature = "zenoh"))]
         Library::ZenohTcp | Library::ZenohUdp | Library::ZenohShm => bail!("built without Zenoh"),
     };
