@@ -278,6 +278,9 @@ pub(crate) trait Peers: Send + Sync {
     }
 }
 
+/// A nap of so long behind which nothing is found says that the topic is quiet.
+const QUIET_NAP: Duration = Duration::from_millis(10);
+
 /// Looks until something is found; waits in between as `wait` says, until the deadline, for ever
 /// without one.
 pub(crate) fn wait_for<R>(
@@ -286,11 +289,13 @@ pub(crate) fn wait_for<R>(
     deadline: Option<Instant>,
     mut look: impl FnMut(&mut dyn Incoming) -> Option<R>,
 ) -> Option<R> {
+    let mut is_quiet = false;
     loop {
         let found = match wait {
             Wait::Spin => spin(None, deadline, || look(inlet)),
             // Each look is a call to the kernel: one is enough.
             Wait::Block => look(inlet),
+            _ if is_quiet => look(inlet),
             _ => spin(Some(spin_limit()), deadline, || look(inlet)),
         };
         if found.is_some() {
@@ -303,6 +308,8 @@ pub(crate) fn wait_for<R>(
             },
             None => None,
         };
+        let began = Instant::now();
         inlet.sleep(left);
+        is_quiet = began.elapsed() >= QUIET_NAP;
     }
 }
