@@ -1,12 +1,13 @@
 //! A whole session by way of Debian's `dante-server` and `tinyproxy`. A machine without them skips,
 //! unless `TWINSPAN_REQUIRE_PEERS` is 1.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use twinspan_viewer::{ProxySettings, ViewerConfig};
 
 use crate::daemons::{DANTE, Peer, TINYPROXY, end, has, library};
 use crate::grid::whole_session;
+use crate::hand_proxy::has_ipv6;
 
 /// Logs in, talks, sits, walks, fetches and teleports, all of it through a proxy where that can be.
 fn session(proxy: &str) {
@@ -35,6 +36,19 @@ fn dante_carries_a_session_of_who_has_a_password() {
         return;
     }
     let peer = Peer::dante("viewer-dante-auth", "username", true);
+    session(&format!("socks5://tester:secret@{}", peer.address));
+}
+
+#[test]
+fn dante_at_an_ipv6_address_carries_a_session_with_a_password_and_without() {
+    if !has(DANTE, "dante-server") || !has(&library(), "libnss-wrapper") || !has_ipv6() {
+        return;
+    }
+    let ip = Ipv6Addr::LOCALHOST.into();
+    let peer = Peer::dante_at(ip, "viewer-dante-six", "none", false);
+    session(&format!("socks5h://{}", peer.address));
+    drop(peer);
+    let peer = Peer::dante_at(ip, "viewer-dante-six-auth", "username", true);
     session(&format!("socks5://tester:secret@{}", peer.address));
 }
 
