@@ -60,7 +60,6 @@ pub(crate) struct Shared {
     bell: OwnedFd,
     helper_bell: OwnedFd,
     flush_interval: Duration,
-    is_reliable: bool,
     /// Counts how often the user's threads drove the road.
     drives: AtomicU64,
     /// The user's threads that sleep on the road.
@@ -400,7 +399,6 @@ fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, 
         bell: bell().map_err(BuildError::Os)?,
         helper_bell: bell().map_err(BuildError::Os)?,
         flush_interval: config.net.flush_interval.max(Duration::from_micros(10)),
-        is_reliable: is_reliable(config),
         drives: AtomicU64::new(0),
         sleepers: AtomicU32::new(0),
         wanted_ns: AtomicU64::new(0),

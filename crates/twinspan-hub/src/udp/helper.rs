@@ -14,10 +14,8 @@ use super::core::now;
 /// How often it looks whether the user's thread still drives the road: acks of what that left in the
 /// socket wait for twice as long at most.
 const LOOK_WHILE_DRIVEN: Duration = Duration::from_millis(4);
-/// The same while that thread sleeps on the road itself: with acks to send, and where nobody waits for
-/// any.
+/// The same while that thread sleeps on the road itself.
 const LOOK_WHILE_SLEPT_ON: Duration = Duration::from_millis(50);
-const LOOK_WITHOUT_ACKS: Duration = Duration::from_millis(250);
 /// The longest sleep.
 const NAP_MAX: Duration = Duration::from_secs(1);
 /// How long it goes on to watch for a task that waited.
@@ -52,8 +50,7 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
             (true, ..) => shared.flush_interval,
             (false, true, _) => until_next,
             (false, false, 0) => LOOK_WHILE_DRIVEN,
-            (false, false, _) if shared.is_reliable => LOOK_WHILE_SLEPT_ON,
-            (false, false, _) => LOOK_WITHOUT_ACKS,
+            (false, false, _) => LOOK_WHILE_SLEPT_ON,
         };
         shared.watches.store(watches, Ordering::SeqCst);
         // Asked again behind the store: whoever set it before has rung.
