@@ -81,6 +81,12 @@ pub enum BenchError {
     #[cfg(target_os = "linux")]
     #[error(transparent)]
     Recv(#[from] twinspan_hub::RecvError),
+    /// A hub gave another message than was written.
+    #[error("message {number} is not what was written: this is a fault of the hub")]
+    Spoilt {
+        /// The number in its first word.
+        number: u64,
+    },
     /// There can be no network namespaces here.
     #[error("cannot have two network namespaces: {0}; run as root where `unshare` and `ip` are")]
     Namespaces(String),

@@ -22,7 +22,7 @@ use crate::memory::{self, Memory};
 use crate::process;
 use floor::{Certificate, Floor};
 pub use options::{HubOptions, HubRoad, HubWait, Mode, Seal, Touch};
-use peer::{Counted, Net, Plan, Ready, Turn, receive, send};
+use peer::{Arrived, Counted, Net, Plan, Ready, Turn, receive, send};
 pub use summary::HubSummary;
 pub use zero::ZeroRttSummary;
 
@@ -338,8 +338,18 @@ fn hub_turn(
     let mut room = Bytes(Vec::with_capacity(options.size));
     match options.mode {
         Mode::Latency => ping_pong(time, options.gap, desk, |message| {
+            let asked = peer::number_of(message);
             send(hub, options, message)?;
-            Ok(receive(hub, options, &mut room)?.is_some())
+            // An answer that took too long comes behind the next question, and is none to that.
+            while let Some(Arrived { number, is_intact }) = receive(hub, options, &mut room)? {
+                if !is_intact {
+                    return Err(BenchError::Spoilt { number });
+                }
+                if number >= asked {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })?,
         Mode::Throughput => publish_for(hub, options, time, desk)?,
         Mode::Idle => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use twinspan_net::shm::{BareRing, End, sleep_on, spin, spin_limit};
 
 use super::options::{HubOptions, HubRoad, HubWait, Mode};
-use super::peer::{Counter, Plan, number, number_of};
+use super::peer::{Arrived, Counter, Plan, number, number_of};
 use crate::error::BenchError;
 pub(super) use quic::Certificate;
 
@@ -157,7 +157,7 @@ impl Floor {
         match self {
             Self::Ring(ring) => loop {
                 take_from(ring, room);
-                if !counter.count(number_of(room), 0) {
+                if !counter.count(Arrived::unread(number_of(room))) {
                     return Ok(());
                 }
                 if options.is_latency() {
@@ -165,7 +165,7 @@ impl Floor {
                 }
             },
             Self::Sockets(sockets) if options.is_latency() => {
-                while sockets.take(room)? && counter.count(number_of(room), 0) {
+                while sockets.take(room)? && counter.count(Arrived::unread(number_of(room))) {
                     sockets.send(room)?;
                 }
                 Ok(())
@@ -200,7 +200,7 @@ impl Floor {
             while !ring.try_grasp(room) {
                 std::hint::spin_loop();
             }
-            if !counter.count(number_of(room), 0) {
+            if !counter.count(Arrived::unread(number_of(room))) {
                 return;
             }
             ring.hand(room);

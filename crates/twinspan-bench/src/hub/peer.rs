@@ -84,8 +84,6 @@ pub(super) struct Counted {
     pub(super) seconds: f64,
     pub(super) cpu: Duration,
     pub(super) allocations: u64,
-    /// What was read, so that reading cannot be left out.
-    pub(super) sum: u64,
 }
 
 impl Counted {
@@ -95,7 +93,6 @@ impl Counted {
         self.seconds += other.seconds;
         self.cpu += other.cpu;
         self.allocations += other.allocations;
-        self.sum = self.sum.wrapping_add(other.sum);
     }
 }
 
@@ -110,13 +107,41 @@ pub(super) fn number_of(message: &[u8]) -> u64 {
     message.first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
-/// Reads as much of a message as was asked for.
-fn read(message: &[u8], touch: Touch) -> u64 {
-    if touch != Touch::All {
-        return number_of(message);
+/// The byte that all of a message but its first word is made of.
+const fn filling(options: &HubOptions, number: u64) -> u8 {
+    // A loan is written for each message; what is copied is zeros behind the number.
+    if options.loan { number as u8 } else { 0 }
+}
+
+/// A message as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// What its first word says.
+    pub(super) number: u64,
+    /// Whether what was read of it is what was written.
+    pub(super) is_intact: bool,
+}
+
+impl Arrived {
+    /// One of which nothing but the number is read.
+    pub(super) const fn unread(number: u64) -> Self {
+        Self { number, is_intact: true }
     }
-    let (words, _) = message.as_chunks::<8>();
-    words.iter().fold(0, |sum: u64, word| sum.wrapping_add(u64::from_le_bytes(*word)))
+
+    /// Reads as much of a message as was asked for.
+    pub(super) fn read(message: &[u8], options: &HubOptions) -> Self {
+        let number = number_of(message);
+        if options.touch != Touch::All {
+            return Self::unread(number);
+        }
+        let (words, _) = message.as_chunks::<8>();
+        let sum =
+            words.iter().fold(0, |sum: u64, word| sum.wrapping_add(u64::from_le_bytes(*word)));
+        let filled = u64::from_le_bytes([filling(options, number); 8]);
+        let others = words.len().saturating_sub(1) as u64;
+        let expected = number.wrapping_add(filled.wrapping_mul(others));
+        Self { number, is_intact: message.len() == options.size && sum == expected }
+    }
 }
 
 /// Publishes as the options say.
@@ -129,7 +154,7 @@ pub(super) fn send(
         let mut loan = hub.loan_bytes(message.len())?;
         if options.touch != Touch::First {
             // Written in place: nothing is read for it.
-            loan.fill(number_of(message) as u8);
+            loan.fill(filling(options, number_of(message)));
         }
         number(&mut loan, number_of(message));
         loan.publish()?;
@@ -139,16 +164,15 @@ pub(super) fn send(
     Ok(())
 }
 
-/// Receives as the options say; returns the message's number, and what was read of it, or `None` when
-/// a road that loses messages brought none for long.
+/// Receives as the options say; `None` when a road that loses messages brought none for long.
 pub(super) fn receive(
     hub: &Hub<Bytes>,
     options: &HubOptions,
     room: &mut Bytes,
-) -> Result<Option<(u64, u64)>, BenchError> {
+) -> Result<Option<Arrived>, BenchError> {
     if options.loan {
         let sample = hub.recv_bytes()?;
-        return Ok(Some((number_of(&sample), read(&sample, options.touch))));
+        return Ok(Some(Arrived::read(&sample, options)));
     }
     if options.wait == HubWait::Async {
         block_on(hub.recv_into_async(room))?;
@@ -159,7 +183,7 @@ pub(super) fn receive(
     }
     // What was copied has been read; throughput counts what the application reads of its copy.
     let is_read = options.mode == Mode::Throughput;
-    Ok(Some((number_of(room), if is_read { read(room, options.touch) } else { 0 })))
+    Ok(Some(if is_read { Arrived::read(room, options) } else { Arrived::unread(number_of(room)) }))
 }
 
 /// Wakes a thread that waits for a task.
@@ -273,7 +297,7 @@ impl Counter {
 
     /// Counts one; false for the last.
     #[inline]
-    pub(super) fn count(&mut self, number: u64, read: u64) -> bool {
+    pub(super) fn count(&mut self, Arrived { number, is_intact }: Arrived) -> bool {
         if number == u64::MAX {
             self.counted.seconds = self.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
             self.cpu[1] = process::cpu_time();
@@ -286,8 +310,11 @@ impl Counter {
         // One that comes again, or behind a later one, counts as one that did not arrive.
         self.counted.lost += number.checked_sub(self.next).unwrap_or(1);
         self.next = number.wrapping_add(1);
-        self.counted.messages += 1;
-        self.counted.sum = self.counted.sum.wrapping_add(read);
+        if is_intact {
+            self.counted.messages += 1;
+        } else {
+            self.counted.lost += 1;
+        }
         true
     }
 
@@ -335,24 +362,20 @@ fn hub_turn(
         return batch_turn(hub, options, counter);
     }
     loop {
-        let Some((number, read)) = receive(hub, options, room)? else {
+        let Some(arrived) = receive(hub, options, room)? else {
             // Nothing at all came yet: the other side has hardly begun.
             if counter.has_begun() {
                 return Ok(());
             }
             continue;
         };
-        if !counter.count(number, read) {
+        if !counter.count(arrived) {
             return Ok(());
         }
         if options.is_latency() {
-            if options.loan {
-                let mut answer = hub.loan_bytes(options.size)?;
-                super::peer::number(&mut answer, number);
-                answer.publish()?;
-            } else {
-                hub.publish_bytes(room)?;
-            }
+            // A loan is written as the question was; a copy is the message that came.
+            number(room, arrived.number);
+            send(hub, options, room)?;
         }
     }
 }
@@ -367,7 +390,7 @@ fn batch_turn(
     loop {
         let count = hub.recv_all(&mut rooms).map_err(|(_, error)| error)?;
         for message in rooms.iter().take(count) {
-            if !counter.count(number_of(message), read(message, options.touch)) {
+            if !counter.count(Arrived::read(message, options)) {
                 return Ok(());
             }
         }
@@ -391,15 +414,14 @@ fn fan_turn(
         for (hub, next) in hubs.iter().zip(&mut nexts) {
             let count = hub.try_recv_all(&mut rooms).map_err(|(_, error)| error)?;
             for message in rooms.iter().take(count) {
-                let number = number_of(message);
+                let Arrived { number, is_intact } = Arrived::read(message, options);
                 if number == u64::MAX {
                     continue;
                 }
                 let lost = number.saturating_sub(*next);
                 *next = number.wrapping_add(1);
                 // In the order of all of them together: each has its own numbers.
-                let together = counter.next;
-                counter.count(together, read(message, options.touch));
+                counter.count(Arrived { number: counter.next, is_intact });
                 counter.counted.lost += lost;
             }
             came += count;

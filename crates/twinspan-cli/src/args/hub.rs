@@ -132,16 +132,16 @@ pub struct BenchHubArgs {
     pub netns: bool,
     /// Instead of a measurement, the first answer over QUIC on a link of 20 ms, with and without words
     /// before the handshake's end
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["size", "mode", "wait", "gap_us", "batch", "guard", "reliable", "loss", "seal", "loan", "touch", "destinations", "netns", "idle", "time_ms"])]
     pub zero_rtt: bool,
     /// Publish nothing: what does a subscriber cost that hears nothing?
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["mode", "gap_us", "batch", "loss", "loan", "touch", "destinations"])]
     pub idle: bool,
     /// Milliseconds to measure, hub and floor together
     #[arg(long, value_name = "MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub time_ms: u64,
     /// Instead of a measurement, kill so many processes and check that nobody is harmed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), conflicts_with_all = ["transport", "size", "mode", "wait", "gap_us", "batch", "guard", "reliable", "loss", "seal", "loan", "touch", "destinations", "netns", "zero_rtt", "idle", "time_ms"])]
     pub kill: Option<u64>,
     /// Seed of the instants at which processes are killed; 1 unless given
     #[arg(long)]

@@ -68,6 +68,8 @@ fn the_ruler_tells_all_that_it_promises_of_shared_memory() {
     for args in [
         &["--size", "48"][..],
         &["--size", "65536", "--loan", "--touch", "first"],
+        // Both ways are written and read whole: an answer that was not is an error.
+        &["--size", "65536", "--loan"],
         &["--mode", "throughput", "--size", "64", "--batch", "16"],
         &["--mode", "throughput", "--size", "65536", "--loan"],
         &["--mode", "throughput", "--size", "65536", "--loan", "--touch", "written"],
@@ -185,13 +187,18 @@ fn a_subscriber_that_hears_nothing_sleeps() {
     }
 }
 
+/// Whether a run of the ruler with these is refused in such words.
+fn is_refused(args: &[&str], words: &str) {
+    let output = twinspan(&[&["bench", "hub"], args].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
+    assert!(told.contains(words), "{args:?}: {told}");
+}
+
 #[test]
 fn what_a_road_cannot_do_is_refused_by_name() {
     for unused in [
-        &["--idle", "--gap-us", "1"][..],
-        &["--idle", "--batch", "2"],
-        &["--idle", "--mode", "throughput"],
-        &["--reliable"],
+        &["--reliable"][..],
         &["--netns"],
         &["--destinations", "2"],
         &["--transport", "udp", "--destinations", "2"],
@@ -200,13 +207,45 @@ fn what_a_road_cannot_do_is_refused_by_name() {
         &["--transport", "tcp", "--seal", "aes"],
         &["--transport", "quic", "--reliable"],
         &["--transport", "tcp", "--zero-rtt"],
-        &["--transport", "quic", "--zero-rtt", "--netns"],
+        &["--transport", "udp", "--touch", "written"],
+        &["--mode", "throughput", "--touch", "first"],
+        &["--mode", "throughput", "--gap-us", "1"],
+        &["--batch", "2"],
         &["--seed", "1"],
     ] {
-        let output = twinspan(&[&["bench", "hub"], unused].concat());
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{unused:?}: {told}");
-        assert!(told.contains("leave it out"), "{unused:?}: {told}");
+        is_refused(unused, "leave it out");
+    }
+}
+
+#[test]
+fn what_a_run_of_another_kind_does_not_heed_is_refused_even_where_it_is_the_default() {
+    let settings: &[&[&str]] = &[
+        &["--transport", "shm"],
+        &["--size", "48"],
+        &["--wait", "spin"],
+        &["--guard"],
+        &["--reliable"],
+        &["--seal", "aes"],
+        &["--netns"],
+        &["--time-ms", "4000"],
+        &["--mode", "latency"],
+        &["--gap-us", "0"],
+        &["--batch", "1"],
+        &["--loss", "0"],
+        &["--loan"],
+        &["--touch", "all"],
+        &["--destinations", "1"],
+    ];
+    for setting in settings {
+        is_refused(&[&["--kill", "1"], *setting].concat(), "cannot be used with");
+    }
+    for setting in settings.iter().skip(1) {
+        let zero_rtt = ["--transport", "quic", "--zero-rtt"];
+        is_refused(&[&zero_rtt, *setting].concat(), "cannot be used with");
+    }
+    // A subscriber that hears nothing has a road, a wait and a length of messages.
+    for setting in settings.iter().skip(8) {
+        is_refused(&[&["--idle"], *setting].concat(), "cannot be used with");
     }
 }
 

@@ -11,7 +11,7 @@ use twinspan_net::shm::End;
 use super::udp::socket;
 use super::{Bare, Plan, SILENCE};
 use crate::error::BenchError;
-use crate::hub::peer::Counter;
+use crate::hub::peer::{Arrived, Counter};
 
 pub(super) struct Tasks {
     runtime: Runtime,
@@ -71,7 +71,7 @@ impl Bare for Tasks {
     fn count(&mut self, size: usize, counter: &mut Counter) -> Result<(), BenchError> {
         let mut room = vec![0; size];
         while self.take(&mut room)? {
-            counter.count(super::number_of(&room), 0);
+            counter.count(Arrived::unread(super::number_of(&room)));
         }
         Ok(())
     }
