@@ -82,7 +82,7 @@ pub fn calibrate() {
 pub fn spin_limit() -> Duration {
     match place() {
         Place::Alone => Duration::ZERO,
-        Place::Confined => LUCK.limit(),
+        Place::Confined => CONFINED_SPINS.limit(),
         Place::Free => {
             wake_cost().map_or(SPIN_DEFAULT, |cost| (2 * cost).clamp(SPIN_MIN, SPIN_MAX))
         }
@@ -126,14 +126,14 @@ fn place() -> Place {
 
 /// Whether spinning finds anything, for a process that is confined to one core: where the other end
 /// shares that core, spinning keeps it from running.
-struct Luck {
+struct SpinRecord {
     /// Waits in a row that ended without a find.
     vain: AtomicU32,
 }
 
-static LUCK: Luck = Luck::new();
+static CONFINED_SPINS: SpinRecord = SpinRecord::new();
 
-impl Luck {
+impl SpinRecord {
     const fn new() -> Self {
         Self { vain: AtomicU32::new(0) }
     }
@@ -154,6 +154,14 @@ impl Luck {
         } else if !found {
             self.vain.store(vain.wrapping_add(1), Ordering::Relaxed);
         }
+    }
+}
+
+/// A spin with a limit ended: a confined process learns from it whether the next one is worth it. Others
+/// know that by what a wake-up costs, and write nothing that all their threads would share.
+fn note_spin(found: bool) {
+    if place() == Place::Confined {
+        CONFINED_SPINS.note(found);
     }
 }
 
@@ -200,7 +208,7 @@ pub fn spin<R>(
         for _ in 0..LOOKS_PER_CLOCK {
             if let Some(found) = look() {
                 if limit.is_some() && end.is_some() {
-                    LUCK.note(true);
+                    note_spin(true);
                 }
                 return Some(found);
             }
@@ -214,7 +222,7 @@ pub fn spin<R>(
             });
             if now >= own_end {
                 if limit.is_some() {
-                    LUCK.note(false);
+                    note_spin(false);
                 }
                 return None;
             }
@@ -362,18 +370,18 @@ mod tests {
         ] {
             assert_eq!(Place::of(own, online), place, "{own} of {online:?}");
         }
-        let luck = Luck::new();
+        let record = SpinRecord::new();
         let spins = |waits: u32| {
             let tried = (0..waits).map(|_| {
-                let tries = !luck.limit().is_zero();
-                luck.note(false);
+                let tries = !record.limit().is_zero();
+                record.note(false);
                 u32::from(tries)
             });
             tried.sum::<u32>()
         };
         assert_eq!(spins(VAIN_MAX), VAIN_MAX, "as long as it may be chance");
         assert_eq!(spins(10 * VAIN_MAX), 10, "one of so many");
-        luck.note(true);
+        record.note(true);
         assert_eq!(spins(VAIN_MAX), VAIN_MAX);
     }
 
