@@ -27,6 +27,8 @@ const PROGRESS_MAX: Duration = Duration::from_secs(20);
 /// The longest message: some lie in their slots and some in blocks.
 const BYTES_MAX: usize = 12_000;
 const LENGTHS: [usize; 5] = [16, 48, 200, 5_000, BYTES_MAX];
+/// Messages that are published together: several groups of the ring.
+const BATCH: usize = 20;
 /// Samples that a victim keeps.
 const KEPT: usize = 12;
 
@@ -188,7 +190,23 @@ fn sender(hub: Arc<Hub<Bytes>>, seed: u64) -> impl FnMut() -> Result<bool, Strin
     let mut random = Stream::new(seed, "lengths", 0);
     let nonce = random.next_u64();
     let mut number = 0;
+    let mut batch = vec![Bytes(vec![0; LENGTHS[2]]); BATCH];
     move || {
+        if random.below(4) == 0 {
+            for (message, number) in batch.iter_mut().zip(number..) {
+                write(message, nonce, number);
+            }
+            return match hub.publish_all(&batch) {
+                Ok(count) => {
+                    number += count as u64;
+                    Ok(true)
+                }
+                Err((count, error)) => {
+                    number += count as u64;
+                    if is_refusal(&error) { Ok(count > 0) } else { Err(error.to_string()) }
+                }
+            };
+        }
         let length = LENGTHS[random.below(LENGTHS.len() as u64) as usize % LENGTHS.len()];
         let mut loan = match hub.loan_bytes(length) {
             Ok(loan) => loan,

@@ -265,6 +265,25 @@ mod loom_tests {
         });
     }
 
+    /// Who sees the first message of a group, which is written last, finds the others.
+    #[test]
+    fn groups_are_there_whole_or_not_at_all() {
+        loom::model(|| {
+            let slots = Arc::new(words(2));
+            let theirs = Arc::clone(&slots);
+            let writer = thread::spawn(move || {
+                for number in [1, 0] {
+                    begin(&theirs[number], number as u64);
+                    finish(&theirs[number], number as u64);
+                }
+            });
+            if look(&slots[0], 0) == Slot::Ready {
+                assert_eq!(look(&slots[1], 1), Slot::Ready);
+            }
+            writer.join().unwrap();
+        });
+    }
+
     /// A block is not written while a reader holds it.
     #[test]
     fn no_held_block_is_used_again() {

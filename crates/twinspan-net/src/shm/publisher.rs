@@ -2,6 +2,7 @@
 //! subscriber asked for that.
 
 use std::fmt;
+use std::iter;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,9 @@ use super::wait::{self, Wait};
 
 /// The longest sleep while waiting for room: whoever holds back the publisher may stop to exist.
 const ROOM_NAP_MAX: Duration = Duration::from_millis(20);
+/// Groups of messages that a ring holds at least: a subscriber that was overtaken goes on an eighth of
+/// the ring behind what is overwritten, and no group reaches so far.
+const GROUPS_MIN: u64 = 8;
 
 /// Why a message was not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -178,29 +182,59 @@ impl Publisher {
         &mut self,
         messages: impl IntoIterator<Item = &'a [u8]>,
     ) -> (usize, Option<PublishError>) {
+        let mut messages = messages.into_iter().peekable();
+        let inline_bytes = self.geometry.inline_bytes();
         let mut count = 0;
-        for message in messages {
-            let published = if message.len() > self.geometry.inline_bytes() {
-                self.publish(message)
+        let error = loop {
+            let Some(first) = messages.next() else { break None };
+            let published = if first.len() > inline_bytes {
+                self.publish(first).map(|_| 1)
             } else {
-                self.write_inline(message)
+                let next = || messages.next_if(|message| message.len() <= inline_bytes);
+                self.write_group(first, iter::from_fn(next))
             };
-            if let Err(error) = published {
-                self.tell();
-                return (count, Some(error));
+            match published {
+                Ok(more) => count += more,
+                Err(error) => break Some(error),
             }
-            count += 1;
-        }
+        };
         self.tell();
-        (count, None)
+        (count, error)
+    }
+
+    /// Writes a message, and others that are there with it, as many as there is room for and a group
+    /// may have. The first is written last: who waits for it looks at its slot alone, so the lines of
+    /// the others go over to the reader once, and not again with each word that is written.
+    #[inline]
+    fn write_group<'a>(
+        &mut self,
+        first: &[u8],
+        rest: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<usize, PublishError> {
+        let number = self.room()?;
+        let most = (self.geometry.slots() / GROUPS_MIN).min(self.open_until - number).max(1);
+        let mut end = number + 1;
+        for message in rest.take(most as usize - 1) {
+            self.write_copy(end, message);
+            end += 1;
+        }
+        self.write_copy(number, first);
+        self.advance(end);
+        Ok((end - number) as usize)
     }
 
     #[inline]
     fn write_inline(&mut self, message: &[u8]) -> Result<u64, PublishError> {
         let number = self.room()?;
+        self.write_copy(number, message);
+        self.advance(number + 1);
+        Ok(number)
+    }
+
+    #[inline]
+    fn write_copy(&mut self, number: u64, message: &[u8]) {
         let content = Content::Inline { length: message.len() }.to_word();
         self.write(number, content, |payload| line::store_bytes(payload, message));
-        Ok(number)
     }
 
     /// Writes the slot of message `number`, which there is room for.
@@ -219,11 +253,17 @@ impl Publisher {
         what.store(content, Ordering::Relaxed);
         fill(payload);
         line::finish(state, number);
-        self.next = number + 1;
+    }
+
+    /// All messages below `next` are written.
+    #[inline]
+    fn advance(&mut self, next: u64) {
+        self.stats.published += next - self.next;
+        self.next = next;
+        let words = self.segment.words(self.geometry.words());
         if let Some(published) = words.get(PUBLISHED_AT) {
-            published.store(self.next, Ordering::Release);
+            published.store(next, Ordering::Release);
         }
-        self.stats.published += 1;
     }
 
     /// Wakes who sleeps. The barrier orders the message before the look at who does.
@@ -427,6 +467,7 @@ impl Publisher {
                 word.store(u64::from(index), Ordering::Relaxed);
             }
         });
+        self.advance(number + 1);
         self.pool.publish(index, number);
         self.tell();
         // Now, while the message is on its way: what was read before is free for the next one, and

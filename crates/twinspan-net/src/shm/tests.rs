@@ -83,6 +83,38 @@ fn messages_go_both_ways_in_order_and_nobody_hears_oneself() {
 }
 
 #[test]
+fn messages_published_together_are_there_together() {
+    let config = TopicConfig { slots: 64, ..config(&topic(), 8) };
+    let ((_there, mut outbox), (_here, mut inbox)) = (publisher(&config), subscriber(&config));
+    let all: Vec<_> = (0..20).map(|number| message(number, 8)).collect();
+    let (mut taken, mut seen) = (Vec::new(), Vec::new());
+    let looked_at = all.iter().map(|message| {
+        taken.append(&mut texts(&mut inbox));
+        seen.push(taken.len());
+        message.as_slice()
+    });
+    assert_eq!(outbox.publish_all(looked_at), (20, None));
+    let before_each = [[0; 8].as_slice(), &[8; 8], &[16; 4]].concat();
+    assert_eq!(seen, before_each, "an eighth of the ring at a time");
+    taken.append(&mut texts(&mut inbox));
+    assert_eq!(taken, all);
+}
+
+#[test]
+fn a_group_is_no_larger_than_the_room_that_there_is() {
+    let room_wait = Duration::from_millis(1);
+    let config = TopicConfig { policy: Policy::Block, slots: 64, room_wait, ..config(&topic(), 8) };
+    let ((_there, mut outbox), (_here, mut inbox)) = (publisher(&config), subscriber(&config));
+    until(|| outbox.naps().len() == 1);
+    let all: Vec<_> = (0..100).map(|number| message(number, 8)).collect();
+    let (count, error) = outbox.publish_all(all[..3].iter().map(Vec::as_slice));
+    assert_eq!((count, error), (3, None));
+    let (count, error) = outbox.publish_all(all[3..].iter().map(Vec::as_slice));
+    assert_eq!((count, error), (61, Some(PublishError::Stalled { waited: room_wait })));
+    assert_eq!(texts(&mut inbox), all[..64]);
+}
+
+#[test]
 fn room_made_before_the_wait_for_it_is_not_slept_on() {
     let config =
         TopicConfig { policy: Policy::Block, wait: Wait::Block, slots: 4, ..config(&topic(), 8) };
