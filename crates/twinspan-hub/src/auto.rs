@@ -13,10 +13,11 @@ use twinspan_topic::{Offer, OfferedRoads, Probed};
 use crate::compress::CompressionStats;
 use crate::discover::Host;
 use crate::error::BuildError;
-use crate::measure::measure;
+use crate::measure::{at_port, measure};
 use crate::quic;
 use crate::report::Transport;
 use crate::road::{Opened, Peers, RoadConfig, Side};
+use crate::seal::Declined;
 use crate::select::{AddressClass, Facts, SameHost, SelectError, Selected, select};
 use crate::stream::core::Carrier;
 use crate::stream::datagrams::DatagramCarrier;
@@ -58,22 +59,23 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
         offer.roads = offer.roads.and(OfferedRoads::TCP);
         notes.push(format!("it listens at {bound} for TCP"));
     }
-    if has(Transport::Quic) {
-        let addresses = vec![SocketAddr::new(address.ip(), 0)];
-        let own = RoadConfig { addresses, ..config.clone() };
-        let (carrier, bound, fingerprint) = quic::listening(&own, started)?;
-        carriers.push(Box::new(carrier));
-        offer.roads = offer.roads.and(OfferedRoads::QUIC);
-        offer.quic_port = bound.port();
-        notes.push(format!("it listens at {bound} for QUIC"));
-        notes.extend(fingerprint.map(|it| format!("its certificate has the fingerprint {it}")));
-    }
     // Whoever asks learns by this one where the others are.
     if has(Transport::BatchUdp) {
         offer.roads = offer.roads.and(OfferedRoads::UDP);
     }
-    let (carrier, bound) = DatagramCarrier::listening(config.id, address, &config.net, offer)?;
-    carriers.push(Box::new(carrier));
+    let opened = DatagramCarrier::listening(config.id, address, &config.net, offer)?;
+    let (mut datagrams, bound) = opened;
+    if has(Transport::Quic) {
+        let (carrier, bound, fingerprint) =
+            quic::listening(config, started, Some(datagrams.socket()))?;
+        carriers.push(Box::new(carrier));
+        offer.roads = offer.roads.and(OfferedRoads::QUIC);
+        offer.quic_port = bound.port();
+        datagrams.set_offer(offer);
+        notes.push(format!("it listens at {bound} for QUIC"));
+        notes.extend(fingerprint.map(|it| format!("its certificate has the fingerprint {it}")));
+    }
+    carriers.push(Box::new(datagrams));
     notes.push(if has(Transport::BatchUdp) {
         format!("it listens at {bound} for UDP, and answers probes")
     } else {
@@ -94,11 +96,11 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
                 .to_owned(),
         ),
     };
-    let by = datagrams(has(Transport::BatchUdp));
+    let by = over_datagrams(has(Transport::BatchUdp));
     Ok(Chosen { road, reason, opened: open::opened_by(config, &member, notes, by) })
 }
 
-const fn datagrams(are_possible: bool) -> Datagrams {
+const fn over_datagrams(are_possible: bool) -> Datagrams {
     if are_possible { Datagrams::Possible } else { Datagrams::Never }
 }
 
@@ -116,7 +118,7 @@ pub(crate) fn facts(address: SocketAddr) -> Result<(Facts, Option<Offer>), Build
     let udp = probe(Transport::BatchUdp, address)?;
     let offer = udp.offer;
     let quic_port = offer.map(|offer| offer.quic_port).filter(|port| *port != 0);
-    let quic = quic_port.map(|port| SocketAddr::new(address.ip(), port));
+    let quic = quic_port.map(|port| at_port(address, port));
     let quic = quic.map(|address| probe(Transport::Quic, address)).transpose()?;
     let tcp = probe(Transport::Tcp, address)?;
     let own = Host::own().map(|host| host.digest());
@@ -186,7 +188,7 @@ fn connect(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Buil
     if !rest.is_empty() {
         notes.push(format!("should it grow bad, these are tried: {}", rest.join(", ")));
     }
-    let by = datagrams(order.contains(&Transport::BatchUdp));
+    let by = over_datagrams(order.contains(&Transport::BatchUdp));
     let mut opened = open::opened_by(config, &member, notes, by);
     opened.peers = Arc::new(Changing { inner: opened.peers, node });
     Ok(Chosen { road, reason: reasons.join("; "), opened })
@@ -209,6 +211,10 @@ impl Peers for Changing {
 
     fn ended(&self) -> u64 {
         self.inner.ended()
+    }
+
+    fn declined(&self) -> (u64, Option<Declined>) {
+        self.inner.declined()
     }
 
     fn compression(&self) -> Option<CompressionStats> {

@@ -27,6 +27,17 @@ const MESSAGE_BYTES_DEFAULT: usize = 64 << 10;
 /// The largest alignment of values in shared memory: that of a block.
 const ALIGN_MAX: usize = 4_096;
 
+/// How others are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finds {
+    /// In this machine's memory.
+    Memory,
+    /// At a host.
+    Host,
+    /// By announcements, and as peers that are given.
+    Announcements,
+}
+
 /// Options of a hub; [`build`](Self::build) makes it.
 #[derive(Clone, Debug)]
 pub struct HubBuilder<T> {
@@ -119,7 +130,8 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
-    /// Blocks for messages too long for their slots; 8 MiB of them, 8 to 32, unless set; 64 at most.
+    /// Blocks of shared memory for messages too long for their slots; 8 MiB of them, 8 to 32, unless set;
+    /// 64 at most.
     #[must_use]
     pub fn pool_blocks(mut self, blocks: u32) -> Self {
         self.pool_blocks = Some(blocks);
@@ -133,7 +145,8 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
-    /// What happens when this subscriber falls behind.
+    /// What happens when this subscriber falls behind: in shared memory, and on best-effort UDP, where
+    /// [`Policy::Block`] is the same as [`Policy::DropNew`], for nobody waits there.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -168,7 +181,7 @@ impl<T: Payload> HubBuilder<T> {
         self
     }
 
-    /// Lets the members of a group take part too; both sides must say so.
+    /// Lets the members of a group take part too, in shared memory; both sides must say so.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -443,20 +456,7 @@ impl<T: Payload> HubBuilder<T> {
             ..TopicConfig::new(topic.clone(), identity, bytes)
         };
         let joined = join(&config)?;
-        let mut notes = Vec::new();
-        for (is_set, name) in [
-            (self.batch_size.is_some(), "batch_size"),
-            (self.side.is_some(), "listen or connect"),
-            (self.reliability.is_some(), "reliability"),
-            (self.net != NetOptions::default(), "settings of sockets"),
-            (self.has_place(), "peers or bind"),
-        ] {
-            if is_set {
-                notes.push(format!("{name} has no effect in shared memory"));
-            }
-        }
-        let of_groups = self.multicast.named();
-        notes.extend(of_groups.map(|name| format!("{name} has no effect in shared memory")));
+        let mut notes = self.idle(road, Finds::Memory);
         if self.compression != Compression::None {
             notes.push("compression is off: nothing is sent".to_owned());
         }
@@ -481,7 +481,7 @@ impl<T: Payload> HubBuilder<T> {
             return Err(BuildError::Setting { setting, value, range: "nothing beside a host" });
         }
         let place = place(endpoint, self.side)?;
-        let host = endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone());
+        let host = name_of(endpoint);
         let mut config = self.road_config(&topic, identity, (place.addresses, place.side), host)?;
         let mut notes = vec![place.reason];
         let opened = match open(road, &config) {
@@ -489,13 +489,17 @@ impl<T: Payload> HubBuilder<T> {
             Err(BuildError::Bind { source, .. })
                 if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
             {
-                config.side = Side::Connect;
+                config.go_there();
                 notes = vec!["it connects: somebody listens there already".to_owned()];
                 open(road, &config)?
             }
             opened => opened?,
         };
+        if let Some(ways) = opened.ways.as_ref().filter(|_| !place.is_group) {
+            notes.push(format!("it listens at {}", ways.bound().0));
+        }
         notes.extend(opened.notes.iter().cloned());
+        notes.extend(self.idle(road, Finds::Host));
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };
         Ok(Hub::on_road(topic, opened, self.wait, report, guard))
@@ -513,14 +517,14 @@ impl<T: Payload> HubBuilder<T> {
             return Err(BuildError::Setting { setting, value, range: "nothing beside a host" });
         }
         let place = place(endpoint, self.side)?;
-        let host = endpoint.host.as_ref().map_or_else(String::new, |(host, _)| host.clone());
+        let host = name_of(endpoint);
         let mut config = self.road_config(&topic, identity, (place.addresses, place.side), host)?;
         let mut notes = vec![place.reason];
         let chosen = match auto::open(&config, self.transport) {
             Err(BuildError::Bind { source, .. })
                 if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
             {
-                config.side = Side::Connect;
+                config.go_there();
                 notes = vec!["it connects: somebody listens there already".to_owned()];
                 auto::open(&config, self.transport)?
             }
@@ -528,6 +532,8 @@ impl<T: Payload> HubBuilder<T> {
         };
         let auto::Chosen { road, reason, opened } = chosen;
         notes.extend(opened.notes.iter().cloned());
+        // It may take any of them.
+        notes.extend(self.idle(Transport::Quic, Finds::Host));
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };
         Ok(Hub::on_road(topic, opened, self.wait, report, guard))
@@ -551,9 +557,41 @@ impl<T: Payload> HubBuilder<T> {
         let given = discover::Given { peers: &self.peers, only: self.peers_only };
         let mut opened = discover::open(road, &config, given, self.namesakes)?;
         let mut notes = std::mem::take(&mut opened.notes);
+        notes.extend(self.idle(road, Finds::Announcements));
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };
         Ok(Hub::on_road(topic, opened, self.wait, report, guard))
+    }
+
+    /// What was asked for and means nothing on a road: a report that kept quiet about it would look as if
+    /// it were in effect. Each road tells by itself what it does not do with settings of sockets.
+    fn idle(&self, road: Transport, finds: Finds) -> Vec<String> {
+        let is_memory = finds == Finds::Memory;
+        let is_quic = road == Transport::Quic;
+        let usual = NetOptions::default();
+        let options = [
+            (is_memory && self.batch_size.is_some(), "batch_size"),
+            (is_memory && self.side.is_some(), "listen or connect"),
+            (is_memory && self.reliability.is_some(), "reliability"),
+            (is_memory && self.net != usual, "settings of sockets"),
+            (is_memory && self.has_place(), "peers or bind"),
+            (is_memory && self.dictionary.is_some(), "dictionary"),
+            (
+                road == Transport::Tcp && self.net.socket_buffer_bytes != usual.socket_buffer_bytes,
+                "socket_buffer_bytes",
+            ),
+            (!is_memory && self.access != Access::default(), "access"),
+            (!is_memory && self.pool_blocks.is_some(), "pool_blocks"),
+            (finds == Finds::Host && self.namesakes != Namesakes::default(), "namesakes"),
+            (!is_quic && self.quic.certificate.is_some(), "certificate"),
+            (!is_quic && self.quic.trust != Trust::default(), "trust"),
+            (!is_quic && self.quic.state_folder.is_some(), "state_folder"),
+            (!is_quic && self.quic.is_idempotent, "zero_rtt"),
+        ];
+        let set = options.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name);
+        let of_groups = self.multicast.named().filter(|_| is_memory);
+        let place = if is_memory { "in shared memory".to_owned() } else { format!("on {road}") };
+        set.chain(of_groups).map(|name| format!("{name} has no effect {place}")).collect()
     }
 
     /// Whether something was said that is for bare topics alone.
@@ -574,7 +612,7 @@ impl<T: Payload> HubBuilder<T> {
         if self.wait == Wait::Adaptive {
             calibrate();
         }
-        Ok(RoadConfig {
+        let config = RoadConfig {
             topic: topic.to_owned(),
             identity: identity.cut(),
             addresses,
@@ -596,7 +634,9 @@ impl<T: Payload> HubBuilder<T> {
             multicast: self.multicast.clone(),
             seal: self.seal.clone().map(|key| seal(key, self.seal_cipher)),
             id,
-        })
+        };
+        config.check()?;
+        Ok(config)
     }
 
     /// The latency guard if it was asked for, and what became of it.
@@ -633,6 +673,12 @@ impl<T: Payload + Idempotent> HubBuilder<T> {
         self.quic.is_idempotent = true;
         self
     }
+}
+
+/// The host as certificates have it: without the interface of a link-local address.
+fn name_of(endpoint: &Endpoint) -> String {
+    let host = endpoint.host.as_ref().map_or("", |(host, _)| host.as_str());
+    host.split('%').next().unwrap_or_default().to_owned()
 }
 
 /// Opens a road over the network.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
+use crate::measure::{at_port, reachable};
 use crate::report::Transport;
 use crate::road::Side;
 
@@ -63,6 +64,8 @@ pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<Ch
 pub(crate) struct Place {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) side: Side,
+    /// Whether the host is a multicast group, of which all are equal members.
+    pub(crate) is_group: bool,
     pub(crate) reason: String,
 }
 
@@ -73,12 +76,21 @@ pub(crate) fn place(endpoint: &Endpoint, asked: Option<Side>) -> Result<Place, B
     };
     let failed = |source| BuildError::Resolve { host: host.clone(), source };
     let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-    let addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
+    let mut addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
     let Some(first) = addresses.first().copied() else {
         return Err(failed(io::ErrorKind::NotFound.into()));
     };
     let (side, reason) = side(first, asked, is_own);
-    Ok(Place { addresses, side, reason: reason.to_owned() })
+    if side == Side::Connect && *port == 0 {
+        let (setting, range) = ("the port", "the one at which the other end listens");
+        return Err(BuildError::Setting { setting, value: "0".to_owned(), range });
+    }
+    if side == Side::Connect {
+        // Who connects to a wildcard means this machine.
+        addresses.iter_mut().for_each(|address| *address = reachable(*address));
+    }
+    let is_group = first.ip().is_multicast();
+    Ok(Place { addresses, side, is_group, reason: reason.to_owned() })
 }
 
 /// Which end a hub is: a function of the address, of what was asked for, and of whether the address
@@ -102,7 +114,7 @@ fn side(
 
 /// Whether an address is one of this machine: only to those can a socket be bound.
 pub(crate) fn is_own(address: SocketAddr) -> bool {
-    UdpSocket::bind((address.ip(), 0)).is_ok()
+    UdpSocket::bind(at_port(address, 0)).is_ok()
 }
 
 /// A type's name as a topic: letters that topics do not have become `_`.

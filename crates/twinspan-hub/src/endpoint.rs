@@ -9,6 +9,8 @@ use std::str::FromStr;
 pub const ENDPOINT_BYTES_MAX: usize = 512;
 /// The longest name of a host.
 const HOST_BYTES_MAX: usize = 253;
+/// The longest name of an interface, as Linux has them.
+const INTERFACE_BYTES_MAX: usize = 15;
 
 /// What stands before `://`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,8 @@ impl fmt::Display for Scheme {
 pub struct Endpoint {
     /// The scheme; `None` for a bare topic.
     pub scheme: Option<Scheme>,
-    /// Host and port, where the scheme has them. An IPv6 address stands without its brackets.
+    /// Host and port, where the scheme has them. An IPv6 address stands without its brackets, and one of
+    /// a cable with its interface behind a `%`.
     pub host: Option<(String, u16)>,
     /// The topic; `None` where the type's name is to be it.
     pub topic: Option<String>,
@@ -129,7 +132,13 @@ fn topic(text: &str) -> Result<String, EndpointError> {
     }
 }
 
-/// `host:port` or `[v6]:port`.
+/// Whether this names an interface, or is its number: link-local addresses are those of one cable.
+fn is_interface(text: &str) -> bool {
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    (1..=INTERFACE_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_good)
+}
+
+/// `host:port`, `[v6]:port` or `[v6%interface]:port`.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     // Digits alone: `parse` would take a sign.
@@ -137,8 +146,12 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     let host = match host.strip_prefix('[') {
         Some(inner) => {
             let inner = inner.strip_suffix(']')?;
-            inner.parse::<std::net::Ipv6Addr>().ok()?;
-            inner
+            let (address, interface) = match inner.split_once('%') {
+                Some((address, interface)) => (address, Some(interface)),
+                None => (inner, None),
+            };
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            interface.is_none_or(is_interface).then_some(inner)?
         }
         None => {
             let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
@@ -190,6 +203,8 @@ mod tests {
         assert_eq!(read("QUIC://192.168.1.100:9000/a/b"), (Some(Scheme::Quic), host, some("a/b")));
         let host = Some(("fe80::1".to_owned(), 7));
         assert_eq!(read("tcp://[fe80::1]:7/x"), (Some(Scheme::Tcp), host, some("x")));
+        let host = Some(("fe80::1%eth0".to_owned(), 7));
+        assert_eq!(read("udp://[fe80::1%eth0]:7/x"), (Some(Scheme::Udp), host, some("x")));
         let host = Some(("robot-1.local".to_owned(), 65_535));
         assert_eq!(read("udp://robot-1.local:65535/"), (Some(Scheme::Udp), host.clone(), None));
         assert_eq!(read("hub://robot-1.local:65535/"), (Some(Scheme::Hub), host, None));
@@ -207,6 +222,10 @@ mod tests {
             ("udp://host:70000", "names no host"),
             ("udp://host:+1", "names no host"),
             ("tcp://[::1:9", "names no host"),
+            ("udp://[fe80::1%]:9", "names no host"),
+            ("udp://[fe80::1%a b]:9", "names no host"),
+            ("udp://[fe80::1%aaaaaaaaaaaaaaaa]:9", "names no host"),
+            ("udp://[eth0%fe80::1]:9", "names no host"),
             ("tcp://::1:9", "names no host"),
             ("two words", "is no topic"),
             ("shm://a#b", "is no topic"),
@@ -222,7 +241,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_an_endpoint_or_names_a_reason(
-            text in "(shm://|udp://|tcp://|quic://|hub://|x://|)(\\[?[0-9a-f:.]{0,12}\\]?|\\PC{0,20})(:[0-9+]{0,6})?(/\\PC{0,10})?",
+            text in "(shm://|udp://|tcp://|quic://|hub://|x://|)(\\[?[0-9a-f:.%]{0,12}\\]?|\\PC{0,20})(:[0-9+]{0,6})?(/\\PC{0,10})?",
         ) {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));

@@ -10,7 +10,7 @@ use crate::choose::{Choice, Place, choose, place};
 use crate::discover::{Host, announced};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
-use crate::measure::{Measured, measure, reachable};
+use crate::measure::{Measured, at_port, measure, reachable};
 use crate::report::Transport;
 use crate::road::Side;
 use crate::select::{AddressClass, Facts, SameHost, select};
@@ -23,8 +23,8 @@ pub struct Explained {
     pub transport: Transport,
     /// Why this one.
     pub reason: String,
-    /// Whether anybody takes part in the topic now, or answers at the address; `None` where the type's
-    /// name is to be the topic, and nobody can be asked.
+    /// Whether anybody takes part in the topic now, or answers at the address; `None` where nobody can
+    /// be asked: where the type's name is to be the topic, and in a multicast group.
     pub is_taken: Option<bool>,
     /// What was measured.
     pub measured: Vec<Measured>,
@@ -58,9 +58,17 @@ pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
     if road == Transport::SharedMemory {
         return explain_memory(endpoint, reason);
     }
-    let Place { addresses, side, reason: side_reason } = place(endpoint, None)?;
+    let Place { addresses, side, is_group, reason: side_reason } = place(endpoint, None)?;
     let address = addresses.first().copied().ok_or(BuildError::NoHost { road })?;
     let mut notes = vec![side_reason];
+    if is_group && road == Transport::BatchUdp {
+        notes.push(
+            "nobody in a group answers probes: a hub that is built here joins it, and hears who publishes"
+                .to_owned(),
+        );
+        let (measured, found) = (Vec::new(), Vec::new());
+        return Ok(Explained { transport: road, reason, is_taken: None, measured, found, notes });
+    }
     if endpoint.scheme == Some(Scheme::Hub) {
         return explain_choice(address, side, notes);
     }
@@ -104,7 +112,7 @@ fn explain_choice(
     let address = reachable(address);
     let (facts, offer) = auto::facts(address)?;
     let quic_port = offer.map_or(address.port(), |offer| offer.quic_port);
-    let quic_address = SocketAddr::new(address.ip(), quic_port);
+    let quic_address = at_port(address, quic_port);
     let measured: Vec<Measured> = [
         (Transport::BatchUdp, address, facts.udp),
         (Transport::Quic, quic_address, facts.quic),
@@ -256,6 +264,15 @@ mod tests {
             assert!(has(&explained, "a loopback address suggests batched UDP"), "{explained:?}");
             assert_eq!(has(&explained, "it is this machine"), road == Transport::BatchUdp);
         }
+    }
+
+    #[test]
+    fn a_group_is_not_said_to_be_empty_for_nobody_answers_probes_there() {
+        let explained = told("udp://239.7.7.7:9/a");
+        assert_eq!((explained.transport, explained.is_taken), (Transport::BatchUdp, None));
+        assert!(explained.measured.is_empty(), "{explained:?}");
+        assert!(has(&explained, "it takes part in a group"), "{explained:?}");
+        assert!(has(&explained, "nobody in a group answers probes"), "{explained:?}");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub struct HubStats {
     /// Peers on roads over the network that went without a goodbye, or broke the protocol. What they
     /// had not acknowledged may not have arrived.
     pub ended: u64,
-    /// How often somebody on UDP was refused, or refused this hub: [`Hub::declined`] tells of the last.
+    /// How often somebody on a road over a network was refused, or refused this hub: [`Hub::declined`]
+    /// tells of the last.
     pub declined: u64,
 }
 
@@ -227,8 +228,9 @@ impl<T: Payload> Hub<T> {
         }
     }
 
-    /// Whom this hub refused last on UDP, or who refused it, and why: another type, another reliability,
-    /// a topic that is sealed at one end alone or with another key.
+    /// Whom this hub refused last on a road over a network, or who refused it, and why: another type, another
+    /// reliability, compression that one cannot undo, on UDP a topic that is sealed at one end alone or with
+    /// another key. Who was built before the other end was there learns it here.
     pub fn declined(&self) -> Option<Declined> {
         self.present.declined().1
     }

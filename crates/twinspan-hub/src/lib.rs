@@ -70,6 +70,44 @@
 //! # }
 //! ```
 //!
+//! With options, on a bare topic whose hubs find each other by announcements on the machine:
+//!
+//! ```no_run
+//! use twinspan_hub::{Compression, Hub, Transport};
+//!
+//! # type Imu = [f64; 6];
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::<Imu>::builder("sensor/imu")
+//!     .transport(Transport::IoUring)
+//!     .batch_size(128)
+//!     .compression(Compression::Lz4)
+//!     .build()?;
+//! println!("{}", hub.transport()); // which road, and why
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ```
+//! use twinspan_hub::{BuildError, Compression, Hub, Transport};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let topic = format!("doc/ring/{}", std::process::id());
+//! let build = |road| {
+//!     let builder = Hub::<[f64; 6]>::builder(&topic).transport(road).batch_size(128);
+//!     builder.compression(Compression::Lz4).build()
+//! };
+//! let road = match build(Transport::IoUring) {
+//!     Err(BuildError::NoRing { .. }) => Transport::BatchUdp, // an old kernel, or a container
+//!     built => built?.transport().transport,
+//! };
+//! let (here, there) = (build(road)?, build(road)?);
+//! assert!(here.wait_for_subscribers(1, std::time::Duration::from_secs(30)));
+//! here.publish(&[0.0, 0.0, 9.8, 0.0, 0.0, 0.0])?;
+//! assert_eq!(there.recv()?[2], 9.8);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! TCP and QUIC are `tcp://` and `quic://`. On all roads over a network but groups messages can be compressed:
 //!
 //! ```
@@ -94,6 +132,11 @@
 //! Linux alone has this crate's roads today; elsewhere it is empty.
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
+
+/// Compiles and runs what the guide shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/HUB.md")]
+struct Guide;
 
 mod auto;
 mod builder;

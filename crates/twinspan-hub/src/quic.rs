@@ -10,6 +10,7 @@ mod trust;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -17,8 +18,10 @@ use std::time::{Duration, Instant};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::crypto::aws_lc_rs as provider;
+use twinspan_net::bind_beside;
 
 use crate::error::BuildError;
+use crate::measure::at_port;
 use crate::road::{Opened, Reliability, RoadConfig, Side};
 use crate::stream::core::Carrier;
 use crate::stream::node::{Member, Node};
@@ -46,6 +49,8 @@ const DATAGRAMS_IN_MAX: usize = 1 << 20;
 const DATAGRAMS_OUT_MAX: usize = 256 << 10;
 /// Bytes of packets that came before their connection was let in.
 const INCOMING_BYTES_MAX: u64 = 1 << 20;
+/// What the first byte of each QUIC packet has (RFC 9000, 17), and that of no datagram of our own.
+const FIXED_BIT: u8 = 0x40;
 /// What both ends must mean.
 const PROTOCOL: &[u8] = b"twinspan-hub/1";
 /// Listeners whose sessions and pins a process remembers.
@@ -268,15 +273,25 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
     Ok(open::opened(config, &member, notes))
 }
 
-/// A carrier that listens, where, and what stands for its certificate.
+/// A carrier that listens, where, and what stands for its certificate. Beside a UDP socket it has that
+/// one's port, or a free one where the kernel does not tell the two protocols apart.
 pub(crate) fn listening(
     config: &RoadConfig,
     started: Instant,
+    beside: Option<BorrowedFd<'_>>,
 ) -> Result<(QuicCarrier, SocketAddr, Option<Fingerprint>), BuildError> {
     let own = own(config)?;
     let fingerprint = own.fingerprint();
     let server = server(own)?;
-    let (socket, _) = bind(config, config.first_address()?)?;
+    let address = config.first_address()?;
+    let socket = match beside.map(|first| bind_beside(first, FIXED_BIT)) {
+        None => bind(config, address)?.0,
+        Some(Ok(socket)) => {
+            let around = Socket::around(socket, config.net.socket_buffer_bytes);
+            around.map_err(BuildError::Os)?.0
+        }
+        Some(Err(_)) => bind(config, at_port(address, 0))?.0,
+    };
     let bound = socket.local_addr().map_err(BuildError::Os)?;
     let carrier = carrier(config, socket, Some(server), started)?;
     Ok((carrier, bound, fingerprint))

@@ -7,15 +7,21 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use twinspan_net::allowed_cores;
 use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
-use twinspan_topic::Seal;
+use twinspan_topic::{HISTORY_MAX, Seal, TOPIC_BYTES_MAX};
 
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
+use crate::measure::reachable;
 use crate::quic::{Fingerprint, QuicOptions};
 use crate::report::{Compression, Transport};
 use crate::seal::Declined;
+use crate::stream::MESSAGE_BYTES_MAX;
 use crate::stream::roads::RoadChange;
+
+/// Datagrams, or messages of a stream, that leave together at most, unless set.
+pub(crate) const BATCH_DEFAULT: u32 = 64;
 
 /// Which end of a road this hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +128,72 @@ pub(crate) struct RoadConfig {
 }
 
 impl RoadConfig {
+    /// Refuses settings that no road over a network has.
+    ///
+    /// # Errors
+    /// [`BuildError::Setting`] names the first, and its range.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let net = &self.net;
+        let cores = allowed_cores().unwrap_or_default();
+        let core = net.core.filter(|core| !cores.contains(core));
+        let batch_size = self.batch_size.unwrap_or(BATCH_DEFAULT);
+        for (is_wrong, setting, value, range) in [
+            (!(1..=256).contains(&batch_size), "batch_size", batch_size.to_string(), "1 to 256"),
+            (
+                !(512..=9_000).contains(&net.datagram_bytes),
+                "datagram_bytes",
+                net.datagram_bytes.to_string(),
+                "512 to 9000",
+            ),
+            (
+                !(0.0..=1.0).contains(&net.injected_loss),
+                "injected_loss",
+                net.injected_loss.to_string(),
+                "0 to 1",
+            ),
+            (
+                net.flush_interval > Duration::from_secs(1),
+                "flush_interval",
+                format!("{:?}", net.flush_interval),
+                "1 s at most",
+            ),
+            (
+                self.message_bytes_max > MESSAGE_BYTES_MAX,
+                "message_bytes_max",
+                self.message_bytes_max.to_string(),
+                "256 MiB at most",
+            ),
+            (!(1..=65_536).contains(&self.depth), "depth", self.depth.to_string(), "1 to 65536"),
+            (self.history > HISTORY_MAX, "history", self.history.to_string(), "65536 at most"),
+            (
+                self.topic.len() > TOPIC_BYTES_MAX,
+                "topic",
+                self.topic.clone(),
+                "a name of 80 letters at most",
+            ),
+            (
+                core.is_some(),
+                "core",
+                core.map(|core| core.to_string()).unwrap_or_default(),
+                "one that this process may use",
+            ),
+        ] {
+            if is_wrong {
+                return Err(BuildError::Setting { setting, value, range });
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to who listens at the address already. A wildcard is none to send to: answers come from
+    /// another.
+    pub(crate) fn go_there(&mut self) {
+        self.side = Side::Connect;
+        for address in &mut self.addresses {
+            *address = reachable(*address);
+        }
+    }
+
     pub(crate) fn publishes(&self) -> bool {
         self.roles != Roles::Subscriber
     }

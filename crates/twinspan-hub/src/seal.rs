@@ -166,8 +166,8 @@ pub(crate) fn seal(key: TopicKey, cipher: Option<SealCipher>) -> Seal {
 /// Somebody whom this hub refused, or who refused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declined {
-    /// Where it is.
-    pub address: SocketAddr,
+    /// Where it is, on UDP; streams are refused by what is said on them.
+    pub address: Option<SocketAddr>,
     /// In what both ends differ, told by what the other end says of itself; `None` where one has no room
     /// for more.
     pub why: Option<Disagreement>,
@@ -175,9 +175,13 @@ pub struct Declined {
 
 impl fmt::Display for Declined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{address}: ")?,
+            None => f.write_str("another hub: ")?,
+        }
         match &self.why {
-            Some(why) => write!(f, "{}: {why}", self.address),
-            None => write!(f, "{}: no room for more", self.address),
+            Some(why) => write!(f, "{why}"),
+            None => f.write_str("no room for more"),
         }
     }
 }

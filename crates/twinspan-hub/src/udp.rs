@@ -21,7 +21,7 @@ use twinspan_net::shm::{
     Echo, Policy, PublishError as MemoryError, Room, Taken, bell, deadline_in, quiet, ring,
     sleep_on, sleep_on_either,
 };
-use twinspan_net::{TrainOptions, TrainReport, TrainSocket, allowed_cores, lock};
+use twinspan_net::{TrainOptions, TrainReport, TrainSocket, lock};
 use twinspan_topic::{
     Compressions, Disagreement, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
 };
@@ -32,8 +32,8 @@ use crate::error::{BuildError, PublishError};
 use crate::quic::Fingerprint;
 use crate::report::{Compression, Transport};
 use crate::road::{
-    Callee, InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability, RoadConfig,
-    Side, Ways,
+    BATCH_DEFAULT, Callee, InStats, Incoming, More, Opened, OutStats, Outgoing, Peers, Reliability,
+    RoadConfig, Side, Ways,
 };
 use crate::seal::Declined;
 use crate::system::{self, any_like, stopwatch};
@@ -138,8 +138,7 @@ impl Drop for Road {
 
 /// Opens a UDP road, by batched calls or by a completion ring.
 pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, BuildError> {
-    let batch_size = usize::try_from(config.batch_size.unwrap_or(64)).unwrap_or(usize::MAX);
-    check(config, batch_size)?;
+    let batch_size = config.batch_size.unwrap_or(BATCH_DEFAULT) as usize;
     let Some(address) = config.addresses.first().copied() else {
         return Err(BuildError::NoHost { road });
     };
@@ -247,53 +246,6 @@ fn node(
     }
 }
 
-/// Refuses settings that make no sense.
-fn check(config: &RoadConfig, batch_size: usize) -> Result<(), BuildError> {
-    let net = &config.net;
-    let cores = allowed_cores().unwrap_or_default();
-    let core = net.core.filter(|core| !cores.contains(core));
-    for (is_wrong, setting, value, range) in [
-        (!(1..=256).contains(&batch_size), "batch_size", batch_size.to_string(), "1 to 256"),
-        (
-            !(512..=9_000).contains(&net.datagram_bytes),
-            "datagram_bytes",
-            net.datagram_bytes.to_string(),
-            "512 to 9000",
-        ),
-        (
-            !(0.0..=1.0).contains(&net.injected_loss),
-            "injected_loss",
-            net.injected_loss.to_string(),
-            "0 to 1",
-        ),
-        (
-            net.flush_interval > Duration::from_secs(1),
-            "flush_interval",
-            format!("{:?}", net.flush_interval),
-            "1 s at most",
-        ),
-        (
-            config.message_bytes_max > 256 << 20,
-            "message_bytes_max",
-            config.message_bytes_max.to_string(),
-            "256 MiB at most",
-        ),
-        (config.history > 65_536, "history", config.history.to_string(), "65536 at most"),
-        (config.topic.len() > 80, "topic", config.topic.clone(), "80 letters at most"),
-        (
-            core.is_some(),
-            "core",
-            core.map(|core| core.to_string()).unwrap_or_default(),
-            "one that this process may use",
-        ),
-    ] {
-        if is_wrong {
-            return Err(BuildError::Setting { setting, value, range });
-        }
-    }
-    Ok(())
-}
-
 /// Whether something is on, off or refused.
 fn said(offload: impl std::fmt::Debug) -> String {
     format!("{offload:?}").to_lowercase()
@@ -309,12 +261,18 @@ fn notes(
     let asked = config.net.socket_buffer_bytes;
     let TrainReport { receive_buffer_bytes, send_buffer_bytes, .. } = *report;
     let mut notes = vec![
-        match config.reliability {
-            Some(Reliability::Reliable) => {
-                "reliable: a full subscriber holds publishers back".into()
+        match (is_reliable(config), config.policy) {
+            (true, Policy::Overwrite) => "reliable: a full subscriber holds publishers back",
+            (true, _) => {
+                "reliable: a full subscriber holds publishers back, so policy has no effect"
             }
-            _ => "best effort".to_owned(),
-        },
+            (false, Policy::Overwrite) => "best effort: a full subscriber misses the oldest",
+            (false, Policy::Block) => {
+                "best effort: nobody waits for a full subscriber, which drops what is new"
+            }
+            (false, _) => "best effort: a full subscriber drops what is new",
+        }
+        .to_owned(),
         // The kernel doubles what it is asked for, for its own use.
         format!(
             "socket buffers of {asked} bytes were asked for, and {receive_buffer_bytes} to receive \

@@ -23,6 +23,7 @@ use crate::cookie::Secret;
 use crate::greet::{Greeting, Sealing};
 use crate::inbox::Inbox;
 use crate::link::{Link, LinkParts, Proved};
+use crate::probe::Offer;
 use crate::wire::{COOKIE_BYTES, Data, EndReason, Packet, RefusedFor};
 
 use self::chunks::Long;
@@ -117,6 +118,11 @@ impl Node {
     /// The topic.
     pub fn topic(&self) -> &str {
         &self.config.greeting.topic
+    }
+
+    /// What it tells who probes from now on.
+    pub const fn set_offer(&mut self, offer: Offer) {
+        self.config.offer = offer;
     }
 
     /// Messages published so far, which is the number of the next one.

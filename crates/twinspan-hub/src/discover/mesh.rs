@@ -208,7 +208,7 @@ fn streams(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
             (Box::new(carrier), bound, None)
         }
         _ => {
-            let (carrier, bound, fingerprint) = quic::listening(config, started)?;
+            let (carrier, bound, fingerprint) = quic::listening(config, started, None)?;
             (Box::new(carrier), bound, fingerprint)
         }
     };

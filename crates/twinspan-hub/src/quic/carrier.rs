@@ -65,7 +65,11 @@ impl QuicCarrier {
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &socket, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
-        let config = Arc::new(EndpointConfig::default());
+        let mut config = EndpointConfig::default();
+        // A listener may share its port with datagrams of our own, which lack the bit that others would
+        // leave out too if they were told that they may (RFC 9443, RFC 9287).
+        config.grease_quic_bit(server.is_none());
+        let config = Arc::new(config);
         let endpoint = Endpoint::new(config, server, !socket.may_fragment(), None);
         Ok(Self {
             epoll: Arc::new(epoll),

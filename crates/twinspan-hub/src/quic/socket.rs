@@ -38,7 +38,11 @@ pub(super) struct Socket {
 impl Socket {
     /// Binds, asks for buffers, and gives what was granted: receive and send.
     pub(super) fn bind(address: SocketAddr, buffers: usize) -> io::Result<(Self, [usize; 2])> {
-        let socket = UdpSocket::bind(address)?;
+        Self::around(UdpSocket::bind(address)?, buffers)
+    }
+
+    /// The same with a socket that is bound.
+    pub(super) fn around(socket: UdpSocket, buffers: usize) -> io::Result<(Self, [usize; 2])> {
         socket.set_nonblocking(true)?;
         {
             let asked = SockRef::from(&socket);

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +96,16 @@ impl DatagramCarrier {
         let carrier = Self::new(id, (address, None), net, offer)?;
         let bound = carrier.socket.local_addr();
         Ok((carrier, bound))
+    }
+
+    /// What it tells who probes from now on.
+    pub(crate) const fn set_offer(&mut self, offer: Offer) {
+        self.node.set_offer(offer);
+    }
+
+    /// Its socket, beside which another protocol may have the port.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.fd()
     }
 
     /// One that goes to an address for a topic.

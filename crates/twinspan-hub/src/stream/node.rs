@@ -22,6 +22,7 @@ use super::topic::{Topic, TopicStats};
 use crate::compress::CompressionStats;
 use crate::error::PublishError;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers};
+use crate::seal::Declined;
 
 /// Who drove the sockets so lately drives them again, and the road's own thread leaves them alone.
 const LEASE: Duration = Duration::from_millis(2);
@@ -529,6 +530,11 @@ impl<C: Waited> Peers for Member<C> {
 
     fn ended(&self) -> u64 {
         self.stats().ended
+    }
+
+    fn declined(&self) -> (u64, Option<Declined>) {
+        let mut core = self.node.core();
+        core.seats.topic(self.seat).map_or((0, None), |topic| topic.declined())
     }
 
     fn compression(&self) -> Option<CompressionStats> {

@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
-use twinspan_net::allowed_cores;
 use twinspan_net::shm::{Echo, Policy};
 use twinspan_topic::{Compressions, Disagreement, Greeting};
 
-use super::MESSAGE_BYTES_MAX;
 use super::core::Seats;
 use super::link::Times;
 use super::node::{Member, Node, StreamIn, StreamOut, Waited};
@@ -18,15 +16,15 @@ use super::topic::{LinkId, Refusal, Topic, TopicConfig};
 use super::wire::{EndReason, Frame, Hello};
 use crate::compress::{Packer, Unpacks};
 use crate::error::BuildError;
-use crate::road::{Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig};
+use crate::road::{
+    BATCH_DEFAULT, Incoming, NetOptions, Opened, Outgoing, Peers, Reliability, RoadConfig,
+};
 use crate::system::stopwatch;
 
 /// How long building waits for the first answer of who listens.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long the last words of a best-effort topic may take.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// Messages that are written at once in a burst, unless set.
-const BATCH_DEFAULT: u32 = 64;
 
 /// What the first answer was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +38,6 @@ pub(crate) enum Told {
 
 /// The topic of a hub.
 pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
-    if config.message_bytes_max > MESSAGE_BYTES_MAX {
-        return Err(BuildError::Setting {
-            setting: "the longest message",
-            value: format!("{} bytes", config.message_bytes_max),
-            range: "at most 256 MiB",
-        });
-    }
     let refused =
         |setting, value| BuildError::Setting { setting, value, range: "it works on udp:// alone" };
     if config.echo == Echo::On {
@@ -54,11 +45,6 @@ pub(crate) fn topic(config: &RoadConfig) -> Result<Topic, BuildError> {
     }
     if config.net.injected_loss > 0.0 {
         return Err(refused("injected_loss", config.net.injected_loss.to_string()));
-    }
-    let cores = allowed_cores().unwrap_or_default();
-    if let Some(core) = config.net.core.filter(|core| !cores.contains(core)) {
-        let range = "one that this process may use";
-        return Err(BuildError::Setting { setting: "core", value: core.to_string(), range });
     }
     let dictionary = config.dictionary.as_deref();
     let packer = Packer::new(config.compression, dictionary, stopwatch)?;
@@ -219,7 +205,7 @@ pub(crate) fn opened_by<C: Waited>(
         let out = StreamOut {
             member: Arc::clone(member),
             message_bytes_max: config.message_bytes_max,
-            batch_size: config.batch_size.unwrap_or(BATCH_DEFAULT).max(1),
+            batch_size: config.batch_size.unwrap_or(BATCH_DEFAULT),
             publish_timeout: config.publish_timeout,
             next: 0,
         };

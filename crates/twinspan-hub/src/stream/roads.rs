@@ -22,7 +22,7 @@ use super::node::Waited;
 use super::open::Told;
 use super::tcp::{self, TcpCarrier};
 use crate::error::BuildError;
-use crate::measure::{probing_socket, secret};
+use crate::measure::{at_port, probing_socket, secret};
 use crate::quic::{self, Fingerprint, Stranger};
 use crate::report::Transport;
 use crate::road::RoadConfig;
@@ -183,8 +183,8 @@ impl Roads {
         let Some(at) = self.ways.iter().position(|way| way.road == Transport::Quic) else {
             return Ok(());
         };
-        let listener = self.config.addresses.first().map(SocketAddr::ip);
-        let address = listener.filter(|_| has_quic).map(|ip| SocketAddr::new(ip, offer.quic_port));
+        let listener = self.config.addresses.first().copied();
+        let address = listener.filter(|_| has_quic).map(|it| at_port(it, offer.quic_port));
         if self.ways.get(at).is_some_and(|way| way.address == address) {
             return Ok(());
         }

@@ -14,6 +14,7 @@ use super::log::Log;
 use super::wire::{EndReason, FrameError, Hello, Kind, Standing};
 use crate::compress::{CompressionStats, Packer, Unpacker, Unpacks};
 use crate::ends::{Ends, PairEnd};
+use crate::seal::Declined;
 
 /// Peers that a topic knows at a time, those whose streams broke included.
 pub(crate) const PEERS_MAX: usize = 256;
@@ -131,6 +132,8 @@ pub(crate) struct TopicStats {
     pub(crate) ended: u64,
     /// Streams that began where one of the same peer had broken.
     pub(crate) resumed: u64,
+    /// Streams that were not let in because the ends do not agree, or there was no room.
+    pub(crate) declined: u64,
 }
 
 /// A topic over streams.
@@ -157,6 +160,8 @@ pub(crate) struct Topic {
     links: u64,
     is_leaving: bool,
     stats: TopicStats,
+    /// Who was not let in last.
+    declined: Option<Declined>,
     /// Streams that ended and peers that were given up, for scenarios.
     ends: Ends,
 }
@@ -184,6 +189,7 @@ impl Topic {
             links: 0,
             is_leaving: false,
             stats: TopicStats::default(),
+            declined: None,
             ends: Ends::default(),
         }
     }
@@ -238,6 +244,36 @@ impl Topic {
     /// # Errors
     /// [`Refusal`] says why not.
     pub(crate) fn admit(
+        &mut self,
+        now: Timestamp,
+        theirs: &Hello,
+        ours: &Standing,
+    ) -> Result<LinkId, Refusal> {
+        let admitted = self.let_in(now, theirs, ours);
+        if let Err(refusal) = &admitted {
+            self.note(refusal);
+        }
+        admitted
+    }
+
+    /// Keeps what somebody has to mend, for who asks why nothing comes.
+    fn note(&mut self, refusal: &Refusal) {
+        let why = match refusal {
+            Refusal::Disagreement(why) => Some(why.clone()),
+            Refusal::Compression => Some(Disagreement::Compression),
+            Refusal::Full => None,
+            Refusal::Oneself | Refusal::Outdated | Refusal::Leaving => return,
+        };
+        self.stats.declined += 1;
+        self.declined = Some(Declined { address: None, why });
+    }
+
+    /// Who was not let in last, and how many were not.
+    pub(crate) fn declined(&self) -> (u64, Option<Declined>) {
+        (self.stats.declined, self.declined.clone())
+    }
+
+    fn let_in(
         &mut self,
         now: Timestamp,
         theirs: &Hello,

@@ -353,11 +353,11 @@ impl<W: Wire> Core<W> {
             match event {
                 Event::Joined { address, .. } => self.on_answer(address, Met::Joined),
                 Event::Refused { address, why } => {
-                    self.declined = Some(Declined { address, why: why.clone() });
+                    self.declined = Some(Declined { address: Some(address), why: why.clone() });
                     self.on_answer(address, Met::Refused(why));
                 }
                 Event::Declined { address, why } => {
-                    self.declined = Some(Declined { address, why });
+                    self.declined = Some(Declined { address: Some(address), why });
                 }
                 Event::Ended(Ended { publisher, reason, expected, .. }) => {
                     // Nothing is published between the end and this look.

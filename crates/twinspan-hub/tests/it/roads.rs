@@ -1,8 +1,17 @@
 //! Endpoints lead where they say, or the error says why not.
 
-use twinspan_hub::{BuildError, Bytes, Compression, Hub, JoinError, Transport};
+use std::time::{Duration, Instant};
 
-use crate::topic;
+use twinspan_core::random::draw;
+use twinspan_hub::{
+    Access, BuildError, Bytes, Compression, Hub, HubBuilder, JoinError, Namesakes, Payload, Policy,
+    Transport, Trust,
+};
+
+use crate::{LONG, met, there_and_back, topic};
+
+/// Schemes of roads over a network.
+const NETWORKS: [&str; 4] = ["udp", "tcp", "quic", "hub"];
 
 #[test]
 fn the_report_says_which_road_and_what_has_no_effect() {
@@ -49,4 +58,257 @@ fn a_topic_has_one_type() {
         assert!(error.to_string().contains("carries [f32; 4] of 16 bytes aligned to 4"), "{error}");
     }
     assert!(Hub::<[f32; 4]>::new(&topic).is_ok());
+}
+
+/// A port that is free for TCP and UDP.
+fn free() -> u16 {
+    loop {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return address.port();
+        }
+    }
+}
+
+#[test]
+fn who_was_there_before_another_type_came_is_told_on_every_road() {
+    for scheme in NETWORKS {
+        let endpoint = format!("{scheme}://127.0.0.1:{}/types", free());
+        // Nobody is there who could refuse it.
+        let there = Hub::<[u8; 16]>::builder(&endpoint).connect().build().unwrap();
+        let here = Hub::<[u64; 2]>::builder(&endpoint).listen().build().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while here.declined().is_none() || there.declined().is_none() {
+            assert!(Instant::now() < end, "{scheme}: nobody is told");
+            std::thread::yield_now();
+        }
+        let (ours, theirs) = (here.declined().unwrap(), there.declined().unwrap());
+        assert!(ours.to_string().contains("it carries [u8; 16] of 16 bytes"), "{scheme}: {ours}");
+        assert!(
+            theirs.to_string().contains("it carries [u64; 2] of 16 bytes"),
+            "{scheme}: {theirs}"
+        );
+        assert!(here.stats().declined > 0 && there.stats().declined > 0, "{scheme}");
+        assert_eq!((here.subscribers(), there.subscribers()), (0, 0), "{scheme}");
+    }
+}
+
+/// Settings that no road over a network has.
+fn with_settings_of_memory(builder: HubBuilder<u64>) -> HubBuilder<u64> {
+    builder.access(Access::Group(7)).pool_blocks(8).namesakes(Namesakes::Ignore)
+}
+
+/// Settings that QUIC alone has.
+fn with_settings_of_quic(builder: HubBuilder<u64>) -> HubBuilder<u64> {
+    builder
+        .trust(Trust::Pinned("0f".repeat(32).parse().unwrap()))
+        .state_folder(std::env::temp_dir())
+}
+
+#[test]
+fn what_was_asked_for_and_means_nothing_on_a_road_is_named() {
+    for scheme in NETWORKS {
+        let builder = Hub::<u64>::builder(format!("{scheme}://127.0.0.1:0/idle")).listen();
+        let hub = with_settings_of_memory(builder.socket_buffer_bytes(1 << 20)).build().unwrap();
+        let text = hub.transport().to_string();
+        for name in ["access", "pool_blocks", "namesakes"] {
+            assert!(text.contains(&format!("{name} has no effect on ")), "{scheme}: {text}");
+        }
+        assert_eq!(text.contains("socket_buffer_bytes has no effect"), scheme == "tcp", "{text}");
+    }
+    for scheme in ["udp", "tcp"] {
+        let builder = Hub::<u64>::builder(format!("{scheme}://127.0.0.1:0/idle")).listen();
+        let hub = with_settings_of_quic(builder).build().unwrap();
+        let text = hub.transport().to_string();
+        for name in ["trust", "state_folder"] {
+            assert!(text.contains(&format!("{name} has no effect on ")), "{scheme}: {text}");
+        }
+    }
+    let builder = Hub::<u64>::builder(topic()).dictionary(b"words".repeat(9));
+    let hub = with_settings_of_quic(builder).build().unwrap();
+    let text = hub.transport().to_string();
+    for name in ["trust", "state_folder", "dictionary"] {
+        assert!(text.contains(&format!("{name} has no effect in shared memory")), "{text}");
+    }
+    // Who finds others by announcements may have namesakes.
+    let hub = Hub::<u64>::builder(topic()).transport(Transport::Tcp);
+    let hub = with_settings_of_memory(hub).build().unwrap();
+    let text = hub.transport().to_string();
+    assert!(text.contains("access has no effect on TCP") && !text.contains("namesakes"), "{text}");
+}
+
+#[test]
+fn a_policy_that_best_effort_cannot_keep_is_told() {
+    let told = |builder: HubBuilder<u64>| builder.listen().build().unwrap().transport().to_string();
+    let builder = || Hub::<u64>::builder("udp://127.0.0.1:0/policy");
+    assert!(told(builder()).contains("best effort: a full subscriber misses the oldest"));
+    let text = told(builder().policy(Policy::Block));
+    assert!(text.contains("nobody waits for a full subscriber, which drops what is new"), "{text}");
+    let text = told(builder().policy(Policy::DropNew).reliable());
+    assert!(text.contains("holds publishers back, so policy has no effect"), "{text}");
+}
+
+#[test]
+fn settings_out_of_their_range_are_refused_on_every_road_over_a_network() {
+    for scheme in NETWORKS {
+        let of = |topic: &str| Hub::<Bytes>::builder(format!("{scheme}://127.0.0.1:0/{topic}"));
+        for (builder, name) in [
+            (of("a").batch_size(0), "batch_size"),
+            (of("a").batch_size(257), "batch_size"),
+            (of("a").depth(0), "depth"),
+            (of("a").depth(65_537), "depth"),
+            (of("a").history(65_537), "history"),
+            (of("a").flush_interval(Duration::from_secs(2)), "flush_interval"),
+            (of("a").message_bytes_max((256 << 20) + 1), "message_bytes_max"),
+            (of("a").datagram_bytes(511), "datagram_bytes"),
+            (of(&"a".repeat(81)), "topic"),
+        ] {
+            let error = builder.listen().build().unwrap_err();
+            let is_right =
+                matches!(&error, BuildError::Setting { setting, .. } if *setting == name);
+            assert!(is_right, "{scheme}, {name}: {error}");
+        }
+        assert!(of(&"a".repeat(80)).listen().build().is_ok());
+        let error = of("a").connect().build().unwrap_err().to_string();
+        assert!(error.contains("the port is 0: set it to the one at which"), "{scheme}: {error}");
+    }
+}
+
+#[test]
+fn who_listens_at_a_free_port_tells_which_one_that_is() {
+    for scheme in NETWORKS {
+        for host in ["127.0.0.1", "[::1]", "[::]"] {
+            let listening = Hub::<u64>::builder(format!("{scheme}://{host}:0/free")).listen();
+            let here = listening.build().unwrap();
+            let text = here.transport().to_string();
+            let (_, bound) = text.split_once("it listens at ").unwrap_or_else(|| panic!("{text}"));
+            let bound = bound.split([';', ' ']).next().unwrap();
+            let there = Hub::<u64>::builder(format!("{scheme}://{bound}/free")).connect();
+            let there = there.build().unwrap();
+            assert!(here.wait_for_subscribers(1, LONG), "{scheme} at {bound}");
+            assert!(there.wait_for_subscribers(1, LONG), "{scheme} at {bound}");
+            there_and_back(&here, there);
+        }
+    }
+}
+
+#[test]
+fn who_comes_second_to_a_wildcard_goes_to_the_first_on_every_road() {
+    for scheme in NETWORKS {
+        for host in ["0.0.0.0", "[::]"] {
+            let endpoint = format!("{scheme}://{host}:{}/wildcard", free());
+            let here = Hub::<u64>::new(&endpoint).unwrap();
+            let there = Hub::<u64>::new(&endpoint).unwrap();
+            let text = there.transport().to_string();
+            assert!(text.contains("it connects: somebody listens there already"), "{text}");
+            assert!(here.wait_for_subscribers(1, LONG), "{endpoint}");
+            assert!(there.wait_for_subscribers(1, LONG), "{endpoint}");
+            there_and_back(&here, there);
+        }
+    }
+}
+
+/// A link-local address of this machine with its interface; `None` where there is none.
+fn link_local() -> Option<String> {
+    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    interfaces.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let digits = words.next().filter(|digits| digits.starts_with("fe80"))?;
+        let ip = std::net::Ipv6Addr::from(u128::from_str_radix(digits, 16).ok()?);
+        Some(format!("[{ip}%{}]", words.next_back()?))
+    })
+}
+
+#[test]
+fn addresses_of_one_cable_lead_there_with_their_interface() {
+    let Some(host) = link_local() else {
+        println!("skipped: no interface here has a link-local address");
+        return;
+    };
+    // The tokens of quinn's machine forget the interface, so it lets nobody in by such an address.
+    for scheme in ["udp", "tcp", "hub"] {
+        let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let endpoint = format!("{scheme}://{host}:{port}/cable");
+        let here = Hub::<u64>::new(&endpoint).unwrap();
+        let text = here.transport().to_string();
+        assert!(text.contains("it listens: the host is this machine"), "{text}");
+        let there = Hub::<u64>::builder(&endpoint).connect().build().unwrap();
+        assert!(here.wait_for_subscribers(1, LONG), "{endpoint}");
+        assert!(there.wait_for_subscribers(1, LONG), "{endpoint}");
+        there_and_back(&here, there);
+    }
+}
+
+/// A listener and who connected to it, made with the same options.
+fn pair<T: Payload>(
+    scheme: &str,
+    options: impl Fn(HubBuilder<T>) -> HubBuilder<T>,
+) -> (Hub<T>, Hub<T>) {
+    let endpoint = format!("{scheme}://127.0.0.1:{}/pair", free());
+    let here = options(Hub::builder(&endpoint).listen()).build().unwrap();
+    let there = options(Hub::builder(&endpoint).connect()).build().unwrap();
+    met(&here, 1);
+    met(&there, 1);
+    (here, there)
+}
+
+#[test]
+fn late_joiners_get_the_last_messages_on_every_road() {
+    for scheme in NETWORKS {
+        let endpoint = format!("{scheme}://127.0.0.1:{}/late", free());
+        let here = Hub::<u64>::builder(&endpoint).listen().history(3).build().unwrap();
+        for value in 0..10 {
+            here.publish(&value).unwrap();
+        }
+        let there = Hub::<u64>::builder(&endpoint).connect().history(3).build().unwrap();
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            let message = there.recv_message().unwrap();
+            got.push((message.value, message.number, message.lost));
+        }
+        assert_eq!(got, [(7, 7, 0), (8, 8, 0), (9, 9, 0)], "{scheme}");
+        here.publish(&10).unwrap();
+        assert_eq!(there.recv(), Ok(10), "{scheme}");
+    }
+}
+
+#[test]
+fn a_subscriber_that_stalls_is_an_error_for_its_reliable_publisher_on_every_road() {
+    for scheme in NETWORKS {
+        let patience = Duration::from_millis(200);
+        let (here, there) =
+            pair::<[u8; 1_000]>(scheme, |it| it.reliable().publish_timeout(patience).depth(64));
+        let mut published = 0_u64;
+        let error = loop {
+            match here.publish(&[published as u8; 1_000]) {
+                Ok(_) => published += 1,
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.contains("has taken nothing for 200ms"), "{scheme}: {error}");
+        // What was published is there in order, and it goes on.
+        for number in 0..published {
+            assert_eq!(there.recv().unwrap(), [number as u8; 1_000], "{scheme}: {number}");
+        }
+        here.publish(&[7; 1_000]).unwrap();
+        assert_eq!(there.recv().unwrap(), [7; 1_000], "{scheme}");
+        assert_eq!(there.stats().lost, 0, "{scheme}");
+    }
+}
+
+#[test]
+fn compression_is_off_by_itself_on_every_road_where_it_does_not_pay() {
+    for scheme in NETWORKS {
+        let (here, there) = pair::<Bytes>(scheme, |it| it.reliable().compression(Compression::Lz4));
+        for number in 0..100 {
+            let noise: Vec<u8> =
+                (0..125).flat_map(|at| draw(number, &[at]).to_le_bytes()).collect();
+            here.publish_bytes(&noise).unwrap();
+            assert_eq!(there.recv().unwrap().0, noise, "{scheme}");
+        }
+        let stats = here.compression().unwrap();
+        assert_eq!((stats.packed, stats.plain, stats.is_on), (0, 100, false), "{scheme}: {stats}");
+        assert_eq!(stats.times_off, 1, "{scheme}: {stats}");
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::net::{SocketAddr, UdpSocket as StdSocket};
+use std::os::fd::AsFd;
 use std::task::Poll;
 
 use twinspan_core::packet::DatagramBatch;
 use twinspan_core::steer::Steering;
-use twinspan_net::{BatchUdp, GroupMember, ReactorEnv, bind_group};
+use twinspan_net::{BatchUdp, GroupMember, ReactorEnv, bind_beside, bind_group};
 use twinspan_provider::{BindError, IoPath, UdpOptions, UdpSocket};
 
 const SHARDS: u16 = 5;
@@ -110,5 +111,39 @@ fn a_group_of_one_is_a_socket() {
         let local = member.local_addr();
         let socket = env.adopt(member).unwrap();
         assert_eq!((socket.local_addr(), socket.report().path), (local, "recvfrom/sendto"));
+    }
+}
+
+#[test]
+fn two_protocols_share_a_port_and_the_kernel_tells_them_apart() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let first = StdSocket::bind(local).unwrap();
+        let second = bind_beside(first.as_fd(), 0x40).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(second.local_addr().unwrap(), address);
+        let taken = StdSocket::bind(address).unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "it is nobody else's");
+        first.set_nonblocking(true).unwrap();
+        second.set_nonblocking(true).unwrap();
+        let came = |socket: &StdSocket| {
+            let mut room = [0; 2];
+            let mut came = Vec::new();
+            while let Ok(length) = socket.recv(&mut room) {
+                came.push(room[..length].first().copied());
+            }
+            came
+        };
+        // From several addresses, which the kernel alone would spread by.
+        for _ in 0..8 {
+            let sender = StdSocket::bind(local).unwrap();
+            for byte in 0..=u8::MAX {
+                sender.send_to(&[byte, 7], address).unwrap();
+                let (here, there) = (came(&first), came(&second));
+                let (other, its_own) = if byte & 0x40 == 0 { (there, here) } else { (here, there) };
+                assert_eq!((its_own, other), (vec![Some(byte)], vec![]), "{byte:#x}");
+            }
+            sender.send_to(&[], address).unwrap();
+            assert_eq!((came(&first), came(&second)), (vec![None], vec![]));
+        }
     }
 }
