@@ -1,8 +1,10 @@
 //! A completion ring for trains: it receives what the kernel joined where it lies, and may send,
 //! whichever thread calls.
 //!
-//! Unlike [`Ring`](super::Ring) it belongs to no thread, so completions are made when things arrive and
-//! not when one asks; its own descriptor is readable while there are some.
+//! Unlike [`Ring`](super::Ring) it belongs to no thread. Completions are made by the thread that made the
+//! request: when that enters the kernel, or sleeps there. It is not interrupted for them, which takes longer
+//! than all else; a flag in shared memory says that there are some to be made. The ring's own descriptor is
+//! readable while there are some that were.
 
 use std::collections::VecDeque;
 use std::io;
@@ -126,6 +128,8 @@ impl TrainRing {
             if let Some(core) = core {
                 builder.setup_sqpoll_cpu(core);
             }
+        } else {
+            builder.setup_coop_taskrun().setup_taskrun_flag();
         }
         // All that memory allows to be under way, and the request to receive: a kernel that takes
         // them later, as its polling thread does, leaves no request without room.
@@ -311,7 +315,7 @@ impl TrainRing {
         self.follow();
         if self.came.is_empty() {
             self.arm()?;
-            if self.ring.submission().cq_overflow() {
+            if self.has_completions_to_make() {
                 self.submit()?;
             }
             self.reap();
@@ -324,6 +328,12 @@ impl TrainRing {
                 Ok(self.held.is_some())
             }
         }
+    }
+
+    /// Whether the kernel waits for a call to make completions.
+    fn has_completions_to_make(&mut self) -> bool {
+        let requests = self.ring.submission();
+        requests.taskrun() || requests.cq_overflow()
     }
 
     /// Takes up the next run that came.
