@@ -109,6 +109,7 @@ row "udp, 64 B, spinning" "≤ 1.25 × floor, ≤ 0.5 × Aeron, ≤ 0.03 × Zeno
     "zenoh-udp $aeron_udp" "--size 64"
 row "udp, 64 B, spinning, two namespaces" "≤ 1.25 × floor" "$udp --size 64 --netns" "" ""
 row "udp by io_uring, 64 B, spinning" "" "--transport uring --size 64" "" ""
+row "udp by io_uring, 64 B" "" "--transport uring --mode throughput --size 64 --reliable" "" ""
 row "udp, 64 B, asleep" "≤ 1.2 × floor; ahead" "$udp --size 64 --wait block" "$network" "--size 64"
 row "udp, 64 B, tasks, guard" "≤ 1.3 × floor, ≤ 0.25 × Zenoh" "$udp --size 64 --wait async --guard" \
     "zenoh-udp zenoh-tcp" "--size 64 --guard"
@@ -129,5 +130,7 @@ for road in tcp quic; do
     row "$road, 64 KiB, a stream" "≥ 0.9 × floor" "--transport $road --mode throughput --size 65536" \
         "zenoh-tcp" "--mode throughput --size 65536"
 done
+row "quic, best effort, 64 B, asleep" "≤ 1.15 × floor" "--transport quic --best-effort --size 64 --wait block" "" ""
+row "quic, best effort, 64 B" "≥ 0.9 × floor" "--transport quic --best-effort --mode throughput --size 64" "" ""
 row "quic, first answer on a 20 ms link" "a round trip earlier" "--transport quic --zero-rtt" "" ""
 $peers table "$notes"

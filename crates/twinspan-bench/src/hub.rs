@@ -12,7 +12,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use twinspan_core::time::Timestamp;
-use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, TopicKey, wake_cost};
+use twinspan_hub::{Bytes, Hub, LatencyGuard, Policy, Reliability, TopicKey, wake_cost};
 use twinspan_net::shm::{End, measure_wake_cost};
 use twinspan_net::{ReactorEnv, allowed_cores, pin_to_core};
 
@@ -93,6 +93,9 @@ fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
         HubRoad::Tcp | HubRoad::Quic => {
             let most = u32::try_from(STREAM_DEPTH_BYTES / options.size.max(1));
             builder = builder.depth(most.unwrap_or(STREAM_DEPTH).clamp(16, STREAM_DEPTH));
+            if options.best_effort {
+                builder = builder.reliability(Reliability::BestEffort);
+            }
         }
     }
     let policy = match options.mode {

@@ -86,6 +86,9 @@ impl Floor {
             }
             HubRoad::Udp | HubRoad::Uring => Box::new(udp::Datagrams::new(plan, end)?),
             HubRoad::Tcp => Box::new(tcp::Stream::meet(plan, end)?),
+            HubRoad::Quic if options.best_effort => {
+                Box::new(quic::QuinnDatagrams::new(quic::Quinn::meet(plan, end)?)?)
+            }
             HubRoad::Quic => Box::new(quic::Quinn::meet(plan, end)?),
         };
         Ok(Self::Sockets(sockets))

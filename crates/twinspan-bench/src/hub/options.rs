@@ -155,6 +155,8 @@ pub struct HubOptions {
     pub road: HubRoad,
     /// Whether lost messages are sent again, on UDP.
     pub reliable: bool,
+    /// Whether messages go in datagrams and not by the stream, on QUIC.
+    pub best_effort: bool,
     /// Share of the datagrams that are dropped at their arrival, 0 to 1.
     pub loss: f64,
     /// How datagrams are sealed, on UDP; not at all without.
@@ -186,7 +188,7 @@ pub struct HubOptions {
 impl HubOptions {
     /// Whether the road loses nothing.
     pub const fn loses_nothing(&self) -> bool {
-        self.reliable || !self.road.is_udp()
+        self.reliable || !self.road.is_udp() && !self.best_effort
     }
 
     pub(super) const fn is_latency(&self) -> bool {

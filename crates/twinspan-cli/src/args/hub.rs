@@ -109,9 +109,12 @@ pub struct BenchHubArgs {
     /// Ask for the latency guard
     #[arg(long)]
     pub guard: bool,
-    /// Send lost messages again
+    /// Send lost messages again, on udp and uring, which do not unless told to
     #[arg(long)]
     pub reliable: bool,
+    /// Send messages in datagrams beside the stream, on quic, which loses none unless told that it may
+    #[arg(long)]
+    pub best_effort: bool,
     /// Percent of the datagrams that are dropped at their arrival
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90))]
     pub loss: u8,
@@ -141,7 +144,7 @@ pub struct BenchHubArgs {
     #[arg(long, value_name = "MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub time_ms: u64,
     /// Instead of a measurement, kill so many processes and check that nobody is harmed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), conflicts_with_all = ["transport", "size", "mode", "wait", "gap_us", "batch", "guard", "reliable", "loss", "seal", "loan", "touch", "destinations", "netns", "zero_rtt", "idle", "time_ms"])]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), conflicts_with_all = ["transport", "size", "mode", "wait", "gap_us", "batch", "guard", "reliable", "best_effort", "loss", "seal", "loan", "touch", "destinations", "netns", "zero_rtt", "idle", "time_ms"])]
     pub kill: Option<u64>,
     /// Seed of the instants at which processes are killed; 1 unless given
     #[arg(long)]

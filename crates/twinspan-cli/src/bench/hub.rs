@@ -42,6 +42,7 @@ fn options(args: &BenchHubArgs) -> HubOptions {
             HubTransport::Quic => HubRoad::Quic,
         },
         reliable: args.reliable,
+        best_effort: args.best_effort,
         loss: f64::from(args.loss) / 100.0,
         seal: args.seal.map(|seal| match seal {
             HubSeal::Aes => Seal::Aes,
@@ -93,6 +94,22 @@ fn refuse_unused(args: &BenchHubArgs) -> Result<(), CommandError> {
             !is_udp && args.reliable,
             "--reliable",
             "where nothing is lost, as on all roads but udp and uring",
+        ),
+        (
+            is_udp && args.best_effort,
+            "--best-effort",
+            "on udp and uring, which are without --reliable",
+        ),
+        (
+            args.best_effort && args.transport != HubTransport::Quic,
+            "--best-effort",
+            "without --transport quic: no other road has both streams and datagrams",
+        ),
+        (args.best_effort && args.zero_rtt, "--best-effort", "with --zero-rtt"),
+        (
+            args.best_effort && args.size > DATAGRAM_MESSAGE_MAX,
+            "--size",
+            "above 1000 with --best-effort: what fits no datagram goes by the stream",
         ),
         (!is_udp && args.loss > 0, "--loss", "without --transport udp or uring"),
         (!is_udp && args.seal.is_some(), "--seal", "without --transport udp or uring"),

@@ -128,6 +128,17 @@ fn datagrams_to_many_addresses_are_counted_where_they_arrive() {
 }
 
 #[test]
+fn datagrams_of_quic_are_measured_beside_bare_ones() {
+    let road = ["--transport", "quic", "--best-effort", "--size", "64"];
+    for more in [&["--wait", "block"][..], &["--wait", "async"], &["--mode", "throughput"]] {
+        let summary = run(&[&road[..], more].concat());
+        assert_eq!(summary["reliable"], false, "{summary}");
+        // What is lost is told; a ping-pong leaves nothing to be lost.
+        assert!(summary["mode"] == "throughput" || summary["lost"] == 0, "{summary}");
+    }
+}
+
+#[test]
 fn a_completion_ring_is_measured_or_it_is_told_why_not() {
     let args = ["bench", "hub", "--transport", "uring", "--size", "64", "--time-ms", "100"];
     let output = twinspan(&args);
@@ -206,6 +217,11 @@ fn what_a_road_cannot_do_is_refused_by_name() {
         &["--transport", "tcp", "--loss", "1"],
         &["--transport", "tcp", "--seal", "aes"],
         &["--transport", "quic", "--reliable"],
+        &["--transport", "quic", "--best-effort", "--size", "1001"],
+        &["--transport", "quic", "--best-effort", "--zero-rtt"],
+        &["--transport", "udp", "--best-effort"],
+        &["--transport", "tcp", "--best-effort"],
+        &["--best-effort"],
         &["--transport", "tcp", "--zero-rtt"],
         &["--transport", "udp", "--touch", "written"],
         &["--mode", "throughput", "--touch", "first"],

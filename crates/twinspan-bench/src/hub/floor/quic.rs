@@ -1,4 +1,4 @@
-//! Bare quinn: one connection, one stream both ways, a runtime of one thread at each end.
+//! Bare quinn: one connection, one stream both ways or datagrams, a runtime of one thread at each end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use twinspan_net::shm::End;
 
-use super::{Bare, ByteCount, MEET_MAX, Plan, STREAM_BYTES, ends};
+use super::{Bare, ByteCount, MEET_MAX, Plan, SILENCE, STREAM_BYTES, ends};
 use crate::error::BenchError;
 use crate::hub::peer::Counter;
 
@@ -71,7 +71,7 @@ pub(super) struct Quinn {
     send: SendStream,
     receive: RecvStream,
     room: Vec<u8>,
-    _connection: Connection,
+    connection: Connection,
     _endpoint: Endpoint,
 }
 
@@ -113,7 +113,7 @@ impl Quinn {
         let met: Result<_, BenchError> = met.map_err(|_| failed("the other end did not come"))?;
         let (endpoint, connection, send, receive) = met?;
         let room = vec![0; STREAM_BYTES];
-        Ok(Self { runtime, send, receive, room, _connection: connection, _endpoint: endpoint })
+        Ok(Self { runtime, send, receive, room, connection, _endpoint: endpoint })
     }
 }
 
@@ -152,7 +152,7 @@ impl Bare for Quinn {
                 send.write_all(&bytes).await.map_err(failed)?;
             }
             // Until the last of it has left, and was acknowledged, the connection wants to be driven.
-            tokio::time::sleep(super::SILENCE).await;
+            tokio::time::sleep(SILENCE).await;
             Ok(())
         })
     }
@@ -168,6 +168,83 @@ impl Bare for Quinn {
                 }
             }
             Ok(counted)
+        })?;
+        counted.tell(size, counter);
+        Ok(())
+    }
+}
+
+/// The same connection, whose messages go in datagrams.
+pub(super) struct QuinnDatagrams {
+    quinn: Quinn,
+    /// The longest datagram, in bytes.
+    longest: usize,
+}
+
+impl QuinnDatagrams {
+    pub(super) fn new(quinn: Quinn) -> Result<Self, BenchError> {
+        let longest = quinn.connection.max_datagram_size();
+        let longest = longest.ok_or_else(|| failed("the other end takes no datagrams"))?;
+        Ok(Self { quinn, longest })
+    }
+}
+
+/// What comes, and its length; `None` when nothing does for long.
+async fn next_of(connection: &Connection, room: &mut [u8]) -> Result<Option<usize>, BenchError> {
+    let Ok(came) = timeout(4 * SILENCE, connection.read_datagram()).await else { return Ok(None) };
+    let came = came.map_err(failed)?;
+    if let (Some(place), Some(bytes)) = (room.get_mut(..came.len()), came.get(..)) {
+        place.copy_from_slice(bytes);
+    }
+    Ok(Some(came.len()))
+}
+
+impl Bare for QuinnDatagrams {
+    fn send(&mut self, message: &[u8]) -> Result<(), BenchError> {
+        let Quinn { runtime, connection, .. } = &mut self.quinn;
+        runtime.block_on(async {
+            connection.send_datagram(message.to_vec().into()).map_err(failed)?;
+            // It leaves while the runtime is driven.
+            tokio::task::yield_now().await;
+            Ok(())
+        })
+    }
+
+    fn take(&mut self, room: &mut [u8]) -> Result<bool, BenchError> {
+        let Quinn { runtime, connection, .. } = &mut self.quinn;
+        Ok(runtime.block_on(next_of(connection, room))?.is_some())
+    }
+
+    fn trip(&mut self, message: &[u8], room: &mut [u8]) -> Result<bool, BenchError> {
+        let Quinn { runtime, connection, .. } = &mut self.quinn;
+        runtime.block_on(async {
+            connection.send_datagram(message.to_vec().into()).map_err(failed)?;
+            Ok(next_of(connection, room).await?.is_some())
+        })
+    }
+
+    fn pour(&mut self, time: Duration, message: &mut [u8]) -> Result<(), BenchError> {
+        // As many messages as fit, and a copy for each datagram: what quinn is given is its own.
+        let bytes = message.repeat((self.longest / message.len().max(1)).max(1));
+        let Quinn { runtime, connection, .. } = &mut self.quinn;
+        runtime.block_on(async {
+            let began = Instant::now();
+            while began.elapsed() < time {
+                connection.send_datagram_wait(bytes.clone().into()).await.map_err(failed)?;
+            }
+            tokio::time::sleep(SILENCE).await;
+            Ok(())
+        })
+    }
+
+    fn count(&mut self, size: usize, counter: &mut Counter) -> Result<(), BenchError> {
+        let Quinn { runtime, connection, .. } = &mut self.quinn;
+        let counted = runtime.block_on(async {
+            let mut counted = ByteCount::new();
+            while let Ok(came) = timeout(counted.patience(), connection.read_datagram()).await {
+                counted.came(came.map_err(failed)?.len());
+            }
+            Ok::<_, BenchError>(counted)
         })?;
         counted.tell(size, counter);
         Ok(())
