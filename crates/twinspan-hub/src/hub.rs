@@ -13,7 +13,7 @@ use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
 use crate::report::{Transport, TransportReport};
-use crate::road::{InStats, Opened, OutStats};
+use crate::road::{InStats, Opened, OutStats, Patience};
 use crate::seal::Declined;
 use crate::side::{Inlet, Outlet, Present};
 use crate::stream::roads::RoadChange;
@@ -111,7 +111,8 @@ impl<T: Payload> Hub<T> {
         guard: Option<LatencyGuard>,
     ) -> Self {
         let Opened { out, inlet, peers, .. } = opened;
-        let sides = (out.map(Outlet::Road), inlet.map(|road| Inlet::Road(road, wait)));
+        let sides =
+            (out.map(Outlet::Road), inlet.map(|road| Inlet::Road(road, Patience::new(wait))));
         Self::of_sides(topic, Present::Road(peers), sides, report, guard)
     }
 

@@ -424,4 +424,4 @@ fn connection(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

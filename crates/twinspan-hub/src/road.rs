@@ -353,24 +353,38 @@ pub(crate) trait Peers: Send + Sync {
 /// A nap of so long behind which nothing is found says that the topic is quiet.
 const QUIET_NAP: Duration = Duration::from_millis(10);
 
-/// Looks until something is found; waits in between as `wait` says, until the deadline, for ever
+/// How a road's messages are waited for.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    wait: Wait,
+    /// Whether the last nap was long and in vain, of this wait or of the one before.
+    is_quiet: bool,
+}
+
+impl Patience {
+    pub(crate) const fn new(wait: Wait) -> Self {
+        Self { wait, is_quiet: false }
+    }
+}
+
+/// Looks until something is found; waits in between as `patience` says, until the deadline, for ever
 /// without one.
 pub(crate) fn wait_for<R>(
     inlet: &mut dyn Incoming,
-    wait: Wait,
+    patience: &mut Patience,
     deadline: Option<Instant>,
     mut look: impl FnMut(&mut dyn Incoming) -> Option<R>,
 ) -> Option<R> {
-    let mut is_quiet = false;
     loop {
-        let found = match wait {
+        let found = match patience.wait {
             Wait::Spin => spin(None, deadline, || look(inlet)),
             // Each look is a call to the kernel: one is enough.
             Wait::Block => look(inlet),
-            _ if is_quiet => look(inlet),
+            _ if patience.is_quiet => look(inlet),
             _ => spin(Some(spin_limit()), deadline, || look(inlet)),
         };
         if found.is_some() {
+            patience.is_quiet = false;
             return found;
         }
         let left = match deadline {
@@ -382,6 +396,6 @@ pub(crate) fn wait_for<R>(
         };
         let began = Instant::now();
         inlet.sleep(left);
-        is_quiet = began.elapsed() >= QUIET_NAP;
+        patience.is_quiet = began.elapsed() >= QUIET_NAP;
     }
 }

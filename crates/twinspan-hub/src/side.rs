@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use twinspan_net::shm::{
     Block, Got, Member, PublishError as MemoryError, Publisher, Room, Subscriber, Taken,
-    TooManyHeld, Wait, deadline_in,
+    TooManyHeld, deadline_in,
 };
 
 use crate::compress::CompressionStats;
 use crate::error::PublishError;
 use crate::report::Transport;
-use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers, wait_for};
+use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Patience, Peers, wait_for};
 use crate::seal::Declined;
 use crate::stream::roads::RoadChange;
 
@@ -111,7 +111,7 @@ impl Outlet {
 /// The receiving side.
 pub(crate) enum Inlet {
     Memory(Subscriber),
-    Road(Box<dyn Incoming>, Wait),
+    Road(Box<dyn Incoming>, Patience),
 }
 
 impl Inlet {
@@ -132,8 +132,8 @@ impl Inlet {
     ) -> Option<Taken> {
         match self {
             Self::Memory(subscriber) => subscriber.take(room, deadline),
-            Self::Road(road, wait) => {
-                wait_for(&mut **road, *wait, deadline, |road| road.try_take(room))
+            Self::Road(road, patience) => {
+                wait_for(&mut **road, patience, deadline, |road| road.try_take(room))
             }
         }
     }

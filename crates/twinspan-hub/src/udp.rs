@@ -6,6 +6,7 @@ mod group;
 mod helper;
 pub(crate) mod packing;
 mod uring;
+mod vigil;
 pub(crate) mod wire;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use twinspan_core::random::Stream;
+use twinspan_core::time::Timestamp;
 use twinspan_net::shm::{
     Echo, Policy, PublishError as MemoryError, Room, Taken, bell, deadline_in, quiet, ring,
     sleep_on, sleep_on_either,
@@ -64,6 +66,11 @@ pub(crate) struct Shared {
     drives: AtomicU64,
     /// The user's threads that sleep on the road.
     sleepers: AtomicU32,
+    /// Until when the last of them does, in nanoseconds.
+    slept_until: AtomicU64,
+    /// When the helper looks next if nobody wakes it, in nanoseconds; 0 while it is awake, or waits a
+    /// moment for the lock. Any other value is written and read under that.
+    looks_at: AtomicU64,
     /// When a task was left waiting, or the descriptor armed; 0 for never.
     wanted_ns: AtomicU64,
     /// Whether the helper watches the socket.
@@ -97,6 +104,43 @@ impl Shared {
         if !self.watches.load(Ordering::SeqCst) {
             ring(&self.helper_bell);
         }
+    }
+
+    /// When a task was left waiting, or the descriptor armed, if ever.
+    fn wanted_at(&self) -> Option<Timestamp> {
+        let wanted_ns = self.wanted_ns.load(Ordering::SeqCst);
+        (wanted_ns > 0).then(|| Timestamp::from_nanos(wanted_ns))
+    }
+
+    /// Until when a user's thread sleeps on the road, if one does.
+    fn slept_until(&self) -> Option<Timestamp> {
+        let sleeps = self.sleepers.load(Ordering::SeqCst) > 0;
+        sleeps.then(|| Timestamp::from_nanos(self.slept_until.load(Ordering::SeqCst)))
+    }
+
+    /// A user's thread is about to let go of the road. Wakes the helper if something is due long before
+    /// anybody looks.
+    fn hand_over(&self, core: &Core) {
+        let looks_at = Timestamp::from_nanos(self.looks_at.load(Ordering::SeqCst));
+        if vigil::is_overslept(looks_at, self.slept_until(), core.node.poll_timeout()) {
+            self.wake_helper();
+        }
+    }
+
+    /// The same behind a look, whose thread may not come back: a helper that sleeps for as long as
+    /// that one did is woken in any case.
+    #[inline]
+    fn hand_over_look(&self, core: &Core, found: bool) {
+        if self.looks_at.load(Ordering::Relaxed) == Timestamp::NEVER.as_nanos() {
+            self.wake_helper();
+        } else if found {
+            self.hand_over(core);
+        }
+    }
+
+    fn wake_helper(&self) {
+        self.looks_at.store(0, Ordering::SeqCst);
+        ring(&self.helper_bell);
     }
 
     /// Lets the helper send what waits for company, should nobody else do so in time.
@@ -138,6 +182,12 @@ impl Drop for Road {
 
 /// Opens a UDP road, by batched calls or by a completion ring.
 pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, BuildError> {
+    let (road, notes) = begin(config, road)?;
+    Ok(sides(road, config, notes))
+}
+
+/// Opens a road, and tells what took effect.
+fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>), BuildError> {
     let batch_size = config.batch_size.unwrap_or(BATCH_DEFAULT) as usize;
     let Some(address) = config.addresses.first().copied() else {
         return Err(BuildError::NoHost { road });
@@ -195,7 +245,7 @@ pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, Build
     if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config, address)? {
         notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
     }
-    start(core, config, notes)
+    Ok((start(core, config)?, notes))
 }
 
 fn is_reliable(config: &RoadConfig) -> bool {
@@ -348,8 +398,8 @@ fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<boo
     }
 }
 
-/// Starts the helper, and gives the sides.
-fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, BuildError> {
+/// Starts the helper.
+fn start(core: Core, config: &RoadConfig) -> Result<Arc<Road>, BuildError> {
     let socket = core.socket.fd().try_clone_to_owned().map_err(BuildError::Os)?;
     let shared = Arc::new(Shared {
         core: Mutex::new(core),
@@ -359,6 +409,8 @@ fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, 
         flush_interval: config.net.flush_interval.max(Duration::from_micros(10)),
         drives: AtomicU64::new(0),
         sleepers: AtomicU32::new(0),
+        slept_until: AtomicU64::new(0),
+        looks_at: AtomicU64::new(0),
         wanted_ns: AtomicU64::new(0),
         watches: AtomicBool::new(false),
         alert: AtomicBool::new(false),
@@ -368,17 +420,21 @@ fn start(core: Core, config: &RoadConfig, notes: Vec<String>) -> Result<Opened, 
     let (helped, on) = (Arc::clone(&shared), config.net.core);
     let helper = thread::Builder::new().name("hub-udp".into()).stack_size(HELPER_STACK_BYTES);
     let helper = helper.spawn(move || helper::run(&helped, on)).map_err(BuildError::Os)?;
-    let road = Arc::new(Road { shared, helper: Some(helper), linger: config.publish_timeout });
+    Ok(Arc::new(Road { shared, helper: Some(helper), linger: config.publish_timeout }))
+}
+
+/// What the user's side of the hub is given.
+fn sides(road: Arc<Road>, config: &RoadConfig, notes: Vec<String>) -> Opened {
     let outlet = UdpOutlet { road: Arc::clone(&road), publish_timeout: config.publish_timeout };
     let inlet = UdpInlet { road: Arc::clone(&road), naps: 0 };
     let peers = Arc::new(UdpPeers { road, config: config.clone() });
-    Ok(Opened {
+    Opened {
         out: config.publishes().then(|| Box::new(outlet) as Box<dyn Outgoing>),
         inlet: config.receives().then(|| Box::new(inlet) as Box<dyn Incoming>),
         ways: (config.side == Side::Listen).then(|| Arc::clone(&peers) as _),
         peers,
         notes,
-    })
+    }
 }
 
 struct UdpOutlet {
@@ -414,6 +470,7 @@ impl UdpOutlet {
             let came = core.drive(true);
             core.flush(now());
             shared.tell(&mut core);
+            shared.hand_over(&core);
             core.check()?;
             if came {
                 wait.quiet_since = looked_at;
@@ -439,6 +496,8 @@ impl Outgoing for UdpOutlet {
                 Ok(number) => {
                     if core.has_unsent() {
                         shared.alert();
+                    } else {
+                        shared.hand_over(&core);
                     }
                     if core.echo.is_some() {
                         shared.tell(&mut core);
@@ -457,8 +516,10 @@ impl Outgoing for UdpOutlet {
     }
 
     fn flush(&mut self) -> Result<(), PublishError> {
-        let mut core = self.road.shared.core();
+        let shared = &self.road.shared;
+        let mut core = shared.core();
         core.flush(now());
+        shared.hand_over(&core);
         core.check()
     }
 
@@ -468,6 +529,8 @@ impl Outgoing for UdpOutlet {
         core.end_of_many();
         if core.has_unsent() {
             shared.alert();
+        } else {
+            shared.hand_over(&core);
         }
         core.check()
     }
@@ -491,10 +554,13 @@ impl Incoming for UdpInlet {
     fn try_take(&mut self, room: &mut dyn Room) -> Option<Taken> {
         let shared = &self.road.shared;
         let mut core = shared.core();
-        if core.inbox.is_empty() {
+        let drives = core.inbox.is_empty();
+        if drives {
             shared.drives.fetch_add(1, Ordering::Relaxed);
         }
-        core.take(room)
+        let found = core.take(room);
+        shared.hand_over_look(&core, drives && found.is_some());
+        found
     }
 
     fn sleep(&mut self, limit: Option<Duration>) {
@@ -503,6 +569,7 @@ impl Incoming for UdpInlet {
         let next = {
             let mut core = shared.core();
             let next = core.settle();
+            shared.slept_until.store(next.as_nanos(), Ordering::SeqCst);
             // What is left of the last call to the kernel tells nobody that it is there.
             let is_ready = !core.inbox.is_empty() || !core.may_wait();
             (!is_ready).then_some(next)
@@ -580,8 +647,10 @@ impl Ways for UdpPeers {
         let deadline = Instant::now() + MEETING_MAX;
         loop {
             let until_next = {
-                let mut core = self.road.shared.core();
+                let shared = &self.road.shared;
+                let mut core = shared.core();
                 core.drive(true);
+                shared.hand_over(&core);
                 for (address, met) in std::mem::take(&mut core.awaited) {
                     match met {
                         Some(met) => judge(met, &self.config, address)?,
@@ -629,3 +698,6 @@ impl Peers for UdpPeers {
         self.road.shared.core().compression()
     }
 }
+
+#[cfg(test)]
+mod tests;

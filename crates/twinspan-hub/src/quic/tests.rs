@@ -12,7 +12,7 @@ use super::*;
 use crate::report::Compression;
 use crate::road::{More, NetOptions};
 
-fn config(side: Side, port: u16, id: u8) -> RoadConfig {
+pub(crate) fn config(side: Side, port: u16, id: u8) -> RoadConfig {
     let identity =
         Identity { form: Form::Bytes, bytes: 0, align: 1, version: 0, name: "bytes".into() };
     RoadConfig {

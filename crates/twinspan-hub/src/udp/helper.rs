@@ -5,21 +5,16 @@ use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use twinspan_core::time::Timestamp;
 use twinspan_net::pin_to_core;
 use twinspan_net::shm::{quiet, ring, sleep_on, sleep_on_either};
 
 use super::Shared;
-use super::core::now;
+use super::core::{Core, now};
+use super::vigil::{LOOK_INTERVAL, Plan, Seen, Vigil};
 
-/// How often it looks whether the user's thread still drives the road: acks of what that left in the
-/// socket wait for twice as long at most.
-const LOOK_WHILE_DRIVEN: Duration = Duration::from_millis(4);
-/// The same while that thread sleeps on the road itself.
-const LOOK_WHILE_SLEPT_ON: Duration = Duration::from_millis(50);
-/// The longest sleep.
-const NAP_MAX: Duration = Duration::from_secs(1);
-/// How long it goes on to watch for a task that waited.
-const WATCH_FOR_TASKS: Duration = Duration::from_secs(1);
+/// The longest sleep: a clock that is asked for more may refuse.
+const NAP_MAX: Duration = Duration::from_secs(3_600);
 /// Looks without anything queued after which it no longer looks at each flush interval.
 const CALM_LOOKS: u32 = 20;
 /// How long it leaves the road to a thread that has it.
@@ -31,47 +26,28 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
         // The report has said whether that is possible.
         let _ = pin_to_core(core);
     }
-    let mut seen = 0;
+    let mut vigil = Vigil::new(shared.core().is_reliable);
     let mut calm = 0;
-    let mut next = now();
+    let mut watches = false;
     while !shared.is_over.load(Ordering::Acquire) {
-        let drives = shared.drives.load(Ordering::Relaxed);
-        let is_driven = drives != seen;
-        seen = drives;
-        let sleepers = shared.sleepers.load(Ordering::SeqCst);
-        let now_ns = now().as_nanos();
-        let wanted_ns = shared.wanted_ns.load(Ordering::SeqCst);
-        let for_tasks =
-            wanted_ns > 0 && now_ns.saturating_sub(wanted_ns) < WATCH_FOR_TASKS.as_nanos() as u64;
-        let watches = for_tasks || !is_driven && sleepers == 0;
         let alert = shared.alert.load(Ordering::SeqCst);
-        let until_next = next.since(now()).min(NAP_MAX);
-        let limit = match (alert, watches, sleepers) {
-            (true, ..) => shared.flush_interval,
-            (false, true, _) => until_next,
-            (false, false, 0) => LOOK_WHILE_DRIVEN,
-            (false, false, _) => LOOK_WHILE_SLEPT_ON,
-        };
-        shared.watches.store(watches, Ordering::SeqCst);
-        // Asked again behind the store: whoever set it before has rung.
-        let is_rung = if watches {
-            let [_, is_rung] =
-                sleep_on_either([shared.socket.as_fd(), shared.helper_bell.as_fd()], Some(limit));
-            is_rung
-        } else {
-            sleep_on(shared.helper_bell.as_fd(), Some(limit));
-            true
-        };
-        if is_rung {
-            quiet(&shared.helper_bell);
-        }
         let mut road = match shared.core.try_lock() {
             Ok(road) => road,
             Err(TryLockError::Poisoned(road)) => road.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                // Who publishes a burst has it most of the time, and flushes what waits itself.
-                let pause = if alert && !watches { 2 * STEP_ASIDE } else { STEP_ASIDE };
+                // Until there is a plan again. Before it is asked who wanted it, as below.
+                shared.watches.store(false, Ordering::SeqCst);
+                let drives = shared.drives.load(Ordering::SeqCst);
+                let pause = match alert {
+                    // Who publishes a burst has it most of the time, and flushes what waits itself.
+                    true if !watches => 2 * STEP_ASIDE,
+                    false if vigil.is_left_to_users(now(), shared.wanted_at(), drives) => {
+                        LOOK_INTERVAL
+                    }
+                    _ => STEP_ASIDE,
+                };
                 sleep_on(shared.helper_bell.as_fd(), Some(pause));
+                quiet(&shared.helper_bell);
                 continue;
             }
         };
@@ -89,12 +65,59 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
         }
         if watches {
             road.drive(true);
-            // What was left of the last look makes no descriptor readable.
-            next = if road.may_wait() { road.node.poll_timeout() } else { now() };
             shared.tell(&mut road);
-        } else if !is_driven && sleepers == 0 || road.node.poll_timeout() <= now() {
-            next = road.settle();
+        } else if road.node.poll_timeout() <= now() {
+            road.settle();
         }
+        let wanted_at = shared.wanted_at();
+        let plan = plan(shared, &mut vigil, &mut road, wanted_at);
+        watches = plan.watches;
+        shared.watches.store(watches, Ordering::SeqCst);
+        shared.looks_at.store(plan.looks_at.as_nanos(), Ordering::SeqCst);
+        drop(road);
+        // Asked again behind the store: who wanted it before found that it watched, and did not ring.
+        if watches || shared.wanted_at() == wanted_at {
+            sleep(shared, plan);
+        }
+        // Awake: nobody has to ring.
+        shared.looks_at.store(0, Ordering::SeqCst);
     }
     ring(&shared.bell);
+}
+
+/// What is done next, with the road's lock held.
+fn plan(shared: &Shared, vigil: &mut Vigil, road: &mut Core, wanted_at: Option<Timestamp>) -> Plan {
+    let now = now();
+    let mut plan = vigil.plan(&Seen {
+        now,
+        due_at: road.node.poll_timeout(),
+        wanted_at,
+        slept_until: shared.slept_until(),
+        drives: shared.drives.load(Ordering::SeqCst),
+        taken: road.inbox.stats().taken,
+    });
+    if shared.alert.load(Ordering::SeqCst) {
+        plan.looks_at = plan.looks_at.min(now.after(shared.flush_interval));
+    }
+    if plan.watches && !road.may_wait() {
+        // What was left of the last look makes no descriptor readable.
+        plan.looks_at = now;
+    }
+    plan
+}
+
+/// Sleeps until it is time to look, or somebody rings.
+fn sleep(shared: &Shared, plan: Plan) {
+    let limit = Some(plan.looks_at.since(now()).min(NAP_MAX));
+    let is_rung = if plan.watches {
+        let [_, is_rung] =
+            sleep_on_either([shared.socket.as_fd(), shared.helper_bell.as_fd()], limit);
+        is_rung
+    } else {
+        sleep_on(shared.helper_bell.as_fd(), limit);
+        true
+    };
+    if is_rung {
+        quiet(&shared.helper_bell);
+    }
 }
