@@ -11,7 +11,7 @@ pub(crate) mod wire;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
@@ -40,7 +40,7 @@ use crate::road::{
 use crate::seal::Declined;
 use crate::system::{self, any_like, stopwatch};
 
-use self::core::{Core, CoreParts, Met, now};
+use self::core::{Core, CoreParts, Left, Met, now};
 use self::packing::Packing;
 pub(crate) use self::uring::of_this_machine;
 
@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     /// Whether the helper watches the socket.
     watches: AtomicBool,
     /// Whether the helper looks at each flush interval.
-    alert: AtomicBool,
+    alert: AtomicU8,
     /// Whether the bell is to be rung for who gave it to an epoll.
     is_armed: AtomicBool,
     is_over: AtomicBool,
@@ -143,9 +143,21 @@ impl Shared {
         ring(&self.helper_bell);
     }
 
-    /// Lets the helper send what waits for company, should nobody else do so in time.
-    fn alert(&self) {
-        if !self.alert.load(Ordering::Relaxed) && !self.alert.swap(true, Ordering::SeqCst) {
+    /// A user's thread has published, and may not come back: what is left is for the helper to do in
+    /// time.
+    fn leave(&self, core: &Core) {
+        match core.left() {
+            Left::Nothing => self.hand_over(core),
+            left => self.alert(left),
+        }
+    }
+
+    /// Lets the helper do what is left, should nobody else do so in time.
+    fn alert(&self, left: Left) {
+        let left = left as u8;
+        if self.alert.load(Ordering::Relaxed) < left
+            && self.alert.fetch_max(left, Ordering::SeqCst) < left
+        {
             ring(&self.helper_bell);
         }
     }
@@ -413,7 +425,7 @@ fn start(core: Core, config: &RoadConfig) -> Result<Arc<Road>, BuildError> {
         looks_at: AtomicU64::new(0),
         wanted_ns: AtomicU64::new(0),
         watches: AtomicBool::new(false),
-        alert: AtomicBool::new(false),
+        alert: AtomicU8::new(Left::Nothing as u8),
         is_armed: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
     });
@@ -494,12 +506,12 @@ impl Outgoing for UdpOutlet {
             let mut core = shared.core();
             match core.publish(bytes, more) {
                 Ok(number) => {
-                    if core.has_unsent() {
-                        shared.alert();
-                    } else {
-                        shared.hand_over(&core);
+                    shared.leave(&core);
+                    let has_looked = core.take_looked();
+                    if has_looked {
+                        shared.drives.fetch_add(1, Ordering::Relaxed);
                     }
-                    if core.echo.is_some() {
+                    if core.echo.is_some() || has_looked {
                         shared.tell(&mut core);
                     }
                     core.check()?;
@@ -527,11 +539,7 @@ impl Outgoing for UdpOutlet {
         let shared = &self.road.shared;
         let mut core = shared.core();
         core.end_of_many();
-        if core.has_unsent() {
-            shared.alert();
-        } else {
-            shared.hand_over(&core);
-        }
+        shared.leave(&core);
         core.check()
     }
 

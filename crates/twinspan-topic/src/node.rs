@@ -165,6 +165,12 @@ impl Node {
         self.packer.count > 0 || self.long.is_open
     }
 
+    /// Whether a message of `len` bytes is cut into pieces, which are chunks of their own: no later
+    /// message shares one with it.
+    pub const fn is_cut(&self, len: usize) -> bool {
+        !fits(len, self.chunk_bytes_max)
+    }
+
     /// Reliable chunks that somebody may not have got yet, those that are not full included.
     pub fn unacknowledged(&self) -> usize {
         let links = self.links.iter().filter(|link| link.is_heard);

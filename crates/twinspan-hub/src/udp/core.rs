@@ -29,7 +29,11 @@ const MESSAGES_PER_CLOCK: u32 = 16;
 /// caches when it is taken.
 const PART_DATAGRAMS: usize = 64;
 
-/// Reliable chunks that leave without an ack of any before them, whatever the window.
+/// Reliable chunks without an ack from which on who publishes looks for acks before each train: two
+/// trains. Fewer stay in flight so than the window lets, and what comes back of them is still in the
+/// caches when it is written again.
+const UNACKNOWLEDGED_MANY: usize = 128;
+/// Reliable chunks whose acks may wait in the socket for a while: they leave again one by one at most.
 const UNACKNOWLEDGED_CALM: usize = 8;
 
 /// The time of machines.
@@ -42,6 +46,28 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) enum Met {
     Joined,
     Refused(Option<twinspan_topic::Disagreement>),
+}
+
+/// What is left to do behind a message, the most urgent of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Left {
+    Nothing,
+    /// To take in acks, which may let more go.
+    Acks,
+    /// To send what waits for company.
+    Queued,
+}
+
+impl Left {
+    /// What was kept as a number.
+    pub(super) const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Nothing,
+            1 => Self::Acks,
+            _ => Self::Queued,
+        }
+    }
 }
 
 /// A UDP road, on a socket of this machine unless it is simulated.
@@ -70,6 +96,8 @@ pub(crate) struct Core<W = TrainSocket> {
     /// What made the socket useless.
     pub(crate) broken: Option<io::Error>,
     pub(crate) published: u64,
+    /// Whether publishing looked at the socket since this was asked last.
+    has_looked: bool,
     /// Addresses whose first answer is waited for while the hub is built, and what it was. Who is given
     /// bounds them.
     pub(crate) awaited: Vec<(SocketAddr, Option<Met>)>,
@@ -113,6 +141,7 @@ impl<W: Wire> Core<W> {
             packing,
             broken: None,
             published: 0,
+            has_looked: false,
             awaited: Vec::new(),
             declined: None,
             ends: Ends::default(),
@@ -137,7 +166,9 @@ impl<W: Wire> Core<W> {
             self.inbox.push_message(publisher, number, 0, bytes);
         }
         let is_batch = self.node.chunks_waiting() >= self.batch_size;
-        if !is_batch && self.queued_at.is_some() && self.unclocked < MESSAGES_PER_CLOCK {
+        // What is cut shares no datagram with what follows.
+        let is_cut = self.node.is_cut(bytes.len());
+        if !is_batch && !is_cut && self.queued_at.is_some() && self.unclocked < MESSAGES_PER_CLOCK {
             self.unclocked += 1;
             return Ok(number);
         }
@@ -148,11 +179,13 @@ impl<W: Wire> Core<W> {
         }
         let since = *self.queued_at.get_or_insert(now);
         let is_alone = more == More::Unknown && begins && self.began_alone;
-        if is_alone || now.since(since) >= self.flush_interval {
+        if is_alone || is_cut || now.since(since) >= self.flush_interval {
+            self.take_acks(now);
             self.flush(now);
             // A clock read beside a system call: what sending took must not look like a pause.
             self.saw(self.socket.now());
         } else if is_batch {
+            self.take_acks(now);
             self.transmit(now);
             self.queued_at = self.node.is_open().then_some(now);
             self.saw(self.socket.now());
@@ -160,6 +193,22 @@ impl<W: Wire> Core<W> {
             self.saw(now);
         }
         Ok(number)
+    }
+
+    /// Takes in what came while many reliable chunks were on their way: who publishes and never receives
+    /// would find acks when the window is full alone.
+    fn take_acks(&mut self, now: Timestamp) {
+        if self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_MANY {
+            self.has_looked = true;
+            if self.receive(now, true) {
+                self.look_at_events();
+            }
+        }
+    }
+
+    /// Whether publishing looked at the socket since this was asked last.
+    pub(crate) const fn take_looked(&mut self) -> bool {
+        std::mem::replace(&mut self.has_looked, false)
     }
 
     /// The clock was looked at, with the last message.
@@ -370,10 +419,15 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Whether something waits that only an ack or the end of a pause lets go.
-    pub(crate) fn has_unsent(&self) -> bool {
-        self.queued_at.is_some()
-            || self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_CALM
+    /// What is left to somebody else where the thread that published does not come back.
+    pub(crate) fn left(&self) -> Left {
+        if self.queued_at.is_some() {
+            Left::Queued
+        } else if self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_CALM {
+            Left::Acks
+        } else {
+            Left::Nothing
+        }
     }
 
     /// What compression did, where there is any.

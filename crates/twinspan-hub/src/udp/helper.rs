@@ -10,11 +10,13 @@ use twinspan_net::pin_to_core;
 use twinspan_net::shm::{quiet, ring, sleep_on, sleep_on_either};
 
 use super::Shared;
-use super::core::{Core, now};
+use super::core::{Core, Left, now};
 use super::vigil::{LOOK_INTERVAL, Plan, Seen, Vigil};
 
 /// The longest sleep: a clock that is asked for more may refuse.
 const NAP_MAX: Duration = Duration::from_secs(3_600);
+/// How often it looks whether somebody still takes in the acks of many chunks.
+const LOOK_FOR_ACKS: Duration = Duration::from_millis(1);
 /// Looks without anything queued after which it no longer looks at each flush interval.
 const CALM_LOOKS: u32 = 20;
 /// How long it leaves the road to a thread that has it.
@@ -30,7 +32,7 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
     let mut calm = 0;
     let mut watches = false;
     while !shared.is_over.load(Ordering::Acquire) {
-        let alert = shared.alert.load(Ordering::SeqCst);
+        let alert = Left::from_number(shared.alert.load(Ordering::SeqCst));
         let mut road = match shared.core.try_lock() {
             Ok(road) => road,
             Err(TryLockError::Poisoned(road)) => road.into_inner(),
@@ -40,27 +42,27 @@ pub(super) fn run(shared: &Shared, core: Option<usize>) {
                 let drives = shared.drives.load(Ordering::SeqCst);
                 let pause = match alert {
                     // Who publishes a burst has it most of the time, and flushes what waits itself.
-                    true if !watches => 2 * STEP_ASIDE,
-                    false if vigil.is_left_to_users(now(), shared.wanted_at(), drives) => {
-                        LOOK_INTERVAL
-                    }
-                    _ => STEP_ASIDE,
+                    Left::Queued if !watches => 2 * STEP_ASIDE,
+                    Left::Queued => STEP_ASIDE,
+                    _ if !vigil.is_left_to_users(now(), shared.wanted_at(), drives) => STEP_ASIDE,
+                    Left::Acks => LOOK_FOR_ACKS,
+                    Left::Nothing => LOOK_INTERVAL,
                 };
                 sleep_on(shared.helper_bell.as_fd(), Some(pause));
                 quiet(&shared.helper_bell);
                 continue;
             }
         };
-        if alert {
+        if alert > Left::Nothing {
             let now = now();
             let is_due = |since| now.since(since) >= shared.flush_interval;
-            calm = if road.has_unsent() { 0 } else { calm + 1 };
+            calm = if road.left() >= alert { 0 } else { calm + 1 };
             if road.queued_at.is_some_and(is_due) {
                 road.flush(now);
             }
             if calm >= CALM_LOOKS {
                 calm = 0;
-                shared.alert.store(false, Ordering::SeqCst);
+                shared.alert.store(road.left() as u8, Ordering::SeqCst);
             }
         }
         if watches {
@@ -96,9 +98,12 @@ fn plan(shared: &Shared, vigil: &mut Vigil, road: &mut Core, wanted_at: Option<T
         drives: shared.drives.load(Ordering::SeqCst),
         taken: road.inbox.stats().taken,
     });
-    if shared.alert.load(Ordering::SeqCst) {
-        plan.looks_at = plan.looks_at.min(now.after(shared.flush_interval));
-    }
+    let look = match Left::from_number(shared.alert.load(Ordering::SeqCst)) {
+        Left::Queued => Some(shared.flush_interval),
+        Left::Acks => Some(LOOK_FOR_ACKS),
+        Left::Nothing => None,
+    };
+    plan.looks_at = look.map_or(plan.looks_at, |look| plan.looks_at.min(now.after(look)));
     if plan.watches && !road.may_wait() {
         // What was left of the last look makes no descriptor readable.
         plan.looks_at = now;

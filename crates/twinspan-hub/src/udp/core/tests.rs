@@ -94,7 +94,7 @@ fn core(id: u8, side: NodeSide, reliable: bool) -> Core<Kept> {
         publishes: true,
         receives: true,
         reliable,
-        message_bytes_max: 64,
+        message_bytes_max: 20_000,
         history: 0,
         compressions: Compressions::NONE,
         packs: Compressions::NONE,
@@ -183,13 +183,25 @@ fn a_burst_looks_at_the_clock_now_and_then() {
     assert_eq!(core.socket.looks.get() - before, 10);
 }
 
+#[test]
+fn what_is_cut_leaves_at_once_in_a_burst_too() {
+    let mut core = alone();
+    for _ in 0..5 {
+        core.publish(&[1; 64], More::Unknown).unwrap();
+    }
+    assert_eq!((core.socket.calls.len(), core.left()), (1, Left::Queued));
+    core.publish(&[2; 12_000], More::Unknown).unwrap();
+    let calls: Vec<_> = core.socket.calls.iter().map(Vec::len).collect();
+    assert_eq!((calls, core.left()), (vec![1, 12], Left::Nothing), "with what waited before it");
+}
+
 /// Brings all that one sent to the other.
 fn carry(from: &mut Core<Kept>, to: &mut Core<Kept>) {
     to.socket.came.extend(from.socket.calls.drain(..).flatten());
 }
 
-#[test]
-fn a_flood_on_a_reliable_topic_is_taken_in_by_parts_and_each_is_acknowledged() {
+/// Two ends of a reliable topic that have met: one that hears, and one that publishes.
+fn met() -> [Core<Kept>; 2] {
     let mut here = core(1, NodeSide::Listen, true);
     let mut there = core(2, NodeSide::Connect(address(1)), true);
     for _ in 0..4 {
@@ -199,6 +211,41 @@ fn a_flood_on_a_reliable_topic_is_taken_in_by_parts_and_each_is_acknowledged() {
         carry(&mut here, &mut there);
     }
     assert_eq!(there.node.subscribers(), 1);
+    [here, there]
+}
+
+#[test]
+fn who_only_publishes_takes_acks_in_behind_two_trains() {
+    let [mut here, mut there] = met();
+    let mut room = Vec::new();
+    let (mut looks, mut most) = (0, 0);
+    for number in 0..400 {
+        for end in [&mut here, &mut there] {
+            wait(end, Duration::from_millis(1));
+        }
+        there.publish(&[1; 12_000], More::Unknown).unwrap();
+        looks += u32::from(there.take_looked());
+        if number >= 200 {
+            // The pace of the beginning is over.
+            most = most.max(there.node.unacknowledged());
+        }
+        if number == 0 {
+            assert_eq!((looks, there.left()), (0, Left::Acks), "what leaves first is few");
+        }
+        carry(&mut there, &mut here);
+        while here.take(&mut room).is_some() {}
+        carry(&mut here, &mut there);
+    }
+    assert!(looks > 20, "{looks}");
+    // Those of the message that was queued before the look are on top.
+    assert!(most <= UNACKNOWLEDGED_MANY + 24, "{most}");
+    there.drive(true);
+    assert_eq!(there.left(), Left::Nothing);
+}
+
+#[test]
+fn a_flood_on_a_reliable_topic_is_taken_in_by_parts_and_each_is_acknowledged() {
+    let [mut here, mut there] = met();
     // Some rounds open the window.
     let mut room = Vec::new();
     for round in 0..16 {
