@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 
 use twinspan_hub::{Bytes, Hub};
 
-use crate::{counting, topic};
+use crate::{counting, topic, udp_endpoint};
 
 /// Wakes a thread that waits for a task.
 struct Unpark(Thread);
@@ -76,8 +76,7 @@ fn many_at_once_allocate_nothing() {
 #[test]
 fn a_warm_exchange_over_udp_allocates_nothing() {
     for (reliable, is_sealed) in [(false, false), (true, false), (false, true), (true, true)] {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let endpoint = format!("udp://127.0.0.1:{port}/{}", topic());
+        let endpoint = udp_endpoint();
         let hub = || {
             let hub = Hub::<Bytes>::builder(&endpoint);
             let key = twinspan_hub::TopicKey::from_bytes([7; 32]);

@@ -14,20 +14,9 @@ use twinspan_topic::{
     Compressions, Form, Greeting, Identity, Node, NodeConfig, NodeSide, Prober, ProberConfig,
 };
 
-use crate::{there_and_back, topic};
+use crate::{free, there_and_back, topic};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A port that is free for TCP and UDP.
-fn free() -> SocketAddr {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
 
 fn builder(address: SocketAddr, topic: &str) -> HubBuilder<u64> {
     Hub::builder(format!("hub://{address}/{topic}"))

@@ -7,7 +7,7 @@ use twinspan_hub::{
     BuildError, Bytes, Hub, HubBuilder, JoinError, Payload, Reliability, Roles, Transport, explain,
 };
 
-use crate::{there_and_back, topic};
+use crate::{free, there_and_back, topic};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ROADS: [Transport; 3] = [Transport::BatchUdp, Transport::Tcp, Transport::Quic];
@@ -75,10 +75,6 @@ fn who_goes_is_missed_and_who_comes_again_is_found_again() {
 /// One that nobody finds.
 fn alone<T: Payload>(topic: &str, road: Transport) -> HubBuilder<T> {
     builder(topic, road).peers_only()
-}
-
-fn free() -> SocketAddr {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]

@@ -27,7 +27,8 @@ mod udp;
 mod uring;
 mod values;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -40,6 +41,25 @@ const LONG: Duration = Duration::from_secs(30);
 fn topic() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("test/hub/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// An address of this machine that nobody has, for TCP and UDP, and that the system gives nobody who asks
+/// for any port: its own are above 32,767.
+fn free() -> SocketAddr {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 97 + TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (number % 20_000) as u16;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// An endpoint of UDP on loopback that no other test has.
+fn udp_endpoint() -> String {
+    format!("udp://{}/{}", free(), topic())
 }
 
 /// A listener at a free port, and its port.

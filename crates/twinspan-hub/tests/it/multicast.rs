@@ -6,14 +6,13 @@ use twinspan_hub::{
     BuildError, Bytes, Compression, Disagreement, Hub, HubBuilder, Payload, TopicKey, Transport,
 };
 
-use crate::topic;
+use crate::{free, topic};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A group that no other test has, by its port.
 fn endpoint() -> String {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("udp://239.255.77.1:{port}/{}", topic())
+    format!("udp://239.255.77.1:{}/{}", free().port(), topic())
 }
 
 fn builder<T: Payload>(endpoint: &str) -> HubBuilder<T> {

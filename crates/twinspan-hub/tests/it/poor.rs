@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use twinspan_hub::{BuildError, Bytes, Hub, JoinError, Namesakes, Transport};
 
-use crate::{there_and_back, topic};
+use crate::{there_and_back, topic, udp_endpoint};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -53,20 +53,15 @@ fn forbid(calls: &[i64], errno: u32) {
     apply_filter(&BpfProgram::try_from(filter.unwrap()).unwrap()).unwrap();
 }
 
-fn udp() -> String {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("udp://127.0.0.1:{port}/{}", topic())
-}
-
 fn without_rings(errno: u32, advice: &str) {
     forbid(&[libc::SYS_io_uring_setup], errno);
-    let named = Hub::<u64>::builder(udp()).transport(Transport::IoUring).build();
+    let named = Hub::<u64>::builder(udp_endpoint()).transport(Transport::IoUring).build();
     let error = named.unwrap_err();
     assert!(matches!(error, BuildError::NoRing { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(advice) && text.ends_with("or take batched UDP"), "{text}");
     // Who names no road is not bothered.
-    let endpoint = udp();
+    let endpoint = udp_endpoint();
     let here = Hub::<u64>::builder(&endpoint).listen().build().unwrap();
     let there = Hub::<u64>::builder(&endpoint).connect().build().unwrap();
     assert_eq!(here.transport().transport, Transport::BatchUdp);

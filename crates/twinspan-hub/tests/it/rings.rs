@@ -5,18 +5,13 @@ use std::time::Duration;
 
 use twinspan_hub::{BuildError, Hub, Transport};
 
-use crate::topic;
+use crate::udp_endpoint;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn endpoint() -> String {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("udp://127.0.0.1:{port}/{}", topic())
-}
-
 /// Ends a test early for lack of what it needs, unless `TWINSPAN_REQUIRE_PEERS` is 1: then it fails.
 fn has_rings() -> bool {
-    let built = Hub::<u8>::builder(endpoint()).transport(Transport::IoUring).build();
+    let built = Hub::<u8>::builder(udp_endpoint()).transport(Transport::IoUring).build();
     let Err(error) = built else { return true };
     assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{error}");
     println!("skipped: {error}");
@@ -48,7 +43,7 @@ fn hubs_that_ended_leave_no_ring() {
         return;
     }
     for round in 0..5_u64 {
-        let endpoint = endpoint();
+        let endpoint = udp_endpoint();
         let hub = || Hub::<u64>::builder(&endpoint).transport(Transport::IoUring).reliable();
         let here = hub().listen().build().unwrap();
         let there = hub().connect().build().unwrap();
@@ -64,13 +59,13 @@ fn hubs_that_ended_leave_no_ring() {
 
 #[test]
 fn who_names_no_road_is_told_what_was_measured() {
-    let hub = Hub::<u64>::new(endpoint()).unwrap();
+    let hub = Hub::<u64>::new(udp_endpoint()).unwrap();
     let report = hub.transport();
     assert!(matches!(report.transport, Transport::BatchUdp | Transport::IoUring));
     assert!(report.reason.starts_with("the endpoint begins with udp://; "), "{report}");
     assert!(report.reason.contains("io_uring"), "{report}");
     // Measured once, and said the same.
-    let again = Hub::<u64>::new(endpoint()).unwrap();
+    let again = Hub::<u64>::new(udp_endpoint()).unwrap();
     assert_eq!(again.transport().reason, report.reason);
 }
 
@@ -79,19 +74,19 @@ fn a_named_ring_reports_its_figures_and_what_was_declined() {
     if !has_rings() {
         return;
     }
-    let hub = Hub::<u64>::builder(endpoint()).transport(Transport::IoUring);
+    let hub = Hub::<u64>::builder(udp_endpoint()).transport(Transport::IoUring);
     let hub = hub.sqpoll(Duration::from_millis(5)).build().unwrap();
     let text = hub.transport().to_string();
     assert!(text.starts_with("io_uring: it was asked for; "), "{text}");
     for part in ["a lone datagram", "multishot receive", "SendZc", "SQPOLL"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let hub = || Hub::<u64>::builder(endpoint()).transport(Transport::IoUring);
+    let hub = || Hub::<u64>::builder(udp_endpoint()).transport(Transport::IoUring);
     let error = hub().sqpoll(Duration::from_secs(60)).build().unwrap_err();
     assert!(error.to_string().contains("sqpoll is 60s: set it to 1 ms to 10 s"), "{error}");
     let error = hub().sqpoll_core(100_000).build().unwrap_err();
     assert!(matches!(error, BuildError::Setting { setting: "sqpoll_core", .. }), "{error}");
-    let hub = Hub::<u64>::builder(endpoint()).transport(Transport::BatchUdp);
+    let hub = Hub::<u64>::builder(udp_endpoint()).transport(Transport::BatchUdp);
     let text = hub.sqpoll_core(0).build().unwrap().transport().to_string();
     assert!(text.contains("sqpoll has no effect without a completion ring"), "{text}");
 }
@@ -101,7 +96,7 @@ fn a_ring_follows_the_thread_that_receives() {
     if !has_rings() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let hub = || Hub::<u64>::builder(&endpoint).transport(Transport::IoUring).reliable();
     let here = hub().listen().build().unwrap();
     let mut there = Some(hub().connect().build().unwrap());

@@ -8,7 +8,7 @@ use twinspan_hub::{
     Transport, Trust,
 };
 
-use crate::{LONG, met, there_and_back, topic};
+use crate::{LONG, free, met, there_and_back, topic};
 
 /// Schemes of roads over a network.
 const NETWORKS: [&str; 4] = ["udp", "tcp", "quic", "hub"];
@@ -60,21 +60,10 @@ fn a_topic_has_one_type() {
     assert!(Hub::<[f32; 4]>::new(&topic).is_ok());
 }
 
-/// A port that is free for TCP and UDP.
-fn free() -> u16 {
-    loop {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        if std::net::UdpSocket::bind(address).is_ok() {
-            return address.port();
-        }
-    }
-}
-
 #[test]
 fn who_was_there_before_another_type_came_is_told_on_every_road() {
     for scheme in NETWORKS {
-        let endpoint = format!("{scheme}://127.0.0.1:{}/types", free());
+        let endpoint = format!("{scheme}://127.0.0.1:{}/types", free().port());
         // Nobody is there who could refuse it.
         let there = Hub::<[u8; 16]>::builder(&endpoint).connect().build().unwrap();
         let here = Hub::<[u64; 2]>::builder(&endpoint).listen().build().unwrap();
@@ -197,7 +186,7 @@ fn who_listens_at_a_free_port_tells_which_one_that_is() {
 fn who_comes_second_to_a_wildcard_goes_to_the_first_on_every_road() {
     for scheme in NETWORKS {
         for host in ["0.0.0.0", "[::]"] {
-            let endpoint = format!("{scheme}://{host}:{}/wildcard", free());
+            let endpoint = format!("{scheme}://{host}:{}/wildcard", free().port());
             let here = Hub::<u64>::new(&endpoint).unwrap();
             let there = Hub::<u64>::new(&endpoint).unwrap();
             let text = there.transport().to_string();
@@ -245,7 +234,7 @@ fn pair<T: Payload>(
     scheme: &str,
     options: impl Fn(HubBuilder<T>) -> HubBuilder<T>,
 ) -> (Hub<T>, Hub<T>) {
-    let endpoint = format!("{scheme}://127.0.0.1:{}/pair", free());
+    let endpoint = format!("{scheme}://127.0.0.1:{}/pair", free().port());
     let here = options(Hub::builder(&endpoint).listen()).build().unwrap();
     let there = options(Hub::builder(&endpoint).connect()).build().unwrap();
     met(&here, 1);
@@ -256,7 +245,7 @@ fn pair<T: Payload>(
 #[test]
 fn late_joiners_get_the_last_messages_on_every_road() {
     for scheme in NETWORKS {
-        let endpoint = format!("{scheme}://127.0.0.1:{}/late", free());
+        let endpoint = format!("{scheme}://127.0.0.1:{}/late", free().port());
         let here = Hub::<u64>::builder(&endpoint).listen().history(3).build().unwrap();
         for value in 0..10 {
             here.publish(&value).unwrap();

@@ -6,14 +6,9 @@ use twinspan_hub::{
     BuildError, Bytes, Disagreement, Hub, HubBuilder, SealCipher, Sealing, TopicKey, Transport,
 };
 
-use crate::topic;
+use crate::{topic, udp_endpoint};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn endpoint() -> String {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("udp://127.0.0.1:{port}/{}", topic())
-}
 
 fn key(byte: u8) -> TopicKey {
     TopicKey::from_bytes([byte; 32])
@@ -23,7 +18,7 @@ fn key(byte: u8) -> TopicKey {
 fn messages_go_both_ways_with_every_cipher() {
     for cipher in [SealCipher::Aes128Gcm, SealCipher::Aes256Gcm, SealCipher::ChaCha20Poly1305] {
         for reliable in [false, true] {
-            let endpoint = endpoint();
+            let endpoint = udp_endpoint();
             let hub = || {
                 let hub = Hub::<Bytes>::builder(&endpoint).seal(key(7)).seal_cipher(cipher);
                 if reliable { hub.reliable() } else { hub }
@@ -46,7 +41,7 @@ fn messages_go_both_ways_with_every_cipher() {
 
 #[test]
 fn a_reliable_sealed_topic_loses_nothing_on_a_bad_network() {
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let hub = || Hub::<u64>::builder(&endpoint).seal(key(7)).reliable().injected_loss(0.05);
     let (here, there) = (hub().listen().build().unwrap(), hub().connect().build().unwrap());
     assert!(here.wait_for_subscribers(1, PATIENCE));
@@ -74,7 +69,7 @@ fn ends_that_are_sealed_otherwise_refuse_each_other_and_both_say_so() {
         (clear, one, Sealing::Clear, Sealing::Sealed),
         (one, other, Sealing::Key, Sealing::Key),
     ] {
-        let endpoint = endpoint();
+        let endpoint = udp_endpoint();
         let listener = listens(Hub::builder(&endpoint)).listen().build().unwrap();
         // Who listens answers by itself, without a call of the user's.
         let error = connects(Hub::builder(&endpoint)).connect().build().unwrap_err();
@@ -122,7 +117,7 @@ fn keys_are_for_udp_alone() {
         let error = Hub::<u64>::builder(endpoint).seal(key(1)).build().unwrap_err();
         assert!(matches!(error, BuildError::Seal { road: told } if told == road), "{error}");
     }
-    let error = Hub::<u64>::builder(endpoint()).seal_cipher(SealCipher::Aes128Gcm).build();
+    let error = Hub::<u64>::builder(udp_endpoint()).seal_cipher(SealCipher::Aes128Gcm).build();
     let error = error.unwrap_err().to_string();
     assert!(error.contains("seal_cipher is Aes128Gcm: set it to none, or give a key"), "{error}");
     let text = format!("{:?}", Hub::<u64>::builder("udp://a:1").seal(key(0x5a)));

@@ -14,7 +14,7 @@ use twinspan_hub::{
     Reliability, Serde, Transport, Wait,
 };
 
-use crate::{LONG, met};
+use crate::{LONG, free, met};
 
 fn listening<T: Payload>(
     topic: &str,
@@ -171,7 +171,7 @@ fn one_port_serves_many_topics() {
 
 #[test]
 fn who_says_nothing_listens_or_connects_as_there_is_need() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free().port();
     let endpoint = format!("tcp://127.0.0.1:{port}/either");
     let one = Hub::<u8>::builder(&endpoint).wait(Wait::Block).build().unwrap();
     let other = Hub::<u8>::builder(&endpoint).wait(Wait::Block).build().unwrap();
@@ -200,7 +200,7 @@ fn ends_that_differ_are_refused_with_both_named() {
 
 #[test]
 fn who_connects_before_anybody_listens_gets_through_later() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free().port();
     let early = connected::<u32>(port, "later", blocking);
     let report = early.transport().to_string();
     assert!(report.contains("has not answered yet"), "{report}");

@@ -8,7 +8,7 @@ use twinspan_hub::{
     Roles, Serde, TopicKey, Transport, Wait,
 };
 
-use crate::topic;
+use crate::udp_endpoint;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,7 +19,7 @@ fn road() -> Transport {
 
 /// Whether the road can be had; a skipped test says why.
 fn has_road() -> bool {
-    let built = builder::<u8>(endpoint()).build();
+    let built = builder::<u8>(udp_endpoint()).build();
     let Err(error) = built else { return true };
     assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{error}");
     assert!(matches!(error, BuildError::NoRing { .. }), "{error}");
@@ -32,14 +32,8 @@ fn builder<T: Payload>(endpoint: impl AsRef<str>) -> HubBuilder<T> {
     Hub::builder(endpoint).transport(road())
 }
 
-/// An endpoint on loopback that no other test has.
-fn endpoint() -> String {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("udp://127.0.0.1:{port}/{}", topic())
-}
-
 fn pair_of<T: Payload>(change: impl Fn(HubBuilder<T>) -> HubBuilder<T>) -> (Hub<T>, Hub<T>) {
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let here = change(builder(&endpoint)).listen().build().unwrap();
     let there = change(builder(&endpoint)).connect().build().unwrap();
     assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
@@ -133,7 +127,7 @@ fn one_listener_serves_many() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let here = builder::<u32>(&endpoint).reliable().listen().build().unwrap();
     let there: Vec<_> =
         (0..5).map(|_| builder::<u32>(&endpoint).reliable().connect().build().unwrap()).collect();
@@ -155,7 +149,7 @@ fn who_joins_late_gets_the_last_messages() {
         return;
     }
     for reliability in [Reliability::BestEffort, Reliability::Reliable] {
-        let endpoint = endpoint();
+        let endpoint = udp_endpoint();
         let hub = || builder::<u64>(&endpoint).history(3).reliability(reliability);
         let here = hub().listen().build().unwrap();
         for value in 0..10 {
@@ -191,7 +185,7 @@ fn a_restarted_listener_is_found_again() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let hub = || builder::<u64>(&endpoint).reliable();
     let here = hub().listen().build().unwrap();
     let there = hub().connect().build().unwrap();
@@ -212,7 +206,7 @@ fn whoever_comes_first_waits_for_the_other() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let there = builder::<u64>(&endpoint).connect().build().unwrap();
     let text = there.transport().to_string();
     assert!(text.contains("has answered yet; it goes on trying"), "{text}");
@@ -233,7 +227,7 @@ fn what_does_not_agree_is_refused_with_the_reason() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let _here = builder::<[f32; 4]>(&endpoint).listen().build().unwrap();
     let error = builder::<[f32; 3]>(&endpoint).connect().build().unwrap_err();
     assert!(matches!(error, BuildError::AnotherType { .. }), "{error}");
@@ -319,7 +313,7 @@ fn a_full_subscriber_holds_a_reliable_publisher_back() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let hub = || builder::<[u8; 1_000]>(&endpoint).reliable();
     let timeout = Duration::from_millis(200);
     let here = hub().listen().publish_timeout(timeout).build().unwrap();
@@ -363,7 +357,7 @@ fn roles_are_kept() {
     if !has_road() {
         return;
     }
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let here = builder::<u8>(&endpoint).listen().roles(Roles::Publisher).build().unwrap();
     let there = builder::<u8>(&endpoint).connect().roles(Roles::Subscriber).build().unwrap();
     assert!(here.wait_for_subscribers(1, PATIENCE));
@@ -378,7 +372,7 @@ fn the_report_says_what_took_effect() {
     if !has_road() {
         return;
     }
-    let hub = builder::<u8>(endpoint()).batch_size(128).latency_guard().build().unwrap();
+    let hub = builder::<u8>(udp_endpoint()).batch_size(128).latency_guard().build().unwrap();
     let report = hub.transport();
     assert_eq!(report.transport, road());
     let text = report.to_string();
@@ -404,7 +398,7 @@ fn messages_are_packed_by_who_asks_for_it() {
         (Compression::Zstd, None, Reliability::Reliable),
         (Compression::Zstd, Some(dictionary), Reliability::Reliable),
     ] {
-        let endpoint = endpoint();
+        let endpoint = udp_endpoint();
         let builder = || builder::<Bytes>(&endpoint).reliability(reliability).wait(Wait::Block);
         // Who publishes plainly undoes what others pack, if no dictionary is needed.
         let here = builder().listen();
@@ -443,7 +437,7 @@ fn ends_that_cannot_undo_each_others_packing_refuse_each_other() {
     }
     let zstd =
         |it: HubBuilder<u64>, words: &[u8]| it.compression(Compression::Zstd).dictionary(words);
-    let endpoint = endpoint();
+    let endpoint = udp_endpoint();
     let sealed = |it: HubBuilder<u64>| it.seal(TopicKey::from_bytes([7; 32]));
     for seals in [false, true] {
         let seal = |it| if seals { sealed(it) } else { it };
