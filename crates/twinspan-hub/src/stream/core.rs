@@ -17,7 +17,8 @@ use crate::road::More;
 
 /// Looks at streams between two at everything: connections that come, that end, time.
 const LOOKS_PER_TURN: u32 = 256;
-/// Messages that follow each other so closely are a burst.
+/// Messages are a burst where so little passes between the end of publishing one and the next call. What
+/// publishing itself takes, or waiting for the lock, is no pause of the publisher's.
 const BURST_GAP: Duration = Duration::from_micros(5);
 /// Messages of a burst that leave one by one, before the burst is taken for one.
 const BURST_FIRST: u32 = 16;
@@ -104,7 +105,8 @@ pub(crate) struct Seat {
     queued_at: Option<Timestamp>,
     queued: u32,
     queued_bytes: usize,
-    published_at: Timestamp,
+    /// When publishing a message ended last.
+    left_at: Timestamp,
     streak: u32,
 }
 
@@ -121,7 +123,7 @@ impl Seat {
             queued_at: None,
             queued: 0,
             queued_bytes: 0,
-            published_at: Timestamp::START,
+            left_at: Timestamp::START,
             streak: 0,
         }
     }
@@ -272,18 +274,18 @@ impl<C: Carrier> Core<C> {
         Some(self.seats.get(seat)?.topic.publish(bytes))
     }
 
-    /// A message of so many bytes was published: writes now, or leaves it to the end of the burst. True
-    /// where somebody has to see to it that it leaves in time.
+    /// A message of so many bytes was published, by a call that began at `called_at`: writes now, or leaves
+    /// it to the end of the burst. True where somebody has to see to it that it leaves in time.
     pub(crate) fn settle(
         &mut self,
-        now: Timestamp,
+        clock: impl Fn() -> Timestamp,
         index: usize,
-        (bytes, more): (usize, More),
+        (called_at, bytes, more): (Timestamp, usize, More),
         gathering: Gathering,
     ) -> bool {
         let Some(seat) = self.seats.get(index) else { return false };
-        let is_close = now.since(seat.published_at) < BURST_GAP;
-        seat.published_at = now;
+        let is_close = called_at.since(seat.left_at) < BURST_GAP;
+        let mut now = clock();
         seat.streak = if is_close { seat.streak.saturating_add(1) } else { 0 };
         seat.queued += 1;
         seat.queued_bytes += bytes;
@@ -294,6 +296,10 @@ impl<C: Carrier> Core<C> {
             && now < since.after(gathering.flush_interval);
         if !is_queued {
             self.flush(now, index);
+            now = clock();
+        }
+        if let Some(seat) = self.seats.get(index) {
+            seat.left_at = now;
         }
         is_queued && more == More::Unknown
     }
@@ -379,5 +385,74 @@ impl<C: Carrier> Core<C> {
             self.carrier.close();
         }
         self.is_closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::super::testing::Setup;
+    use super::*;
+    use crate::report::Compression;
+
+    /// A carrier that takes its time to write, and counts how often it does.
+    struct Slow {
+        now: Rc<Cell<Timestamp>>,
+        pumps: u32,
+    }
+
+    impl Carrier for Slow {
+        fn look(&mut self, _: Timestamp, _: &mut Seats) {}
+
+        fn turn(&mut self, _: Timestamp, _: &mut Seats) {}
+
+        fn pump(&mut self, _: Timestamp, _: &mut Seats, _: usize) {
+            self.now.set(self.now.get().after(2 * BURST_GAP));
+            self.pumps += 1;
+        }
+
+        fn poll_timeout(&self) -> Timestamp {
+            Timestamp::NEVER
+        }
+
+        fn is_silent(&self, _: usize) -> bool {
+            true
+        }
+
+        fn vacate(&mut self, _: &mut Seats, _: usize) {}
+
+        fn close(&mut self) {}
+    }
+
+    #[test]
+    fn a_burst_gathers_whatever_writing_and_waiting_for_the_lock_take() {
+        let start = Timestamp::START.after(Duration::from_secs(1));
+        let now = Rc::new(Cell::new(start));
+        let mut core = Core::new(Slow { now: Rc::clone(&now), pumps: 0 });
+        let setup = Setup {
+            id: 1,
+            is_reliable: false,
+            depth: 64,
+            history: 0,
+            longest: 100,
+            compression: Compression::None,
+        };
+        let seat = core.join(setup.topic(), None).ok().unwrap();
+        let gathering = Gathering { batch_size: 100, flush_interval: Duration::from_millis(1) };
+        let mut publish = || {
+            let called_at = now.get();
+            // The lock is waited for.
+            now.set(called_at.after(2 * BURST_GAP));
+            core.settle(|| now.get(), seat, (called_at, 8, More::Unknown), gathering)
+        };
+        for number in 0..=BURST_FIRST {
+            assert_eq!(publish(), number == BURST_FIRST, "message {number}");
+        }
+        assert!(publish(), "it waits for company too");
+        now.set(now.get().after(BURST_GAP));
+        assert!(!publish(), "the publisher paused");
+        assert_eq!(core.carrier.pumps, BURST_FIRST + 1);
     }
 }

@@ -348,11 +348,11 @@ impl<C: Waited> StreamOut<C> {
     }
 
     /// Writes now, or leaves it to the end of the burst.
-    fn settle(&self, core: &mut Core<C>, bytes: usize, more: More) {
+    fn settle(&self, core: &mut Core<C>, published: (Timestamp, usize, More)) {
         let node = &*self.member.node;
         let gathering =
             Gathering { batch_size: self.batch_size, flush_interval: node.flush_interval };
-        let is_left = core.settle(node.now(), self.member.seat, (bytes, more), gathering);
+        let is_left = core.settle(|| node.now(), self.member.seat, published, gathering);
         let urgent_at = core.urgent_at();
         // Under the lock of the core, as the own thread stores it.
         if urgent_at < node.due_at() {
@@ -377,11 +377,12 @@ impl<C: Waited> Outgoing for StreamOut<C> {
         }
         let member = Arc::clone(&self.member);
         let node = &*member.node;
+        let published = (node.now(), bytes.len(), more);
         let number = {
             let mut core = node.core();
             match core.publish(member.seat, bytes).ok_or_else(closed)? {
                 Ok(number) => {
-                    self.settle(&mut core, bytes.len(), more);
+                    self.settle(&mut core, published);
                     self.next = number + 1;
                     return Ok(number);
                 }
@@ -393,7 +394,7 @@ impl<C: Waited> Outgoing for StreamOut<C> {
         };
         self.next = number + 1;
         let mut core = node.core();
-        self.settle(&mut core, bytes.len(), more);
+        self.settle(&mut core, published);
         Ok(number)
     }
 

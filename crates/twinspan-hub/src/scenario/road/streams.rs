@@ -149,7 +149,7 @@ impl<S: Woken + 'static> Road for Joined<S> {
         let mut core = self.streams.core.borrow_mut();
         let published = core.publish(self.seat, bytes)?.ok();
         if published.is_some() {
-            core.settle(now, self.seat, (bytes.len(), more), self.gathering);
+            core.settle(|| now, self.seat, (now, bytes.len(), more), self.gathering);
         } else {
             // As who waits for room does.
             core.flush(now, self.seat);
