@@ -150,16 +150,17 @@ impl<W: Wire> Core<W> {
 
     /// Publishes a message if there is room, and sends what is due.
     pub(crate) fn publish(&mut self, bytes: &[u8], more: More) -> Result<u64, Refusal> {
-        let number = match &mut self.packing {
+        let (number, length) = match &mut self.packing {
             Some(packing) if packing.is_on() => {
                 packing.check(bytes)?;
                 // A message that has to wait for room is packed when there is some.
                 if !self.node.has_room() {
                     return Err(Refusal::Full);
                 }
-                self.node.publish(packing.frame(bytes))?
+                let framed = packing.frame(bytes);
+                (self.node.publish(framed)?, framed.len())
             }
-            _ => self.node.publish(bytes)?,
+            _ => (self.node.publish(bytes)?, bytes.len()),
         };
         self.published += 1;
         if let Some(publisher) = self.echo {
@@ -167,7 +168,7 @@ impl<W: Wire> Core<W> {
         }
         let is_batch = self.node.chunks_waiting() >= self.batch_size;
         // What is cut shares no datagram with what follows.
-        let is_cut = self.node.is_cut(bytes.len());
+        let is_cut = self.node.is_cut(length);
         if !is_batch && !is_cut && self.queued_at.is_some() && self.unclocked < MESSAGES_PER_CLOCK {
             self.unclocked += 1;
             return Ok(number);
@@ -196,11 +197,12 @@ impl<W: Wire> Core<W> {
     }
 
     /// Takes in what came while many reliable chunks were on their way: who publishes and never receives
-    /// would find acks when the window is full alone.
+    /// would find acks when the window is full alone. A part at a time: whoever floods the socket does not
+    /// keep a publisher from going on.
     fn take_acks(&mut self, now: Timestamp) {
         if self.is_reliable && self.node.unacknowledged() > UNACKNOWLEDGED_MANY {
             self.has_looked = true;
-            if self.receive(now, true) {
+            if self.receive(now, false) {
                 self.look_at_events();
             }
         }

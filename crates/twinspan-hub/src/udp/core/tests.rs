@@ -8,6 +8,7 @@ use twinspan_topic::{
 };
 
 use super::*;
+use crate::report::Compression;
 
 const INTERVAL: Duration = Duration::from_micros(100);
 
@@ -195,6 +196,17 @@ fn what_is_cut_leaves_at_once_in_a_burst_too() {
     assert_eq!((calls, core.left()), (vec![1, 12], Left::Nothing), "with what waited before it");
 }
 
+#[test]
+fn what_packing_makes_short_waits_for_company() {
+    let mut core = alone();
+    let packing = Packing::new(Compression::Lz4, None, || Duration::ZERO, 20_000);
+    core.packing = Some(packing.unwrap());
+    for _ in 0..3 {
+        core.publish(&[7; 12_000], More::Unknown).unwrap();
+    }
+    assert_eq!((core.socket.calls.len(), core.left()), (1, Left::Queued));
+}
+
 /// Brings all that one sent to the other.
 fn carry(from: &mut Core<Kept>, to: &mut Core<Kept>) {
     to.socket.came.extend(from.socket.calls.drain(..).flatten());
@@ -241,6 +253,19 @@ fn who_only_publishes_takes_acks_in_behind_two_trains() {
     assert!(most <= UNACKNOWLEDGED_MANY + 24, "{most}");
     there.drive(true);
     assert_eq!(there.left(), Left::Nothing);
+}
+
+#[test]
+fn a_flood_keeps_no_publisher_from_going_on() {
+    let [_here, mut there] = met();
+    for _ in 0..40 {
+        wait(&mut there, Duration::from_millis(1));
+        there.publish(&[1; 12_000], More::Unknown).unwrap();
+    }
+    there.socket.came.extend((0..200).map(|_| vec![0xff; 20]));
+    there.publish(&[1; 12_000], More::Unknown).unwrap();
+    assert!(there.take_looked());
+    assert_eq!(there.socket.came.len(), 200 - PART_DATAGRAMS);
 }
 
 #[test]
