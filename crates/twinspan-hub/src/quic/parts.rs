@@ -85,7 +85,7 @@ pub(super) struct Conn {
 /// What goes beside the streams of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
-    /// Messages of so many bytes at most, for now: ways are found to take more.
+    /// Messages of so many bytes at most; the discovery of the path (RFC 9000, 14.3) may raise it.
     UpTo(usize),
     /// The other end takes no datagrams.
     Nothing,
