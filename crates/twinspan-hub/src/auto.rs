@@ -66,13 +66,19 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
     let opened = DatagramCarrier::listening(config.id, address, &config.net, offer)?;
     let (mut datagrams, bound) = opened;
     if has(Transport::Quic) {
-        let (carrier, bound, fingerprint) =
+        let quic::Listening { carrier, bound, fingerprint, apart } =
             quic::listening(config, started, Some(datagrams.socket()))?;
         carriers.push(Box::new(carrier));
         offer.roads = offer.roads.and(OfferedRoads::QUIC);
         offer.quic_port = bound.port();
         datagrams.set_offer(offer);
         notes.push(format!("it listens at {bound} for QUIC"));
+        notes.extend(apart.map(|why| {
+            format!(
+                "QUIC does not share the port of UDP: the kernel refuses the filter that tells them apart \
+                 ({why}); allow setsockopt(SO_ATTACH_REUSEPORT_CBPF), or let this port through firewalls too"
+            )
+        }));
         notes.extend(fingerprint.map(|it| format!("its certificate has the fingerprint {it}")));
     }
     carriers.push(Box::new(datagrams));

@@ -113,6 +113,11 @@ fn explain_choice(
     let (facts, offer) = auto::facts(address)?;
     let quic_port = offer.map_or(address.port(), |offer| offer.quic_port);
     let quic_address = at_port(address, quic_port);
+    if ![0, address.port()].contains(&quic_port) {
+        notes.push(format!(
+            "QUIC has port {quic_port} there, not that of UDP: the listener's report says why"
+        ));
+    }
     let measured: Vec<Measured> = [
         (Transport::BatchUdp, address, facts.udp),
         (Transport::Quic, quic_address, facts.quic),

@@ -273,28 +273,39 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
     Ok(open::opened(config, &member, notes))
 }
 
-/// A carrier that listens, where, and what stands for its certificate. Beside a UDP socket it has that
-/// one's port, or a free one where the kernel does not tell the two protocols apart.
+/// A carrier that listens.
+pub(crate) struct Listening {
+    pub(crate) carrier: QuicCarrier,
+    /// Where it does.
+    pub(crate) bound: SocketAddr,
+    /// What stands for its certificate.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// Why it has a port of its own, where it was to have that of a UDP socket.
+    pub(crate) apart: Option<io::Error>,
+}
+
+/// A carrier that listens. Beside a UDP socket it has that one's port, or a free one where the kernel
+/// does not tell the two protocols apart.
 pub(crate) fn listening(
     config: &RoadConfig,
     started: Instant,
     beside: Option<BorrowedFd<'_>>,
-) -> Result<(QuicCarrier, SocketAddr, Option<Fingerprint>), BuildError> {
+) -> Result<Listening, BuildError> {
     let own = own(config)?;
     let fingerprint = own.fingerprint();
     let server = server(own)?;
     let address = config.first_address()?;
-    let socket = match beside.map(|first| bind_beside(first, FIXED_BIT)) {
-        None => bind(config, address)?.0,
+    let (socket, apart) = match beside.map(|first| bind_beside(first, FIXED_BIT)) {
+        None => (bind(config, address)?.0, None),
         Some(Ok(socket)) => {
             let around = Socket::around(socket, config.net.socket_buffer_bytes);
-            around.map_err(BuildError::Os)?.0
+            (around.map_err(BuildError::Os)?.0, None)
         }
-        Some(Err(_)) => bind(config, at_port(address, 0))?.0,
+        Some(Err(why)) => (bind(config, at_port(address, 0))?.0, Some(why)),
     };
     let bound = socket.local_addr().map_err(BuildError::Os)?;
     let carrier = carrier(config, socket, Some(server), started)?;
-    Ok((carrier, bound, fingerprint))
+    Ok(Listening { carrier, bound, fingerprint, apart })
 }
 
 /// A carrier that goes to an address for a topic, believing whom `trust` says; and who was met there

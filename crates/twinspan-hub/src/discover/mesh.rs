@@ -208,8 +208,8 @@ fn streams(road: Transport, config: &RoadConfig) -> Result<Opened, BuildError> {
             (Box::new(carrier), bound, None)
         }
         _ => {
-            let (carrier, bound, fingerprint) = quic::listening(config, started, None)?;
-            (Box::new(carrier), bound, fingerprint)
+            let listening = quic::listening(config, started, None)?;
+            (Box::new(listening.carrier), listening.bound, listening.fingerprint)
         }
     };
     mix.add(listener).map_err(BuildError::Os)?;

@@ -6,10 +6,13 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-use twinspan_hub::{BuildError, Bytes, Hub, JoinError, Namesakes, Transport};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter,
+};
+use twinspan_hub::{BuildError, Bytes, Hub, JoinError, Namesakes, Transport, explain};
 
-use crate::{there_and_back, topic, udp_endpoint};
+use crate::{free, met, there_and_back, topic, udp_endpoint};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -46,7 +49,11 @@ fn skip(reason: &str) {
 
 /// From now on these calls of this thread, and of those that it starts, end with an error.
 fn forbid(calls: &[i64], errno: u32) {
-    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+    forbid_where(calls.iter().map(|call| (*call, Vec::new())).collect(), errno);
+}
+
+/// The same where their arguments are these.
+fn forbid_where(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: u32) {
     let machine = std::env::consts::ARCH.try_into().unwrap();
     let filter =
         SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), machine);
@@ -87,6 +94,41 @@ fn a_kernel_without_rings_is_an_error_where_one_is_named_and_none_elsewhere() {
     if is_alone(this_program(), test, "it goes without rings") {
         without_rings(MISSING, "use Linux 6.1 or newer");
     }
+}
+
+/// A rule for calls with an argument of this place and value.
+fn with(place: u8, value: i32) -> Vec<SeccompRule> {
+    let (length, value) = (SeccompCmpArgLen::Dword, value.cast_unsigned().into());
+    let it = SeccompCondition::new(place, length, SeccompCmpOp::Eq, value).unwrap();
+    vec![SeccompRule::new(vec![it]).unwrap()]
+}
+
+#[test]
+fn where_quic_has_no_part_in_the_port_of_udp_the_report_says_why() {
+    let test = "poor::where_quic_has_no_part_in_the_port_of_udp_the_report_says_why";
+    if !is_alone(this_program(), test, "it goes by two ports") {
+        return;
+    }
+    forbid_where([(libc::SYS_setsockopt, with(2, libc::SO_ATTACH_REUSEPORT_CBPF))].into(), FORBIDDEN);
+    let (address, topic) = (free(), topic());
+    let endpoint = format!("hub://{address}/{topic}");
+    let here = Hub::<u64>::builder(&endpoint).listen().build().unwrap();
+    let text = here.transport().to_string();
+    let why = "the kernel refuses the filter that tells them apart (Operation not permitted";
+    assert!(text.contains(why), "{text}");
+    assert!(text.contains("allow setsockopt(SO_ATTACH_REUSEPORT_CBPF)"), "{text}");
+    let (_, port) = text.split_once("for TCP; it listens at 127.0.0.1:").unwrap();
+    let port = port.split_once(" for QUIC").unwrap().0;
+    assert_ne!(port, address.port().to_string());
+    let explained = explain(&endpoint.parse().unwrap()).unwrap();
+    let told = format!("QUIC has port {port} there, not that of UDP");
+    assert!(explained.notes.iter().any(|note| note.starts_with(&told)), "{explained:?}");
+    let there = Hub::<u64>::builder(&endpoint).connect().transport(Transport::Quic);
+    let there = there.build().unwrap();
+    met(&here, 1);
+    met(&there, 1);
+    there_and_back(&here, there);
+    println!("it goes by two ports");
 }
 
 fn without_memory_files(errno: u32) {
