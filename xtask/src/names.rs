@@ -36,6 +36,7 @@ const DRIVERS: &[&str] = &[
     "crates/twinspan-hub/src/discover/host.rs",
     "crates/twinspan-hub/src/discover/mesh.rs",
     "crates/twinspan-hub/src/measure.rs",
+    "crates/twinspan-hub/src/port.rs",
     "crates/twinspan-hub/src/quic.rs",
     "crates/twinspan-hub/src/quic/",
     "crates/twinspan-hub/src/road.rs",

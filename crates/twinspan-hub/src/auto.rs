@@ -5,9 +5,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use twinspan_net::lock;
 use twinspan_topic::{Offer, OfferedRoads, Probed};
 
 use crate::compress::CompressionStats;
@@ -45,10 +46,43 @@ pub(crate) fn open(config: &RoadConfig, asked: Option<Transport>) -> Result<Chos
     }
 }
 
+/// Listeners of this process, which several topics share: where, and which road was asked for.
+type Listener = ((SocketAddr, Option<Transport>), Weak<Node<Mix>>);
+
+static LISTENERS: Mutex<Vec<Listener>> = Mutex::new(Vec::new());
+
 fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, BuildError> {
-    let topic = open::topic(config)?;
+    let mut topic = open::topic(config)?;
     let (started, mut address) = (Instant::now(), config.first_address()?);
     let has = |road| asked.is_none_or(|asked| asked == road);
+    let (road, reason) = match asked {
+        Some(road) => (road, "it was asked for".to_owned()),
+        None => (
+            Transport::BatchUdp,
+            "who connects takes the best of UDP, QUIC and TCP, and this one where it can"
+                .to_owned(),
+        ),
+    };
+    let by = over_datagrams(has(Transport::BatchUdp));
+    let mut listeners = lock(&LISTENERS);
+    listeners.retain(|(_, node)| node.strong_count() > 0);
+    let known =
+        listeners.iter().find(|(known, _)| *known == (address, asked) && address.port() != 0);
+    if let Some(node) = known.and_then(|(_, node)| node.upgrade()) {
+        match open::share(config, &node, address, topic)? {
+            Ok(member) => {
+                let notes =
+                    vec![format!("it shares the listener at {address}, and its certificate")];
+                return Ok(Chosen {
+                    road,
+                    reason,
+                    opened: open::opened_by(config, &member, notes, by),
+                });
+            }
+            // It was left by its last topic just now: its port is free.
+            Err(back) => topic = back,
+        }
+    }
     let mut carriers: Vec<Box<dyn Waited>> = Vec::new();
     let (mut notes, mut offer) = (Vec::new(), Offer::NONE);
     offer.host = Host::own().map_or([0; 16], |host| host.digest());
@@ -67,7 +101,7 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
     let (mut datagrams, bound) = opened;
     if has(Transport::Quic) {
         let quic::Listening { carrier, bound, fingerprint, apart } =
-            quic::listening(config, started, Some(datagrams.socket()))?;
+            quic::listening(config, started, Some(bound))?;
         carriers.push(Box::new(carrier));
         offer.roads = offer.roads.and(OfferedRoads::QUIC);
         offer.quic_port = bound.port();
@@ -75,8 +109,7 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
         notes.push(format!("it listens at {bound} for QUIC"));
         notes.extend(apart.map(|why| {
             format!(
-                "QUIC does not share the port of UDP: the kernel refuses the filter that tells them apart \
-                 ({why}); allow setsockopt(SO_ATTACH_REUSEPORT_CBPF), or let this port through firewalls too"
+                "QUIC does not share the port of UDP, so let this one through firewalls too: {why}"
             )
         }));
         notes.extend(fingerprint.map(|it| format!("its certificate has the fingerprint {it}")));
@@ -94,15 +127,9 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
     let node = Node::start(mix, started, config.net.flush_interval, config.net.core)
         .map_err(BuildError::Os)?;
     let member = member_of(&node, topic)?;
-    let (road, reason) = match asked {
-        Some(road) => (road, "it was asked for".to_owned()),
-        None => (
-            Transport::BatchUdp,
-            "who connects takes the best of UDP, QUIC and TCP, and this one where it can"
-                .to_owned(),
-        ),
-    };
-    let by = over_datagrams(has(Transport::BatchUdp));
+    let key = (bound, asked);
+    listeners.retain(|(known, _)| *known != key);
+    listeners.push((key, Arc::downgrade(&node)));
     Ok(Chosen { road, reason, opened: open::opened_by(config, &member, notes, by) })
 }
 

@@ -155,6 +155,7 @@ mod loan;
 mod mailbox;
 mod measure;
 mod payload;
+mod port;
 mod quic;
 mod receive;
 mod report;

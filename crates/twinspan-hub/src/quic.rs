@@ -10,7 +10,7 @@ mod trust;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::crypto::aws_lc_rs as provider;
-use twinspan_net::bind_beside;
 
 use crate::error::BuildError;
 use crate::measure::at_port;
+use crate::port::{self, Tenant};
 use crate::road::{Opened, Reliability, RoadConfig, Side};
 use crate::stream::core::Carrier;
 use crate::stream::node::{Member, Node};
@@ -49,8 +49,6 @@ const DATAGRAMS_IN_MAX: usize = 1 << 20;
 const DATAGRAMS_OUT_MAX: usize = 256 << 10;
 /// Bytes of packets that came before their connection was let in.
 const INCOMING_BYTES_MAX: u64 = 1 << 20;
-/// What the first byte of each QUIC packet has (RFC 9000, 17), and that of no datagram of our own.
-const FIXED_BIT: u8 = 0x40;
 /// What both ends must mean.
 const PROTOCOL: &[u8] = b"twinspan-hub/1";
 /// Listeners whose sessions and pins a process remembers.
@@ -200,7 +198,31 @@ fn beside_note(config: &RoadConfig, beside: Option<Beside>) -> Option<String> {
 
 fn bind(config: &RoadConfig, address: SocketAddr) -> Result<(Socket, String), BuildError> {
     let asked = config.net.socket_buffer_bytes;
-    let bound = Socket::bind(address, asked);
+    prepared(Socket::bind(address, asked), address, asked)
+}
+
+/// Binds the socket of a listener, which may have its port beside others of this process.
+fn bind_listener(
+    config: &RoadConfig,
+    address: SocketAddr,
+) -> Result<(Socket, String, usize), BuildError> {
+    let asked = config.net.socket_buffer_bytes;
+    let open = |given| match given {
+        Some(socket) => prepared(Socket::around(socket, asked), address, asked),
+        None => bind(config, address),
+    };
+    let opened = port::bind(address, Tenant::Quic, open, |(socket, _)| socket.as_fd());
+    let ((mut socket, note), place) = opened?;
+    let others = place.others();
+    socket.hold(place);
+    Ok((socket, note, others))
+}
+
+fn prepared(
+    bound: io::Result<(Socket, [usize; 2])>,
+    address: SocketAddr,
+    asked: usize,
+) -> Result<(Socket, String), BuildError> {
     let (socket, [receive, send]) = bound.map_err(|source| BuildError::Bind { address, source })?;
     let note = format!(
         "socket buffers of {asked} bytes asked for, {receive} to receive and {send} to send in effect"
@@ -258,7 +280,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
     let own = own(config)?;
     let fingerprint = own.fingerprint();
     let server = server(own)?;
-    let (socket, buffers) = bind(config, address)?;
+    let (socket, buffers, others) = bind_listener(config, address)?;
     let bound = socket.local_addr().map_err(BuildError::Os)?;
     let node = node(config, socket, Some(server))?;
     let member = member_of(&node, topic)?;
@@ -266,6 +288,7 @@ fn listen(config: &RoadConfig, mut topic: Topic) -> Result<Opened, BuildError> {
     listeners.retain(|(known, _)| *known != bound);
     listeners.push((bound, Arc::downgrade(&node)));
     let mut notes = vec![format!("it listens at {bound}"), buffers];
+    notes.extend(port::shared(others));
     notes.extend(beside_note(config, None));
     if let Some(fingerprint) = fingerprint {
         notes.push(format!("its certificate has the fingerprint {fingerprint}"));
@@ -284,24 +307,24 @@ pub(crate) struct Listening {
     pub(crate) apart: Option<io::Error>,
 }
 
-/// A carrier that listens. Beside a UDP socket it has that one's port, or a free one where the kernel
-/// does not tell the two protocols apart.
+/// A carrier that listens. Beside a UDP socket it has that one's port, or a free one where it cannot.
 pub(crate) fn listening(
     config: &RoadConfig,
     started: Instant,
-    beside: Option<BorrowedFd<'_>>,
+    beside: Option<SocketAddr>,
 ) -> Result<Listening, BuildError> {
     let own = own(config)?;
     let fingerprint = own.fingerprint();
     let server = server(own)?;
-    let address = config.first_address()?;
-    let (socket, apart) = match beside.map(|first| bind_beside(first, FIXED_BIT)) {
-        None => (bind(config, address)?.0, None),
-        Some(Ok(socket)) => {
-            let around = Socket::around(socket, config.net.socket_buffer_bytes);
-            (around.map_err(BuildError::Os)?.0, None)
-        }
-        Some(Err(why)) => (bind(config, at_port(address, 0))?.0, Some(why)),
+    let (socket, apart) = match beside {
+        None => (bind_listener(config, config.first_address()?)?.0, None),
+        Some(address) => match bind_listener(config, address) {
+            Ok((socket, ..)) => (socket, None),
+            Err(BuildError::Bind { source, .. }) => {
+                (bind_listener(config, at_port(address, 0))?.0, Some(source))
+            }
+            Err(other) => return Err(other),
+        },
     };
     let bound = socket.local_addr().map_err(BuildError::Os)?;
     let carrier = carrier(config, socket, Some(server), started)?;

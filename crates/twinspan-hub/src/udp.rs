@@ -9,7 +9,7 @@ mod uring;
 mod vigil;
 pub(crate) mod wire;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,12 +25,13 @@ use twinspan_net::shm::{
 };
 use twinspan_net::{TrainOptions, TrainReport, TrainSocket, lock};
 use twinspan_topic::{
-    Compressions, Disagreement, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
+    Compressions, Disagreement, Door, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
 };
 
 use crate::compress::CompressionStats;
 use crate::discover::Host;
 use crate::error::{BuildError, PublishError};
+use crate::port::{self, Place, Tenant};
 use crate::quic::Fingerprint;
 use crate::report::{Compression, Transport};
 use crate::road::{
@@ -169,6 +170,8 @@ struct Road {
     helper: Option<JoinHandle<()>>,
     /// How long what was published last is waited for.
     linger: Duration,
+    /// At the port of who listens, until the socket is closed.
+    _place: Option<Place>,
 }
 
 impl Drop for Road {
@@ -218,11 +221,23 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
         datagram_bytes_max: config.net.datagram_bytes,
         multicast,
     };
-    let (socket, ways) = if road == Transport::IoUring {
-        uring::bind(config, local, &options)?
+    let open = |given: Option<UdpSocket>| match road {
+        Transport::IoUring => uring::bind(config, (local, given), &options),
+        _ => {
+            let bound = match given {
+                Some(socket) => TrainSocket::around(socket, &options),
+                None => TrainSocket::bind(local, &options),
+            };
+            let bound = bound.map_err(|source| BuildError::Bind { address: local, source })?;
+            Ok((bound, Vec::new()))
+        }
+    };
+    let ((socket, ways), place) = if side == NodeSide::Listen {
+        let tenant = Tenant::Topic(Door::of(&config.topic));
+        let (opened, place) = port::bind(local, tenant, open, |(it, _)| it.socket())?;
+        (opened, Some(place))
     } else {
-        let bound = TrainSocket::bind(local, &options);
-        (bound.map_err(|source| BuildError::Bind { address: local, source })?, Vec::new())
+        (open(None)?, None)
     };
     let packing = match multicast {
         Some(_) => None,
@@ -231,6 +246,7 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
     let node = node(config, side, batch_size, packing.as_ref());
     let mut notes = notes(config, &socket.report(), batch_size, multicast.is_some());
     notes.extend(ways);
+    notes.extend(place.as_ref().and_then(|place| port::shared(place.others())));
     match &multicast {
         Some(multicast) => notes.extend(group::notes(config, multicast, road)),
         None => notes.extend(group::idle(config)),
@@ -257,7 +273,7 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
     if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config, address)? {
         notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
     }
-    Ok((start(core, config)?, notes))
+    Ok((start(core, config, place)?, notes))
 }
 
 fn is_reliable(config: &RoadConfig) -> bool {
@@ -411,7 +427,7 @@ fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<boo
 }
 
 /// Starts the helper.
-fn start(core: Core, config: &RoadConfig) -> Result<Arc<Road>, BuildError> {
+fn start(core: Core, config: &RoadConfig, place: Option<Place>) -> Result<Arc<Road>, BuildError> {
     let socket = core.socket.fd().try_clone_to_owned().map_err(BuildError::Os)?;
     let shared = Arc::new(Shared {
         core: Mutex::new(core),
@@ -432,7 +448,8 @@ fn start(core: Core, config: &RoadConfig) -> Result<Arc<Road>, BuildError> {
     let (helped, on) = (Arc::clone(&shared), config.net.core);
     let helper = thread::Builder::new().name("hub-udp".into()).stack_size(HELPER_STACK_BYTES);
     let helper = helper.spawn(move || helper::run(&helped, on)).map_err(BuildError::Os)?;
-    Ok(Arc::new(Road { shared, helper: Some(helper), linger: config.publish_timeout }))
+    let (helper, linger) = (Some(helper), config.publish_timeout);
+    Ok(Arc::new(Road { shared, helper, linger, _place: place }))
 }
 
 /// What the user's side of the hub is given.

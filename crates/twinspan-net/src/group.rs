@@ -115,43 +115,47 @@ pub fn bind_unsteered_group(
     bind().map_err(|error| BindError::from_io(local, error))
 }
 
-/// Binds another socket to the address of one that is bound, for a second protocol: it gets the
-/// datagrams whose first byte has one of the bits of `mask`, and the first socket keeps all others. The
-/// kernel tells them apart, so neither protocol sees what the other one is sent.
+/// Binds another socket to the address of one that is bound, and has the kernel give each datagram to
+/// the one that `program` names, by its place in the order in which they were bound, from 0: see
+/// [`steer`]. So several protocols have one port, and none sees what another is sent.
 ///
-/// The filter knows them by their places: they live and end together. Until it is attached, a moment
-/// at the start, a datagram may reach either.
+/// The filter knows them by their places: close one and the last takes its place, so they live and end
+/// together. Until it is attached, a moment at the start, a datagram may reach any of them.
 ///
 /// # Errors
-/// What the operating system says; the first socket is then as it was.
-pub fn bind_beside(first: BorrowedFd<'_>, mask: u8) -> io::Result<UdpSocket> {
+/// What the operating system says; those that are there are then as they were.
+pub fn bind_beside(first: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io::Result<UdpSocket> {
     let known = SockRef::from(&first);
     let local = known.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    let is_alone = !known.reuse_port()?;
     // Only now: bound without sharing, the port was nobody else's.
     known.set_reuse_port(true)?;
     let bind = || -> io::Result<Socket> {
         let socket = unbound(local, &UdpOptions::default())?;
         socket.set_reuse_port(true)?;
         socket.bind(&local.into())?;
-        sys::attach_steering(socket.as_fd(), &beside_program(mask))?;
+        sys::attach_steering(socket.as_fd(), program)?;
         Ok(socket)
     };
     match bind() {
         Ok(socket) => Ok(socket.into()),
         Err(error) => {
-            known.set_reuse_port(false)?;
+            if is_alone {
+                known.set_reuse_port(false)?;
+            }
             Err(error)
         }
     }
 }
 
-/// Says 1 for a datagram whose first byte has a bit of the mask, and 0 for others and for empty ones.
-const fn beside_program(mask: u8) -> [(u16, u8, u8, u32); 4] {
-    // The classic filter's words, as `linux/bpf_common.h` names them.
-    const LOAD_BYTE: u16 = 0x30;
-    const JUMP_IF_SET: u16 = 0x45;
-    const RETURN: u16 = 0x06;
-    [(LOAD_BYTE, 0, 0, 0), (JUMP_IF_SET, 0, 1, mask as u32), (RETURN, 0, 0, 1), (RETURN, 0, 0, 0)]
+/// Says anew which of the sockets of an address a datagram goes to. The program is a classic packet
+/// filter over a datagram's payload, one instruction each as code, jump if true, jump if false,
+/// operand, which returns a place. `member` is any of those that [`bind_beside`] bound.
+///
+/// # Errors
+/// What the operating system says; the former filter stays.
+pub fn steer(member: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    sys::attach_steering(member, program)
 }
 
 /// The steering rule as a classic packet filter over a datagram's payload, one instruction each as

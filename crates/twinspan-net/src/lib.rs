@@ -78,7 +78,9 @@ pub use cores::{
     scheduling_class,
 };
 #[cfg(target_os = "linux")]
-pub use group::{GroupMember, bind_beside, bind_group, bind_unsteered_group, steering_program};
+pub use group::{
+    GroupMember, bind_beside, bind_group, bind_unsteered_group, steer, steering_program,
+};
 pub use lane::{LaneReceiver, LaneSender, lane};
 pub use latest::{LatestReceiver, LatestSender, latest};
 #[cfg(target_os = "linux")]

@@ -622,7 +622,7 @@ fn never_fragments(socket: &Socket, local: SocketAddr) -> bool {
 
 /// Asks for the wanted buffers, past the system's limit where privileges allow it. What was granted
 /// is read back for the report, so refusals need no handling here.
-fn enlarge(socket: &Socket, options: &UdpOptions) {
+pub(crate) fn enlarge(socket: &Socket, options: &UdpOptions) {
     // The kernel takes an int and doubles it.
     const BYTES_MAX: usize = (i32::MAX / 2) as usize;
     let receive = options.receive_buffer_bytes.min(BYTES_MAX);

@@ -8,7 +8,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::{Offload, UdpOptions};
 
 use crate::coalesced::{Coalesced, RUNS_MAX};
-use crate::port::{Failure, open};
+use crate::port::{Failure, enlarge, open};
 use crate::sys::{
     self, CALL_MESSAGES_MAX, Headers, Names, Outbox, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX, RingShape,
     Train, TrainRing,
@@ -175,6 +175,37 @@ enum Way {
     },
 }
 
+/// What is asked of the socket itself.
+fn buffers(options: &TrainOptions) -> UdpOptions {
+    UdpOptions {
+        receive_buffer_bytes: options.buffer_bytes,
+        send_buffer_bytes: options.buffer_bytes,
+        ..UdpOptions::default()
+    }
+}
+
+/// Binds a socket, and connects it where that is asked for.
+fn bound(local: SocketAddr, options: &TrainOptions) -> io::Result<(Socket, SocketAddr)> {
+    let udp = buffers(options);
+    if let Some(multicast) = &options.multicast {
+        return Ok((multicast::open(local, &udp, multicast)?, local));
+    }
+    let (socket, bound) = open(local, &udp)?;
+    let Some(peer) = options.connect else { return Ok((socket, bound)) };
+    socket.connect(&peer.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(bound);
+    Ok((socket, bound))
+}
+
+/// Prepares a socket that somebody bound.
+fn given(socket: UdpSocket, options: &TrainOptions) -> io::Result<(Socket, SocketAddr)> {
+    let local = socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    let socket = Socket::from(socket);
+    enlarge(&socket, &buffers(options));
+    Ok((socket, local))
+}
+
 /// A UDP socket for trains of datagrams. It never waits.
 ///
 /// ```
@@ -225,11 +256,24 @@ impl TrainSocket {
     /// # Errors
     /// What the operating system says.
     pub fn bind(local: SocketAddr, options: &TrainOptions) -> io::Result<Self> {
+        Self::by_calls(bound(local, options)?, options)
+    }
+
+    /// A socket around one that is bound, of which nobody else receives. What binds in `options` has no
+    /// effect.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn around(socket: UdpSocket, options: &TrainOptions) -> io::Result<Self> {
+        Self::by_calls(given(socket, options)?, options)
+    }
+
+    fn by_calls(bound: (Socket, SocketAddr), options: &TrainOptions) -> io::Result<Self> {
         let memory = vec![0; options.memory_bytes()];
         let way = |_: &Socket| -> Result<Way, RingError> {
             Ok(Way::Calls { incoming: Box::new(Coalesced::new()), runs: RUNS_AT_FIRST, memory })
         };
-        Ok(Self::prepare(local, options, way)?)
+        Ok(Self::prepare(bound, options, way)?)
     }
 
     /// Binds a socket whose datagrams come by a completion ring; port 0 asks for any free one.
@@ -244,7 +288,28 @@ impl TrainSocket {
         options: &TrainOptions,
         ring: &RingOptions,
     ) -> Result<Self, RingError> {
-        Self::prepare(local, options, |socket| {
+        Self::by_ring(bound(local, options).map_err(RingError::Socket)?, options, ring)
+    }
+
+    /// The same around a socket that is bound, of which nobody else receives. What binds in `options`
+    /// has no effect.
+    ///
+    /// # Errors
+    /// [`RingError`] tells the socket's troubles from those of the ring.
+    pub fn around_on_ring(
+        socket: UdpSocket,
+        options: &TrainOptions,
+        ring: &RingOptions,
+    ) -> Result<Self, RingError> {
+        Self::by_ring(given(socket, options).map_err(RingError::Socket)?, options, ring)
+    }
+
+    fn by_ring(
+        bound: (Socket, SocketAddr),
+        options: &TrainOptions,
+        ring: &RingOptions,
+    ) -> Result<Self, RingError> {
+        Self::prepare(bound, options, |socket| {
             let (way, poller) = (ring.sends, ring.poller);
             let ring = || {
                 let mut shape = RingShape::default();
@@ -272,28 +337,12 @@ impl TrainSocket {
         })
     }
 
-    /// Opens the socket, and then what moves its datagrams.
+    /// Prepares the socket, and then what moves its datagrams.
     fn prepare(
-        local: SocketAddr,
+        (socket, local): (Socket, SocketAddr),
         options: &TrainOptions,
         way: impl FnOnce(&Socket) -> Result<Way, RingError>,
     ) -> Result<Self, RingError> {
-        let udp = UdpOptions {
-            receive_buffer_bytes: options.buffer_bytes,
-            send_buffer_bytes: options.buffer_bytes,
-            ..UdpOptions::default()
-        };
-        let connected = || {
-            if let Some(multicast) = &options.multicast {
-                return Ok((multicast::open(local, &udp, multicast)?, local));
-            }
-            let (socket, bound) = open(local, &udp)?;
-            let Some(peer) = options.connect else { return Ok((socket, bound)) };
-            socket.connect(&peer.into())?;
-            let bound = socket.local_addr()?.as_socket().unwrap_or(bound);
-            Ok((socket, bound))
-        };
-        let (socket, bound) = connected().map_err(RingError::Socket)?;
         let offload =
             |done: io::Result<()>| if done.is_ok() { Offload::On } else { Offload::Refused };
         let busy_poll = options.busy_poll.map_or(Offload::Off, |time| {
@@ -312,7 +361,7 @@ impl TrainSocket {
         let batch_size = options.batch_size();
         Ok(Self {
             socket,
-            local: bound,
+            local,
             names: if options.connect.is_some() { Names::None } else { Names::Each },
             headers: Headers::new(),
             way,
@@ -330,6 +379,11 @@ impl TrainSocket {
     /// The address it is bound to.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The socket itself, with or without a ring.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// What becomes readable when there is something to receive; on a ring, after

@@ -12,6 +12,7 @@ use twinspan_core::random::SecretSource;
 use twinspan_core::time::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::door::Door;
 use crate::wire::COOKIE_BYTES;
 
 /// How long cookies are good for at least; at most for twice as long.
@@ -20,6 +21,7 @@ const EPOCH: Duration = Duration::from_secs(30);
 /// The secret of a node, and what is made with it.
 pub(crate) struct Secret {
     key: Key,
+    door: Door,
     tokens: u64,
 }
 
@@ -34,20 +36,20 @@ const fn epoch(now: Timestamp) -> u64 {
 }
 
 impl Secret {
-    pub(crate) fn new(secrets: &mut dyn SecretSource) -> Self {
+    pub(crate) fn new(secrets: &mut dyn SecretSource, door: Door) -> Self {
         let mut bytes = [0; 32];
         secrets.fill(&mut bytes);
-        Self { key: Key::new(HMAC_SHA256, &bytes), tokens: 0 }
+        Self { key: Key::new(HMAC_SHA256, &bytes), door, tokens: 0 }
     }
 
-    /// A number that nobody else knows.
+    /// A number of the topic that nobody else knows.
     pub(crate) fn token(&mut self) -> u64 {
         self.tokens += 1;
         let mut text = [0; 9];
         text[0] = b't';
         text[1..].copy_from_slice(&self.tokens.to_le_bytes());
         let first = sign(&self.key, &text).as_ref().first_chunk::<8>().copied();
-        u64::from_le_bytes(first.unwrap_or_default())
+        self.door.token(u64::from_le_bytes(first.unwrap_or_default()))
     }
 
     pub(crate) fn cookie(
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_bound_to_address_port_token_and_time() {
-        let secret = Secret::new(&mut Stream::new(1, "secrets", 0));
+        let secret = Secret::new(&mut Stream::new(1, "secrets", 0), Door::of("a"));
         let at = |seconds| Timestamp::START.after(Duration::from_secs(seconds));
         let here: SocketAddr = "10.0.0.1:5000".parse().unwrap();
         let cookie = secret.cookie(at(0), here, 7);
@@ -138,13 +140,13 @@ mod tests {
         assert!(!secret.is_good(at(0), here, 8, &cookie));
         assert!(!secret.is_good(at(0), "10.0.0.1:5001".parse().unwrap(), 7, &cookie));
         assert!(!secret.is_good(at(0), "10.0.0.2:5000".parse().unwrap(), 7, &cookie));
-        let other = Secret::new(&mut Stream::new(2, "secrets", 0));
+        let other = Secret::new(&mut Stream::new(2, "secrets", 0), Door::of("a"));
         assert!(!other.is_good(at(0), here, 7, &cookie));
     }
 
     #[test]
     fn tokens_differ() {
-        let mut secret = Secret::new(&mut Stream::new(1, "secrets", 0));
+        let mut secret = Secret::new(&mut Stream::new(1, "secrets", 0), Door::of("a"));
         assert_ne!(secret.token(), secret.token());
     }
 

@@ -61,6 +61,7 @@ mod calling;
 mod chunk;
 mod config;
 mod cookie;
+mod door;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod greet;
@@ -74,6 +75,7 @@ mod wire;
 
 pub use chunk::ChunkError;
 pub use config::{ConfigError, LINKS_MAX, NodeConfig, NodeSide, PIECES_PAST_MAX, Seal};
+pub use door::{Door, Places, steering_program};
 pub use greet::{
     Compressions, Disagreement, GREETING_BYTES_MAX, Greeting, GreetingError, HISTORY_MAX, Sealing,
     TOPIC_BYTES_MAX, publisher_of,

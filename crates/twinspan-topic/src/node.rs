@@ -20,6 +20,7 @@ use crate::calling::{Callings, Due};
 use crate::chunk::{Packer, fits};
 use crate::config::{LINKS_MAX, NodeConfig, NodeSide};
 use crate::cookie::Secret;
+use crate::door::{Door, both};
 use crate::greet::{Greeting, Sealing};
 use crate::inbox::Inbox;
 use crate::link::{Link, LinkParts, Proved};
@@ -76,7 +77,7 @@ pub struct Node {
 impl Node {
     /// A node that has met nobody. `config` passed [`NodeConfig::check`].
     pub fn new(config: NodeConfig, now: Timestamp, secrets: &mut dyn SecretSource) -> Self {
-        let mut secret = Secret::new(secrets);
+        let mut secret = Secret::new(secrets, Door::of(&config.greeting.topic));
         let mut callings = Callings::new(config.hello_interval);
         if let NodeSide::Connect(to) = config.side {
             callings.add(now, to, secret.token(), false);
@@ -368,7 +369,7 @@ impl Node {
         }
         let ours = self.config.greeting.clone();
         // Both draws are in the token out: the other one tells a hello that was sent again.
-        if let Some(at) = self.find(from, |link| link.token_in ^ link.token_out == token)
+        if let Some(at) = self.find(from, |link| both(link.token_out, link.token_in) == token)
             && let Some(link) = self.links.get(at)
         {
             let own_token = link.token_in;
@@ -398,7 +399,7 @@ impl Node {
         let own_token = self.secret.token();
         // What the caller hears has both draws in it: one hello may make several links, of which the
         // last is welcomed, and what a former one had said means nothing to it.
-        let tokens = (own_token, token ^ own_token);
+        let tokens = (own_token, both(token, own_token));
         self.join(now, from, tokens, Proved { peer: greeting, keys: None });
         self.reply(from, &Packet::Welcome { token, own_token, greeting: ours });
     }
@@ -433,7 +434,7 @@ impl Node {
             self.tell(Event::Refused { address: from, why: Some(why) });
             return self.callings.on_refused(now, from);
         }
-        let tokens = (token ^ own_token, own_token);
+        let tokens = (both(token, own_token), own_token);
         self.welcomed(now, from, tokens, Proved { peer: greeting, keys: None });
     }
 

@@ -28,6 +28,14 @@ const GROUPED: u8 = 12;
 const PROBE: u8 = 16;
 const HERE: u8 = 17;
 
+/// Where the token stands in kinds that have it behind two bytes, and in all others that have one.
+pub(crate) const TOKEN_AT_FIRST: usize = 2;
+pub(crate) const TOKEN_AT: usize = 8;
+/// Kinds of the former.
+pub(crate) const KINDS_WITH_TOKEN_FIRST: [u8; 4] = [DATA, END, RESET, SEALED];
+/// What the first byte of each packet of QUIC has (RFC 9000, 17), and no kind.
+pub(crate) const QUIC_BIT: u8 = 0x40;
+
 /// Bytes of a cookie.
 pub(crate) const COOKIE_BYTES: usize = 16;
 /// Bytes of a probe behind its token, which are 0: the answer is shorter than what it answers.

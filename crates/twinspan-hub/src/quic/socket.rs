@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::port::Place;
 use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
@@ -33,6 +34,8 @@ pub(super) struct Socket {
     buffer: Vec<u8>,
     /// Runs of several datagrams that the kernel refused for good.
     refused: Cell<u64>,
+    /// At the port of who listens, until the socket is closed.
+    place: Option<Place>,
 }
 
 impl Socket {
@@ -56,7 +59,12 @@ impl Socket {
         };
         let state = UdpSocketState::new((&socket).into())?;
         let buffer = vec![0; RUNS * RUN_BYTES];
-        Ok((Self { socket, state, buffer, refused: Cell::new(0) }, granted))
+        Ok((Self { socket, state, buffer, refused: Cell::new(0), place: None }, granted))
+    }
+
+    /// Keeps its place at a port for as long as it lives.
+    pub(super) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use twinspan_core::time::Timestamp;
 use twinspan_net::{TrainOptions, TrainSocket};
 use twinspan_reliable::Backoff;
 use twinspan_topic::{
-    Compressions, Event, Form, Greeting, Identity, Inbox, Node, NodeConfig, NodeSide, Offer,
-    OfferedRoads, publisher_of,
+    Compressions, Door as TopicDoor, Event, Form, Greeting, Identity, Inbox, Node, NodeConfig,
+    NodeSide, Offer, OfferedRoads, publisher_of,
 };
 
 use super::carrier::{GREETING_TIMEOUT, RECONNECT_JITTER, RECONNECT_MAX, RECONNECT_MIN};
@@ -26,11 +26,12 @@ use super::open::{self, Told};
 use super::topic::LinkId;
 use super::wire::{Door, Frame, Opened as Opening, Standing};
 use crate::error::BuildError;
+use crate::port::{self, Place, Tenant};
 use crate::road::NetOptions;
 use crate::system::{self, any_like};
 
 /// What the node's greeting says in place of a topic: nothing but streams is spoken here.
-const TOPIC: &str = "twinspan.streams";
+pub(crate) const TOPIC: &str = "twinspan.streams";
 /// Bytes of a stream in one datagram at most are those of a chunk, and this is above them.
 const PIECE_BYTES_MAX: usize = 9_000;
 /// Datagrams that wait to be sent.
@@ -82,6 +83,8 @@ pub(crate) struct DatagramCarrier {
     message: Vec<u8>,
     piece: Vec<u8>,
     now: Timestamp,
+    /// At the port of who listens, until the socket is closed.
+    _place: Option<Place>,
 }
 
 impl DatagramCarrier {
@@ -101,11 +104,6 @@ impl DatagramCarrier {
     /// What it tells who probes from now on.
     pub(crate) const fn set_offer(&mut self, offer: Offer) {
         self.node.set_offer(offer);
-    }
-
-    /// Its socket, beside which another protocol may have the port.
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.fd()
     }
 
     /// One that goes to an address for a topic.
@@ -141,8 +139,20 @@ impl DatagramCarrier {
             datagram_bytes_max: net.datagram_bytes,
             ..TrainOptions::default()
         };
-        let socket = TrainSocket::bind(local, &options);
-        let socket = socket.map_err(|source| BuildError::Bind { address: local, source })?;
+        let open = |given| {
+            let socket = match given {
+                Some(socket) => TrainSocket::around(socket, &options),
+                None => TrainSocket::bind(local, &options),
+            };
+            socket.map_err(|source| BuildError::Bind { address: local, source })
+        };
+        let (socket, place) = if connect.is_none() {
+            let tenant = Tenant::Topic(TopicDoor::of(TOPIC));
+            let (socket, place) = port::bind(local, tenant, open, TrainSocket::socket)?;
+            (socket, Some(place))
+        } else {
+            (open(None)?, None)
+        };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from);
         let epoll = epoll.map_err(BuildError::Os)?;
         let data = epoll::EventData::new_u64(0);
@@ -191,6 +201,7 @@ impl DatagramCarrier {
             message: Vec::new(),
             piece: Vec::with_capacity(PIECE_BYTES_MAX),
             now: Timestamp::START,
+            _place: place,
         })
     }
 

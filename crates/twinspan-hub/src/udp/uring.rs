@@ -1,6 +1,6 @@
 //! UDP through a completion ring: when it is taken, and what became of what was asked for.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use twinspan_net::{
@@ -52,10 +52,11 @@ fn figures(costs: &TrainCosts) -> String {
     )
 }
 
-/// Binds a socket whose datagrams come by a ring, and tells what took effect.
+/// A socket whose datagrams come by a ring, around one that was given or bound for it, and what took
+/// effect.
 pub(super) fn bind(
     config: &RoadConfig,
-    local: SocketAddr,
+    (local, given): (SocketAddr, Option<UdpSocket>),
     options: &TrainOptions,
 ) -> Result<(TrainSocket, Vec<String>), BuildError> {
     let costs = train_costs();
@@ -67,7 +68,11 @@ pub(super) fn bind(
         (_, sends) => sends,
     };
     let ring = RingOptions { poller, sends };
-    let socket = TrainSocket::bind_on_ring(local, options, &ring).map_err(|error| match error {
+    let bound = match given {
+        Some(socket) => TrainSocket::around_on_ring(socket, options, &ring),
+        None => TrainSocket::bind_on_ring(local, options, &ring),
+    };
+    let socket = bound.map_err(|error| match error {
         RingError::Socket(source) => BuildError::Bind { address: local, source },
         RingError::Ring(source) => no_ring(source),
         error => no_ring(error.into()),

@@ -13,6 +13,7 @@ mod counting;
 mod discover;
 mod multicast;
 mod poor;
+mod ports;
 mod quic;
 mod rings;
 mod roads;

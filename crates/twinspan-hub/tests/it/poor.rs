@@ -109,7 +109,10 @@ fn where_quic_has_no_part_in_the_port_of_udp_the_report_says_why() {
     if !is_alone(this_program(), test, "it goes by two ports") {
         return;
     }
-    forbid_where([(libc::SYS_setsockopt, with(2, libc::SO_ATTACH_REUSEPORT_CBPF))].into(), FORBIDDEN);
+    forbid_where(
+        [(libc::SYS_setsockopt, with(2, libc::SO_ATTACH_REUSEPORT_CBPF))].into(),
+        FORBIDDEN,
+    );
     let (address, topic) = (free(), topic());
     let endpoint = format!("hub://{address}/{topic}");
     let here = Hub::<u64>::builder(&endpoint).listen().build().unwrap();
@@ -129,6 +132,31 @@ fn where_quic_has_no_part_in_the_port_of_udp_the_report_says_why() {
     met(&there, 1);
     there_and_back(&here, there);
     println!("it goes by two ports");
+}
+
+#[test]
+fn a_port_is_not_shared_where_the_kernel_does_not_tell_topics_apart() {
+    let test = "poor::a_port_is_not_shared_where_the_kernel_does_not_tell_topics_apart";
+    if !is_alone(this_program(), test, "one port each") {
+        return;
+    }
+    forbid_where(
+        [(libc::SYS_setsockopt, with(2, libc::SO_ATTACH_REUSEPORT_CBPF))].into(),
+        FORBIDDEN,
+    );
+    let address = free();
+    let at = |topic: &str| Hub::<u64>::builder(format!("udp://{address}/{topic}"));
+    let here = at("a").listen().build().unwrap();
+    let error = at("b").listen().build().map(|_| ()).unwrap_err().to_string();
+    for part in ["the kernel refuses the filter", "SO_ATTACH_REUSEPORT_CBPF", "a port of its own"] {
+        assert!(error.contains(part), "{error}");
+    }
+    // The first one is as it was.
+    let there = at("a").connect().build().unwrap();
+    met(&here, 1);
+    met(&there, 1);
+    there_and_back(&here, there);
+    println!("one port each");
 }
 
 fn without_memory_files(errno: u32) {

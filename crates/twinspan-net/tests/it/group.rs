@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use twinspan_core::packet::DatagramBatch;
 use twinspan_core::steer::Steering;
-use twinspan_net::{BatchUdp, GroupMember, ReactorEnv, bind_beside, bind_group};
+use twinspan_net::{BatchUdp, GroupMember, ReactorEnv, bind_beside, bind_group, steer};
 use twinspan_provider::{BindError, IoPath, UdpOptions, UdpSocket};
 
 const SHARDS: u16 = 5;
@@ -118,7 +118,13 @@ fn a_group_of_one_is_a_socket() {
 fn two_protocols_share_a_port_and_the_kernel_tells_them_apart() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
         let first = StdSocket::bind(local).unwrap();
-        let second = bind_beside(first.as_fd(), 0x40).unwrap();
+        // The byte at 0; over the next one unless it has the bit; place 1; place 0.
+        let by_bit = |bit: u32| [(0x30, 0, 0, 0), (0x45, 0, 1, bit), (6, 0, 0, 1), (6, 0, 0, 0)];
+        let nonsense = [(0xffff, 0, 0, 0)];
+        assert!(bind_beside(first.as_fd(), &nonsense).is_err(), "no filter, no second socket");
+        let second = bind_beside(first.as_fd(), &by_bit(0x20)).unwrap();
+        steer(second.as_fd(), &by_bit(0x40)).unwrap();
+        assert!(steer(first.as_fd(), &nonsense).is_err(), "the former one stays");
         let address = first.local_addr().unwrap();
         assert_eq!(second.local_addr().unwrap(), address);
         let taken = StdSocket::bind(address).unwrap_err();
