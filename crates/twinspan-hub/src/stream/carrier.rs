@@ -125,7 +125,7 @@ pub(crate) struct Connector {
     addresses: Vec<SocketAddr>,
     attempt: usize,
     backoff: Backoff,
-    next_at: Timestamp,
+    pub(super) next_at: Timestamp,
     conn: Option<usize>,
     /// Who was there last.
     last_peer: Option<[u8; 16]>,

@@ -156,12 +156,19 @@ impl<C: Waited> Node<C> {
         Ok(seat.map(|seat| Arc::new(member(seat))))
     }
 
-    /// Drives until this holds, or the time is over; the last answer.
+    /// Drives until this holds, or the time is over; the last answer. What is left to do then is the own
+    /// thread's, which learns when that is due.
     pub(crate) fn drive_until(
         &self,
         limit: Duration,
-        mut holds: impl FnMut(&mut Core<C>) -> bool,
+        holds: impl FnMut(&mut Core<C>) -> bool,
     ) -> bool {
+        let held = self.drive_for(limit, holds);
+        ring(&self.bell);
+        held
+    }
+
+    fn drive_for(&self, limit: Duration, mut holds: impl FnMut(&mut Core<C>) -> bool) -> bool {
         let end = self.now().after(limit);
         loop {
             let next = {

@@ -247,3 +247,46 @@ fn connect(config: &RoadConfig, topic: Topic) -> Result<Opened, BuildError> {
     let note = open::judge(config, address, told)?;
     Ok(open::opened(config, &member, vec![note]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::testing::Setup;
+    use super::*;
+    use crate::report::Compression;
+
+    #[test]
+    fn what_was_begun_while_the_own_thread_slept_goes_on() {
+        let carrier = TcpCarrier::new(KernelSockets::new().unwrap(), 1);
+        let node = Node::start(carrier, Instant::now(), Duration::from_micros(100), None).unwrap();
+        let setup = Setup {
+            id: 1,
+            is_reliable: true,
+            depth: 8,
+            history: 0,
+            longest: 64,
+            compression: Compression::None,
+        };
+        let member = member_of(&node, setup.topic()).unwrap();
+        // It has found nothing to do, and sleeps for as long as nothing comes.
+        thread::sleep(Duration::from_millis(100));
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(loopback).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connector = Connector::new(member.seat(), vec![address]);
+        node.with(|now, carrier, _| {
+            // Nothing comes until somebody goes there, which is behind the drive.
+            connector.next_at = now.after(Duration::from_secs(1));
+            carrier.connector = Some(connector);
+        });
+        assert!(!node.drive_until(Duration::ZERO, |_| false));
+        listener.set_nonblocking(true).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while listener.accept().is_err() {
+            assert!(Instant::now() < end, "nobody tries again");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
