@@ -294,7 +294,7 @@ impl<T: Payload> HubBuilder<T> {
     /// Where a hub on a bare topic with a road over a network listens: at a free port of 127.0.0.1
     /// unless set, which nobody but this machine reaches. On UDP the same socket goes to
     /// [`peers`](Self::peers): with one on another machine it listens at any address of that one's family,
-    /// unless set.
+    /// with some of either at any of both, unless set.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.bind = Some(address);
@@ -489,7 +489,7 @@ impl<T: Payload> HubBuilder<T> {
             Err(BuildError::Bind { source, .. })
                 if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
             {
-                config.go_there();
+                config.go_there(Some(road));
                 notes = vec!["it connects: somebody listens there already".to_owned()];
                 open(road, &config)?
             }
@@ -498,6 +498,7 @@ impl<T: Payload> HubBuilder<T> {
         if let Some(ways) = opened.ways.as_ref().filter(|_| !place.is_group) {
             notes.push(format!("it listens at {}", ways.bound().0));
         }
+        notes.extend(config.families());
         notes.extend(opened.notes.iter().cloned());
         notes.extend(self.idle(road, Finds::Host));
         let guard = self.guard(&mut notes);
@@ -524,13 +525,14 @@ impl<T: Payload> HubBuilder<T> {
             Err(BuildError::Bind { source, .. })
                 if self.side.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
             {
-                config.go_there();
+                config.go_there(None);
                 notes = vec!["it connects: somebody listens there already".to_owned()];
                 auto::open(&config, self.transport)?
             }
             chosen => chosen?,
         };
         let auto::Chosen { road, reason, opened } = chosen;
+        notes.extend(config.families());
         notes.extend(opened.notes.iter().cloned());
         // It may take any of them.
         notes.extend(self.idle(Transport::Quic, Finds::Host));
@@ -557,6 +559,7 @@ impl<T: Payload> HubBuilder<T> {
         let given = discover::Given { peers: &self.peers, only: self.peers_only };
         let mut opened = discover::open(road, &config, given, self.namesakes)?;
         let mut notes = std::mem::take(&mut opened.notes);
+        notes.extend(config.families());
         notes.extend(self.idle(road, Finds::Announcements));
         let guard = self.guard(&mut notes);
         let report = TransportReport { transport: road, reason, notes };

@@ -1,11 +1,13 @@
 //! Which road leads to an endpoint, and which end of it this hub is.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
-use crate::measure::{at_port, reachable};
+use crate::measure::{at_port, canonical, reachable};
 use crate::report::Transport;
 use crate::road::Side;
 
@@ -76,7 +78,7 @@ pub(crate) fn place(endpoint: &Endpoint, asked: Option<Side>) -> Result<Place, B
     };
     let failed = |source| BuildError::Resolve { host: host.clone(), source };
     let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-    let mut addresses: Vec<_> = found.take(ADDRESSES_MAX).collect();
+    let mut addresses: Vec<_> = found.take(ADDRESSES_MAX).map(canonical).collect();
     let Some(first) = addresses.first().copied() else {
         return Err(failed(io::ErrorKind::NotFound.into()));
     };
@@ -115,6 +117,31 @@ fn side(
 /// Whether an address is one of this machine: only to those can a socket be bound.
 pub(crate) fn is_own(address: SocketAddr) -> bool {
     UdpSocket::bind(at_port(address, 0)).is_ok()
+}
+
+/// Where who has the port of a wildcard is reached on a road, on any of them without one. Of the
+/// wildcard of IPv6 that is by IPv4 where IPv6 has the port free.
+pub(crate) fn occupant(address: SocketAddr, road: Option<Transport>) -> SocketAddr {
+    let is_free = |kind| {
+        let bind = || {
+            let socket = Socket::new(Domain::IPV6, kind, None)?;
+            socket.set_only_v6(true)?;
+            // What is left of connections keeps a listener out without it, and no listener in.
+            socket.set_reuse_address(kind == Type::STREAM)?;
+            socket.bind(&address.into())
+        };
+        bind().is_ok()
+    };
+    let kinds: &[Type] = match road {
+        None => &[Type::STREAM, Type::DGRAM],
+        Some(Transport::Tcp) => &[Type::STREAM],
+        Some(_) => &[Type::DGRAM],
+    };
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
+    if is_any && kinds.iter().all(|kind| is_free(*kind)) {
+        return (Ipv4Addr::LOCALHOST, address.port()).into();
+    }
+    reachable(address)
 }
 
 /// A type's name as a topic: letters that topics do not have become `_`.

@@ -11,6 +11,7 @@ use crate::endpoint::{EndpointError, Scheme};
 use crate::payload::{DecodeError, EncodeError};
 use crate::quic::{CertificateError, Fingerprint};
 use crate::report::Transport;
+use crate::system::has_ipv6;
 
 /// Why a hub cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The address cannot be bound.
-    #[error("cannot bind {address}: {source}; choose another port, or an address of this machine")]
+    #[error("cannot bind {address}: {source}; {}", bind_advice(*address, source))]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -65,8 +66,8 @@ pub enum BuildError {
     },
     /// Nothing gets from where the hub listens to a peer that was given.
     #[error(
-        "{peer} cannot be reached from {bound}, where this hub listens: bind 0.0.0.0 or [::], as the family \
-         of all peers is"
+        "{peer} cannot be reached from {bound}, where this hub listens: bind [::], or 0.0.0.0 where all peers \
+         are of IPv4"
     )]
     Unreachable {
         /// The peer.
@@ -173,6 +174,17 @@ pub enum BuildError {
     /// The operating system refuses something else.
     #[error("cannot open the road: {0}")]
     Os(#[source] io::Error),
+}
+
+/// What to do where an address cannot be bound.
+fn bind_advice(address: SocketAddr, source: &io::Error) -> &'static str {
+    // Address family not supported; where IPv6 is switched off, no address of it is there.
+    let is_missing = source.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    let is_off = source.kind() == io::ErrorKind::AddrNotAvailable && !has_ipv6();
+    if address.is_ipv6() && (is_missing || is_off) {
+        return "IPv6 is off on this machine: choose an address of IPv4, or 0.0.0.0 for all of them";
+    }
+    "choose another port, or an address of this machine"
 }
 
 /// Why a message was not published.

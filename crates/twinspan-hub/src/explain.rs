@@ -6,11 +6,11 @@ use twinspan_net::shm::{TakenBy, topic_taken_by};
 use twinspan_topic::Probed;
 
 use crate::auto;
-use crate::choose::{Choice, Place, choose, place};
+use crate::choose::{Choice, Place, choose, occupant, place};
 use crate::discover::{Host, announced};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::error::BuildError;
-use crate::measure::{Measured, at_port, measure, reachable};
+use crate::measure::{Measured, at_port, measure};
 use crate::report::Transport;
 use crate::road::Side;
 use crate::select::{AddressClass, Facts, SameHost, select};
@@ -60,6 +60,8 @@ pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
     }
     let Place { addresses, side, is_group, reason: side_reason } = place(endpoint, None)?;
     let address = addresses.first().copied().ok_or(BuildError::NoHost { road })?;
+    let asked = (endpoint.scheme != Some(Scheme::Hub)).then_some(road);
+    let address = if is_group { address } else { occupant(address, asked) };
     let mut notes = vec![side_reason];
     if is_group && road == Transport::BatchUdp {
         notes.push(
@@ -83,7 +85,7 @@ pub fn explain(endpoint: &Endpoint) -> Result<Explained, BuildError> {
         transport: road,
         reason,
         is_taken: Some(is_there),
-        measured: vec![Measured::new(road, reachable(address), &probed)],
+        measured: vec![Measured::new(road, address, &probed)],
         found: Vec::new(),
         notes,
     })
@@ -109,7 +111,6 @@ fn explain_choice(
     side: Side,
     mut notes: Vec<String>,
 ) -> Result<Explained, BuildError> {
-    let address = reachable(address);
     let (facts, offer) = auto::facts(address)?;
     let quic_port = offer.map_or(address.port(), |offer| offer.quic_port);
     let quic_address = at_port(address, quic_port);

@@ -12,7 +12,7 @@ use twinspan_net::shm::sleep_on;
 use twinspan_topic::{Dialect, Probed, Prober, ProberConfig};
 
 use crate::report::Transport;
-use crate::system::any_like;
+use crate::system::{any_like, has_ipv6};
 
 /// Connections that are made to measure TCP, and how long each is waited for.
 const CONNECTS: u32 = 3;
@@ -46,13 +46,24 @@ impl Measured {
 }
 
 /// The address that reaches a listener: itself, or this machine for a wildcard.
-pub(crate) const fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() && has_ipv6() => {
+            address.set_ip(Ipv6Addr::LOCALHOST.into());
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         _ => {}
     }
-    address
+    canonical(address)
+}
+
+/// The same address, of IPv4 where it stands for one.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
 }
 
 /// Another port of the same host, on the same cable.

@@ -11,14 +11,15 @@ use twinspan_net::allowed_cores;
 use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
 use twinspan_topic::{HISTORY_MAX, Seal, TOPIC_BYTES_MAX};
 
+use crate::choose::occupant;
 use crate::compress::CompressionStats;
 use crate::error::{BuildError, PublishError};
-use crate::measure::reachable;
 use crate::quic::{Fingerprint, QuicOptions};
 use crate::report::{Compression, Transport};
 use crate::seal::Declined;
 use crate::stream::MESSAGE_BYTES_MAX;
 use crate::stream::roads::RoadChange;
+use crate::system::families;
 
 /// Datagrams, or messages of a stream, that leave together at most, unless set.
 pub(crate) const BATCH_DEFAULT: u32 = 64;
@@ -185,13 +186,19 @@ impl RoadConfig {
         Ok(())
     }
 
-    /// Goes to who listens at the address already. A wildcard is none to send to: answers come from
-    /// another.
-    pub(crate) fn go_there(&mut self) {
+    /// Goes to who listens at the address already, on a road or on any. A wildcard is none to send to:
+    /// answers come from another.
+    pub(crate) fn go_there(&mut self, road: Option<Transport>) {
         self.side = Side::Connect;
         for address in &mut self.addresses {
-            *address = reachable(*address);
+            *address = occupant(*address, road);
         }
+    }
+
+    /// Which families come to it, where it listens and that is not plain.
+    pub(crate) fn families(&self) -> Option<String> {
+        let first = self.addresses.first().filter(|_| self.side == Side::Listen)?;
+        families(*first).map(str::to_owned)
     }
 
     pub(crate) fn publishes(&self) -> bool {

@@ -20,6 +20,22 @@ pub(crate) const fn any_like(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
+/// Whether this machine speaks IPv6, as far as its settings say.
+pub(crate) fn has_ipv6() -> bool {
+    // Without the file there is no IPv6 in this kernel.
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    setting.is_ok_and(|it| it.trim() == "0")
+}
+
+/// Which families come to who listens at an address, where that is not plain.
+pub(crate) fn families(address: SocketAddr) -> Option<&'static str> {
+    let is_any = address.is_ipv6() && address.ip().is_unspecified();
+    is_any.then(|| match has_ipv6() {
+        true => "at [::] it has peers of IPv6 and of IPv4",
+        false => "IPv6 is off on this machine, so that at [::] it has peers of IPv4 alone",
+    })
+}
+
 /// The time since some moment of this process.
 pub(crate) fn stopwatch() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();

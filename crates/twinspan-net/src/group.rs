@@ -9,7 +9,7 @@ use socket2::{SockRef, Socket};
 use twinspan_core::steer::{ID_OFFSET, MULTIPLIERS, SHIFTS, Steering, TOKEN_OFFSET};
 use twinspan_provider::{BindError, UdpOptions};
 
-use crate::port::{open, unbound};
+use crate::port::{open, take_both, unbound};
 use crate::sys;
 
 /// One bound socket of a group, on its way to the thread of its core.
@@ -117,7 +117,8 @@ pub fn bind_unsteered_group(
 
 /// Binds another socket to the address of one that is bound, and has the kernel give each datagram to
 /// the one that `program` names, by its place in the order in which they were bound, from 0: see
-/// [`steer`]. So several protocols have one port, and none sees what another is sent.
+/// [`steer`]. So several protocols have one port, and none sees what another is sent. Where the first has
+/// both families of addresses, so have the others.
 ///
 /// The filter knows them by their places: close one and the last takes its place, so they live and end
 /// together. Until it is attached, a moment at the start, a datagram may reach any of them.
@@ -132,6 +133,9 @@ pub fn bind_beside(first: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io:
     known.set_reuse_port(true)?;
     let bind = || -> io::Result<Socket> {
         let socket = unbound(local, &UdpOptions::default())?;
+        if local.is_ipv6() && !known.only_v6()? {
+            take_both(&socket)?;
+        }
         socket.set_reuse_port(true)?;
         socket.bind(&local.into())?;
         sys::attach_steering(socket.as_fd(), program)?;

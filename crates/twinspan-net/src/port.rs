@@ -582,6 +582,26 @@ pub(crate) fn open(local: SocketAddr, options: &UdpOptions) -> io::Result<(Socke
     Ok((socket, bound))
 }
 
+/// The same at the wildcard of IPv6 for both families: peers of IPv4 have mapped addresses there.
+pub(crate) fn open_for_both(
+    local: SocketAddr,
+    options: &UdpOptions,
+) -> io::Result<(Socket, SocketAddr)> {
+    let socket = unbound(local, options)?;
+    take_both(&socket)?;
+    socket.bind(&local.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(local);
+    Ok((socket, bound))
+}
+
+/// Lets a socket of IPv6 that is not bound have datagrams of IPv4 too.
+pub(crate) fn take_both(socket: &Socket) -> io::Result<()> {
+    socket.set_only_v6(false)?;
+    // As for one family: where the system refuses, datagrams may be fragmented.
+    let _ = sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::PROBE);
+    Ok(())
+}
+
 /// Opens and prepares a socket.
 pub(crate) fn unbound(local: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;

@@ -81,7 +81,8 @@ impl Name {
         if v4 { NAME_V4_BYTES } else { NAME_BYTES }
     }
 
-    /// The address in the first `length` bytes; `None` for another family or too few bytes.
+    /// The address in the first `length` bytes, a mapped one as the IPv4 address that it stands for;
+    /// `None` for another family or too few bytes.
     fn get(&self, length: usize) -> Option<SocketAddr> {
         let [f0, f1, p0, p1, a0, a1, a2, a3, ..] = self.0;
         let port = u16::from_be_bytes([p0, p1]);
@@ -94,6 +95,9 @@ impl Name {
                 let (octets, rest) = self.0.get(8..)?.split_first_chunk::<16>()?;
                 let scope = rest.first_chunk::<4>()?;
                 let ip = Ipv6Addr::from(*octets);
+                if let Some(ip) = ip.to_ipv4_mapped() {
+                    return Some(SocketAddr::V4(SocketAddrV4::new(ip, port)));
+                }
                 let flow = u32::from_ne_bytes([a0, a1, a2, a3]);
                 let scope = u32::from_ne_bytes(*scope);
                 Some(SocketAddr::V6(SocketAddrV6::new(ip, port, flow, scope)))
@@ -204,7 +208,22 @@ impl Train {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
     Each,
+    /// The same for a socket of both families: it knows IPv4 by mapped addresses.
+    Mapped,
     None,
+}
+
+impl Names {
+    /// The name of where a datagram goes.
+    fn of(self, to: SocketAddr) -> Option<SocketAddr> {
+        match (self, to) {
+            (Self::None, _) => None,
+            (Self::Mapped, SocketAddr::V4(to)) => {
+                Some((to.ip().to_ipv6_mapped(), to.port()).into())
+            }
+            _ => Some(to),
+        }
+    }
 }
 
 /// The header arrays of batched calls: allocated once, shared by all sockets of a thread.
@@ -348,8 +367,8 @@ impl Headers {
             header.msg_iovlen = 1;
             header.msg_name = ptr::null_mut();
             header.msg_namelen = 0;
-            if names == Names::Each {
-                name.set(train.to);
+            if let Some(to) = names.of(train.to) {
+                name.set(to);
                 header.msg_namelen = name.length() as libc::socklen_t;
                 header.msg_name = ptr::from_mut(name).cast();
             }

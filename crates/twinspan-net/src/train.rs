@@ -17,7 +17,7 @@ use twinspan_core::time::Timestamp;
 use twinspan_provider::{Offload, UdpOptions};
 
 use crate::coalesced::{Coalesced, RUNS_MAX};
-use crate::port::{Failure, enlarge, open};
+use crate::port::{Failure, enlarge, open, open_for_both};
 use crate::sys::{
     self, CALL_MESSAGES_MAX, Headers, Names, Outbox, RUN_BYTES_MAX, RUN_DATAGRAMS_MAX, RingShape,
     Train, TrainRing,
@@ -190,7 +190,8 @@ fn bound(local: SocketAddr, options: &TrainOptions) -> io::Result<(Socket, Socke
     if let Some(multicast) = &options.multicast {
         return Ok((multicast::open(local, &udp, multicast)?, local));
     }
-    let (socket, bound) = open(local, &udp)?;
+    let is_any = local.is_ipv6() && local.ip().is_unspecified() && options.connect.is_none();
+    let (socket, bound) = if is_any { open_for_both(local, &udp)? } else { open(local, &udp)? };
     let Some(peer) = options.connect else { return Ok((socket, bound)) };
     socket.connect(&peer.into())?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(bound);
@@ -251,7 +252,8 @@ pub struct TrainSocket {
 }
 
 impl TrainSocket {
-    /// Binds a socket; port 0 asks for any free one.
+    /// Binds a socket; port 0 asks for any free one. At the wildcard of IPv6 it has datagrams of both
+    /// families, unless it is connected or of a group; addresses of IPv4 are such on either side.
     ///
     /// # Errors
     /// What the operating system says.
@@ -343,6 +345,8 @@ impl TrainSocket {
         options: &TrainOptions,
         way: impl FnOnce(&Socket) -> Result<Way, RingError>,
     ) -> Result<Self, RingError> {
+        // Of a socket that somebody else bound too.
+        let has_both = local.is_ipv6() && !socket.only_v6().map_err(RingError::Socket)?;
         let offload =
             |done: io::Result<()>| if done.is_ok() { Offload::On } else { Offload::Refused };
         let busy_poll = options.busy_poll.map_or(Offload::Off, |time| {
@@ -362,7 +366,11 @@ impl TrainSocket {
         Ok(Self {
             socket,
             local,
-            names: if options.connect.is_some() { Names::None } else { Names::Each },
+            names: match options.connect {
+                Some(_) => Names::None,
+                None if has_both => Names::Mapped,
+                None => Names::Each,
+            },
             headers: Headers::new(),
             way,
             datagram_bytes_max: options.datagram_bytes(),

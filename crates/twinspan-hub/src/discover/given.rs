@@ -32,12 +32,19 @@ fn is_loopback(ip: IpAddr) -> bool {
 /// goes to other machines cannot be bound there: the system sends nothing from a loopback address to
 /// them.
 pub(crate) fn place_for(road: Transport, peers: &[SocketAddr]) -> SocketAddr {
-    let far = peers.iter().find(|peer| !is_loopback(reachable(**peer).ip()));
-    let ip = match far.or(peers.first()).filter(|_| has_one_socket(road)) {
-        Some(SocketAddr::V4(_)) if far.is_some() => Ipv4Addr::UNSPECIFIED.into(),
-        Some(SocketAddr::V6(_)) if far.is_some() => Ipv6Addr::UNSPECIFIED.into(),
-        Some(SocketAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
-        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    if !has_one_socket(road) {
+        return SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    }
+    let peers = || peers.iter().map(|peer| reachable(*peer));
+    let is_far = peers().any(|peer| !is_loopback(peer.ip()));
+    let [has_v4, has_v6] = [peers().any(|it| it.is_ipv4()), peers().any(|it| it.is_ipv6())];
+    let ip: IpAddr = match (has_v4, has_v6) {
+        // The wildcard of IPv6 has both families.
+        (_, true) if is_far => Ipv6Addr::UNSPECIFIED.into(),
+        (false, true) => Ipv6Addr::LOCALHOST.into(),
+        _ if is_far => Ipv4Addr::UNSPECIFIED.into(),
+        // Nobody but this machine is let in for two families.
+        _ => Ipv4Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, 0)
 }
@@ -59,7 +66,8 @@ pub(crate) fn check(
             return Err(BuildError::Setting { setting, value, range: "an address with a port" });
         }
         let is_near = is_loopback(peer.ip()) || !is_loopback(bound) || is_own(peer);
-        if has_one_socket(road) && !(is_near && peer.is_ipv4() == bound.is_ipv4()) {
+        let is_of_family = peer.is_ipv4() == bound.is_ipv4() || bound == Ipv6Addr::UNSPECIFIED;
+        if has_one_socket(road) && !(is_near && is_of_family) {
             return Err(BuildError::Unreachable { peer, bound });
         }
     }
@@ -108,6 +116,8 @@ mod tests {
             (&["127.0.0.1:9", "10.0.0.2:9"], "0.0.0.0:0"),
             (&["[fd00::2]:9"], "[::]:0"),
             (&["[::1]:9", "[fd00::2]:9"], "[::]:0"),
+            (&["10.0.0.2:9", "[fd00::2]:9"], "[::]:0"),
+            (&["[::ffff:10.0.0.2]:9"], "0.0.0.0:0"),
         ] {
             let peers = all(peers);
             for road in [Transport::BatchUdp, Transport::IoUring] {
@@ -132,7 +142,7 @@ mod tests {
             ("::1", &["[fd00::2]:9"], false),
             ("0.0.0.0", &["10.0.0.2:9", "[fd00::2]:9"], false),
             ("10.0.0.1", &["10.0.0.2:9", "127.0.0.1:9"], true),
-            ("::", &["[fd00::2]:9", "[::1]:9"], true),
+            ("::", &["[fd00::2]:9", "[::1]:9", "10.0.0.2:9"], true),
         ] {
             let (bound, peers) = (bound.parse().unwrap(), all(peers));
             let checked = check(Transport::BatchUdp, bound, &peers, is_own);

@@ -22,7 +22,7 @@ use super::parts::{
     Beside, CONNECTIONS_MAX, Conn, Connector, FILLS_MAX, REBIND_AFTER, RECEIVES_MAX, SENDS_MAX,
     Slot, Stage, Wanted, ZeroRtt, until,
 };
-use super::socket::{Came, Socket};
+use super::socket::{Came, Socket, folded};
 use crate::stream::carrier::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::core::{Carrier, Seats};
 use crate::stream::loose;
@@ -254,7 +254,7 @@ impl QuicCarrier {
             let count = connector.addresses.len().max(1);
             let address = connector.addresses.get(connector.attempt % count).copied();
             connector.attempt = connector.attempt.wrapping_add(1);
-            let Some(address) = address else { return };
+            let Some(address) = address.map(folded) else { return };
             let config = connector.config.clone();
             let made = self.endpoint.connect(instant, config, address, &connector.server_name);
             match made {

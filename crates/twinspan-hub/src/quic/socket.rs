@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::port::Place;
 use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 
 /// Bytes of a buffer that one run of datagrams is received into.
 const RUN_BYTES: usize = 64 << 10;
@@ -39,9 +39,15 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Binds, asks for buffers, and gives what was granted: receive and send.
+    /// Binds, at the wildcard of IPv6 for both families, asks for buffers, and gives what was granted:
+    /// receive and send.
     pub(super) fn bind(address: SocketAddr, buffers: usize) -> io::Result<(Self, [usize; 2])> {
-        Self::around(UdpSocket::bind(address)?, buffers)
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.bind(&address.into())?;
+        Self::around(socket.into(), buffers)
     }
 
     /// The same with a socket that is bound.
@@ -106,7 +112,7 @@ impl Socket {
             while !run.is_empty() {
                 let bytes = run.split_to(meta.stride.max(1).min(run.len()));
                 let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
-                on_datagram(Came { from: meta.addr, to: meta.dst_ip, ecn, bytes });
+                on_datagram(Came { from: folded(meta.addr), to: meta.dst_ip, ecn, bytes });
             }
         }
         Ok(count == RUNS)
@@ -116,7 +122,7 @@ impl Socket {
     /// on a network: a single datagram may be one that asks how long they may be.
     pub(super) fn send(&self, transmit: &Transmit, bytes: &[u8]) -> bool {
         let run = quinn_udp::Transmit {
-            destination: transmit.destination,
+            destination: unfolded(transmit.destination),
             ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
             contents: bytes.get(..transmit.size).unwrap_or_default(),
             segment_size: transmit.segment_size,
@@ -141,6 +147,39 @@ impl AsFd for Socket {
     }
 }
 
+/// An address without its interface, which quinn's tokens forget: that of a cable (`fe80::/10`) has it in
+/// the second of its three empty groups and the one behind that, where no address of a cable has anything
+/// (RFC 4291, 2.5.6). Another one is as it was.
+pub(super) fn folded(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(it) if it.scope_id() != 0 && is_of_cable(*it.ip()) => {
+            let [a, b, 0, 0, rest @ ..] = it.ip().segments() else { return address };
+            let scope = it.scope_id();
+            let [c, d, e, f] = rest;
+            let ip = Ipv6Addr::from([a, b, (scope >> 16) as u16, scope as u16, c, d, e, f]);
+            SocketAddrV6::new(ip, it.port(), it.flowinfo(), 0).into()
+        }
+        _ => address,
+    }
+}
+
+/// The same with its interface again.
+fn unfolded(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(it) if it.scope_id() == 0 && is_of_cable(*it.ip()) => {
+            let [a, b, high, low, c, d, e, f] = it.ip().segments();
+            let scope = u32::from(high) << 16 | u32::from(low);
+            let ip = Ipv6Addr::from([a, b, 0, 0, c, d, e, f]);
+            SocketAddrV6::new(ip, it.port(), it.flowinfo(), scope).into()
+        }
+        _ => address,
+    }
+}
+
+const fn is_of_cable(ip: Ipv6Addr) -> bool {
+    ip.is_unicast_link_local()
+}
+
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -150,4 +189,29 @@ fn is_passing(error: &io::Error) -> bool {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_of_a_cable_s_address_is_kept_in_it() {
+        for (text, scope, within) in [
+            ("fe80::1", 7, "fe80:0:0:7::1"),
+            ("fe80::a:b:c:d", 0x1_0002, "fe80:0:1:2:a:b:c:d"),
+            ("fd00::1", 7, "fd00::1"),
+            ("::1", 0, "::1"),
+        ] {
+            let address = SocketAddrV6::new(text.parse().unwrap(), 9, 0, scope);
+            let folded = folded(address.into());
+            assert_eq!(folded.ip().to_string(), within.parse::<Ipv6Addr>().unwrap().to_string());
+            assert_eq!(unfolded(folded), SocketAddr::V6(address));
+        }
+        let v4 = SocketAddr::from(([169, 254, 1, 2], 9));
+        assert_eq!((folded(v4), unfolded(v4)), (v4, v4));
+        // One that nobody may have is left alone.
+        let odd = SocketAddr::from(SocketAddrV6::new("fe80:0:1::1".parse().unwrap(), 9, 0, 7));
+        assert_eq!(folded(odd), odd);
+    }
 }

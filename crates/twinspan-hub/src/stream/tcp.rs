@@ -43,6 +43,9 @@ impl KernelSockets {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener: TcpListener = socket.into();

@@ -104,6 +104,25 @@ fn each_peer_that_is_given_is_judged_by_itself() {
 }
 
 #[test]
+fn peers_of_both_families_are_gone_to_from_one_hub() {
+    for road in ROADS {
+        let topic = topic();
+        let port = free().port();
+        let [v4, v6] = [format!("127.0.0.1:{port}"), format!("[::1]:{port}")];
+        let [v4, v6] = [v4, v6].map(|text| text.parse::<SocketAddr>().unwrap());
+        let [here, there] =
+            [v4, v6].map(|own| alone::<u64>(&topic, road).bind(own).build().unwrap());
+        let any = "[::]:0".parse().unwrap();
+        let both = alone::<u64>(&topic, road).bind(any).peers([v4, v6]).build().unwrap();
+        assert!(both.wait_for_subscribers(2, PATIENCE), "{road}: {}", both.transport());
+        both.publish(&7).unwrap();
+        for hub in [here, there] {
+            assert_eq!(hub.recv_timeout(PATIENCE).unwrap(), Some(7), "{road}");
+        }
+    }
+}
+
+#[test]
 fn peers_on_other_machines_are_gone_to_from_a_socket_that_reaches_them() {
     let topic = topic();
     // An address that documents have, and nobody.

@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod allocations;
+mod cable;
 mod chosen;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;

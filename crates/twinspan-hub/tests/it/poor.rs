@@ -19,6 +19,8 @@ const NOBODY: u32 = 65_534;
 /// Operation not permitted, and function not implemented.
 const FORBIDDEN: u32 = 1;
 const MISSING: u32 = 38;
+/// Address family not supported.
+const MISSING_FAMILY: u32 = 97;
 
 /// Whether this is the test's own process, in which it may take something away; where not, that is
 /// started by `command` and has to tell `told`.
@@ -238,6 +240,79 @@ fn a_full_dev_shm_harms_no_topic() {
 fn an_unwritable_dev_shm_harms_no_topic() {
     let shell = "mount -t tmpfs -o ro none /dev/shm";
     shared_memory_goes_on("poor::an_unwritable_dev_shm_harms_no_topic", shell);
+}
+
+/// In a network of its own, of which the shell's text says what it lacks.
+fn without_ipv6(test: &str, shell: &str, own: impl FnOnce()) {
+    let mut command = Command::new("unshare");
+    let program = std::env::current_exe().unwrap();
+    let shell = format!("ip link set lo up && {shell} && exec \"$0\" \"$@\"");
+    command.args(["--net", "sh", "-c", &shell]).arg(program);
+    let is_in = std::env::var_os("TWINSPAN_TEST_ALONE").is_some();
+    let probe = Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).output();
+    if !is_in && !probe.is_ok_and(|ended| ended.status.success()) {
+        return skip("no network can be had here: run as root, with util-linux and iproute2");
+    }
+    if is_alone(command, test, "it goes without IPv6") {
+        own();
+        println!("it goes without IPv6");
+    }
+}
+
+const NETWORKS: [&str; 4] = ["udp", "tcp", "quic", "hub"];
+
+/// Meets at the wildcard of IPv4, which every error here names.
+fn go_by_ipv4() {
+    for scheme in NETWORKS {
+        let endpoint = format!("{scheme}://0.0.0.0:{}/family", free().port());
+        let (here, there) = (Hub::new(&endpoint).unwrap(), Hub::new(&endpoint).unwrap());
+        met(&here, 1);
+        met(&there, 1);
+        there_and_back(&here, there);
+    }
+}
+
+#[test]
+fn where_ipv6_is_switched_off_its_wildcard_has_ipv4_and_its_addresses_are_an_error() {
+    let test =
+        "poor::where_ipv6_is_switched_off_its_wildcard_has_ipv4_and_its_addresses_are_an_error";
+    let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    without_ipv6(test, off, || {
+        for scheme in NETWORKS {
+            let endpoint = format!("{scheme}://[::]:{}/family", free().port());
+            let here = Hub::<u64>::new(&endpoint).unwrap();
+            let text = here.transport().to_string();
+            let told = "IPv6 is off on this machine, so that at [::] it has peers of IPv4 alone";
+            assert!(text.contains(told), "{text}");
+            let there = Hub::<u64>::new(&endpoint).unwrap();
+            met(&here, 1);
+            met(&there, 1);
+            there_and_back(&here, there);
+            let built = Hub::<u64>::builder(format!("{scheme}://[::1]:0/family")).listen().build();
+            let text = built.unwrap_err().to_string();
+            assert!(
+                text.contains("IPv6 is off on this machine: choose an address of IPv4"),
+                "{text}"
+            );
+        }
+        go_by_ipv4();
+    });
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_an_error_at_its_wildcard() {
+    let test = "poor::a_kernel_without_ipv6_is_an_error_at_its_wildcard";
+    if !is_alone(this_program(), test, "it goes without IPv6") {
+        return;
+    }
+    forbid_where([(libc::SYS_socket, with(0, libc::AF_INET6))].into(), MISSING_FAMILY);
+    for scheme in NETWORKS {
+        let built = Hub::<u64>::builder(format!("{scheme}://[::]:0/family")).listen().build();
+        let text = built.unwrap_err().to_string();
+        assert!(text.contains("IPv6 is off on this machine: choose an address of IPv4"), "{text}");
+    }
+    go_by_ipv4();
+    println!("it goes without IPv6");
 }
 
 /// A process of another user that has a place; it is ended when this is dropped.

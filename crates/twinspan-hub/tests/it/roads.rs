@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use twinspan_core::random::draw;
 use twinspan_hub::{
     Access, BuildError, Bytes, Compression, Hub, HubBuilder, JoinError, Namesakes, Payload, Policy,
-    Transport, Trust,
+    Transport, Trust, explain,
 };
 
 use crate::{LONG, free, met, there_and_back, topic};
@@ -182,6 +182,81 @@ fn who_listens_at_a_free_port_tells_which_one_that_is() {
     }
 }
 
+/// Builds a hub at an endpoint, over a completion ring where that is said; `None` where there is none.
+fn over(road: Option<Transport>, builder: HubBuilder<u64>) -> Option<Hub<u64>> {
+    let Some(road) = road else { return Some(builder.build().unwrap()) };
+    match builder.transport(road).build() {
+        Err(error @ BuildError::NoRing { .. }) => {
+            assert!(std::env::var("TWINSPAN_REQUIRE_PEERS").as_deref() != Ok("1"), "{error}");
+            println!("skipped: {error}");
+            None
+        }
+        built => Some(built.unwrap()),
+    }
+}
+
+#[test]
+fn the_wildcard_of_ipv6_has_peers_of_both_families_on_every_road() {
+    let ring = ("udp", Some(Transport::IoUring));
+    for (scheme, road) in NETWORKS.map(|scheme| (scheme, None)).into_iter().chain([ring]) {
+        let listening = Hub::<u64>::builder(format!("{scheme}://[::]:0/both")).listen();
+        let Some(here) = over(road, listening) else { continue };
+        let text = here.transport().to_string();
+        assert!(text.contains("at [::] it has peers of IPv6 and of IPv4"), "{text}");
+        let (_, rest) = text.split_once("it listens at [::]:").unwrap_or_else(|| panic!("{text}"));
+        let port = rest.split(|it: char| !it.is_ascii_digit()).next().unwrap();
+        let to = |host| Hub::<u64>::builder(format!("{scheme}://{host}:{port}/both")).connect();
+        for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
+            let there = over(road, to(host)).unwrap();
+            assert!(here.wait_for_subscribers(1, LONG), "{scheme} at {host}");
+            assert!(there.wait_for_subscribers(1, LONG), "{scheme} at {host}");
+            there_and_back(&here, there);
+            let end = Instant::now() + LONG;
+            while here.subscribers() > 0 {
+                assert!(Instant::now() < end, "{scheme} at {host}: it left");
+                std::thread::yield_now();
+            }
+        }
+        // Both at once: what one publishes comes to either.
+        let pair = ["127.0.0.1", "[::1]"].map(|host| over(road, to(host)).unwrap());
+        assert!(here.wait_for_subscribers(2, LONG), "{scheme}");
+        here.publish(&7).unwrap();
+        assert_eq!(pair.map(|there| there.recv().unwrap()), [7, 7], "{scheme}");
+    }
+}
+
+#[test]
+fn who_is_refused_at_both_families_is_told_by_the_address_that_it_has() {
+    let here = Hub::<u64>::builder("udp://[::]:0/both").listen().build().unwrap();
+    let text = here.transport().to_string();
+    let (_, rest) = text.split_once("it listens at [::]:").unwrap();
+    let port = rest.split(|it: char| !it.is_ascii_digit()).next().unwrap();
+    let endpoint = format!("udp://127.0.0.1:{port}/both");
+    let error = Hub::<f64>::builder(&endpoint).connect().build().unwrap_err();
+    assert!(matches!(error, BuildError::AnotherType { .. }), "{error}");
+    let declined = here.declined().unwrap().address.unwrap();
+    assert_eq!(declined.ip(), std::net::Ipv4Addr::LOCALHOST, "{declined}");
+}
+
+#[test]
+fn who_comes_second_at_the_other_family_s_wildcard_goes_to_the_first_on_every_road() {
+    for scheme in NETWORKS {
+        for [first, second] in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"], ["127.0.0.1", "[::]"]] {
+            let at = |host, port| format!("{scheme}://{host}:{port}/families");
+            let port = free().port();
+            let here = Hub::<u64>::new(at(first, port)).unwrap();
+            let explained = explain(&at(second, port).parse().unwrap()).unwrap();
+            assert_eq!(explained.is_taken, Some(true), "{scheme}: {explained:?}");
+            let there = Hub::<u64>::new(at(second, port)).unwrap();
+            let text = there.transport().to_string();
+            assert!(text.contains("it connects: somebody listens there already"), "{text}");
+            assert!(here.wait_for_subscribers(1, LONG), "{scheme}, {first} and {second}");
+            assert!(there.wait_for_subscribers(1, LONG), "{scheme}, {first} and {second}");
+            there_and_back(&here, there);
+        }
+    }
+}
+
 #[test]
 fn who_comes_second_to_a_wildcard_goes_to_the_first_on_every_road() {
     for scheme in NETWORKS {
@@ -199,7 +274,7 @@ fn who_comes_second_to_a_wildcard_goes_to_the_first_on_every_road() {
 }
 
 /// A link-local address of this machine with its interface; `None` where there is none.
-fn link_local() -> Option<String> {
+pub(crate) fn link_local() -> Option<String> {
     let interfaces = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
     interfaces.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -215,8 +290,7 @@ fn addresses_of_one_cable_lead_there_with_their_interface() {
         println!("skipped: no interface here has a link-local address");
         return;
     };
-    // The tokens of quinn's machine forget the interface, so it lets nobody in by such an address.
-    for scheme in ["udp", "tcp", "hub"] {
+    for scheme in NETWORKS {
         let port = std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
         let endpoint = format!("{scheme}://{host}:{port}/cable");
         let here = Hub::<u64>::new(&endpoint).unwrap();

@@ -276,8 +276,8 @@ impl Row {
         header.msg_iovlen = 1;
         header.msg_name = ptr::null_mut();
         header.msg_namelen = 0;
-        if names == Names::Each {
-            self.name.set(train.to);
+        if let Some(to) = names.of(train.to) {
+            self.name.set(to);
             header.msg_namelen = self.name.length() as libc::socklen_t;
             header.msg_name = ptr::from_mut(&mut self.name).cast();
         }
