@@ -151,8 +151,8 @@ struct Used {
     foreign: Option<f64>,
     /// What a wake-up costs here, one way.
     wake_cost: Option<Duration>,
-    /// What the floor's system calls take by themselves, one way.
-    calls: Option<Duration>,
+    /// What the floor's system calls take by themselves for a message, in nanoseconds.
+    calls_ns: Option<f64>,
     guard: Option<bool>,
 }
 
@@ -197,7 +197,7 @@ fn measure_between(options: &HubOptions, net: Net) -> Result<HubSummary, BenchEr
     }
     let mut used = Used { wake_cost, ..Used::default() };
     used.guard = guard.as_ref().map(Result::is_ok);
-    used.calls = floor::calls(options, plan.net.first)?;
+    used.calls_ns = floor::calls_ns(options, plan.net.first)?;
     let mut roads = Roads::default();
     memory::begin();
     let began = (Instant::now(), machine_busy());
@@ -234,7 +234,7 @@ fn measure(
     used: &mut Used,
 ) -> Result<Duration, BenchError> {
     let mut cpu_all = Duration::ZERO;
-    let has_memory = options.is_latency() && options.road == HubRoad::Shm;
+    let has_memory = options.road == HubRoad::Shm;
     let (turns, parts) = match options.mode {
         Mode::Latency | Mode::Throughput if has_memory => (TURNS, 3),
         Mode::Latency | Mode::Throughput => (TURNS, 2),

@@ -1,13 +1,14 @@
 //! The floor of each road: what it is made of, with nothing around it.
 
 mod fan;
+mod parts;
 mod quic;
 mod task;
 mod tcp;
 mod udp;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use twinspan_net::shm::{BareRing, End, sleep_on, spin, spin_limit};
 use super::options::{HubOptions, HubRoad, HubWait, Mode};
 use super::peer::{Arrived, Counter, Plan, number, number_of};
 use crate::error::BenchError;
+pub(super) use parts::calls_ns;
 pub(super) use quic::Certificate;
 
 /// How long nothing comes before a turn over a network is over.
@@ -28,8 +30,6 @@ const MEET_MAX: Duration = Duration::from_secs(10);
 const MESSAGES_PER_CLOCK: u64 = 64;
 /// Bytes that a stream is given at once: where throughput is measured, messages are what they come to.
 const STREAM_BYTES: usize = 64 << 10;
-/// System calls of each kind that are measured by themselves.
-const CALLS_MEASURED: u32 = 4_000;
 
 /// What stands on both sides of a road and moves bytes.
 pub(super) trait Bare {
@@ -223,51 +223,6 @@ fn take_from(ring: &mut BareRing, room: &mut [u8]) {
     while !ring.try_take(room) {
         std::hint::spin_loop();
     }
-}
-
-/// What the system calls of one way take by themselves: a message sent to oneself and received, on a
-/// thread that never waits. `None` for floors that are more than their system calls.
-pub(super) fn calls(options: &HubOptions, ip: IpAddr) -> io::Result<Option<Duration>> {
-    let message = vec![7; options.size];
-    let mut room = vec![0; options.size];
-    match options.road {
-        HubRoad::Udp | HubRoad::Uring
-            if options.wait != HubWait::Async && options.size <= udp::DATAGRAM_BYTES_MAX =>
-        {
-            let socket = UdpSocket::bind((ip, 0))?;
-            socket.connect(socket.local_addr()?)?;
-            let mut cost = || {
-                socket.send(&message)?;
-                socket.recv(&mut room).map(|_| ())
-            };
-            median_cost(&mut cost).map(Some)
-        }
-        // What does not fit the buffers of both ends would wait for itself.
-        HubRoad::Tcp if options.wait != HubWait::Async && options.size <= STREAM_BYTES => {
-            let listener = TcpListener::bind((ip, 0))?;
-            let mut there = TcpStream::connect(listener.local_addr()?)?;
-            let (mut here, _) = listener.accept()?;
-            there.set_nodelay(true)?;
-            let mut cost = || {
-                io::Write::write_all(&mut there, &message)?;
-                io::Read::read_exact(&mut here, &mut room)
-            };
-            median_cost(&mut cost).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The median of many.
-fn median_cost(work: &mut impl FnMut() -> io::Result<()>) -> io::Result<Duration> {
-    let mut costs = Vec::with_capacity(CALLS_MEASURED as usize);
-    for _ in 0..CALLS_MEASURED {
-        let began = Instant::now();
-        work()?;
-        costs.push(began.elapsed());
-    }
-    costs.sort_unstable();
-    Ok(costs.get(costs.len() / 2).copied().unwrap_or_default())
 }
 
 /// Looks as the ends of a hub do: it spins, spins for a while and sleeps, or sleeps. `None` when

@@ -10,7 +10,7 @@ use super::options::{HubOptions, HubRoad, HubWait, Mode, Seal, Touch};
 use super::{Road, Roads, Used};
 
 /// What a floor may take beyond what it is made of, in percent.
-const FLOOR_EXCESS_MAX: u64 = 25;
+const FLOOR_EXCESS_MAX: f64 = 25.0;
 /// Bytes of a datagram at most: the hub's own over UDP, and what quinn's search for the path's limit
 /// ends at.
 const UDP_DATAGRAM_BYTES: usize = 1_200;
@@ -77,10 +77,11 @@ pub struct HubSummary {
     pub floor_messages_per_second: f64,
     /// Latency: ours over the floor's; throughput: the floor's over ours; 0 where there is no floor.
     pub ratio_to_floor: f64,
-    /// What the floor is made of, measured by itself: the same bytes in one place that both cores keep
-    /// hot, or its system calls and a wake-up. `None` for floors with a runtime of their own.
-    pub floor_parts_ns: Option<u64>,
-    /// Whether the floor took over a quarter more than that, and says nothing then.
+    /// What a message of the floor is made of, measured by itself: the same bytes in one place that both
+    /// cores keep hot, or its share of the system calls, and a wake-up where single ones are slept for.
+    /// `None` for floors with a runtime of their own.
+    pub floor_parts_ns: Option<f64>,
+    /// Whether the floor took over a quarter more than that for a message, and says nothing then.
     pub floor_defective: Option<bool>,
 }
 
@@ -98,18 +99,24 @@ const fn copies(options: &HubOptions) -> u32 {
     }
 }
 
-/// What the floor is made of.
-fn parts(options: &HubOptions, memory: &mut Road, used: &Used) -> Option<u64> {
-    if !options.is_latency() {
+/// What a message of the floor is made of, in nanoseconds.
+fn parts_ns(options: &HubOptions, memory: &mut Road, used: &Used) -> Option<f64> {
+    if options.mode == Mode::Idle {
         return None;
     }
     if options.road == HubRoad::Shm {
-        return Some(memory.samples.at(0.5));
+        return Some(memory.samples.at(0.5) as f64);
     }
-    let sleeps = matches!(options.wait, HubWait::Block | HubWait::Async);
+    // Whoever sleeps in a stream of messages wakes once for many.
+    let sleeps = matches!(options.wait, HubWait::Block | HubWait::Async) && options.is_latency();
     let wake = used.wake_cost.filter(|_| sleeps).unwrap_or_default();
-    let sum = used.calls? + wake;
-    Some(u64::try_from(sum.as_nanos()).unwrap_or(u64::MAX))
+    Some(used.calls_ns? + wake.as_nanos() as f64)
+}
+
+/// Whether a floor took over a quarter more for a message than what that is made of; one by which nothing
+/// came did.
+fn is_defective(floor_ns: f64, parts_ns: f64) -> bool {
+    floor_ns * 100.0 > parts_ns * (100.0 + FLOOR_EXCESS_MAX)
 }
 
 pub(super) fn summarise(
@@ -129,8 +136,8 @@ pub(super) fn summarise(
         (Some(ours), Some(floor)) => ours as f64 / floor.max(1) as f64,
         _ => floor_per_second / per_second.max(1e-9),
     };
-    let parts = parts(options, &mut memory, used);
-    let is_over = |(floor, parts): (u64, u64)| floor * 100 > parts * (100 + FLOOR_EXCESS_MAX);
+    let parts = parts_ns(options, &mut memory, used);
+    let floor_ns = floor_p50.map_or(1e9 / floor_per_second, |it| it as f64);
     let cores = |time: Duration| time.as_secs_f64() / ours.seconds.max(1e-9);
     HubSummary {
         transport: options.road,
@@ -167,7 +174,7 @@ pub(super) fn summarise(
         floor_messages_per_second: floor_per_second,
         ratio_to_floor: ratio,
         floor_parts_ns: parts,
-        floor_defective: floor_p50.zip(parts).map(is_over),
+        floor_defective: parts.map(|parts| is_defective(floor_ns, parts)),
     }
 }
 
@@ -184,7 +191,8 @@ impl HubSummary {
                 let (rate, bits) = (self.messages_per_second / 1e6, self.gbit_per_second);
                 text += &format!("throughput  {rate:.2} M messages/s, {bits:.1} Gbit/s\n");
                 let (floor, ratio) = (self.floor_messages_per_second / 1e6, self.ratio_to_floor);
-                text += &format!("floor       {floor:.2} M messages/s, ratio {ratio:.2}\n");
+                text += &format!("floor       {floor:.2} M messages/s, ratio {ratio:.2}");
+                text += &self.judged();
             }
             Mode::Idle => {
                 text += &format!("silent      {:.3} % of a core\n", self.cpu_subscriber * 100.0);
@@ -209,13 +217,109 @@ impl HubSummary {
             self.floor_one_way_p50_ns,
         ]
         .map(Option::unwrap_or_default);
-        let mut text = format!("one way     p50 {p50} ns, p99 {p99} ns, p99.9 {p999} ns\n");
-        text += &format!("floor       p50 {floor} ns, ratio {:.2}", self.ratio_to_floor);
-        if let Some(parts) = self.floor_parts_ns {
-            let is_defective = self.floor_defective == Some(true);
-            let judged = if is_defective { ", so it is defective" } else { "" };
-            text += &format!("; what it is made of takes {parts} ns by itself{judged}");
+        let text = format!("one way     p50 {p50} ns, p99 {p99} ns, p99.9 {p999} ns\n");
+        let text = text + &format!("floor       p50 {floor} ns, ratio {:.2}", self.ratio_to_floor);
+        text + &self.judged()
+    }
+
+    /// What is to be thought of the floor: the end of its line.
+    fn judged(&self) -> String {
+        let Some(parts) = self.floor_parts_ns else { return "\n".to_owned() };
+        let is_defective = self.floor_defective == Some(true);
+        let judged = if is_defective { ", so it is defective" } else { "" };
+        format!("; what a message is made of takes {parts:.1} ns by itself{judged}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Samples;
+    use crate::hub::options::Mode;
+    use crate::hub::peer::Counted;
+
+    fn options(road: HubRoad, mode: Mode, wait: HubWait) -> HubOptions {
+        HubOptions {
+            road,
+            reliable: false,
+            best_effort: false,
+            loss: 0.0,
+            seal: None,
+            mode,
+            size: 64,
+            wait,
+            gap: Duration::ZERO,
+            batch: 1,
+            guard: false,
+            loan: false,
+            touch: Touch::All,
+            destinations: 0,
+            netns: false,
+            time: Duration::from_secs(1),
         }
-        text + "\n"
+    }
+
+    /// A road by which so many messages came in a second, each in so many nanoseconds.
+    fn road(messages: u64, sample: u64) -> Road {
+        let counted = Counted { messages, seconds: 1.0, ..Counted::default() };
+        Road { samples: Samples(vec![sample; 9]), counted, seconds: 1.0 }
+    }
+
+    fn judged(options: &HubOptions, floor: Road, memory: Road, used: &Used) -> HubSummary {
+        let roads = Roads { ours: road(1, 1), floor, memory };
+        summarise(options, roads, used, HubStats::default())
+    }
+
+    #[test]
+    fn a_floor_s_throughput_is_judged_by_what_a_message_is_made_of() {
+        let options = options(HubRoad::Udp, Mode::Throughput, HubWait::Block);
+        // A message each 1,000 ns, of 800, and then of 799; a wake-up is shared by many.
+        for (calls_ns, is_defective) in [(800.0, false), (799.0, true)] {
+            let wake_cost = Some(Duration::from_millis(1));
+            let used = Used { calls_ns: Some(calls_ns), wake_cost, ..Used::default() };
+            let summary = judged(&options, road(1_000_000, 0), Road::default(), &used);
+            assert_eq!(summary.floor_parts_ns, Some(calls_ns));
+            assert_eq!(summary.floor_defective, Some(is_defective));
+            assert_eq!(summary.text().contains("so it is defective"), is_defective);
+        }
+        let used = Used { calls_ns: Some(1e6), ..Used::default() };
+        let summary = judged(&options, road(0, 0), Road::default(), &used);
+        assert_eq!(summary.floor_defective, Some(true), "nothing came by it");
+    }
+
+    #[test]
+    fn a_ring_s_throughput_is_judged_by_memory() {
+        let options = options(HubRoad::Shm, Mode::Throughput, HubWait::Spin);
+        for (sample, is_defective) in [(80, false), (79, true)] {
+            let floor = road(10_000_000, 0);
+            let summary = judged(&options, floor, road(0, sample), &Used::default());
+            assert_eq!(summary.floor_defective, Some(is_defective), "{sample}");
+        }
+    }
+
+    #[test]
+    fn a_floor_s_latency_is_judged_with_a_wake_up_where_it_sleeps() {
+        let used = Used {
+            calls_ns: Some(1_000.0),
+            wake_cost: Some(Duration::from_nanos(3_000)),
+            ..Used::default()
+        };
+        for (wait, took, is_defective) in [
+            (HubWait::Spin, 1_250, false),
+            (HubWait::Spin, 1_251, true),
+            (HubWait::Block, 5_000, false),
+            (HubWait::Block, 5_001, true),
+        ] {
+            let options = options(HubRoad::Udp, Mode::Latency, wait);
+            let summary = judged(&options, road(1, took), Road::default(), &used);
+            assert_eq!(summary.floor_defective, Some(is_defective), "{wait:?}, {took}");
+        }
+    }
+
+    #[test]
+    fn floors_with_a_runtime_of_their_own_are_not_judged() {
+        let options = options(HubRoad::Quic, Mode::Throughput, HubWait::Block);
+        let summary = judged(&options, road(1, 1), Road::default(), &Used::default());
+        assert_eq!((summary.floor_parts_ns, summary.floor_defective), (None, None));
     }
 }

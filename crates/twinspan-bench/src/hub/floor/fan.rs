@@ -14,7 +14,7 @@ use crate::error::BenchError;
 use crate::hub::peer::Counter;
 
 /// Datagrams of one system call.
-const BATCH_DATAGRAMS: usize = 64;
+pub(super) const BATCH_DATAGRAMS: usize = 64;
 
 pub(super) struct Fan {
     /// One for who sends; as many as there are destinations for who receives.
@@ -34,11 +34,34 @@ impl Fan {
             End::First => (plan.net.first, plan.net.second, 1),
             End::Second => (plan.net.second, plan.net.first, plan.options.destinations),
         };
-        let udp = UdpOptions { segment_sends: false, ..UdpOptions::default() };
-        let bound = (0..count).map(|_| BareSocket::bind((own, 0).into(), &udp));
+        let bound = (0..count).map(|_| BareSocket::bind((own, 0).into(), &socket_options()));
         let sockets: Vec<_> = bound.collect::<Result<_, _>>()?;
         let batch = DatagramBatch::new(BATCH_DATAGRAMS);
         Ok(Self { sockets, batch, host, destinations: Vec::new() })
+    }
+}
+
+pub(super) fn socket_options() -> UdpOptions {
+    UdpOptions { segment_sends: false, ..UdpOptions::default() }
+}
+
+/// Fills a batch with a datagram for each of the next addresses.
+pub(super) fn fill<'a>(
+    batch: &mut DatagramBatch,
+    socket: &BareSocket,
+    next: &mut impl Iterator<Item = &'a SocketAddr>,
+    message: &[u8],
+) {
+    while batch.room() > 0 {
+        let (Some(peer), Some(mut packet)) = (next.next(), socket.pool().take()) else {
+            break;
+        };
+        // A message of this road fits: its length was refused else.
+        let _ = packet.fill(message);
+        let datagram = Datagram { peer: *peer, at: Timestamp::START, packet };
+        if batch.push(datagram).is_err() {
+            break;
+        }
     }
 }
 
@@ -58,17 +81,7 @@ impl Bare for Fan {
         let began = Instant::now();
         let mut next = destinations.iter().cycle();
         while began.elapsed() < time {
-            while batch.room() > 0 {
-                let (Some(peer), Some(mut packet)) = (next.next(), socket.pool().take()) else {
-                    break;
-                };
-                // A message of this road fits: its length was refused else.
-                let _ = packet.fill(message);
-                let datagram = Datagram { peer: *peer, at: Timestamp::START, packet };
-                if batch.push(datagram).is_err() {
-                    break;
-                }
-            }
+            fill(batch, socket, &mut next, message);
             socket.send(batch).map_err(ended)?;
         }
         batch.clear();

@@ -27,11 +27,28 @@ pub(super) struct Datagrams {
 impl Datagrams {
     pub(super) fn new(plan: &Plan, end: End) -> Result<Self, BenchError> {
         let [a, b, c, d] = plan.ports;
-        let trains = TrainOptions { batch_size: 64, ..TrainOptions::default() };
         let (own, other) = ends(plan, end, [c, d]);
-        let many = TrainSocket::bind(own, &trains)?;
+        let many = TrainSocket::bind(own, &train_options())?;
         Ok(Self { one: socket(plan, end, [a, b])?, many, other, wait: plan.options.wait })
     }
+}
+
+pub(super) fn train_options() -> TrainOptions {
+    TrainOptions { batch_size: 64, ..TrainOptions::default() }
+}
+
+/// Writes as many datagrams to an address as a socket takes at once, and says how many.
+pub(super) fn fill(many: &mut TrainSocket, to: SocketAddr, message: &[u8]) -> usize {
+    let mut count = 0;
+    while !many.is_full() {
+        let room = many.room();
+        if let Some(room) = room.get_mut(..message.len().min(DATAGRAM_BYTES)) {
+            room.copy_from_slice(message.get(..room.len()).unwrap_or_default());
+        }
+        many.push(to, DATAGRAM_BYTES);
+        count += 1;
+    }
+    count
 }
 
 /// A socket that does not wait, connected to the other end.
@@ -67,13 +84,7 @@ impl Bare for Datagrams {
         let Self { many, other, .. } = self;
         let began = Instant::now();
         while began.elapsed() < time {
-            while !many.is_full() {
-                let room = many.room();
-                if let Some(room) = room.get_mut(..message.len().min(DATAGRAM_BYTES)) {
-                    room.copy_from_slice(message.get(..room.len()).unwrap_or_default());
-                }
-                many.push(*other, DATAGRAM_BYTES);
-            }
+            fill(many, *other, message);
             many.send()?;
         }
         Ok(())
