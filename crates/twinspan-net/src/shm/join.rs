@@ -15,7 +15,7 @@ use super::map::{Segment, ViewError};
 use super::meet::{self, Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy};
 use super::prompt::ShortTurns;
 use super::publisher::Publisher;
-use super::shared::{Parts, Shared};
+use super::shared::{NOT_STARTED, Parts, Shared};
 use super::subscriber::Subscriber;
 use super::wait::{self, Wait};
 use crate::threads::lock;
@@ -387,9 +387,10 @@ impl Member {
         self.place
     }
 
-    /// Subscribers that hear this participant now.
+    /// Subscribers that hear this participant now: what is published from now on comes to them.
     pub fn subscribers(&self) -> usize {
-        self.keeping.shared.readers.len()
+        // One that has not said where it begins would begin behind a message of before that.
+        self.keeping.shared.readers.count(|reader| reader.cursor() != NOT_STARTED)
     }
 
     /// Waits until so many subscribers hear this participant; false when there are fewer at the end.

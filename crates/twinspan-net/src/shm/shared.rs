@@ -138,6 +138,11 @@ impl<T> Registry<T> {
         lock(&self.list).len()
     }
 
+    /// Items of which this holds.
+    pub(super) fn count(&self, holds: impl Fn(&T) -> bool) -> usize {
+        lock(&self.list).iter().filter(|item| holds(item)).count()
+    }
+
     pub(super) fn any(&self, found: impl Fn(&T) -> bool) -> bool {
         lock(&self.list).iter().any(|item| found(item))
     }

@@ -83,6 +83,26 @@ fn messages_go_both_ways_in_order_and_nobody_hears_oneself() {
 }
 
 #[test]
+fn who_is_counted_as_a_subscriber_gets_the_next_message() {
+    for _ in 0..100 {
+        let config = config(&topic(), 8);
+        let (there, mut outbox) = publisher(&config);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // It is joined by a keeper that goes on when it has answered.
+                until(|| there.subscribers() == 1);
+                outbox.publish(&message(0, 8)).unwrap();
+            });
+            let (_here, mut inbox) = subscriber(&config);
+            let mut room = Vec::new();
+            let deadline = Some(Instant::now() + Duration::from_secs(30));
+            let taken = inbox.take(&mut room, deadline).expect("it was counted, so it hears");
+            assert_eq!((taken.number, room), (0, message(0, 8)));
+        });
+    }
+}
+
+#[test]
 fn messages_published_together_are_there_together() {
     let config = TopicConfig { slots: 64, ..config(&topic(), 8) };
     let ((_there, mut outbox), (_here, mut inbox)) = (publisher(&config), subscriber(&config));
