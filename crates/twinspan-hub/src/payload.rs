@@ -19,6 +19,12 @@ pub struct EncodeError(String);
 pub struct DecodeError(String);
 
 /// What a message can be. Implemented for all plain data, [`Serde`] and [`Bytes`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a message of a hub",
+    note = "plain data: derive `FromBytes`, `IntoBytes`, `Immutable` and `KnownLayout` of `twinspan_hub::zerocopy` on a `#[repr(C)]` type",
+    note = "a type of serde's: put it in `twinspan_hub::Serde<..>`",
+    note = "bytes: `twinspan_hub::Bytes`"
+)]
 pub trait Payload: Sized + Send + 'static {
     /// Where a message is received.
     type Inbox: Room + Send;
@@ -60,6 +66,11 @@ pub trait Payload: Sized + Send + 'static {
 }
 
 /// Plain data: every value is its bytes and any bytes are a value. Derive zerocopy's four traits.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no plain data, as a message of a hub or a loan",
+    note = "derive `FromBytes`, `IntoBytes`, `Immutable` and `KnownLayout` of `twinspan_hub::zerocopy` on a `#[repr(C)]` type; \
+            as a message, a type of serde's goes in `twinspan_hub::Serde<..>`, bytes in `twinspan_hub::Bytes`"
+)]
 pub trait Plain: FromBytes + IntoBytes + KnownLayout + Immutable + Send + 'static {}
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + Send + 'static> Plain for T {}

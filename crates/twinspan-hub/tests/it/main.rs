@@ -12,6 +12,7 @@ mod chosen;
 #[path = "../../../twinspan-reliable/tests/it/counting.rs"]
 mod counting;
 mod discover;
+mod errors;
 mod multicast;
 mod poor;
 mod ports;
