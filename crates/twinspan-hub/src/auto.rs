@@ -13,6 +13,7 @@ use twinspan_topic::{Offer, OfferedRoads, Probed};
 
 use crate::compress::CompressionStats;
 use crate::discover::Host;
+use crate::effect::SettingReport;
 use crate::error::BuildError;
 use crate::measure::{at_port, measure};
 use crate::quic;
@@ -252,6 +253,10 @@ impl Peers for Changing {
 
     fn compression(&self) -> Option<CompressionStats> {
         self.inner.compression()
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        self.inner.settings()
     }
 
     fn road(&self) -> Option<Transport> {

@@ -10,6 +10,7 @@ use twinspan_net::shm::{Joined, LatencyGuard, Wait};
 
 use crate::builder::HubBuilder;
 use crate::compress::CompressionStats;
+use crate::effect::SettingReport;
 use crate::error::{BuildError, PublishError};
 use crate::payload::Payload;
 use crate::report::{Transport, TransportReport};
@@ -234,6 +235,13 @@ impl<T: Payload> Hub<T> {
     /// another key. Who was built before the other end was there learns it here.
     pub fn declined(&self) -> Option<Declined> {
         self.present.declined().1
+    }
+
+    /// What became of the settings of sockets, batches and threads that were asked for, or are usual, and
+    /// whether each helped so far; none in shared memory, which has none of them. It asks the system, so it
+    /// is nothing for each message.
+    pub fn settings(&self) -> Vec<SettingReport> {
+        self.present.settings()
     }
 
     /// What compression did; `None` on a road that has none.

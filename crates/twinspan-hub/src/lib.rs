@@ -143,6 +143,7 @@ mod builder;
 mod choose;
 mod compress;
 mod discover;
+mod effect;
 mod endpoint;
 mod ends;
 mod error;
@@ -171,6 +172,7 @@ mod udp;
 
 pub use builder::HubBuilder;
 pub use compress::{CompressionError, CompressionStats, DICTIONARY_BYTES_MAX};
+pub use effect::{Helped, SettingReport};
 pub use endpoint::{ENDPOINT_BYTES_MAX, Endpoint, EndpointError, Scheme};
 pub use error::{BuildError, PublishError, RecvError};
 pub use explain::{Explained, FoundHub, explain};

@@ -13,6 +13,7 @@ use twinspan_topic::{HISTORY_MAX, Seal, TOPIC_BYTES_MAX};
 
 use crate::choose::occupant;
 use crate::compress::CompressionStats;
+use crate::effect::SettingReport;
 use crate::error::{BuildError, PublishError};
 use crate::quic::{Fingerprint, QuicOptions};
 use crate::report::{Compression, Transport};
@@ -344,6 +345,11 @@ pub(crate) trait Peers: Send + Sync {
     /// What compression did; `None` on a road that has none.
     fn compression(&self) -> Option<CompressionStats> {
         None
+    }
+
+    /// What became of the road's settings.
+    fn settings(&self) -> Vec<SettingReport> {
+        Vec::new()
     }
 
     /// The road that is used now, where that may change.

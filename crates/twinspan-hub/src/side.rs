@@ -12,6 +12,7 @@ use twinspan_net::shm::{
 };
 
 use crate::compress::CompressionStats;
+use crate::effect::SettingReport;
 use crate::error::PublishError;
 use crate::report::Transport;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Patience, Peers, wait_for};
@@ -200,6 +201,13 @@ impl Present {
         match self {
             Self::Memory(_) => None,
             Self::Road(peers) => peers.compression(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Vec<SettingReport> {
+        match self {
+            Self::Memory(_) => Vec::new(),
+            Self::Road(peers) => peers.settings(),
         }
     }
 

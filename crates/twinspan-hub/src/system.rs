@@ -36,6 +36,17 @@ pub(crate) fn families(address: SocketAddr) -> Option<&'static str> {
     })
 }
 
+/// Bytes of the receive buffer of a socket that asks for nothing.
+pub(crate) fn usual_receive_buffer() -> Option<usize> {
+    let setting = std::fs::read_to_string("/proc/sys/net/core/rmem_default").ok()?;
+    setting.trim().parse().ok()
+}
+
+/// The kernel's counters of this network namespace, as it writes them.
+pub(crate) fn network_counters() -> Option<String> {
+    std::fs::read_to_string("/proc/net/netstat").ok()
+}
+
 /// The time since some moment of this process.
 pub(crate) fn stopwatch() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();

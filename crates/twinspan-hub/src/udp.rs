@@ -30,6 +30,7 @@ use twinspan_topic::{
 
 use crate::compress::CompressionStats;
 use crate::discover::Host;
+use crate::effect::{Asked, OwnThread, SettingReport};
 use crate::error::{BuildError, PublishError};
 use crate::port::{self, Place, Tenant};
 use crate::quic::Fingerprint;
@@ -167,6 +168,7 @@ impl Shared {
 /// A road: it is closed when the last side of it is dropped.
 struct Road {
     shared: Arc<Shared>,
+    own: Arc<OwnThread>,
     helper: Option<JoinHandle<()>>,
     /// How long what was published last is waited for.
     linger: Duration,
@@ -197,12 +199,20 @@ impl Drop for Road {
 
 /// Opens a UDP road, by batched calls or by a completion ring.
 pub(crate) fn open(config: &RoadConfig, road: Transport) -> Result<Opened, BuildError> {
-    let (road, notes) = begin(config, road)?;
-    Ok(sides(road, config, notes))
+    Ok(sides(begin(config, road)?, config))
+}
+
+/// A road that was opened, and what became of what was asked for.
+struct Begun {
+    road: Arc<Road>,
+    notes: Vec<String>,
+    asked: Asked,
+    /// Settings that were decided on when it was opened.
+    chosen: Vec<SettingReport>,
 }
 
 /// Opens a road, and tells what took effect.
-fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>), BuildError> {
+fn begin(config: &RoadConfig, road: Transport) -> Result<Begun, BuildError> {
     let batch_size = config.batch_size.unwrap_or(BATCH_DEFAULT) as usize;
     let Some(address) = config.addresses.first().copied() else {
         return Err(BuildError::NoHost { road });
@@ -221,6 +231,7 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
         datagram_bytes_max: config.net.datagram_bytes,
         multicast,
     };
+    let asked = Asked::new(&config.net, batch_size);
     let open = |given: Option<UdpSocket>| match road {
         Transport::IoUring => uring::bind(config, (local, given), &options),
         _ => {
@@ -228,17 +239,19 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
                 Some(socket) => TrainSocket::around(socket, &options),
                 None => TrainSocket::bind(local, &options),
             };
-            let bound = bound.map_err(|source| BuildError::Bind { address: local, source })?;
-            Ok((bound, Vec::new()))
+            let socket = bound.map_err(|source| BuildError::Bind { address: local, source })?;
+            Ok(uring::Bound { socket, notes: Vec::new(), chosen: Vec::new() })
         }
     };
-    let ((socket, ways), place) = if side == NodeSide::Listen {
+    let (opened, place) = if side == NodeSide::Listen {
         let tenant = Tenant::Topic(Door::of(&config.topic));
-        let (opened, place) = port::bind(local, tenant, open, |(it, _)| it.socket())?;
+        let (opened, place) =
+            port::bind(local, tenant, open, |it: &uring::Bound| it.socket.socket())?;
         (opened, Some(place))
     } else {
         (open(None)?, None)
     };
+    let uring::Bound { socket, notes: ways, chosen } = opened;
     let packing = match multicast {
         Some(_) => None,
         None => Some(packing(config)?),
@@ -273,7 +286,7 @@ fn begin(config: &RoadConfig, road: Transport) -> Result<(Arc<Road>, Vec<String>
     if config.side == Side::Connect && multicast.is_none() && !meet(&mut core, config, address)? {
         notes.push(format!("nobody at {address} has answered yet; it goes on trying"));
     }
-    Ok((start(core, config, place)?, notes))
+    Ok(Begun { road: start(core, config, place)?, notes, asked, chosen })
 }
 
 fn is_reliable(config: &RoadConfig) -> bool {
@@ -445,18 +458,21 @@ fn start(core: Core, config: &RoadConfig, place: Option<Place>) -> Result<Arc<Ro
         is_armed: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
     });
-    let (helped, on) = (Arc::clone(&shared), config.net.core);
+    let own = Arc::new(OwnThread::new(config.net.core));
+    let (helped, thread_own) = (Arc::clone(&shared), Arc::clone(&own));
     let helper = thread::Builder::new().name("hub-udp".into()).stack_size(HELPER_STACK_BYTES);
-    let helper = helper.spawn(move || helper::run(&helped, on)).map_err(BuildError::Os)?;
+    let run = move || helper::run(&helped, &thread_own);
+    let helper = helper.spawn(run).map_err(BuildError::Os)?;
     let (helper, linger) = (Some(helper), config.publish_timeout);
-    Ok(Arc::new(Road { shared, helper, linger, _place: place }))
+    Ok(Arc::new(Road { shared, own, helper, linger, _place: place }))
 }
 
 /// What the user's side of the hub is given.
-fn sides(road: Arc<Road>, config: &RoadConfig, notes: Vec<String>) -> Opened {
+fn sides(begun: Begun, config: &RoadConfig) -> Opened {
+    let Begun { road, notes, asked, chosen } = begun;
     let outlet = UdpOutlet { road: Arc::clone(&road), publish_timeout: config.publish_timeout };
     let inlet = UdpInlet { road: Arc::clone(&road), naps: 0 };
-    let peers = Arc::new(UdpPeers { road, config: config.clone() });
+    let peers = Arc::new(UdpPeers { road, config: config.clone(), asked, chosen });
     Opened {
         out: config.publishes().then(|| Box::new(outlet) as Box<dyn Outgoing>),
         inlet: config.receives().then(|| Box::new(inlet) as Box<dyn Incoming>),
@@ -641,6 +657,8 @@ impl Incoming for UdpInlet {
 struct UdpPeers {
     road: Arc<Road>,
     config: RoadConfig,
+    asked: Asked,
+    chosen: Vec<SettingReport>,
 }
 
 impl Ways for UdpPeers {
@@ -721,6 +739,14 @@ impl Peers for UdpPeers {
 
     fn compression(&self) -> Option<CompressionStats> {
         self.road.shared.core().compression()
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        let report = self.road.shared.core().socket.report();
+        let mut settings = self.asked.settings(&report);
+        settings.push(self.road.own.setting());
+        settings.extend(self.chosen.iter().cloned());
+        settings
     }
 }
 

@@ -91,7 +91,7 @@ pub use threads::{lock, thread_cpu_time};
 #[cfg(target_os = "linux")]
 pub use train::{
     Multicast, MulticastInterface, RingError, RingOptions, RingPoller, RingSends, TrainCosts,
-    TrainOptions, TrainReport, TrainSocket, poller_costs, train_costs,
+    TrainOptions, TrainReport, TrainSocket, datagrams_dropped, poller_costs, train_costs,
 };
 #[cfg(target_os = "linux")]
 pub use tun::{TUN_PACKET_BYTES_MAX, Tun};

@@ -22,7 +22,7 @@ use twinspan_core::packet::{Datagram, Ecn};
 
 pub(crate) use events::EventRoom;
 pub(crate) use option::{
-    attach_steering, busy_poll, can_segment, coalesce, multicast_by, tell_of_marks,
+    attach_steering, busy_poll, can_segment, coalesce, multicast_by, napi_id, queue, tell_of_marks,
 };
 pub(crate) use outbox::Outbox;
 pub(crate) use sched::{ask_for_fifo, class};

@@ -30,6 +30,9 @@ pub use multicast::{Multicast, MulticastInterface};
 const DATAGRAM_BYTES_MAX: usize = 9_216;
 /// Datagrams that wait to be sent at most.
 const BATCH_MAX: usize = 256;
+/// Receive calls that found something between two looks at how much waits, beside those that found more
+/// than they had room for.
+const FINDS_PER_LOOK: u64 = 64;
 /// Runs taken by a receive call while little comes.
 const RUNS_AT_FIRST: usize = 1;
 
@@ -141,6 +144,19 @@ pub struct TrainReport {
     pub coalescing: Offload,
     /// Whether busy polling was set.
     pub busy_poll: Offload,
+    /// Why it was not, where the system refuses: its error number.
+    pub busy_poll_errno: Option<i32>,
+    /// The number of the device's queue that brought the last datagram; 0 where there is none to poll.
+    pub napi_id: u32,
+    /// The most bytes of the kernel's memory that were seen to wait: before full receive calls, and each
+    /// so many that found something.
+    pub queued_bytes_max: usize,
+    /// Datagrams for which the receive buffer had no room.
+    pub dropped: u64,
+    /// Receive calls that found something.
+    pub finds: u64,
+    /// Times that the kernel had no room to send.
+    pub full_sends: u64,
     /// Datagrams received.
     pub datagrams_in: u64,
     /// Datagrams sent.
@@ -349,16 +365,21 @@ impl TrainSocket {
         let has_both = local.is_ipv6() && !socket.only_v6().map_err(RingError::Socket)?;
         let offload =
             |done: io::Result<()>| if done.is_ok() { Offload::On } else { Offload::Refused };
-        let busy_poll = options.busy_poll.map_or(Offload::Off, |time| {
+        let busy_poll = options.busy_poll.map(|time| {
             let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-            offload(sys::busy_poll(socket.as_fd(), micros))
+            sys::busy_poll(socket.as_fd(), micros)
         });
+        let busy_poll_errno = match &busy_poll {
+            Some(Err(error)) => error.raw_os_error(),
+            _ => None,
+        };
         let report = TrainReport {
             receive_buffer_bytes: socket.recv_buffer_size().unwrap_or(0),
             send_buffer_bytes: socket.send_buffer_size().unwrap_or(0),
             segmentation: offload(sys::can_segment(socket.as_fd())),
             coalescing: offload(sys::coalesce(socket.as_fd())),
-            busy_poll,
+            busy_poll: busy_poll.map_or(Offload::Off, offload),
+            busy_poll_errno,
             ..TrainReport::default()
         };
         let way = way(&socket)?;
@@ -406,6 +427,11 @@ impl TrainSocket {
     /// What it got and did so far.
     pub fn report(&self) -> TrainReport {
         let mut report = self.report;
+        // What a kernel does not tell is 0.
+        let [queued, dropped] = sys::queue(self.socket.as_fd()).unwrap_or_default();
+        report.queued_bytes_max = report.queued_bytes_max.max(queued as usize);
+        report.dropped = dropped.into();
+        report.napi_id = sys::napi_id(self.socket.as_fd()).unwrap_or_default();
         if let Way::Ring { ring, .. } = &self.way
             && let Some(outbox) = ring.outbox_ref()
         {
@@ -489,7 +515,10 @@ impl TrainSocket {
             match self.headers.send_trains(fd, memory, trains, self.names) {
                 Ok(count) => self.has_gone(count, true),
                 Err(error) => match Failure::of_send(&error) {
-                    Failure::Again => return Ok(false),
+                    Failure::Again => {
+                        self.report.full_sends += 1;
+                        return Ok(false);
+                    }
                     Failure::Interrupted => {}
                     Failure::Passing => self.first_refused(&error),
                     Failure::Fatal => return Err(error),
@@ -584,13 +613,15 @@ impl TrainSocket {
         }
         let Self { way, headers, socket, report, .. } = self;
         report.calls_in += 1;
+        let mut was_full = false;
         let received = match way {
             Way::Calls { incoming, runs, .. } => {
                 // When they came is the caller's to know.
                 let filled = incoming.fill_some(headers, socket.as_fd(), Timestamp::START, *runs);
                 // Headers are prepared for each run that is asked for: few while little comes.
-                let was_full = filled.is_ok() && !incoming.was_short();
-                *runs = if was_full { RUNS_MAX } else { RUNS_AT_FIRST };
+                was_full = filled.is_ok() && *runs == RUNS_MAX && !incoming.was_short();
+                let is_more = filled.is_ok() && !incoming.was_short();
+                *runs = if is_more { RUNS_MAX } else { RUNS_AT_FIRST };
                 report.receive_errors += incoming.take_lost();
                 filled.map(|()| !incoming.is_empty())
             }
@@ -600,6 +631,13 @@ impl TrainSocket {
                 received
             }
         };
+        if let Ok(true) = received {
+            report.finds += 1;
+            if was_full || report.finds.is_multiple_of(FINDS_PER_LOOK) {
+                let [queued, _] = sys::queue(socket.as_fd()).unwrap_or_default();
+                report.queued_bytes_max = report.queued_bytes_max.max(queued as usize);
+            }
+        }
         received.or_else(|error| match Failure::of_receive(&error) {
             Failure::Again | Failure::Interrupted => Ok(false),
             Failure::Passing => {
@@ -641,6 +679,15 @@ impl TrainSocket {
         self.report.datagrams_in += 1;
         Some((peer, bytes))
     }
+}
+
+/// Datagrams for which a socket's receive buffer had no room.
+///
+/// # Errors
+/// What the operating system says.
+pub fn datagrams_dropped(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let [_, dropped] = sys::queue(socket)?;
+    Ok(dropped.into())
 }
 
 /// Whether the kernel or the device cannot split trains at all.

@@ -20,6 +20,7 @@ use super::meetings::Meetings;
 use super::roster::Heard;
 use crate::choose::is_own;
 use crate::compress::CompressionStats;
+use crate::effect::SettingReport;
 use crate::error::BuildError;
 use crate::measure::reachable;
 use crate::quic::{self, Fingerprint, Stranger, Trust};
@@ -193,6 +194,10 @@ impl Peers for Found {
 
     fn compression(&self) -> Option<CompressionStats> {
         self.inner.compression()
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        self.inner.settings()
     }
 }
 

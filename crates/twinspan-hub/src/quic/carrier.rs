@@ -23,6 +23,7 @@ use super::parts::{
     Slot, Stage, Wanted, ZeroRtt, until,
 };
 use super::socket::{Came, Socket, folded};
+use crate::effect::SettingReport;
 use crate::stream::carrier::{GREETING_TIMEOUT, RECONNECT_MAX};
 use crate::stream::core::{Carrier, Seats};
 use crate::stream::loose;
@@ -635,6 +636,10 @@ impl Carrier for QuicCarrier {
     fn set_last_peer(&mut self, id: [u8; 16]) {
         let wanted = self.connector.as_mut().and_then(|it| it.wanted.first_mut());
         wanted.into_iter().for_each(|it| it.last_peer = Some(id));
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        vec![self.socket.buffers(self.socket_buffer_bytes)]
     }
 
     fn told(&self, seat: usize) -> Option<Told> {

@@ -10,6 +10,9 @@ use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, SockRef, Type};
+use twinspan_net::datagrams_dropped;
+
+use crate::effect::{Helped, SettingReport};
 
 /// Bytes of a buffer that one run of datagrams is received into.
 const RUN_BYTES: usize = 64 << 10;
@@ -32,6 +35,8 @@ pub(super) struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
     buffer: Vec<u8>,
+    /// Bytes of its buffers: to receive, and to send.
+    granted: [usize; 2],
     /// Runs of several datagrams that the kernel refused for good.
     refused: Cell<u64>,
     /// At the port of who listens, until the socket is closed.
@@ -65,7 +70,7 @@ impl Socket {
         };
         let state = UdpSocketState::new((&socket).into())?;
         let buffer = vec![0; RUNS * RUN_BYTES];
-        Ok((Self { socket, state, buffer, refused: Cell::new(0), place: None }, granted))
+        Ok((Self { socket, state, buffer, granted, refused: Cell::new(0), place: None }, granted))
     }
 
     /// Keeps its place at a port for as long as it lives.
@@ -87,6 +92,24 @@ impl Socket {
     #[cfg(test)]
     pub(super) fn refused(&self) -> u64 {
         self.refused.get()
+    }
+
+    /// What became of the buffers that were asked for.
+    pub(super) fn buffers(&self, asked: usize) -> SettingReport {
+        let [receive, send] = self.granted;
+        let dropped = datagrams_dropped(self.socket.as_fd());
+        let (helped, figure) = match dropped {
+            Ok(0) => (Helped::Unknown, "no datagram was without room".to_owned()),
+            Ok(count) => (Helped::No, format!("{count} datagrams found no room all the same")),
+            Err(error) => (Helped::Unknown, format!("the system does not tell of drops: {error}")),
+        };
+        SettingReport {
+            name: "socket_buffer_bytes",
+            asked: asked.to_string(),
+            effective: format!("{receive} to receive and {send} to send"),
+            helped,
+            figure,
+        }
     }
 
     pub(super) fn may_fragment(&self) -> bool {

@@ -13,6 +13,7 @@ use twinspan_net::shm::{Room, Taken};
 
 use super::open::Told;
 use super::topic::{LogFull, Topic};
+use crate::effect::SettingReport;
 use crate::road::More;
 
 /// Looks at streams between two at everything: connections that come, that end, time.
@@ -58,6 +59,11 @@ pub(crate) trait Carrier {
 
     /// It connects to nobody any more; the streams that it has live on.
     fn hang_up(&mut self) {}
+
+    /// What became of the settings of its sockets.
+    fn settings(&self) -> Vec<SettingReport> {
+        Vec::new()
+    }
 
     /// Who was met last by a connector of one topic.
     fn last_peer(&self) -> Option<[u8; 16]> {

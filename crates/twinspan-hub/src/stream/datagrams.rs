@@ -25,6 +25,7 @@ use super::node::Waited;
 use super::open::{self, Told};
 use super::topic::LinkId;
 use super::wire::{Door, Frame, Opened as Opening, Standing};
+use crate::effect::{Asked, SettingReport};
 use crate::error::BuildError;
 use crate::port::{self, Place, Tenant};
 use crate::road::NetOptions;
@@ -82,6 +83,7 @@ pub(crate) struct DatagramCarrier {
     random: Stream,
     message: Vec<u8>,
     piece: Vec<u8>,
+    asked: Asked,
     now: Timestamp,
     /// At the port of who listens, until the socket is closed.
     _place: Option<Place>,
@@ -200,6 +202,7 @@ impl DatagramCarrier {
             random: Stream::new(publisher_of(id), "hub-reconnect", 1),
             message: Vec::new(),
             piece: Vec::with_capacity(PIECE_BYTES_MAX),
+            asked: Asked::new(net, BATCH),
             now: Timestamp::START,
             _place: place,
         })
@@ -610,6 +613,10 @@ impl Carrier for DatagramCarrier {
         if let Some(connector) = self.connector.take() {
             self.node.hang_up(connector.address);
         }
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        self.asked.settings(&self.socket.report())
     }
 
     fn told(&self, seat: usize) -> Option<Told> {

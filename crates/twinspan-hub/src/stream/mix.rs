@@ -12,6 +12,7 @@ use twinspan_core::time::Timestamp;
 
 use super::core::{Carrier, Seats};
 use super::node::Waited;
+use crate::effect::SettingReport;
 
 /// Carriers that one topic has at most.
 pub(crate) const PARTS_MAX: usize = 65;
@@ -112,6 +113,10 @@ impl Carrier for Mix {
     fn urgent_at(&self) -> Timestamp {
         let times = self.parts.iter().map(|part| part.carrier.urgent_at());
         times.min().unwrap_or(Timestamp::NEVER)
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        self.parts.iter().flat_map(|part| part.carrier.settings()).collect()
     }
 
     fn is_silent(&self, seat: usize) -> bool {

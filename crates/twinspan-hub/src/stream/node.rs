@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use twinspan_core::time::Timestamp;
+use twinspan_net::lock;
 use twinspan_net::shm::{self, Room, Taken};
-use twinspan_net::{lock, pin_to_core};
 
 use super::core::{Bells, Carrier, Core, Gathering, Seats, ring};
 use super::topic::{Topic, TopicStats};
 use crate::compress::CompressionStats;
+use crate::effect::{OwnThread, SettingReport};
 use crate::error::PublishError;
 use crate::road::{InStats, Incoming, More, OutStats, Outgoing, Peers};
 use crate::seal::Declined;
@@ -57,6 +58,7 @@ pub(crate) struct Node<C: Waited> {
     flush_interval: Duration,
     started: Instant,
     thread: Mutex<Option<JoinHandle<()>>>,
+    own: OwnThread,
 }
 
 fn new_bell() -> io::Result<OwnedFd> {
@@ -97,13 +99,11 @@ impl<C: Waited> Node<C> {
             flush_interval,
             started,
             thread: Mutex::new(None),
+            own: OwnThread::new(core),
         });
         let own = Arc::clone(&node);
         let thread = thread::Builder::new().name("hub-stream".into()).spawn(move || {
-            if let Some(core) = core {
-                // The report has said whether that is possible.
-                let _ = pin_to_core(core);
-            }
+            own.own.settle();
             own.run();
         })?;
         *lock(&node.thread) = Some(thread);
@@ -548,6 +548,12 @@ impl<C: Waited> Peers for Member<C> {
     fn compression(&self) -> Option<CompressionStats> {
         let mut core = self.node.core();
         core.seats.topic(self.seat).map(|topic| topic.compression())
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        let mut settings = self.node.core().carrier.settings();
+        settings.push(self.node.own.setting());
+        settings
     }
 }
 

@@ -21,6 +21,7 @@ use super::datagrams::DatagramCarrier;
 use super::node::Waited;
 use super::open::Told;
 use super::tcp::{self, TcpCarrier};
+use crate::effect::SettingReport;
 use crate::error::BuildError;
 use crate::measure::{at_port, probing_socket, secret};
 use crate::quic::{self, Fingerprint, Stranger};
@@ -390,6 +391,10 @@ impl Carrier for Roads {
 
     fn urgent_at(&self) -> Timestamp {
         self.current.as_ref().map_or(Timestamp::NEVER, |it| it.urgent_at())
+    }
+
+    fn settings(&self) -> Vec<SettingReport> {
+        self.current.as_ref().map_or_else(Vec::new, |it| it.settings())
     }
 
     fn is_silent(&self, seat: usize) -> bool {

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use twinspan_core::time::Timestamp;
-use twinspan_net::pin_to_core;
 use twinspan_net::shm::{quiet, ring, sleep_on, sleep_on_either};
 
 use super::Shared;
 use super::core::{Core, Left, now};
 use super::vigil::{LOOK_INTERVAL, Plan, Seen, Vigil};
+use crate::effect::OwnThread;
 
 /// The longest sleep: a clock that is asked for more may refuse.
 const NAP_MAX: Duration = Duration::from_secs(3_600);
@@ -23,11 +23,8 @@ const CALM_LOOKS: u32 = 20;
 const STEP_ASIDE: Duration = Duration::from_micros(50);
 
 /// Runs until the road is closed.
-pub(super) fn run(shared: &Shared, core: Option<usize>) {
-    if let Some(core) = core {
-        // The report has said whether that is possible.
-        let _ = pin_to_core(core);
-    }
+pub(super) fn run(shared: &Shared, own: &OwnThread) {
+    own.settle();
     let mut vigil = Vigil::new(shared.core().is_reliable);
     let mut calm = 0;
     let mut watches = false;

@@ -14,9 +14,9 @@ struct End {
 fn end(side: Side, port: u16, reliability: Reliability, road: Transport) -> End {
     let mut config = config(side, port, if side == Side::Listen { 1 } else { 2 });
     config.reliability = Some(reliability);
-    let (road, notes) = begin(&config, road).unwrap();
-    let shared = Arc::clone(&road.shared);
-    End { shared, opened: sides(road, &config, notes) }
+    let begun = begin(&config, road).unwrap();
+    let shared = Arc::clone(&begun.road.shared);
+    End { shared, opened: sides(begun, &config) }
 }
 
 /// The roads of this machine.

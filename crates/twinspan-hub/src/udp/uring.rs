@@ -9,6 +9,7 @@ use twinspan_net::{
 };
 
 use crate::choose::Choice;
+use crate::effect::{Helped, SettingReport};
 use crate::error::BuildError;
 use crate::report::Transport;
 use crate::road::RoadConfig;
@@ -52,16 +53,24 @@ fn figures(costs: &TrainCosts) -> String {
     )
 }
 
+/// A socket, and what took effect.
+pub(super) struct Bound {
+    pub(super) socket: TrainSocket,
+    pub(super) notes: Vec<String>,
+    pub(super) chosen: Vec<SettingReport>,
+}
+
 /// A socket whose datagrams come by a ring, around one that was given or bound for it, and what took
 /// effect.
 pub(super) fn bind(
     config: &RoadConfig,
     (local, given): (SocketAddr, Option<UdpSocket>),
     options: &TrainOptions,
-) -> Result<(TrainSocket, Vec<String>), BuildError> {
+) -> Result<Bound, BuildError> {
     let costs = train_costs();
     let mut notes = vec![format!("the costs: {}", figures(&costs))];
-    let poller = poller(config, &mut notes)?;
+    let mut chosen = Vec::new();
+    let poller = poller(config, &mut notes, &mut chosen)?;
     let sends = match (poller, costs.best_sends()) {
         // What it looks for are requests to send: receiving needs one for all datagrams.
         (Some(_), RingSends::Calls) => RingSends::Requests,
@@ -79,7 +88,7 @@ pub(super) fn bind(
     })?;
     notes.push("multishot receive into provided buffers, with a registered file".to_owned());
     notes.push(sending(&costs, sends));
-    Ok((socket, notes))
+    Ok(Bound { socket, notes, chosen })
 }
 
 /// Who sends, and why nobody does so without a copy.
@@ -100,7 +109,11 @@ fn sending(costs: &TrainCosts, sends: RingSends) -> String {
 }
 
 /// The thread of the kernel that was asked for, if there is a core for it.
-fn poller(config: &RoadConfig, notes: &mut Vec<String>) -> Result<Option<RingPoller>, BuildError> {
+fn poller(
+    config: &RoadConfig,
+    notes: &mut Vec<String>,
+    chosen: &mut Vec<SettingReport>,
+) -> Result<Option<RingPoller>, BuildError> {
     let (idle, core) = (config.net.sqpoll, config.net.sqpoll_core);
     if idle.is_none() && core.is_none() {
         return Ok(None);
@@ -114,22 +127,30 @@ fn poller(config: &RoadConfig, notes: &mut Vec<String>) -> Result<Option<RingPol
     if let Some(core) = core.filter(|core| !cores.contains(core)) {
         return wrong("sqpoll_core", core.to_string(), "one that this process may use");
     }
+    let on = core.map_or("any core".to_owned(), |core| format!("core {core}"));
+    let setting = |effective: String, helped, figure| {
+        let asked = format!("{idle:?} on {on}");
+        SettingReport { name: "sqpoll", asked, effective, helped, figure }
+    };
     if cores.len() < POLLER_CORES_MIN {
-        notes.push(format!(
-            "SQPOLL is declined: its thread takes a core, and of {} that this process may use none is \
-             left beside the two ends",
+        let why = format!(
+            "its thread takes a core, and of {} that this process may use none is left beside the two ends",
             cores.len()
-        ));
+        );
+        notes.push(format!("SQPOLL is declined: {why}"));
+        chosen.push(setting("none".to_owned(), Helped::No, why));
         return Ok(None);
     }
     let poller = RingPoller { core, idle };
-    let on = core.map_or("any core".to_owned(), |core| format!("core {core}"));
-    let helps = match poller_costs(poller) {
-        Some([without, with]) if with < without => format!("it helps: {with} ns against {without}"),
-        Some([without, with]) => format!("it does not help: {with} ns against {without}"),
-        None => "whether it helps could not be measured".to_owned(),
+    let (helped, figure) = match poller_costs(poller) {
+        Some([without, with]) => {
+            let helped = if with < without { Helped::Yes } else { Helped::No };
+            (helped, format!("a lone datagram took {with} ns, {without} without"))
+        }
+        None => (Helped::Unknown, "it could not be measured".to_owned()),
     };
-    notes.push(format!("SQPOLL on {on}, which sleeps after {idle:?}; {helps}"));
+    notes.push(format!("SQPOLL on {on}, which sleeps after {idle:?}; {figure}"));
+    chosen.push(setting(format!("{idle:?} on {on}"), helped, figure));
     Ok(Some(poller))
 }
 

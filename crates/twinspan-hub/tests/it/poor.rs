@@ -10,7 +10,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
 };
-use twinspan_hub::{BuildError, Bytes, Hub, JoinError, Namesakes, Transport, explain};
+use twinspan_hub::{BuildError, Bytes, Helped, Hub, JoinError, Namesakes, Transport, explain};
 
 use crate::{free, met, there_and_back, topic, udp_endpoint};
 
@@ -159,6 +159,21 @@ fn a_port_is_not_shared_where_the_kernel_does_not_tell_topics_apart() {
     met(&there, 1);
     there_and_back(&here, there);
     println!("one port each");
+}
+
+#[test]
+fn where_busy_polling_is_refused_the_settings_say_so() {
+    let test = "poor::where_busy_polling_is_refused_the_settings_say_so";
+    if !is_alone(this_program(), test, "it was told") {
+        return;
+    }
+    forbid_where([(libc::SYS_setsockopt, with(2, libc::SO_BUSY_POLL))].into(), FORBIDDEN);
+    let hub = Hub::<u64>::builder(udp_endpoint()).listen().build().unwrap();
+    let settings = hub.settings();
+    let it = settings.iter().find(|it| it.name == "busy_poll").unwrap();
+    assert_eq!((&*it.asked, &*it.effective, it.helped), ("50µs", "none", Helped::No), "{it}");
+    assert!(it.figure.contains("without CAP_NET_ADMIN: Operation not permitted"), "{it}");
+    println!("it was told");
 }
 
 fn without_memory_files(errno: u32) {

@@ -81,6 +81,10 @@ fn a_named_ring_reports_its_figures_and_what_was_declined() {
     for part in ["a lone datagram", "multishot receive", "SendZc", "SQPOLL"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let settings = hub.settings();
+    let it = settings.iter().find(|it| it.name == "sqpoll").unwrap();
+    assert_eq!(it.asked, "5ms on any core");
+    assert!(it.effective == "none" || it.figure.contains(" without"), "{it}");
     let hub = || Hub::<u64>::builder(udp_endpoint()).transport(Transport::IoUring);
     let error = hub().sqpoll(Duration::from_secs(60)).build().unwrap_err();
     assert!(error.to_string().contains("sqpoll is 60s: set it to 1 ms to 10 s"), "{error}");

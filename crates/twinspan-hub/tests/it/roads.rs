@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use twinspan_core::random::draw;
 use twinspan_hub::{
-    Access, BuildError, Bytes, Compression, Hub, HubBuilder, JoinError, Namesakes, Payload, Policy,
-    Transport, Trust, explain,
+    Access, BuildError, Bytes, Compression, Helped, Hub, HubBuilder, JoinError, Namesakes, Payload,
+    Policy, SettingReport, Transport, Trust, explain,
 };
 
 use crate::{LONG, free, met, there_and_back, topic};
@@ -301,6 +301,73 @@ fn addresses_of_one_cable_lead_there_with_their_interface() {
         assert!(there.wait_for_subscribers(1, LONG), "{endpoint}");
         there_and_back(&here, there);
     }
+}
+
+/// The names of a hub's settings, each with what it says.
+fn settings<T: Payload>(hub: &Hub<T>) -> Vec<(&'static str, SettingReport)> {
+    hub.settings().into_iter().map(|it| (it.name, it)).collect()
+}
+
+#[test]
+fn every_setting_is_told_with_what_is_in_effect_and_whether_it_helped() {
+    let of = |scheme: &str| -> (Hub<u64>, Hub<u64>) {
+        pair(scheme, |it| it.reliable().core(0).batch_size(32).socket_buffer_bytes(1 << 20))
+    };
+    for scheme in NETWORKS {
+        let (here, there) = of(scheme);
+        for value in 0..200 {
+            here.publish(&value).unwrap();
+        }
+        here.flush().unwrap();
+        for value in 0..200 {
+            assert_eq!(there.recv(), Ok(value), "{scheme}");
+        }
+        let end = Instant::now() + LONG;
+        let told = loop {
+            let told = settings(&there);
+            // Its own thread may not have run yet.
+            if told.iter().all(|(_, it)| it.effective != "none yet") {
+                break told;
+            }
+            assert!(Instant::now() < end, "{scheme}: {told:?}");
+            std::thread::yield_now();
+        };
+        let names: Vec<_> = told.iter().map(|(name, _)| *name).collect();
+        let expected: &[&str] = match scheme {
+            "tcp" => &["core"],
+            "quic" => &["socket_buffer_bytes", "core"],
+            _ => &["batch_size", "socket_buffer_bytes", "busy_poll", "core"],
+        };
+        assert_eq!(names, expected, "{scheme}: {told:?}");
+        for (name, it) in &told {
+            match *name {
+                "core" => {
+                    assert_eq!((&*it.asked, &*it.effective), ("0", "0"), "{scheme}: {it}");
+                    assert!(it.figure.contains("a wake-up there took "), "{scheme}: {it}");
+                }
+                "socket_buffer_bytes" => {
+                    assert_eq!(it.asked, "1048576", "{scheme}: {it}");
+                    let (receive, _) = it.effective.split_once(" to receive and ").unwrap();
+                    assert!(receive.parse::<usize>().unwrap() > 0, "{scheme}: {it}");
+                }
+                // Behind `hub://` messages lie in chunks of a stream, of which calls take their own number.
+                "batch_size" => {
+                    let wanted = if scheme == "udp" { "32" } else { "64" };
+                    assert_eq!((&*it.asked, &*it.effective), (wanted, wanted), "{scheme}: {it}");
+                    assert_ne!(it.helped, Helped::Unknown, "{scheme}: {it}");
+                }
+                _ => {
+                    assert_eq!((&*it.asked, it.helped), ("50µs", Helped::No), "{scheme}: {it}");
+                    let why = "a device without a queue to poll, as loopback is";
+                    let is_refused = it.figure.contains("without CAP_NET_ADMIN");
+                    assert!(is_refused || it.figure.contains(why), "{scheme}: {it}");
+                }
+            }
+        }
+        // The listener behind `hub://` has one of each for each of its roads.
+        assert!(here.settings().len() >= told.len(), "{scheme}: {:?}", here.settings());
+    }
+    assert_eq!(Hub::<u64>::new(topic()).unwrap().settings(), []);
 }
 
 /// A listener and who connected to it, made with the same options.

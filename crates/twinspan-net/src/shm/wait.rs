@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::meet;
+use crate::cores::pin_to_core;
 
 /// How a receiver waits for a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ const SPIN_MAX: Duration = Duration::from_micros(400);
 const VAIN_MAX: u32 = 16;
 /// Wake-ups that the measurement makes.
 const WAKES_MEASURED: usize = 40;
+/// Wake-ups that are compared with as many others.
+const WAKES_COMPARED: usize = 5;
 /// Idle time before each, so that the other core has gone to sleep.
 const IDLE_BEFORE_WAKE: Duration = Duration::from_micros(250);
 /// The longest sleep of a process that cannot order other processes' stores before it: it looks
@@ -59,6 +62,16 @@ pub fn wake_cost() -> Option<Duration> {
 /// What the operating system says when there is no thread or no bell to be had.
 pub fn measure_wake_cost() -> io::Result<Duration> {
     measure_wake()
+}
+
+/// What waking a thread on a core costs, and one on any core: some wake-ups in turns, which take less than
+/// a millisecond where they are not disturbed.
+///
+/// # Errors
+/// What the operating system says when there is no thread or no bell to be had, or not that core.
+pub fn wake_costs_on(core: usize) -> io::Result<[Duration; 2]> {
+    let pinned = measure_wakes(WAKES_COMPARED, Duration::ZERO, Some(core))?;
+    Ok([pinned, measure_wakes(WAKES_COMPARED, Duration::ZERO, None)?])
 }
 
 /// Measures the cost of a wake-up in the background, once for each process.
@@ -167,25 +180,33 @@ fn note_spin(found: bool) {
 
 /// The median of some wake-ups of a thread that sleeps, there and back, halved.
 fn measure_wake() -> io::Result<Duration> {
+    measure_wakes(WAKES_MEASURED, IDLE_BEFORE_WAKE, None)
+}
+
+/// The same of so many wake-ups of a thread, on a core if one is named.
+fn measure_wakes(count: usize, idle: Duration, core: Option<usize>) -> io::Result<Duration> {
     let (there, back) = (meet::bell()?, meet::bell()?);
     let mut costs = thread::scope(|scope| {
         let echo = || {
-            for _ in 0..WAKES_MEASURED {
+            let pinned = core.map_or(Ok(()), pin_to_core);
+            for _ in 0..count {
                 sleep_on(there.as_fd(), None);
                 meet::quiet(&there);
                 meet::ring(&back);
             }
+            pinned
         };
-        thread::Builder::new().name("hub-wake-echo".into()).spawn_scoped(scope, echo)?;
-        let mut costs = Vec::with_capacity(WAKES_MEASURED);
-        for _ in 0..WAKES_MEASURED {
-            thread::sleep(IDLE_BEFORE_WAKE);
+        let echo = thread::Builder::new().name("hub-wake-echo".into()).spawn_scoped(scope, echo)?;
+        let mut costs = Vec::with_capacity(count);
+        for _ in 0..count {
+            thread::sleep(idle);
             let began = Instant::now();
             meet::ring(&there);
             sleep_on(back.as_fd(), None);
             meet::quiet(&back);
             costs.push(began.elapsed() / 2);
         }
+        echo.join().map_err(|_| io::Error::other("the thread that answers ended"))??;
         Ok::<_, io::Error>(costs)
     })?;
     costs.sort_unstable();

@@ -25,6 +25,41 @@ fn set_int(
     outcome(status).map(|_| ())
 }
 
+/// Reads an option whose value is some numbers of 32 bits, as many as the kernel has; the others are 0.
+fn numbers<const COUNT: usize>(
+    socket: BorrowedFd<'_>,
+    option: libc::c_int,
+) -> io::Result<[u32; COUNT]> {
+    let mut values = [0_u32; COUNT];
+    let mut length = mem::size_of_val(&values) as libc::socklen_t;
+    // SAFETY: `values` is live and mutable for the whole call and `length` is its size in bytes, beyond
+    // which the kernel does not write; any bytes are values of u32. `socket` is borrowed, so the
+    // descriptor stays open.
+    let status = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    outcome(status).map(|_| values)
+}
+
+/// Bytes of the kernel's memory that wait to be received, and datagrams that found no room there.
+pub(crate) fn queue(socket: BorrowedFd<'_>) -> io::Result<[u32; 2]> {
+    // The places of linux/sock_diag.h: what is taken to receive comes first, what was dropped last.
+    let [taken, _, _, _, _, _, _, _, dropped] = numbers(socket, libc::SO_MEMINFO)?;
+    Ok([taken, dropped])
+}
+
+/// The number of the device's queue that brought the last datagram; 0 where that has none to poll.
+pub(crate) fn napi_id(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let [id] = numbers(socket, libc::SO_INCOMING_NAPI_ID)?;
+    Ok(id)
+}
+
 /// Whether the kernel knows how to split sent runs: sets the socket's own segment length to none,
 /// which it is anyway.
 pub(crate) fn can_segment(socket: BorrowedFd<'_>) -> io::Result<()> {
