@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::sync::{Once, OnceLock};
 use std::thread;
@@ -334,20 +335,28 @@ pub enum GuardError {
     Os(#[source] io::Error),
 }
 
+impl From<io::Error> for GuardError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            _ => Self::Os(error),
+        }
+    }
+}
+
 impl LatencyGuard {
     /// Makes the request, which stands until this is dropped.
     ///
     /// # Errors
     /// [`GuardError`] says why it was not granted; nothing has changed then.
     pub fn request() -> Result<Self, GuardError> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => GuardError::Missing,
-            io::ErrorKind::PermissionDenied => GuardError::NotPermitted,
-            _ => GuardError::Os(error),
-        };
-        let opened = OpenOptions::new().write(true).open("/dev/cpu_dma_latency");
-        let mut request = opened.map_err(failed)?;
-        request.write_all(&0_i32.to_ne_bytes()).map_err(failed)?;
+        Self::request_at(Path::new("/dev/cpu_dma_latency"))
+    }
+
+    fn request_at(device: &Path) -> Result<Self, GuardError> {
+        let mut request = OpenOptions::new().write(true).open(device)?;
+        request.write_all(&0_i32.to_ne_bytes())?;
         Ok(Self { _request: request })
     }
 }
@@ -415,11 +424,34 @@ mod tests {
         sleep_on(bell.as_fd(), Some(Duration::from_micros(10)));
     }
 
+    /// Descriptors of this process that are open on a file.
+    fn open_on(file: &Path) -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+        targets.filter(|target| target == file).count()
+    }
+
     #[test]
-    fn the_guard_is_granted_or_says_why_not() {
-        match LatencyGuard::request() {
-            Ok(_guard) => {}
-            Err(error) => println!("skipped: {error}"),
-        }
+    fn a_guard_asks_for_no_latency_and_holds_the_request_until_it_is_dropped() {
+        let name = format!("twinspan-guard-{}", std::process::id());
+        let device = std::env::temp_dir().canonicalize().unwrap().join(name);
+        std::fs::write(&device, [7; 6]).unwrap();
+        let guard = LatencyGuard::request_at(&device).unwrap();
+        assert_eq!(std::fs::read(&device).unwrap(), [0, 0, 0, 0, 7, 7], "a word of 32 bits");
+        assert_eq!(open_on(&device), 1, "the kernel forgets the request with its descriptor");
+        drop(guard);
+        assert_eq!(open_on(&device), 0);
+        std::fs::remove_file(&device).unwrap();
+    }
+
+    #[test]
+    fn a_request_that_is_not_granted_says_why() {
+        let folder = std::env::temp_dir();
+        let missing = LatencyGuard::request_at(&folder.join("twinspan-guard-none"));
+        assert!(matches!(missing, Err(GuardError::Missing)), "{missing:?}");
+        let unusable = LatencyGuard::request_at(&folder);
+        assert!(matches!(unusable, Err(GuardError::Os(_))), "{unusable:?}");
+        let refused = GuardError::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(matches!(refused, GuardError::NotPermitted), "{refused:?}");
     }
 }
