@@ -35,6 +35,7 @@ mod prompt;
 mod publisher;
 mod seam;
 mod shared;
+mod sleeper;
 mod subscriber;
 #[cfg(test)]
 mod tests;

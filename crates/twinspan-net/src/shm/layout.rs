@@ -9,7 +9,7 @@ use super::map::SEGMENT_BYTES_MAX;
 /// The first word of every segment, "TWINHUB1" in memory.
 const MAGIC: u64 = u64::from_le_bytes(*b"TWINHUB1");
 /// The version of the layout that this program speaks.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Words of a head that carry something.
 pub(super) const HEAD_WORDS: usize = 8;
 /// Bytes before the slots.
@@ -22,6 +22,9 @@ pub(super) const PUBLISHED_AT: usize = 64;
 pub(super) const WAITING_AT: usize = 80;
 /// The word of a subscriber's segment that says that it sleeps.
 pub(super) const NAP_AT: usize = 64;
+/// The word of a subscriber's segment, in the same line, that asks publishers for a fence behind each
+/// message.
+pub(super) const ASKS_AT: usize = 65;
 /// The first of the words of a subscriber's segment that say which message it wants next, one line
 /// for each publisher.
 pub(super) const CURSORS_AT: usize = 512;
@@ -326,7 +329,7 @@ mod tests {
         let geometry = Geometry::new(48, 240, 256, 8, 0xabcd).unwrap();
         let head = geometry.to_words();
         assert_eq!(head[0].to_le_bytes(), *b"TWINHUB1");
-        assert_eq!(head[1], 0x0000_0001_0000_0001);
+        assert_eq!(head[1], 0x0000_0001_0000_0002);
         assert_eq!(head[2], 4_096 + 256 * 64);
         assert_eq!(head[3], 64 << 32 | 256);
         assert_eq!(head[4..], [0, 0xabcd, 0, 0]);
@@ -355,8 +358,8 @@ mod tests {
         let (head, bytes) = (geometry.to_words(), geometry.bytes() as u64);
         for (at, value, error) in [
             (0, 0, LayoutError::Magic),
-            (1, 2 | 1 << 32, LayoutError::Version(2)),
-            (1, 1 | 2 << 32, LayoutError::Kind),
+            (1, 1 | 1 << 32, LayoutError::Version(1)),
+            (1, 2 | 2 << 32, LayoutError::Kind),
             (2, bytes + 4_096, LayoutError::Sizes),
             (3, 63 | 256 << 32, LayoutError::Sizes),
             (3, 64 | 257 << 32, LayoutError::Sizes),

@@ -140,6 +140,21 @@ pub(super) fn is_held<L: Look>(place: &L, mark: u64) -> bool {
     place.load(Ordering::Acquire) == mark
 }
 
+/// How a subscriber sleeps, for who has just completed a message: looked at behind a fence where it asks
+/// for one, unless one was passed since the message.
+///
+/// That fence is the pair of the one which the subscriber passes between saying that it sleeps and looking
+/// once more. It began to ask in front of a barrier of all cores: whoever does not find the wish completed
+/// the message before that barrier. Where it does not ask, it passes such a barrier with each sleep.
+#[inline]
+pub(super) fn nap_of<L: Look>(asks: &L, nap: &L, is_fenced: &mut bool) -> u64 {
+    if asks.load(Ordering::Relaxed) != 0 && !*is_fenced {
+        L::fence(Ordering::SeqCst);
+        *is_fenced = true;
+    }
+    nap.load(Ordering::Relaxed)
+}
+
 /// Writes bytes into words, the last one filled up with zeroes; what does not fit is left out.
 #[inline]
 pub(super) fn store_bytes<W: Word>(words: &[W], bytes: &[u8]) {

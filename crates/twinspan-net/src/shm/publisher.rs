@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::greet::Policy;
 use super::layout::{
-    BLOCKS_MAX, Content, Geometry, HOLDS_AT, HOLDS_MAX, NAP_AT, PUBLISHED_AT, WAITING_AT,
+    ASKS_AT, BLOCKS_MAX, Content, Geometry, HOLDS_AT, HOLDS_MAX, NAP_AT, PUBLISHED_AT, WAITING_AT,
 };
 use super::line::{self, Look};
 use super::map::Segment;
@@ -144,8 +144,14 @@ impl Publisher {
     /// What the naps of the subscribers say.
     #[cfg(test)]
     pub(super) fn naps(&mut self) -> Vec<u64> {
+        self.of_readers(NAP_AT)
+    }
+
+    /// What a word of each subscriber says.
+    #[cfg(test)]
+    pub(super) fn of_readers(&mut self, at: usize) -> Vec<u64> {
         self.refresh();
-        let words = self.readers.iter().filter_map(|reader| reader.peer.word(NAP_AT));
+        let words = self.readers.iter().filter_map(|reader| reader.peer.word(at));
         words.map(|word| word.load(Ordering::Relaxed)).collect()
     }
 
@@ -266,12 +272,15 @@ impl Publisher {
         }
     }
 
-    /// Wakes who sleeps. The barrier orders the message before the look at who does.
+    /// Wakes who sleeps. The barrier orders the message before the look at who does, and a fence where
+    /// somebody sleeps often and asks for it.
     #[inline]
     fn tell(&mut self) {
         self.shared.barrier.light();
+        let mut is_fenced = false;
         for reader in &mut self.readers {
-            let nap = reader.peer.word(NAP_AT).map_or(0, |word| word.load(Ordering::Relaxed));
+            let words = reader.peer.word(ASKS_AT).zip(reader.peer.word(NAP_AT));
+            let nap = words.map_or(0, |(asks, nap)| line::nap_of(asks, nap, &mut is_fenced));
             if nap & 3 != 0 && nap != reader.rung {
                 reader.rung = nap;
                 self.stats.wakes += 1;

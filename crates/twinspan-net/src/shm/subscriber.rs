@@ -13,11 +13,12 @@ use twinspan_core::taken::{Room, Taken};
 
 use super::greet::Policy;
 use super::join::Keeping;
-use super::layout::{Content, HOLDS_AT, HOLDS_MAX, NAP_AT, SUBSCRIBER_WORDS, WAITING_AT};
+use super::layout::{ASKS_AT, Content, HOLDS_AT, HOLDS_MAX, NAP_AT, SUBSCRIBER_WORDS, WAITING_AT};
 use super::line::{self, Look, Slot};
 use super::map::{Seen, Segment};
 use super::meet;
 use super::shared::{Shared, WriterPeer};
+use super::sleeper::{SleepWords, Sleeper};
 use super::wait::{self, Wait};
 
 /// The place among the holds that copies of long messages use.
@@ -124,6 +125,12 @@ impl fmt::Debug for Held {
     }
 }
 
+/// The words of a subscriber's own segment that say how it sleeps.
+fn sleep_words(segment: &Segment) -> Option<SleepWords<'_, AtomicU64>> {
+    let words = segment.words(SUBSCRIBER_WORDS);
+    Some(SleepWords { nap: words.get(NAP_AT)?, asks: words.get(ASKS_AT)? })
+}
+
 fn waiting(words: &[Seen]) -> u64 {
     words.get(WAITING_AT).map_or(0, |word| word.load(Ordering::Relaxed))
 }
@@ -161,7 +168,9 @@ pub struct Subscriber {
     seen: u64,
     /// The lane that is looked at first.
     turn: usize,
-    naps: u64,
+    sleeper: Sleeper,
+    /// The bell may have been rung since it was quieted last.
+    may_ring: bool,
     stats: SubscriberStats,
 }
 
@@ -182,7 +191,8 @@ impl Subscriber {
             copies: Vec::new(),
             seen: 0,
             turn: 0,
-            naps: 0,
+            sleeper: Sleeper::new(),
+            may_ring: false,
             stats: SubscriberStats::default(),
         })
     }
@@ -258,34 +268,40 @@ impl Subscriber {
         left: Option<Duration>,
         look: &mut impl FnMut(&mut Self) -> Option<R>,
     ) -> Option<R> {
+        // Rings for an earlier sleep: taken away only now, for who was woken first looks what for.
+        if self.may_ring {
+            meet::quiet(&self.shared.bell);
+        }
         let tasks = if self.shared.has_tasks() { 2 } else { 0 };
         self.say_nap(1 | tasks);
-        let found = look(self);
+        self.may_ring = true;
+        let mut found = look(self);
         if found.is_none() {
             self.stats.naps += 1;
             let longest = self.shared.barrier.nap_max();
             let left = left.map_or(longest, |left| Some(longest.map_or(left, |max| max.min(left))));
             wait::sleep_on(self.shared.bell.as_fd(), left);
+            found = look(self);
         }
-        meet::quiet(&self.shared.bell);
         // Tasks that wait are still to be woken.
-        self.say_awake(tasks);
+        if let Some(words) = sleep_words(&self.segment) {
+            self.sleeper.say_awake(&words, tasks);
+        }
         found
     }
 
     /// Says that we sleep: bit 0 for the bell, bit 1 for the one of tasks.
     fn say_nap(&mut self, how: u64) {
-        self.naps += 1;
-        if let Some(nap) = self.segment.words(SUBSCRIBER_WORDS).get(NAP_AT) {
-            nap.store(self.naps << 2 | how, Ordering::Relaxed);
-        }
-        self.shared.barrier.heavy();
+        let Some(words) = sleep_words(&self.segment) else { return };
+        let barrier = self.shared.barrier;
+        self.sleeper.say(&words, how, self.stats.taken, || barrier.heavy());
     }
 
-    fn say_awake(&mut self, tasks: u64) {
-        if let Some(nap) = self.segment.words(SUBSCRIBER_WORDS).get(NAP_AT) {
-            let word = if tasks == 0 { 0 } else { self.naps << 2 | tasks };
-            nap.store(word, Ordering::Relaxed);
+    /// Publishers were asked for fences, for sleeps that there are not any more.
+    #[cold]
+    fn ask_no_more(&mut self) {
+        if let Some(words) = sleep_words(&self.segment) {
+            self.sleeper.ask_no_more(&words);
         }
     }
 
@@ -308,6 +324,7 @@ impl Subscriber {
         meet::quiet(&self.shared.bell);
         let tasks = if self.shared.has_tasks() { 2 } else { 0 };
         self.say_nap(1 | tasks);
+        self.may_ring = true;
         !self.is_ready()
     }
 
@@ -471,6 +488,9 @@ impl Subscriber {
     #[inline]
     fn taken(&mut self, at: usize, bytes: usize) -> Taken {
         self.stats.taken += 1;
+        if self.sleeper.is_awake(self.stats.taken) {
+            self.ask_no_more();
+        }
         let Some(lane) = self.lanes.get_mut(at) else {
             return Taken { publisher: 0, number: 0, lost: 0, bytes };
         };

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SocketFlags, accept_with};
 use twinspan_core::random::Stream;
 
-use super::layout::{HOLDS_AT, PUBLISHED_AT, SUBSCRIBER_WORDS};
+use super::layout::{ASKS_AT, HOLDS_AT, PUBLISHED_AT, SUBSCRIBER_WORDS};
 use super::*;
 
 /// A topic that no other test has.
@@ -503,6 +503,38 @@ fn sleepers_of_all_kinds_are_woken() {
 }
 
 #[test]
+fn who_sleeps_often_asks_for_fences_until_it_stays_awake_or_is_gone() {
+    if !super::wait::Barrier::new().heavy() {
+        println!("skipped: this kernel has no barrier for all cores");
+        return;
+    }
+    let config = config(&topic(), 8);
+    let (_member, mut out) = publisher(&config);
+    let (other, mut inbox) = subscriber(&config);
+    let sleep_and_wake = |out: &mut Publisher, inbox: &mut Subscriber| {
+        assert!(inbox.arm());
+        out.publish(b"1").unwrap();
+        super::wait::sleep_on(inbox.fd(), None);
+        assert_eq!(texts(inbox).len(), 1);
+    };
+    for asks in [0, 0, 0, 1, 1, 1] {
+        sleep_and_wake(&mut out, &mut inbox);
+        assert_eq!(out.of_readers(ASKS_AT), [asks]);
+    }
+    for _ in 0..20 {
+        out.publish(b"2").unwrap();
+    }
+    assert_eq!((texts(&mut inbox).len(), out.of_readers(ASKS_AT)), (20, vec![0]));
+    for _ in 0..5 {
+        sleep_and_wake(&mut out, &mut inbox);
+    }
+    assert_eq!(out.of_readers(ASKS_AT), [1]);
+    drop((other, inbox));
+    // Its wish went with it.
+    until(|| out.of_readers(ASKS_AT).is_empty());
+}
+
+#[test]
 fn two_that_sleep_wake_each_other_many_times() {
     for wait in [Wait::Block, Wait::Adaptive, Wait::Spin] {
         let config = TopicConfig { wait, ..config(&topic(), 8) };
@@ -646,7 +678,7 @@ fn a_publisher_whose_memory_cannot_be_read_is_named() {
     let bytes = geometry.bytes();
     for (words, announced, part) in [
         (changed(0, 1), bytes, "the memory is no segment of a hub"),
-        (changed(1, good[1] + 1), bytes, "has layout 2, this program 1: use one version"),
+        (changed(1, good[1] + 1), bytes, "has layout 3, this program 2: use one version"),
         (changed(1, good[1] + (1 << 32)), bytes, "the segment is of another kind"),
         (changed(3, good[3] + 1), bytes, "the segment's sizes are impossible"),
         (changed(5, good[5] ^ 1), bytes, "another type than its owner said"),

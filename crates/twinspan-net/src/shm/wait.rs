@@ -297,10 +297,10 @@ impl Barrier {
         }
     }
 
-    pub(super) fn heavy(self) {
+    /// Whether the kernel did so. Where it does not, `nap_max` ends each sleep soon.
+    pub(super) fn heavy(self) -> bool {
         fence(Ordering::SeqCst);
-        // Where it fails, `nap_max` ends each sleep soon.
-        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+        membarrier(MembarrierCommand::GlobalExpedited).is_ok()
     }
 
     /// The longest sleep behind [`heavy`](Self::heavy); `None` where there is no limit.
