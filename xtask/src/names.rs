@@ -43,6 +43,7 @@ const DRIVERS: &[&str] = &[
     "crates/twinspan-hub/src/seal.rs",
     "crates/twinspan-hub/src/side.rs",
     "crates/twinspan-hub/src/stream/datagrams.rs",
+    "crates/twinspan-hub/src/stream/memory.rs",
     "crates/twinspan-hub/src/stream/node.rs",
     "crates/twinspan-hub/src/stream/open.rs",
     "crates/twinspan-hub/src/stream/roads.rs",

@@ -23,14 +23,17 @@ use crate::seal::Declined;
 use crate::select::{AddressClass, Facts, SameHost, SelectError, Selected, select};
 use crate::stream::core::Carrier;
 use crate::stream::datagrams::DatagramCarrier;
+use crate::stream::memory::{self, MemoryCarrier};
 use crate::stream::mix::Mix;
 use crate::stream::node::{Member, Node, Waited};
 use crate::stream::open::{self, ANSWER_TIMEOUT, Datagrams};
 use crate::stream::roads::{RoadChange, Roads};
 use crate::stream::tcp::{self, TcpCarrier};
 
-/// The roads that an endpoint has, the best first for a near network.
-const ROADS: [Transport; 3] = [Transport::BatchUdp, Transport::Quic, Transport::Tcp];
+/// The roads that an endpoint has, the best first for a near network. Memory is one for who is on the
+/// listener's machine.
+const ROADS: [Transport; 4] =
+    [Transport::SharedMemory, Transport::BatchUdp, Transport::Quic, Transport::Tcp];
 
 /// What was chosen, and the road to it.
 pub(crate) struct Chosen {
@@ -60,7 +63,8 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
         Some(road) => (road, "it was asked for".to_owned()),
         None => (
             Transport::BatchUdp,
-            "who connects takes the best of UDP, QUIC and TCP, and this one where it can"
+            "who connects takes shared memory on this machine, else the best of UDP, QUIC and TCP, and \
+             this one where it can"
                 .to_owned(),
         ),
     };
@@ -115,6 +119,21 @@ fn listen(config: &RoadConfig, asked: Option<Transport>) -> Result<Chosen, Build
         }));
         notes.extend(fingerprint.map(|it| format!("its certificate has the fingerprint {it}")));
     }
+    if has(Transport::SharedMemory) {
+        match MemoryCarrier::listening(tcp::seed(config), bound) {
+            Ok(carrier) => {
+                carriers.push(Box::new(carrier));
+                offer.roads = offer.roads.and(OfferedRoads::MEMORY);
+                datagrams.set_offer(offer);
+                notes.push("this user's hubs on this machine take shared memory".to_owned());
+            }
+            // Somebody else has the name: nobody is kept from the other roads by that.
+            Err(why) if asked.is_none() => {
+                notes.push(format!("nobody is let in by shared memory: {why}"));
+            }
+            Err(source) => return Err(BuildError::Bind { address: bound, source }),
+        }
+    }
     carriers.push(Box::new(datagrams));
     notes.push(if has(Transport::BatchUdp) {
         format!("it listens at {bound} for UDP, and answers probes")
@@ -159,7 +178,12 @@ pub(crate) fn facts(address: SocketAddr) -> Result<(Facts, Option<Offer>), Build
     let same_host = match offer.map(|offer| offer.host).filter(|host| *host != [0; 16]) {
         None => SameHost::Unknown,
         Some(host) if Some(host) == own => {
-            SameHost::Closed("a bare topic at both ends takes it".to_owned())
+            let is_offered = offer.is_some_and(|it| it.roads.contain(OfferedRoads::MEMORY));
+            match is_offered.then(|| memory::opens(address)) {
+                Some(Ok(())) => SameHost::Opens,
+                Some(Err(why)) => SameHost::Closed(why.to_string()),
+                None => SameHost::Closed("its listener does not offer it".to_owned()),
+            }
         }
         Some(_) => SameHost::No,
     };
@@ -192,9 +216,11 @@ pub(crate) fn choose(
         }
     };
     if asked.is_none() {
-        // What does not answer now may do so later.
+        // What does not answer now may do so later, and memory is the best there is wherever it opens.
         let rest = ROADS.into_iter().filter(|road| !selected.order.contains(road));
-        let rest: Vec<_> = rest.collect();
+        let (memory, rest): (Vec<_>, Vec<_>) =
+            rest.partition(|road| *road == Transport::SharedMemory);
+        selected.order.splice(0..0, memory);
         selected.order.extend(rest);
     }
     Ok(selected)

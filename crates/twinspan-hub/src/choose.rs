@@ -30,7 +30,13 @@ pub(crate) fn choose(endpoint: &Endpoint, asked: Option<Transport>) -> Result<Ch
                 | (Transport::IoUring | Transport::BatchUdp, Scheme::Udp)
                 | (Transport::Tcp, Scheme::Tcp)
                 | (Transport::Quic, Scheme::Quic)
-                | (Transport::BatchUdp | Transport::Tcp | Transport::Quic, Scheme::Hub)
+                | (
+                    Transport::SharedMemory
+                        | Transport::BatchUdp
+                        | Transport::Tcp
+                        | Transport::Quic,
+                    Scheme::Hub
+                )
         )
     };
     if let (Some(road), Some(scheme)) = (asked, endpoint.scheme)

@@ -131,7 +131,7 @@ pub(crate) enum SelectError {
     Nobody,
 }
 
-/// Selects a road.
+/// Selects a road. Where memory opens it is taken, and the others follow in case it fails.
 pub(crate) fn select(asked: Option<Transport>, facts: &Facts) -> Result<Selected, SelectError> {
     if let Some(road) = asked {
         return explicit(road, facts);
@@ -141,7 +141,13 @@ pub(crate) fn select(asked: Option<Transport>, facts: &Facts) -> Result<Selected
         SameHost::Opens => {
             reasons.push("the same boot identity, and its memory opens".to_owned());
             let road = Transport::SharedMemory;
-            return Ok(Selected { road, order: vec![road], reasons });
+            let others = [Transport::BatchUdp, Transport::Quic, Transport::Tcp];
+            let others = others.into_iter().filter(|road| facts.answers(*road));
+            return Ok(Selected {
+                road,
+                order: [road].into_iter().chain(others).collect(),
+                reasons,
+            });
         }
         SameHost::Closed(why) => {
             reasons.push(format!("the same boot identity, but its memory does not open: {why}"));
@@ -255,7 +261,14 @@ mod tests {
             &'a [Transport],
         );
         let rows: Vec<Row<'_>> = vec![
-            (Loopback, SameHost::Opens, probed(0, 0), probed(0, 0), probed(0, 0), &[SharedMemory]),
+            (
+                Loopback,
+                SameHost::Opens,
+                None,
+                probed(9, 0),
+                probed(0, 0),
+                &[SharedMemory, Quic, Tcp],
+            ),
             (Public, SameHost::Opens, None, None, None, &[SharedMemory]),
             (Loopback, closed, probed(0, 0), probed(0, 0), probed(0, 0), &[BatchUdp, Quic, Tcp]),
             // The guess decides between the bounds.

@@ -1,7 +1,8 @@
 //! Roads made of streams of bytes: one protocol for TCP and for the streams of QUIC.
 //!
 //! The protocol is a machine, [`topic::Topic`]. [`carrier`] brings its streams over sockets, [`core`]
-//! moves both on; [`node`] gives them threads and waits, [`tcp`] the machine's sockets.
+//! moves both on; [`node`] gives them threads and waits, [`tcp`] the machine's sockets and
+//! [`memory`] its pipes.
 //!
 //! //= hub 9
 
@@ -15,6 +16,7 @@ pub(crate) mod inbound;
 pub(crate) mod link;
 pub(crate) mod log;
 pub(crate) mod loose;
+pub(crate) mod memory;
 pub(crate) mod mix;
 pub(crate) mod node;
 pub(crate) mod open;

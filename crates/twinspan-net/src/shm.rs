@@ -30,6 +30,7 @@ mod layout;
 mod line;
 mod map;
 mod meet;
+mod pipe;
 mod pool;
 mod prompt;
 mod publisher;
@@ -56,6 +57,7 @@ pub use layout::{
 };
 pub use map::{SEGMENT_BYTES_MAX, ViewError};
 pub use meet::{Access, PARTICIPANTS_MAX, TOPIC_BYTES_MAX, TakenBy, bell, quiet, ring};
+pub use pipe::{PIPE_BYTES, Pipe, PipeListener};
 pub use pool::Block;
 pub use publisher::{PublishError, Publisher, PublisherStats};
 pub use seam::{MachineInbox, MachineOutbox, MachineTopics};

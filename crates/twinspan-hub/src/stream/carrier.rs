@@ -63,6 +63,11 @@ pub(crate) trait Sockets {
     /// Appends what there is to do something with.
     fn ready(&mut self, ready: &mut Vec<Ready>);
 
+    /// Somebody is about to sleep until [`ready`](Self::ready) has something to tell: false where it has.
+    fn arm(&mut self) -> bool {
+        true
+    }
+
     fn read(&mut self, stream: &mut Self::Stream, space: &mut [u8]) -> io::Result<usize>;
 
     /// Writes pieces at once, at least one of them not empty.
@@ -628,6 +633,10 @@ impl<S: Sockets> Carrier for StreamCarrier<S> {
         let connect_at = connector.map_or(Timestamp::NEVER, |it| it.next_at);
         let accept_at = self.accept_at.unwrap_or(Timestamp::NEVER);
         conns.unwrap_or(Timestamp::NEVER).min(connect_at).min(accept_at)
+    }
+
+    fn arm(&mut self) -> bool {
+        self.sockets.arm()
     }
 
     fn is_silent(&self, wanted: usize) -> bool {

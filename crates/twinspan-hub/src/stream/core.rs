@@ -42,6 +42,12 @@ pub(crate) trait Carrier {
     /// When [`turn`](Self::turn) has something to do though nothing came.
     fn poll_timeout(&self) -> Timestamp;
 
+    /// Somebody is about to sleep until something comes: false where something has, and nobody would be
+    /// woken. A kernel knows by itself who sleeps.
+    fn arm(&mut self) -> bool {
+        true
+    }
+
     /// When it has something to do because of what was written: to send it again, or the rest of it. A
     /// kernel does that by itself.
     fn urgent_at(&self) -> Timestamp {
@@ -263,8 +269,11 @@ impl<C: Carrier> Core<C> {
         self.seats.announce(own);
     }
 
-    /// When there is something to do though nothing comes.
+    /// When there is something to do though nothing comes, for who is about to sleep until then.
     pub(crate) fn poll_timeout(&mut self) -> Timestamp {
+        if !self.carrier.arm() {
+            return Timestamp::START;
+        }
         let topics = self.seats.each().map(|(_, seat)| seat.topic.poll_timeout()).min();
         self.carrier.poll_timeout().min(topics.unwrap_or(Timestamp::NEVER))
     }

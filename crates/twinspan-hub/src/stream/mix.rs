@@ -1,4 +1,4 @@
-//! Several carriers of one topic: a listener and connectors, or roads of which one takes over from
+//! Several carriers of the same topics: a listener and connectors, or roads of which one takes over from
 //! another. To the topic a stream is a stream, whichever of them brings it.
 //!
 //! //= hub 9.6
@@ -25,7 +25,7 @@ struct Part {
     is_leaving: bool,
 }
 
-/// The carriers of one topic.
+/// The carriers of a node's topics.
 pub(crate) struct Mix {
     epoll: Arc<OwnedFd>,
     parts: Vec<Part>,
@@ -34,7 +34,7 @@ pub(crate) struct Mix {
 }
 
 impl Mix {
-    /// No carrier yet, for the topic that will have the first seat.
+    /// No carrier yet. Those that are [hung up](Self::hang_up) are of the topic that will have the first seat.
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         Ok(Self { epoll, parts: Vec::new(), next_key: 0, seat: 0 })
@@ -108,6 +108,10 @@ impl Carrier for Mix {
     fn poll_timeout(&self) -> Timestamp {
         let times = self.parts.iter().map(|part| part.carrier.poll_timeout());
         times.min().unwrap_or(Timestamp::NEVER)
+    }
+
+    fn arm(&mut self) -> bool {
+        self.parts.iter_mut().all(|part| part.carrier.arm())
     }
 
     fn urgent_at(&self) -> Timestamp {

@@ -18,16 +18,18 @@ use twinspan_topic::{Dialect, Offer, OfferedRoads, Probed, Prober, ProberConfig}
 use super::chooser::{ChangeReason, Chooser};
 use super::core::{Carrier, Seats};
 use super::datagrams::DatagramCarrier;
+use super::memory::{self, MemoryCarrier};
 use super::node::Waited;
 use super::open::Told;
 use super::tcp::{self, TcpCarrier};
+use crate::discover::Host;
 use crate::effect::SettingReport;
 use crate::error::BuildError;
 use crate::measure::{at_port, probing_socket, secret};
 use crate::quic::{self, Fingerprint, Stranger};
 use crate::report::Transport;
 use crate::road::RoadConfig;
-use crate::select::Facts;
+use crate::select::{Facts, SameHost};
 
 /// Changes that are kept until they are asked for; older ones are forgotten.
 const CHANGES_MAX: usize = 64;
@@ -51,6 +53,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const TRY: Duration = Duration::from_secs(2);
 /// Answers to probes that are taken in a row.
 const ANSWERS_MAX: usize = 64;
+/// What is known of memory that opens: nothing on the way there is ever lost.
+const OPEN: Probed =
+    Probed { settled: u32::MAX, lost: 0, rtt_min: None, rtt_median: None, offer: None };
 /// The longest answer to a probe that is looked at.
 const ANSWER_BYTES_MAX: usize = 1_500;
 
@@ -99,6 +104,8 @@ pub(crate) struct Roads {
     current: Option<Box<dyn Waited>>,
     /// What the present carrier goes to is no longer there.
     is_stale: bool,
+    /// Nobody has answered yet: probes that are lost say nothing of the way.
+    is_first: bool,
     /// When another road is tried, as long as nobody was met.
     try_at: Timestamp,
     last_peer: Option<[u8; 16]>,
@@ -128,6 +135,7 @@ impl Roads {
             chooser: Chooser::new(Timestamp::START, order.len(), 0),
             current: None,
             is_stale: false,
+            is_first: ![facts.udp, facts.quic, facts.tcp].iter().flatten().any(Probed::is_there),
             try_at: Timestamp::START.after(TRY),
             last_peer: None,
             stranger: None,
@@ -142,6 +150,16 @@ impl Roads {
             }
             if *road == Transport::Tcp && !facts.tcp.as_ref().is_some_and(Probed::is_there) {
                 roads.chooser.rest(roads.now, index);
+            }
+            if *road == Transport::SharedMemory {
+                let is_here = facts.same_host == SameHost::Opens;
+                // Asked for alone it is tried until somebody is there.
+                roads.chooser.usable(index, is_here || order.len() == 1);
+                if is_here {
+                    roads.chooser.probed(roads.now, index, &OPEN);
+                }
+                roads.ways.push(Way { road: *road, address: Some(address), watch: None });
+                continue;
             }
             let to = (*road != Transport::Quic).then_some(address);
             let mut way = Way { road: *road, address: to, watch: None };
@@ -173,8 +191,19 @@ impl Roads {
         let offers = |road| offer.roads.contain(road);
         // One that names no road at all speaks of none behind `hub://`: its TCP is as it was found.
         let has_tcp = offer.roads == OfferedRoads::default() || offers(OfferedRoads::TCP);
+        let is_here = offers(OfferedRoads::MEMORY)
+            && Host::own().is_some_and(|host| host.digest() == offer.host);
         for (index, way) in self.ways.iter().enumerate() {
             match way.road {
+                Transport::SharedMemory => {
+                    let was_here = self.chooser.is_usable(index);
+                    let is_there = || way.address.is_some_and(memory::is_there);
+                    let is_usable = is_here && (was_here || is_there());
+                    self.chooser.usable(index, is_usable || self.ways.len() == 1);
+                    if is_usable {
+                        self.chooser.probed(self.now, index, &OPEN);
+                    }
+                }
                 Transport::BatchUdp => self.chooser.usable(index, offers(OfferedRoads::UDP)),
                 Transport::Tcp => self.chooser.usable(index, has_tcp),
                 _ => {}
@@ -266,6 +295,9 @@ impl Roads {
         };
         let Self { config, started, seat, stranger, .. } = self;
         let mut carrier: Box<dyn Waited> = match road {
+            Transport::SharedMemory => {
+                Box::new(MemoryCarrier::calling(tcp::seed(config), *seat, address)?)
+            }
             Transport::Tcp => {
                 Box::new(TcpCarrier::calling(tcp::seed(config), *seat, vec![address])?)
             }
@@ -309,6 +341,27 @@ impl Roads {
     fn note(&mut self, carrier: &dyn Carrier) {
         self.last_peer = carrier.last_peer().or(self.last_peer);
         self.told = self.told.clone().or_else(|| carrier.told(self.seat));
+    }
+
+    /// The first was met who is there: what probes said before was said of nobody.
+    fn watch_anew(&mut self) {
+        self.is_first = false;
+        for index in 0..self.ways.len() {
+            let Some(way) = self.ways.get(index) else { return };
+            let config = match way.road {
+                Transport::BatchUdp => WATCH,
+                Transport::Quic => WATCH_QUIC,
+                _ => continue,
+            };
+            // Without another socket the old one goes on, and forgets by itself, only later.
+            if let Some(address) = way.address
+                && let Ok(watch) = self.watch(address, config)
+                && let Some(way) = self.ways.get_mut(index)
+            {
+                way.watch = Some(watch);
+                self.chooser.forget(index);
+            }
+        }
     }
 
     /// Tries one road after the other, as long as nobody was met.
@@ -368,6 +421,9 @@ impl Carrier for Roads {
             carrier.turn(now, seats);
             self.note(&*carrier);
             self.current = Some(carrier);
+            if self.is_first && self.last_peer.is_some() {
+                self.watch_anew();
+            }
         }
     }
 
@@ -387,6 +443,10 @@ impl Carrier for Roads {
         let choice = if self.last_peer.is_none() { self.try_at } else { choice };
         let choice = choice.max(self.now.after(LOOK_EVERY));
         current.min(probes.unwrap_or(Timestamp::NEVER)).min(choice)
+    }
+
+    fn arm(&mut self) -> bool {
+        self.current.as_mut().is_none_or(|it| it.arm())
     }
 
     fn urgent_at(&self) -> Timestamp {

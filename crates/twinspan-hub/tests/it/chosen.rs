@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use twinspan_core::random::Stream;
 use twinspan_core::time::Timestamp;
-use twinspan_hub::{BuildError, ChangeReason, Hub, HubBuilder, Transport};
+use twinspan_hub::{BuildError, ChangeReason, Hub, HubBuilder, Transport, Wait};
 use twinspan_topic::{
     Compressions, Form, Greeting, Identity, Node, NodeConfig, NodeSide, Prober, ProberConfig,
 };
@@ -28,23 +28,23 @@ fn the_best_road_is_taken_and_the_report_says_why() {
     let here = builder(address, &topic).listen().build().unwrap();
     let there = builder(address, &topic).connect().build().unwrap();
     let text = there.transport().to_string();
-    assert_eq!(there.transport().transport, Transport::BatchUdp, "{text}");
-    assert_eq!((there.road(), there.take_road_change()), (Transport::BatchUdp, None));
-    for part in ["the same boot identity", "a loopback address suggests", "should it grow bad"] {
+    assert_eq!(there.transport().transport, Transport::SharedMemory, "{text}");
+    assert_eq!((there.road(), there.take_road_change()), (Transport::SharedMemory, None));
+    for part in ["the same boot identity, and its memory opens", "batched UDP, QUIC, TCP"] {
         assert!(text.contains(part), "{text}");
     }
     let text = here.transport().to_string();
     for part in ["TCP", "QUIC", "UDP"].map(|road| format!("it listens at {address} for {road}")) {
         assert!(text.contains(&part), "{text}");
     }
-    assert!(text.contains("who connects takes the best"), "{text}");
+    assert!(text.contains("who connects takes shared memory on this machine"), "{text}");
     assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
     there_and_back(&here, there);
 }
 
 #[test]
 fn a_road_that_is_asked_for_is_taken_alone() {
-    for road in [Transport::BatchUdp, Transport::Quic, Transport::Tcp] {
+    for road in [Transport::SharedMemory, Transport::BatchUdp, Transport::Quic, Transport::Tcp] {
         let (address, topic) = (free(), topic());
         let here = builder(address, &topic).listen().build().unwrap();
         let there = builder(address, &topic).connect().transport(road).build().unwrap();
@@ -58,11 +58,11 @@ fn a_road_that_is_asked_for_is_taken_alone() {
 fn a_road_that_the_listener_has_not_is_an_error() {
     let (address, topic) = (free(), topic());
     let _here = builder(address, &topic).listen().transport(Transport::Tcp).build().unwrap();
-    for road in [Transport::Quic, Transport::BatchUdp] {
+    for road in [Transport::Quic, Transport::BatchUdp, Transport::SharedMemory] {
         let built = builder(address, &topic).connect().transport(road).build();
         let error = built.map(|_| ()).unwrap_err();
         assert!(matches!(error, BuildError::Impossible { .. }), "{error}");
-        assert!(error.to_string().contains("the other end does not offer it"), "{error}");
+        assert!(error.to_string().contains("not offer it"), "{error}");
     }
     let there = builder(address, &topic).connect().build().unwrap();
     assert_eq!(there.road(), Transport::Tcp);
@@ -142,7 +142,7 @@ fn settings_of_datagrams_have_no_effect_where_none_are_sent_alone() {
 
 #[test]
 fn who_came_first_takes_the_road_that_the_listener_has_then() {
-    for road in [Transport::Tcp, Transport::Quic] {
+    for road in [Transport::Tcp, Transport::Quic, Transport::SharedMemory] {
         let (address, topic) = (free(), topic());
         let there = builder(address, &topic).connect().build().unwrap();
         assert_eq!(there.road(), Transport::BatchUdp, "{}", there.transport());
@@ -165,19 +165,101 @@ fn whoever_comes_first_waits_for_the_other() {
 }
 
 #[test]
-fn long_messages_go_by_streams_over_datagrams() {
+fn who_came_first_goes_over_to_memory_and_misses_nothing() {
+    let (address, topic) = (free(), topic());
+    let there = builder(address, &topic).connect().build().unwrap();
+    let here = builder(address, &topic).listen().build().unwrap();
+    assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
+    assert_eq!(there.road(), Transport::BatchUdp);
+    let end = Instant::now() + PATIENCE;
+    let mut number = 0;
+    // A hundred more once it has.
+    let mut left = 100;
+    while left > 0 {
+        assert!(Instant::now() < end, "it stays on {}", there.road());
+        here.publish(&number).unwrap();
+        assert_eq!(there.recv_timeout(PATIENCE).unwrap(), Some(number), "by {}", there.road());
+        there.publish(&number).unwrap();
+        assert_eq!(here.recv_timeout(PATIENCE).unwrap(), Some(number));
+        number += 1;
+        if there.road() == Transport::SharedMemory {
+            left -= 1;
+        }
+    }
+    let change = there.take_road_change().unwrap();
+    assert_eq!((change.from, change.to), (Transport::BatchUdp, Transport::SharedMemory));
+    assert!(matches!(change.why, ChangeReason::Better(_)), "{change}");
+}
+
+#[test]
+fn memory_serves_every_way_to_wait_and_many_at_once() {
+    for wait in [Wait::Spin, Wait::Adaptive, Wait::Block] {
+        let (address, topic) = (free(), topic());
+        let wildcard = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let here = builder(wildcard, &topic).listen().wait(wait).build().unwrap();
+        let connect = || {
+            let there = builder(address, &topic).connect().wait(wait).build().unwrap();
+            assert_eq!(there.road(), Transport::SharedMemory);
+            there
+        };
+        // More than are looked at one by one.
+        let there: Vec<_> = (0..6).map(|_| connect()).collect();
+        assert!(here.wait_for_subscribers(6, PATIENCE));
+        for number in 0..50 {
+            here.publish(&number).unwrap();
+            for there in &there {
+                assert_eq!(there.recv_timeout(PATIENCE).unwrap(), Some(number), "{wait:?}");
+                there.publish(&number).unwrap();
+            }
+            for _ in &there {
+                assert_eq!(here.recv_timeout(PATIENCE).unwrap(), Some(number), "{wait:?}");
+            }
+        }
+        drop(there);
+        there_and_back(&here, connect());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let there = connect();
+        assert!(there.wait_for_subscribers(1, PATIENCE));
+        for number in 0..50 {
+            there.publish(&number).unwrap();
+            assert_eq!(runtime.block_on(here.recv_async()).unwrap(), number);
+        }
+    }
+}
+
+#[test]
+fn a_listener_that_comes_again_is_found_in_memory() {
+    let (address, topic) = (free(), topic());
+    let here = builder(address, &topic).listen().build().unwrap();
+    let there = builder(address, &topic).connect().transport(Transport::SharedMemory);
+    let there = there.build().unwrap();
+    assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
+    drop(here);
+    let here = builder(address, &topic).listen().build().unwrap();
+    assert!(here.wait_for_subscribers(1, PATIENCE) && there.wait_for_subscribers(1, PATIENCE));
+    there_and_back(&here, there);
+}
+
+#[test]
+fn long_messages_go_by_streams_over_datagrams_and_through_memory() {
     use twinspan_hub::Bytes;
-    let endpoint = format!("hub://{}/{}", free(), topic());
-    let hub = || Hub::<Bytes>::builder(&endpoint).message_bytes_max(2 << 20);
-    let here = hub().listen().build().unwrap();
-    let there = hub().connect().transport(Transport::BatchUdp).build().unwrap();
-    assert!(here.wait_for_subscribers(1, PATIENCE));
-    for length in [0, 1, 1_200, 70_000, 2 << 20] {
-        let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-        thread::scope(|scope| {
-            scope.spawn(|| here.publish_bytes(&bytes).unwrap());
-            assert_eq!(there.recv_timeout(PATIENCE).unwrap().unwrap().0, bytes, "{length}");
-        });
+    for road in [Transport::BatchUdp, Transport::SharedMemory] {
+        long_messages_go_by(road);
+    }
+
+    fn long_messages_go_by(road: Transport) {
+        let endpoint = format!("hub://{}/{}", free(), topic());
+        let hub = || Hub::<Bytes>::builder(&endpoint).message_bytes_max(2 << 20);
+        let here = hub().listen().build().unwrap();
+        let there = hub().connect().transport(road).build().unwrap();
+        assert!(here.wait_for_subscribers(1, PATIENCE));
+        for length in [0, 1, 1_200, 70_000, 2 << 20] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            thread::scope(|scope| {
+                scope.spawn(|| here.publish_bytes(&bytes).unwrap());
+                assert_eq!(there.recv_timeout(PATIENCE).unwrap().unwrap().0, bytes, "{length}");
+            });
+        }
     }
 }
 

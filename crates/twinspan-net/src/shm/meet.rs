@@ -21,7 +21,7 @@ pub const PARTICIPANTS_MAX: u8 = 64;
 /// The longest topic, in bytes; its socket's name must fit 107.
 pub const TOPIC_BYTES_MAX: usize = 80;
 /// Greetings that wait for a participant whose thread is late.
-const BACKLOG: i32 = 512;
+pub(super) const BACKLOG: i32 = 512;
 /// Descriptors that one packet may carry.
 const DESCRIPTORS_MAX: usize = 3;
 /// Groups of a process that are looked at.
@@ -59,7 +59,8 @@ fn address(topic: &str, place: u8) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new_abstract_name(format!("twinspan.hub/{topic}#{place}").as_bytes())?)
 }
 
-fn socket() -> io::Result<OwnedFd> {
+/// A socket of packets with their lengths, which does not wait.
+pub(super) fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
@@ -133,14 +134,22 @@ pub(super) fn send(
     greeting: &Greeting,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
+    send_bytes(socket, &greeting.to_bytes(), descriptors)
+}
+
+/// The same with any bytes.
+pub(super) fn send_bytes(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let bytes = greeting.to_bytes();
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags)?;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?;
     Ok(())
 }
 
@@ -157,14 +166,41 @@ pub(super) enum Heard {
 
 /// Receives a packet; `None` when none is there yet.
 pub(super) fn receive(socket: BorrowedFd<'_>) -> Option<Heard> {
+    let mut bytes = [0; GREETING_BYTES_MAX + 1];
+    let (length, descriptors) = match receive_bytes(socket, &mut bytes)? {
+        Packet::Gone => return Some(Heard::Gone),
+        Packet::Cut => return Some(Heard::Nonsense(GreetingError::Length)),
+        Packet::Whole(length, descriptors) => (length, descriptors),
+    };
+    Some(match Greeting::parse(bytes.get(..length).unwrap_or_default()) {
+        Ok(greeting) if descriptors.len() == greeting.kind.descriptors() => {
+            Heard::Greeting(Box::new(greeting), descriptors)
+        }
+        Ok(_) => Heard::Nonsense(GreetingError::Field("count of descriptors")),
+        Err(error) => Heard::Nonsense(error),
+    })
+}
+
+/// A packet as it came.
+#[derive(Debug)]
+pub(super) enum Packet {
+    /// None will come: the other end is gone.
+    Gone,
+    /// It is longer than there is room, or has too many descriptors.
+    Cut,
+    /// So many bytes, and descriptors.
+    Whole(usize, Vec<OwnedFd>),
+}
+
+/// Receives a packet of any bytes; `None` when none is there yet.
+pub(super) fn receive_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Option<Packet> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; GREETING_BYTES_MAX + 1];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let got = match recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
+    let got = match recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, flags) {
         Ok(got) => got,
         Err(Errno::AGAIN | Errno::INTR) => return None,
-        Err(_) => return Some(Heard::Gone),
+        Err(_) => return Some(Packet::Gone),
     };
     // What is not taken here is closed by its owner's drop.
     let mut descriptors = Vec::new();
@@ -174,18 +210,12 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Option<Heard> {
         }
     }
     if got.bytes == 0 {
-        return Some(Heard::Gone);
+        return Some(Packet::Gone);
     }
-    let cut = ReturnFlags::TRUNC | ReturnFlags::CTRUNC;
-    let bytes = bytes.get(..got.bytes).filter(|_| !got.flags.intersects(cut));
-    let parsed = bytes.ok_or(GreetingError::Length).and_then(Greeting::parse);
-    Some(match parsed {
-        Ok(greeting) if descriptors.len() == greeting.kind.descriptors() => {
-            Heard::Greeting(Box::new(greeting), descriptors)
-        }
-        Ok(_) => Heard::Nonsense(GreetingError::Field("count of descriptors")),
-        Err(error) => Heard::Nonsense(error),
-    })
+    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Some(Packet::Cut);
+    }
+    Some(Packet::Whole(got.bytes, descriptors))
 }
 
 /// Whether anybody takes part in a topic.
