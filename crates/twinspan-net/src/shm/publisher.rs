@@ -104,6 +104,7 @@ pub struct Publisher {
 impl Publisher {
     pub(super) fn new(shared: Arc<Shared>, wait: Wait, room_wait: Duration) -> Option<Self> {
         let (segment, geometry) = shared.outbox.clone()?;
+        let pool = Pool::new(&segment, geometry.blocks(), geometry.block_bytes());
         Some(Self {
             shared,
             segment,
@@ -115,7 +116,7 @@ impl Publisher {
             seen: 0,
             next: 0,
             open_until: 0,
-            pool: Pool::new(geometry.blocks()),
+            pool,
             waits: 0,
             stats: PublisherStats::default(),
         })
@@ -457,7 +458,7 @@ impl Publisher {
     /// A free block of the pool, for a message of `length`.
     fn lend(&mut self, index: u32, length: usize) -> Block {
         let offset = self.geometry.block(index).unwrap_or_default();
-        self.pool.lend(&self.segment, index, offset, length)
+        self.pool.lend(index, offset, length)
     }
 
     /// Publishes a block that [`loan`](Self::loan) gave, and returns the message's number.
@@ -465,23 +466,24 @@ impl Publisher {
     /// # Errors
     /// [`PublishError`] says why nobody gets it.
     pub fn publish_block(&mut self, block: Block) -> Result<u64, PublishError> {
-        if !block.is_of(&self.segment) {
+        if !self.pool.has(&block) {
             return Err(PublishError::Foreign);
         }
         let number = self.room()?;
-        let (index, length) = block.leave();
-        let content = Content::Pooled { length }.to_word();
+        let content = Content::Pooled { length: block.len() }.to_word();
+        let index = self.pool.publish(block, number);
         self.write(number, content, |payload| {
             if let Some(word) = payload.first() {
                 word.store(u64::from(index), Ordering::Relaxed);
             }
         });
         self.advance(number + 1);
-        self.pool.publish(index, number);
         self.tell();
-        // Now, while the message is on its way: what was read before is free for the next one, and
-        // still in the caches.
-        self.reclaim();
+        // Now, while the message is on its way, and not for each: a look at the words of who reads takes
+        // their lines away.
+        if self.pool.is_low() {
+            self.reclaim();
+        }
         Ok(number)
     }
 

@@ -58,38 +58,29 @@ pub enum Got {
 #[error("{COPY_PLACE} samples are held already, the most that one handle can: drop some")]
 pub struct TooManyHeld;
 
-/// The places for holds, of which each sample has one.
-struct Holds {
-    segment: Arc<Segment>,
-    /// A bit for each place that is free.
-    free: AtomicU64,
+/// The places for holds in a subscriber's segment.
+fn places(segment: &Segment) -> &[AtomicU64] {
+    segment.words(SUBSCRIBER_WORDS).get(HOLDS_AT..HOLDS_AT + HOLDS_MAX).unwrap_or_default()
 }
 
-impl Holds {
-    fn place(&self, index: usize) -> Option<&AtomicU64> {
-        self.segment.words(SUBSCRIBER_WORDS).get(HOLDS_AT + index)
-    }
+/// A place that no sample has; the subscriber alone takes one. The acquire pairs with the release of
+/// [`line::release`], by whichever thread had the sample.
+fn free_place(segment: &Segment) -> Option<usize> {
+    let mut places = places(segment).iter().take(COPY_PLACE);
+    places.position(|place| place.load(Ordering::Acquire) == 0)
+}
 
-    /// Takes a free place; the subscriber alone does so.
-    fn take(&self) -> Option<usize> {
-        let index = self.free.load(Ordering::Acquire).trailing_zeros() as usize;
-        if index >= COPY_PLACE {
-            return None;
-        }
-        self.free.fetch_and(!(1 << index), Ordering::AcqRel);
-        Some(index)
-    }
-
-    fn give(&self, index: usize) {
-        self.free.fetch_or(1 << index, Ordering::AcqRel);
-    }
+/// What samples of one publisher keep alive, all in one: to count references takes its time.
+struct Source {
+    writer: Arc<WriterPeer>,
+    keeping: Arc<Keeping>,
+    /// The segment with our holds.
+    segment: Arc<Segment>,
 }
 
 /// A long message that its publisher keeps for as long as this lives.
 pub struct Held {
-    writer: Arc<WriterPeer>,
-    keeping: Arc<Keeping>,
-    holds: Arc<Holds>,
+    source: Arc<Source>,
     place: usize,
     offset: usize,
     length: usize,
@@ -101,20 +92,20 @@ impl Held {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the hold was confirmed, so a publisher that keeps to the protocol does not write
         // to the block before it ends, which it does in `drop`.
-        unsafe { self.writer.view.slice(self.offset, self.length) }.unwrap_or_default()
+        unsafe { self.source.writer.view.slice(self.offset, self.length) }.unwrap_or_default()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(place) = self.holds.place(self.place) {
+        let Source { writer, keeping, segment } = &*self.source;
+        if let Some(place) = places(segment).get(self.place) {
             line::release(place);
         }
-        self.holds.give(self.place);
         // The barrier orders the release before the look at who waits for it.
-        self.keeping.shared.barrier.light();
-        if waiting(self.writer.words()) != 0 {
-            meet::ring(&self.writer.bell);
+        keeping.shared.barrier.light();
+        if waiting(writer.words()) != 0 {
+            meet::ring(&writer.bell);
         }
     }
 }
@@ -138,6 +129,7 @@ fn waiting(words: &[Seen]) -> u64 {
 /// One publisher.
 struct Lane {
     writer: Arc<WriterPeer>,
+    source: Arc<Source>,
     next: u64,
     /// The cursor as it was told last.
     told: u64,
@@ -160,7 +152,6 @@ pub struct Subscriber {
     keeping: Arc<Keeping>,
     message_bytes_max: usize,
     segment: Arc<Segment>,
-    holds: Arc<Holds>,
     wait: Wait,
     lanes: Vec<Lane>,
     /// Room for the list of publishers while it is looked at.
@@ -178,14 +169,11 @@ impl Subscriber {
     pub(super) fn new(keeping: Arc<Keeping>, wait: Wait, message_bytes_max: usize) -> Option<Self> {
         let shared = Arc::clone(&keeping.shared);
         let segment = shared.inbox.clone()?;
-        let free = AtomicU64::new((1 << COPY_PLACE) - 1);
-        let holds = Arc::new(Holds { segment: Arc::clone(&segment), free });
         Some(Self {
             shared,
             keeping,
             message_bytes_max,
             segment,
-            holds,
             wait,
             lanes: Vec::new(),
             copies: Vec::new(),
@@ -354,7 +342,12 @@ impl Subscriber {
         for writer in self.copies.drain(..) {
             if !self.lanes.iter().any(|lane| Arc::ptr_eq(&writer, &lane.writer)) {
                 let next = writer.start;
-                self.lanes.push(Lane { writer, next, told: next, rung: 0, lost: 0 });
+                let source = Arc::new(Source {
+                    writer: Arc::clone(&writer),
+                    keeping: Arc::clone(&self.keeping),
+                    segment: Arc::clone(&self.segment),
+                });
+                self.lanes.push(Lane { writer, source, next, told: next, rung: 0, lost: 0 });
             }
         }
     }
@@ -443,20 +436,21 @@ impl Subscriber {
         let (first, count) = writer.geometry.slot(lane.next);
         let [state, _, index, ..] = writer.words().get(first..first + count)? else { return None };
         let index = u32::try_from(index.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let place = if holds { self.holds.take() } else { Some(COPY_PLACE) };
+        let offset = writer.geometry.block(index);
+        // Its first line comes while the hold is made, which is what lets it be read.
+        if let Some(offset) = offset {
+            writer.view.fetch(offset);
+        }
+        let place = if holds { free_place(&self.segment) } else { Some(COPY_PLACE) };
         let Some(place) = place else { return Some(Outcome::Full) };
-        let word = self.holds.place(place)?;
+        let word = places(&self.segment).get(place)?;
         // The hold is confirmed by the slot's state, which covers the index and the length too.
         if !line::hold(word, hold_mark(writer.lane, lane.next), state, lane.next) {
-            self.give_place(place);
             return None;
         }
-        let offset = writer.geometry.block(index);
         let result = match (offset, holds) {
             (Some(offset), true) => {
-                let (writer, keeping) = (Arc::clone(writer), Arc::clone(&self.keeping));
-                let holds = Arc::clone(&self.holds);
-                let held = Held { writer, keeping, holds, place, offset, length };
+                let held = Held { source: Arc::clone(&lane.source), place, offset, length };
                 return Some(Outcome::Some(Got::Held(self.taken(at, length), held)));
             }
             (Some(offset), false) => {
@@ -469,19 +463,12 @@ impl Subscriber {
             (None, _) => None,
         };
         line::release(word);
-        self.give_place(place);
         if result.is_none() {
             self.stats.corrupt += 1;
             self.lanes.get_mut(at)?.skip(1, &mut self.stats);
             return None;
         }
         Some(Outcome::Some(Got::Copied(self.taken(at, length))))
-    }
-
-    fn give_place(&self, place: usize) {
-        if place != COPY_PLACE {
-            self.holds.give(place);
-        }
     }
 
     /// Message `next` of a lane was taken.
