@@ -22,7 +22,7 @@ use crate::memory::{self, Memory};
 use crate::process;
 use floor::{Certificate, Floor};
 pub use options::{HubOptions, HubRoad, HubWait, Mode, Seal, Touch};
-use peer::{Arrived, Counted, Net, Plan, Ready, Turn, receive, send};
+use peer::{Arrived, Counted, Ear, Net, Plan, Ready, Turn, receive, send};
 pub use summary::HubSummary;
 pub use zero::ZeroRttSummary;
 
@@ -83,6 +83,10 @@ fn build(plan: &Plan, end: End) -> Result<Hub<Bytes>, BenchError> {
         HubRoad::Shm => {}
         HubRoad::Udp | HubRoad::Uring => {
             builder = builder.injected_loss(options.loss);
+            if options.destinations > 1 {
+                // One datagram for each address and message, as the floor has it.
+                builder = builder.flush_interval(Duration::ZERO);
+            }
             if options.reliable {
                 builder = builder.reliable();
             }
@@ -233,6 +237,7 @@ fn measure(
     roads: &mut Roads,
     used: &mut Used,
 ) -> Result<Duration, BenchError> {
+    let ear = Ear::new(hub, options)?;
     let mut cpu_all = Duration::ZERO;
     let has_memory = options.road == HubRoad::Shm;
     let (turns, parts) = match options.mode {
@@ -244,7 +249,7 @@ fn measure(
     for _ in 0..turns {
         let before = process::cpu_time();
         let counted = turn(child, Turn::Hub(time), options, &mut roads.ours, |desk| {
-            hub_turn(hub, options, time, desk)
+            hub_turn((hub, &ear), options, time, desk)
         })?;
         let cpu = process::cpu_time().saturating_sub(before);
         used.publisher += cpu;
@@ -333,7 +338,7 @@ fn turn(
 
 /// Publishes for a while, plays ping-pong, or is silent; the last message of a turn says so.
 fn hub_turn(
-    hub: &Hub<Bytes>,
+    (hub, ear): (&Hub<Bytes>, &Ear<'_>),
     options: &HubOptions,
     time: Duration,
     desk: &mut Desk<'_>,
@@ -344,7 +349,7 @@ fn hub_turn(
             let asked = peer::number_of(message);
             send(hub, options, message)?;
             // An answer that took too long comes behind the next question, and is none to that.
-            while let Some(Arrived { number, is_intact }) = receive(hub, options, &mut room)? {
+            while let Some(Arrived { number, is_intact }) = receive(ear, options, &mut room)? {
                 if !is_intact {
                     return Err(BenchError::Spoilt { number });
                 }
@@ -399,10 +404,6 @@ fn publish_for(
             peer::number(desk.message, number);
             send(hub, options, desk.message)?;
             number += 1;
-            if options.destinations > 1 {
-                // One datagram for each address and message, as the floor has it.
-                hub.flush()?;
-            }
         }
     }
 }

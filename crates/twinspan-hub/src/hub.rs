@@ -1,12 +1,12 @@
 //! The handle that users hold.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use twinspan_net::lock;
-use twinspan_net::shm::{Joined, LatencyGuard, Wait};
+use twinspan_net::shm::{Joined, LatencyGuard, Wait, ring};
 
 use crate::builder::HubBuilder;
 use crate::compress::CompressionStats;
@@ -71,7 +71,10 @@ pub struct Hub<T: Payload> {
     present: Present,
     sending: Option<Mutex<Sending<T>>>,
     receiving: Option<Mutex<Receiving<T>>>,
-    bell: Option<std::os::fd::OwnedFd>,
+    /// What is readable with the next message, where anything is received.
+    fd: Option<OwnedFd>,
+    /// What is rung to make that readable.
+    pub(crate) bell: Option<OwnedFd>,
     report: TransportReport,
     _guard: Option<LatencyGuard>,
 }
@@ -128,9 +131,15 @@ impl<T: Payload> Hub<T> {
             let (scratch, spare_bytes) = (Vec::new(), Vec::new());
             Mutex::new(Sending { outlet, scratch, spare: None, spare_bytes })
         });
-        let bell = inlet.as_ref().and_then(|it| it.fd().try_clone_to_owned().ok());
+        let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().ok();
+        let fd = inlet.as_ref().and_then(|inlet| own(inlet.fd()));
+        let bell = inlet.as_ref().and_then(|inlet| own(inlet.bell()));
+        if let Some(bell) = &bell {
+            // Readable at first: who begins with a wait looks once, and is told of what comes then.
+            ring(bell);
+        }
         let receiving = inlet.map(|inlet| Mutex::new(Receiving { inlet, inbox: T::inbox() }));
-        Self { topic, present, sending, receiving, bell, report, _guard: guard }
+        Self { topic, present, sending, receiving, fd, bell, report, _guard: guard }
     }
 
     /// Publishes a value: every subscriber gets a copy. Returns its number, from 0.
@@ -250,15 +259,16 @@ impl<T: Payload> Hub<T> {
     }
 
     /// Makes sure that the hub's descriptor becomes readable with the next message, for an epoll of
-    /// one's own; false when there is a message already, or nothing is received here.
+    /// one's own; false when there may be a message already, or nothing is received here.
     pub fn arm(&self) -> bool {
         self.receiving.as_ref().is_some_and(|side| lock(side).inlet.arm())
     }
 
-    /// What becomes readable with the next message after [`arm`](Self::arm); `None` where nothing is
-    /// received.
+    /// What becomes readable with the next message after [`arm`](Self::arm), or after
+    /// [`recv_nonblocking`](Self::recv_nonblocking) found none; on UDP with any datagram, also one that
+    /// brings no message. It is readable once at first. Nothing is read from it or written to it. `None` where nothing is received.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().map(AsFd::as_fd)
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// Waits until so many subscribers hear this hub; false when there are fewer at the end.

@@ -1,17 +1,18 @@
 //! Ways to receive: at once, waiting, for a time, as a task, one after the other.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
 use twinspan_net::lock;
-use twinspan_net::shm::{Taken, deadline_in};
+use twinspan_net::shm::{Taken, deadline_in, ring};
 
 use crate::error::RecvError;
 use crate::hub::{Hub, Receiving};
-use crate::payload::Payload;
+use crate::payload::{DecodeError, Payload};
 
 /// A value with what is known of its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +157,65 @@ impl<T: Payload> Hub<T> {
         }
     }
 
+    /// Receives a value if there is one, for an epoll of one's own: else the hub's
+    /// [`fd`](Self::fd) becomes readable with the next, and the error is
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock), as runtimes want it. Any number of tasks may wait so,
+    /// and one that is dropped has taken nothing; while a thread waits in `recv` the descriptor is
+    /// readable. Such a thread may take what wakes a task that began to wait before, but on UDP.
+    ///
+    /// On UDP the task moves the road on by itself so, with one wake-up where
+    /// [`recv_async`](Self::recv_async) takes two:
+    ///
+    /// ```
+    /// use tokio::io::Interest;
+    /// use tokio::io::unix::AsyncFd;
+    /// use twinspan_hub::Hub;
+    ///
+    /// async fn next(hub: &Hub<u64>) -> std::io::Result<u64> {
+    ///     let fd = hub.fd().expect("it receives").try_clone_to_owned()?;
+    ///     // SAFETY: the descriptor is its own and stays open. Once for many values.
+    ///     let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
+    ///     fd.async_io(Interest::READABLE, |_| hub.recv_nonblocking()).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; any other carries a [`RecvError`].
+    pub fn recv_nonblocking(&self) -> io::Result<T> {
+        self.take_or_arm(T::decode)
+    }
+
+    /// The same in place of another value, whose memory is used again where that is possible; where there
+    /// is an error it is as it was, or spoilt where that is a [`RecvError::Decode`].
+    ///
+    /// # Errors
+    /// As of [`recv_nonblocking`](Self::recv_nonblocking).
+    pub fn recv_into_nonblocking(&self, value: &mut T) -> io::Result<()> {
+        self.take_or_arm(|inbox| T::decode_into(inbox, value))
+    }
+
+    fn take_or_arm<R>(
+        &self,
+        decode: impl FnOnce(&mut T::Inbox) -> Result<R, DecodeError>,
+    ) -> io::Result<R> {
+        let none = || io::Error::from(io::ErrorKind::WouldBlock);
+        let side = self.receiving().ok_or(RecvError::NoSubscriber).map_err(io::Error::other)?;
+        let mut side = match side.try_lock() {
+            Ok(side) => side,
+            Err(std::sync::TryLockError::Poisoned(side)) => side.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                // Another has it, and may leave something: look again.
+                if let Some(bell) = &self.bell {
+                    ring(bell);
+                }
+                return Err(none());
+            }
+        };
+        let Receiving { inlet, inbox } = &mut *side;
+        inlet.take_or_arm(inbox).ok_or_else(none)?;
+        decode(inbox).map_err(|error| io::Error::other(RecvError::from(error)))
+    }
+
     /// Receives a value, waiting for one for so long; `None` when none came.
     ///
     /// # Errors
@@ -176,8 +236,9 @@ impl<T: Payload> Hub<T> {
     }
 
     /// Receives a value as a task, on any runtime. A thread of the hub wakes it, which costs a second
-    /// wake-up: for the least latency wait in a thread. While a thread waits in `recv` the task is
-    /// polled again and again.
+    /// wake-up: for less latency wait in a thread, or see
+    /// [`recv_nonblocking`](Self::recv_nonblocking). While a thread waits in `recv` the task is polled
+    /// again and again.
     ///
     /// # Cancel safety
     /// A future that is dropped has taken nothing.

@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use twinspan_net::allowed_cores;
-use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, spin, spin_limit};
+use twinspan_net::shm::{Echo, Identity, Policy, Roles, Room, Taken, Wait, ring, spin, spin_limit};
 use twinspan_topic::{HISTORY_MAX, Seal, TOPIC_BYTES_MAX};
 
 use crate::choose::occupant;
@@ -320,8 +320,24 @@ pub(crate) trait Incoming: Send {
     /// Makes [`fd`](Self::fd) readable with the next message; false when there is one already.
     fn arm(&mut self) -> bool;
 
+    /// Takes a message, or [arms](Self::arm) where there is none.
+    fn take_or_arm(&mut self, room: &mut dyn Room) -> Option<Taken> {
+        let found = self.try_take(room);
+        if found.is_some() || self.arm() {
+            return found;
+        }
+        // Arming quieted what others may wait for.
+        ring(self.bell());
+        self.try_take(room)
+    }
+
     /// What becomes readable.
     fn fd(&self) -> BorrowedFd<'_>;
+
+    /// What is rung to make that readable.
+    fn bell(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
 
     fn stats(&self) -> InStats;
 }

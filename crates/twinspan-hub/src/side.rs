@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use twinspan_net::shm::{
     Block, Got, Member, PublishError as MemoryError, Publisher, Room, Subscriber, Taken,
-    TooManyHeld, deadline_in,
+    TooManyHeld, deadline_in, ring,
 };
 
 use crate::compress::CompressionStats;
@@ -171,10 +171,33 @@ impl Inlet {
         }
     }
 
+    /// Takes a message, or arms where there is none.
+    pub(crate) fn take_or_arm(&mut self, room: &mut impl Room) -> Option<Taken> {
+        let subscriber = match self {
+            Self::Memory(subscriber) => subscriber,
+            Self::Road(road, _) => return road.take_or_arm(room),
+        };
+        let found = subscriber.try_take(room);
+        if found.is_some() || subscriber.arm() {
+            return found;
+        }
+        // As on other roads: arming quieted what others may wait for.
+        ring(subscriber.fd());
+        subscriber.try_take(room)
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Memory(subscriber) => subscriber.fd(),
             Self::Road(road, _) => road.fd(),
+        }
+    }
+
+    /// What is rung to make the descriptor readable.
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Memory(subscriber) => subscriber.fd(),
+            Self::Road(road, _) => road.bell(),
         }
     }
 

@@ -5,25 +5,25 @@ pub(crate) mod core;
 mod group;
 mod helper;
 pub(crate) mod packing;
+mod shared;
 mod uring;
 mod vigil;
 pub(crate) mod wire;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use twinspan_core::random::Stream;
-use twinspan_core::time::Timestamp;
 use twinspan_net::shm::{
-    Echo, Policy, PublishError as MemoryError, Room, Taken, bell, deadline_in, quiet, ring,
-    sleep_on, sleep_on_either,
+    Echo, Policy, PublishError as MemoryError, Room, Taken, deadline_in, quiet, ring, sleep_on,
+    sleep_on_either, watch, watcher,
 };
-use twinspan_net::{TrainOptions, TrainReport, TrainSocket, lock};
+use twinspan_net::{TrainOptions, TrainReport, TrainSocket};
 use twinspan_topic::{
     Compressions, Disagreement, Door, Greeting, NodeConfig, NodeSide, Offer, Overflow, Refusal,
 };
@@ -44,6 +44,7 @@ use crate::system::{self, any_like, stopwatch};
 
 use self::core::{Core, CoreParts, Left, Met, now};
 use self::packing::Packing;
+use self::shared::Shared;
 pub(crate) use self::uring::of_this_machine;
 
 /// How long building waits for the first answer of the other end.
@@ -54,116 +55,6 @@ const ROOM_NAP_MAX: Duration = Duration::from_millis(1);
 const ROOM_SPIN: Duration = Duration::from_micros(100);
 /// The stack of the helper's thread, which calls little.
 const HELPER_STACK_BYTES: usize = 256 << 10;
-
-/// What the threads of a road share.
-pub(crate) struct Shared {
-    core: Mutex<Core>,
-    /// The socket once more, to sleep on without the lock.
-    socket: OwnedFd,
-    /// Rung when the helper put something into the inbox.
-    bell: OwnedFd,
-    helper_bell: OwnedFd,
-    flush_interval: Duration,
-    /// Counts how often the user's threads drove the road.
-    drives: AtomicU64,
-    /// The user's threads that sleep on the road.
-    sleepers: AtomicU32,
-    /// Until when the last of them does, in nanoseconds.
-    slept_until: AtomicU64,
-    /// When the helper looks next if nobody wakes it, in nanoseconds; 0 while it is awake, or waits a
-    /// moment for the lock. Any other value is written and read under that.
-    looks_at: AtomicU64,
-    /// When a task was left waiting, or the descriptor armed; 0 for never.
-    wanted_ns: AtomicU64,
-    /// Whether the helper watches the socket.
-    watches: AtomicBool,
-    /// Whether the helper looks at each flush interval.
-    alert: AtomicU8,
-    /// Whether the bell is to be rung for who gave it to an epoll.
-    is_armed: AtomicBool,
-    is_over: AtomicBool,
-}
-
-impl Shared {
-    fn core(&self) -> MutexGuard<'_, Core> {
-        lock(&self.core)
-    }
-
-    /// Wakes who waits, if something is there.
-    fn tell(&self, core: &mut Core) {
-        if core.inbox.is_empty() {
-            return;
-        }
-        core.wakers.wake();
-        if self.sleepers.load(Ordering::SeqCst) > 0 || self.is_armed.swap(false, Ordering::SeqCst) {
-            ring(&self.bell);
-        }
-    }
-
-    /// Lets the helper watch the socket for somebody who does not do so himself.
-    fn want(&self) {
-        self.wanted_ns.store(now().as_nanos().max(1), Ordering::SeqCst);
-        if !self.watches.load(Ordering::SeqCst) {
-            ring(&self.helper_bell);
-        }
-    }
-
-    /// When a task was left waiting, or the descriptor armed, if ever.
-    fn wanted_at(&self) -> Option<Timestamp> {
-        let wanted_ns = self.wanted_ns.load(Ordering::SeqCst);
-        (wanted_ns > 0).then(|| Timestamp::from_nanos(wanted_ns))
-    }
-
-    /// Until when a user's thread sleeps on the road, if one does.
-    fn slept_until(&self) -> Option<Timestamp> {
-        let sleeps = self.sleepers.load(Ordering::SeqCst) > 0;
-        sleeps.then(|| Timestamp::from_nanos(self.slept_until.load(Ordering::SeqCst)))
-    }
-
-    /// A user's thread is about to let go of the road. Wakes the helper if something is due long before
-    /// anybody looks.
-    fn hand_over(&self, core: &Core) {
-        let looks_at = Timestamp::from_nanos(self.looks_at.load(Ordering::SeqCst));
-        if vigil::is_overslept(looks_at, self.slept_until(), core.node.poll_timeout()) {
-            self.wake_helper();
-        }
-    }
-
-    /// The same behind a look, whose thread may not come back: a helper that sleeps for as long as
-    /// that one did is woken in any case.
-    #[inline]
-    fn hand_over_look(&self, core: &Core, found: bool) {
-        if self.looks_at.load(Ordering::Relaxed) == Timestamp::NEVER.as_nanos() {
-            self.wake_helper();
-        } else if found {
-            self.hand_over(core);
-        }
-    }
-
-    fn wake_helper(&self) {
-        self.looks_at.store(0, Ordering::SeqCst);
-        ring(&self.helper_bell);
-    }
-
-    /// A user's thread has published, and may not come back: what is left is for the helper to do in
-    /// time.
-    fn leave(&self, core: &Core) {
-        match core.left() {
-            Left::Nothing => self.hand_over(core),
-            left => self.alert(left),
-        }
-    }
-
-    /// Lets the helper do what is left, should nobody else do so in time.
-    fn alert(&self, left: Left) {
-        let left = left as u8;
-        if self.alert.load(Ordering::Relaxed) < left
-            && self.alert.fetch_max(left, Ordering::SeqCst) < left
-        {
-            ring(&self.helper_bell);
-        }
-    }
-}
 
 /// A road: it is closed when the last side of it is dropped.
 struct Road {
@@ -442,11 +333,16 @@ fn meet(core: &mut Core, config: &RoadConfig, address: SocketAddr) -> Result<boo
 /// Starts the helper.
 fn start(core: Core, config: &RoadConfig, place: Option<Place>) -> Result<Arc<Road>, BuildError> {
     let socket = core.socket.fd().try_clone_to_owned().map_err(BuildError::Os)?;
+    let bell = twinspan_net::shm::bell().map_err(BuildError::Os)?;
+    let either = watcher().map_err(BuildError::Os)?;
+    watch(&either, &bell).map_err(BuildError::Os)?;
     let shared = Arc::new(Shared {
         core: Mutex::new(core),
         socket,
-        bell: bell().map_err(BuildError::Os)?,
-        helper_bell: bell().map_err(BuildError::Os)?,
+        bell,
+        either,
+        watches_socket: OnceLock::new(),
+        helper_bell: twinspan_net::shm::bell().map_err(BuildError::Os)?,
         flush_interval: config.net.flush_interval.max(Duration::from_micros(10)),
         drives: AtomicU64::new(0),
         sleepers: AtomicU32::new(0),
@@ -600,6 +496,9 @@ impl Incoming for UdpInlet {
             shared.drives.fetch_add(1, Ordering::Relaxed);
         }
         let found = core.take(room);
+        if found.is_some() {
+            shared.pass_on(&mut core);
+        }
         shared.hand_over_look(&core, drives && found.is_some());
         found
     }
@@ -622,7 +521,11 @@ impl Incoming for UdpInlet {
             let [_, is_rung] =
                 sleep_on_either([shared.socket.as_fd(), shared.bell.as_fd()], Some(limit));
             if is_rung {
+                let _core = shared.core();
                 quiet(&shared.bell);
+                // It rang for who gave the descriptor to an epoll, too.
+                let is_given = shared.watches_socket.get().is_some();
+                shared.is_armed.store(is_given, Ordering::SeqCst);
             }
         }
         shared.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -636,15 +539,42 @@ impl Incoming for UdpInlet {
 
     fn arm(&mut self) -> bool {
         let shared = &self.road.shared;
-        quiet(&shared.bell);
-        shared.is_armed.store(true, Ordering::SeqCst);
-        shared.want();
+        shared.drives.fetch_add(1, Ordering::Relaxed);
         let mut core = shared.core();
+        shared.arm();
         core.drive(false);
-        core.inbox.is_empty()
+        shared.hand_over(&core);
+        core.inbox.is_empty() && core.may_wait()
+    }
+
+    fn take_or_arm(&mut self, room: &mut dyn Room) -> Option<Taken> {
+        let shared = &self.road.shared;
+        let mut core = shared.core();
+        shared.arm();
+        loop {
+            let drives = core.inbox.is_empty();
+            if drives {
+                shared.drives.fetch_add(1, Ordering::Relaxed);
+            }
+            let found = core.take(room);
+            if found.is_some() {
+                shared.pass_on(&mut core);
+                shared.hand_over_look(&core, drives);
+            } else if core.may_wait() {
+                // An epoll wakes for nothing that is due.
+                shared.hand_over(&core);
+            } else {
+                continue;
+            }
+            return found;
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
+        self.road.shared.either.as_fd()
+    }
+
+    fn bell(&self) -> BorrowedFd<'_> {
         self.road.shared.bell.as_fd()
     }
 

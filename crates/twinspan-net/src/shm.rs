@@ -65,5 +65,5 @@ pub use subscriber::{Got, Held, Subscriber, SubscriberStats, TooManyHeld};
 pub use twinspan_core::taken::{Room, Taken};
 pub use wait::{
     GuardError, LatencyGuard, Wait, calibrate, deadline_in, measure_wake_cost, sleep_on,
-    sleep_on_either, spin, spin_limit, wake_cost, wake_costs_on,
+    sleep_on_either, spin, spin_limit, wake_cost, wake_costs_on, watch, watcher,
 };

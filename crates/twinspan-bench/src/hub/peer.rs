@@ -1,12 +1,15 @@
 //! The other process: it sends back what comes, or counts it.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use twinspan_hub::{Bytes, Hub};
 use twinspan_net::pin_to_core;
 use twinspan_net::shm::End;
@@ -164,18 +167,67 @@ pub(super) fn send(
     Ok(())
 }
 
+/// Who receives, on a thread or as a task.
+pub(super) struct Ear<'a> {
+    hub: &'a Hub<Bytes>,
+    tasks: Option<Tasks<'a>>,
+}
+
+/// A runtime whose tasks wait for a hub's descriptor.
+struct Tasks<'a> {
+    runtime: Runtime,
+    fd: AsyncFd<BorrowedFd<'a>>,
+}
+
+impl<'a> Ear<'a> {
+    #[expect(
+        deprecated,
+        reason = "sound for descriptors that Rust owns; what replaces it is unsafe"
+    )]
+    pub(super) fn new(hub: &'a Hub<Bytes>, options: &HubOptions) -> Result<Self, BenchError> {
+        let is_waited_for = options.wait == HubWait::Async;
+        let Some(fd) = hub.fd().filter(|_| is_waited_for) else {
+            return Ok(Self { hub, tasks: None });
+        };
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        drop(entered);
+        Ok(Self { hub, tasks: Some(Tasks { runtime, fd }) })
+    }
+
+    /// Receives as a task; false when none came for long.
+    fn hear(&self, Tasks { runtime, fd }: &Tasks<'_>, room: &mut Bytes) -> io::Result<bool> {
+        // As the floor does: a timer only where nothing is there.
+        match fd.try_io(Interest::READABLE, |_| self.hub.recv_into_nonblocking(room)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done.map(|()| true),
+        }
+        let came = fd.async_io(Interest::READABLE, |_| self.hub.recv_into_nonblocking(room));
+        match runtime.block_on(async { timeout(SILENCE, came).await }) {
+            Ok(came) => came.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
 /// Receives as the options say; `None` when a road that loses messages brought none for long.
 pub(super) fn receive(
-    hub: &Hub<Bytes>,
+    ear: &Ear<'_>,
     options: &HubOptions,
     room: &mut Bytes,
 ) -> Result<Option<Arrived>, BenchError> {
+    let hub = ear.hub;
     if options.loan {
         let sample = hub.recv_bytes()?;
         return Ok(Some(Arrived::read(&sample, options)));
     }
-    if options.wait == HubWait::Async {
-        block_on(hub.recv_into_async(room))?;
+    if let Some(tasks) = &ear.tasks {
+        while !ear.hear(tasks, room)? {
+            if !options.loses_nothing() {
+                return Ok(None);
+            }
+        }
     } else if options.loses_nothing() {
         hub.recv_into(room)?;
     } else if !hub.recv_into_timeout(room, SILENCE)? {
@@ -184,34 +236,6 @@ pub(super) fn receive(
     // What was copied has been read; throughput counts what the application reads of its copy.
     let is_read = options.mode == Mode::Throughput;
     Ok(Some(if is_read { Arrived::read(room, options) } else { Arrived::unread(number_of(room)) }))
-}
-
-/// Wakes a thread that waits for a task.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-thread_local! {
-    /// Wakes this thread; made once, for the measurement is to allocate nothing.
-    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
-}
-
-/// Runs one task on this thread.
-fn block_on<F: Future>(task: F) -> F::Output {
-    let mut task = std::pin::pin!(task);
-    WAKER.with(|waker| {
-        let mut cx = Context::from_waker(waker);
-        loop {
-            match task.as_mut().poll(&mut cx) {
-                Poll::Ready(output) => return output,
-                Poll::Pending => thread::park(),
-            }
-        }
-    })
 }
 
 /// The other process.
@@ -242,6 +266,8 @@ pub fn run() -> Result<(), BenchError> {
         }
     }
     parent.tell(&Ready { ports: bare.ports()? })?;
+    let Some(hub) = hubs.first() else { return Ok(()) };
+    let ear = Ear::new(hub, &options)?;
     let mut room = Bytes(vec![0; options.size]);
     memory::begin();
     loop {
@@ -256,7 +282,7 @@ pub fn run() -> Result<(), BenchError> {
             Turn::Floor(_) => bare.answer(&options, &mut room.0, &mut counter)?,
             Turn::Memory(_) => bare.memory_answer(&mut room.0, &mut counter),
             _ if hubs.len() > 1 => fan_turn(&hubs, &options, &mut counter)?,
-            _ => hub_turn(&hubs, &options, &mut room, &mut counter)?,
+            _ => hub_turn(&ear, &options, &mut room, &mut counter)?,
         }
         parent.tell(&counter.finish())?;
     }
@@ -352,17 +378,17 @@ impl Counter {
 }
 
 fn hub_turn(
-    hubs: &[Hub<Bytes>],
+    ear: &Ear<'_>,
     options: &HubOptions,
     room: &mut Bytes,
     counter: &mut Counter,
 ) -> Result<(), BenchError> {
-    let Some(hub) = hubs.first() else { return Ok(()) };
+    let hub = ear.hub;
     if options.batch > 1 && options.loses_nothing() {
         return batch_turn(hub, options, counter);
     }
     loop {
-        let Some(arrived) = receive(hub, options, room)? else {
+        let Some(arrived) = receive(ear, options, room)? else {
             // Nothing at all came yet: the other side has hardly begun.
             if counter.has_begun() {
                 return Ok(());

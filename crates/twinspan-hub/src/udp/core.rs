@@ -376,6 +376,11 @@ impl<W: Wire> Core<W> {
         }
     }
 
+    /// Whether something that came is not taken.
+    pub(super) fn has_more(&self) -> bool {
+        !self.inbox.is_empty() || !self.socket.is_taken()
+    }
+
     /// Whether the socket becomes readable with whatever comes from now on, and nothing is left that
     /// came.
     pub(super) fn may_wait(&mut self) -> bool {

@@ -1,5 +1,7 @@
 //! Roads on sockets of this machine, and the threads that they have of their own.
 
+use twinspan_core::time::Timestamp;
+
 use super::*;
 use crate::quic::tests::config;
 
@@ -80,6 +82,33 @@ fn what_was_taken_is_acknowledged_though_the_user_never_calls_again() {
         until("acknowledged", || here.shared.core().node.unacknowledged() == 0);
         // A link that is given up owes nothing either.
         assert_eq!(here.opened.peers.ended(), 0, "{road:?}");
+    }
+}
+
+#[test]
+fn what_comes_is_taken_in_though_who_gave_the_descriptor_to_an_epoll_never_calls_again() {
+    for road in roads() {
+        // The system may let nobody watch the socket.
+        for (reliability, watches) in [
+            (Reliability::BestEffort, true),
+            (Reliability::Reliable, true),
+            (Reliability::Reliable, false),
+        ] {
+            let (mut here, mut there) = met(reliability, road);
+            let mut inlet = there.opened.inlet.take().unwrap();
+            assert!(watches || there.shared.watches_socket.set(false).is_ok());
+            let mut room = Vec::new();
+            // What the meeting left is taken in; then nobody looks any more.
+            while inlet.take_or_arm(&mut room).is_some() {}
+            assert!(there.shared.is_armed());
+            here.publish();
+            until("taken in", || !there.shared.core().inbox.is_empty());
+            until("acknowledged", || here.shared.core().node.unacknowledged() == 0);
+            // Whoever comes back is told.
+            sleep_on(inlet.fd(), Some(PATIENCE));
+            assert!(inlet.take_or_arm(&mut room).is_some(), "{road:?} {reliability:?}");
+            assert_eq!(inlet.take_or_arm(&mut room), None);
+        }
     }
 }
 

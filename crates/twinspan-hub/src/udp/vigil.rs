@@ -12,8 +12,11 @@ use twinspan_core::time::Timestamp;
 /// How often it looks whether a user's thread still drives the road: acks of what that left in the
 /// socket wait for twice as long at most. What is due is seen to so much later at most.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(4);
-/// The same while that thread sleeps on a best-effort road between messages, where nobody's acks wait.
-const LOOK_INTERVAL_ASLEEP: Duration = Duration::from_millis(50);
+/// The same on a best-effort road, where nobody's acks wait, while that thread sleeps between messages or
+/// looks all the time.
+const LOOK_INTERVAL_CALM: Duration = Duration::from_millis(50);
+/// Looks of users' threads between two of the own one's from which on they look all the time.
+const DRIVES_BUSY: u64 = 16;
 /// How long it goes on to watch for a task that waited.
 const WATCH_FOR_TASKS: Duration = Duration::from_secs(1);
 
@@ -23,10 +26,13 @@ pub(super) struct Seen {
     pub(super) now: Timestamp,
     /// When something is due next.
     pub(super) due_at: Timestamp,
-    /// When a task was left waiting, or the descriptor armed, if ever.
+    /// When a task was left waiting, if ever.
     pub(super) wanted_at: Option<Timestamp>,
-    /// Until when a user's thread sleeps on the road, if one does.
+    /// Until when somebody sleeps on the road, if anybody does: who gave its descriptor to an epoll does so
+    /// for ever, and wakes for nothing that is due.
     pub(super) slept_until: Option<Timestamp>,
+    /// Whether messages came that nobody took.
+    pub(super) is_kept_waiting: bool,
     /// How often users' threads drove the road.
     pub(super) drives: u64,
     /// Messages that they took.
@@ -55,29 +61,30 @@ impl Vigil {
         Self { is_reliable, drives: 0, taken: 0 }
     }
 
-    /// Whether users' threads drive the road, and it does not have to compete with them for the lock.
-    pub(super) fn is_left_to_users(
-        &self,
-        now: Timestamp,
-        wanted_at: Option<Timestamp>,
-        drives: u64,
-    ) -> bool {
-        self.drives != drives && !is_for_tasks(now, wanted_at)
+    /// Whether users' threads drove the road since the last plan: then it does not have to compete with
+    /// them for the lock, but for tasks.
+    pub(super) const fn is_driven(&self, drives: u64) -> bool {
+        self.drives != drives
     }
 
     /// What is done next, where nothing that is queued waits for company.
     pub(super) fn plan(&mut self, seen: &Seen) -> Plan {
         let Seen { now, due_at, .. } = *seen;
-        let is_driven = std::mem::replace(&mut self.drives, seen.drives) != seen.drives;
+        let drives = seen.drives.wrapping_sub(std::mem::replace(&mut self.drives, seen.drives));
         let is_taken = std::mem::replace(&mut self.taken, seen.taken) != seen.taken;
         let for_tasks = is_for_tasks(now, seen.wanted_at);
-        let next = due_at.max(now.after(LOOK_INTERVAL));
+        let soon = now.after(LOOK_INTERVAL);
+        let calm = due_at.max(soon).min(now.after(LOOK_INTERVAL_CALM));
         let (watches, looks_at) = match seen.slept_until {
             _ if for_tasks => (true, due_at),
-            None if !is_driven => (true, due_at),
-            None => (false, now.after(LOOK_INTERVAL)),
-            Some(_) if is_taken && self.is_reliable => (false, now.after(LOOK_INTERVAL)),
-            Some(_) if is_taken => (false, next.min(now.after(LOOK_INTERVAL_ASLEEP))),
+            // Nobody waits for what comes: it is not woken for each datagram, which would keep who is to
+            // take them from the processor, and who sends them busy with waking.
+            None if drives == 0 && seen.is_kept_waiting && !self.is_reliable => (false, soon),
+            None if drives == 0 => (true, due_at),
+            None if drives >= DRIVES_BUSY && !self.is_reliable => (false, calm),
+            None => (false, soon),
+            Some(_) if is_taken && self.is_reliable => (false, soon),
+            Some(_) if is_taken => (false, calm),
             Some(until) if due_at < until => (false, due_at),
             Some(_) => (false, Timestamp::NEVER),
         };
@@ -86,7 +93,7 @@ impl Vigil {
 }
 
 /// Whether a task waited of late.
-fn is_for_tasks(now: Timestamp, wanted_at: Option<Timestamp>) -> bool {
+pub(super) fn is_for_tasks(now: Timestamp, wanted_at: Option<Timestamp>) -> bool {
     wanted_at.is_some_and(|at| now.since(at) < WATCH_FOR_TASKS)
 }
 
@@ -111,8 +118,9 @@ mod tests {
     }
 
     fn seen(now: u64) -> Seen {
-        let (wanted_at, slept_until) = (None, None);
-        Seen { now: ms(now), due_at: ms(2_000), wanted_at, slept_until, drives: 0, taken: 0 }
+        let (wanted_at, slept_until, is_kept_waiting) = (None, None, false);
+        let (now, due_at) = (ms(now), ms(2_000));
+        Seen { now, due_at, wanted_at, slept_until, is_kept_waiting, drives: 0, taken: 0 }
     }
 
     fn plan(watches: bool, looks_at: u64) -> Plan {
@@ -124,13 +132,46 @@ mod tests {
         let mut vigil = Vigil::new(false);
         assert_eq!(vigil.plan(&seen(1)), plan(true, 2_000));
         assert_eq!(vigil.plan(&Seen { drives: 7, ..seen(1) }), plan(false, 5), "it was driven");
-        assert!(vigil.is_left_to_users(ms(5), None, 8) && !vigil.is_left_to_users(ms(5), None, 7));
-        assert!(!vigil.is_left_to_users(ms(5), Some(ms(4)), 8), "a task waits");
+        assert!(vigil.is_driven(8) && !vigil.is_driven(7));
+        assert!(is_for_tasks(ms(5), Some(ms(4))) && !is_for_tasks(ms(5), None));
         assert_eq!(vigil.plan(&Seen { drives: 7, ..seen(5) }), plan(true, 2_000), "no longer");
         let wanted_at = Some(ms(5));
         let for_a_task = Seen { drives: 8, wanted_at, ..seen(1_004) };
         assert_eq!(vigil.plan(&for_a_task), plan(true, 2_000));
         assert_eq!(vigil.plan(&Seen { drives: 9, wanted_at, ..seen(1_005) }), plan(false, 1_009));
+    }
+
+    #[test]
+    fn who_looks_all_the_time_is_looked_after_rarely_where_no_acks_wait() {
+        for (is_reliable, calm) in [(false, 51), (true, 5)] {
+            let mut vigil = Vigil::new(is_reliable);
+            let busy = Seen { drives: DRIVES_BUSY, ..seen(1) };
+            assert_eq!(vigil.plan(&busy), plan(false, calm));
+            assert_eq!(vigil.plan(&busy), plan(true, 2_000), "it stopped");
+            let due_soon = Seen { drives: 2 * DRIVES_BUSY, due_at: ms(9), ..seen(1) };
+            assert_eq!(vigil.plan(&due_soon), plan(false, if is_reliable { 5 } else { 9 }));
+        }
+    }
+
+    #[test]
+    fn datagrams_that_nobody_waits_for_do_not_wake_it_one_by_one_on_a_best_effort_road() {
+        for (is_reliable, then) in [(false, plan(false, 5)), (true, plan(true, 2_000))] {
+            let mut vigil = Vigil::new(is_reliable);
+            let kept = Seen { is_kept_waiting: true, ..seen(1) };
+            assert_eq!(vigil.plan(&kept), then);
+            assert_eq!(vigil.plan(&Seen { wanted_at: Some(ms(1)), ..kept }), plan(true, 2_000));
+            assert_eq!(vigil.plan(&seen(6)), plan(true, 2_000), "they were taken");
+        }
+    }
+
+    #[test]
+    fn who_gave_the_descriptor_to_an_epoll_wakes_for_nothing_that_is_due() {
+        let mut vigil = Vigil::new(false);
+        let armed = Seen { slept_until: Some(Timestamp::NEVER), drives: 1, ..seen(1) };
+        assert_eq!(vigil.plan(&armed), plan(false, 2_000));
+        assert!(!vigil.is_driven(1) && vigil.is_driven(2));
+        assert_eq!(vigil.plan(&Seen { taken: 1, drives: 2, ..armed }), plan(false, 51));
+        assert!(is_overslept(ms(51), armed.slept_until, ms(20)), "an answer is due before");
     }
 
     #[test]
@@ -206,9 +247,21 @@ mod tests {
             let plan = vigil.plan(&seen);
             let mut model = Model { now: Timestamp::START, vigil, plan, seen };
             for _ in 0..300 {
-                match draws.below(6) {
+                match draws.below(8) {
                     // It sleeps on the road, knowing what is due.
                     0 | 1 => model.seen.slept_until = Some(model.seen.due_at),
+                    // It looks in vain, and gives the descriptor to an epoll.
+                    6 => {
+                        model.seen.slept_until = Some(Timestamp::NEVER);
+                        model.seen.drives += 1;
+                        model.hand_over(false);
+                    }
+                    // It looks all the time for a while, in vain.
+                    7 => {
+                        model.seen.slept_until = None;
+                        model.seen.drives += 2 * DRIVES_BUSY;
+                        model.hand_over(true);
+                    }
                     // It comes back, looks, and may take something whose ack becomes due.
                     2 => {
                         model.seen.slept_until = None;
@@ -229,6 +282,7 @@ mod tests {
                 let end = model.now.after(Duration::from_micros(draws.below(100_000)));
                 loop {
                     let slept_until = model.seen.slept_until.unwrap_or(Timestamp::NEVER);
+                    model.seen.is_kept_waiting = draws.chance(0.2);
                     let next = slept_until.min(model.plan.looks_at);
                     if next > end {
                         break;

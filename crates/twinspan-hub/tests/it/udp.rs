@@ -1,8 +1,13 @@
 //! Hubs over UDP on loopback, by batched calls, and once more by a completion ring: see `main.rs`.
 
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Runtime;
 use twinspan_hub::{
     BuildError, Bytes, Compression, Hub, HubBuilder, Payload, Policy, PublishError, Reliability,
     Roles, Serde, TopicKey, Transport, Wait,
@@ -278,8 +283,7 @@ fn tasks_wait_on_any_runtime() {
         return;
     }
     let (here, there) = pair_of::<u64>(|hub| hub);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let echo = tokio::spawn(async move {
             for value in 0..200 {
                 assert_eq!(there.recv_async().await, Ok(value));
@@ -294,6 +298,127 @@ fn tasks_wait_on_any_runtime() {
         }
         drop(echo.await.unwrap());
     });
+}
+
+/// What a runtime watches the road by.
+#[expect(deprecated, reason = "sound for descriptors that Rust owns; what replaces it is unsafe")]
+pub(crate) fn watched(hub: &Hub<u64>) -> AsyncFd<OwnedFd> {
+    let fd = hub.fd().unwrap().try_clone_to_owned().unwrap();
+    AsyncFd::with_interest(fd, Interest::READABLE).unwrap()
+}
+
+pub(crate) async fn hear(hub: &Hub<u64>, fd: &AsyncFd<OwnedFd>) -> u64 {
+    fd.async_io(Interest::READABLE, |_| hub.recv_nonblocking()).await.unwrap()
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn tasks_that_watch_the_road_get_each_message_once_and_dropped_ones_take_none() {
+    const EACH: u64 = 200;
+    const TASKS: u64 = 6;
+    if !has_road() {
+        return;
+    }
+    let (here, there) = pair_of::<u64>(HubBuilder::reliable);
+    // Two runtimes, each of which has one descriptor for its three tasks.
+    let mut heard = std::thread::scope(|scope| {
+        let three = || {
+            runtime().block_on(async {
+                let fd = watched(&there);
+                let task = async || {
+                    let mut heard = Vec::new();
+                    while (heard.len() as u64) < EACH {
+                        let dropped = hear(&there, &fd).now_or_never();
+                        heard.extend(dropped);
+                        if dropped.is_none() {
+                            heard.push(hear(&there, &fd).await);
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    heard
+                };
+                let all = futures_util::future::join3(task(), task(), task());
+                let (a, b, c) = tokio::time::timeout(PATIENCE, all).await.unwrap();
+                [a, b, c].concat()
+            })
+        };
+        let (one, other) = (scope.spawn(three), scope.spawn(three));
+        let values: Vec<u64> = (0..EACH * TASKS).collect();
+        // In trains, which one look takes in, and one by one.
+        for values in values.chunks(40) {
+            let (many, single) = values.split_at(37);
+            here.publish_all(many).unwrap();
+            for value in single {
+                here.publish(value).unwrap();
+            }
+        }
+        [one.join().unwrap(), other.join().unwrap()].concat()
+    });
+    heard.sort_unstable();
+    assert_eq!(heard, (0..EACH * TASKS).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_task_and_a_thread_that_wait_at_once_get_one_message_each() {
+    if !has_road() {
+        return;
+    }
+    let (here, there) = pair_of::<u64>(HubBuilder::reliable);
+    let mut heard = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| next(&there));
+        let task = scope.spawn(|| {
+            runtime().block_on(async {
+                let fd = watched(&there);
+                tokio::time::timeout(PATIENCE, hear(&there, &fd)).await.unwrap()
+            })
+        });
+        here.publish_all(&[1, 2]).unwrap();
+        [thread.join().unwrap(), task.join().unwrap()]
+    });
+    heard.sort_unstable();
+    assert_eq!(heard, [1, 2]);
+}
+
+#[test]
+fn what_a_stopped_runtime_watched_is_heard_by_the_next() {
+    if !has_road() {
+        return;
+    }
+    let (here, there) = pair_of::<u64>(HubBuilder::reliable);
+    for value in 0..3 {
+        let stopped = runtime();
+        stopped.block_on(async {
+            let fd = watched(&there);
+            assert_eq!(hear(&there, &fd).now_or_never(), None, "nothing was published");
+        });
+        drop(stopped);
+        here.publish(&value).unwrap();
+        let came = runtime().block_on(async {
+            let fd = watched(&there);
+            tokio::time::timeout(PATIENCE, hear(&there, &fd)).await.unwrap()
+        });
+        assert_eq!(came, value);
+    }
+}
+
+#[test]
+fn the_descriptor_is_readable_while_there_is_something_and_no_longer() {
+    if !has_road() {
+        return;
+    }
+    let (here, there) = pair_of::<u64>(HubBuilder::reliable);
+    for value in 0..20 {
+        while !there.arm() {}
+        here.publish_all(&[value, value]).unwrap();
+        twinspan_net::shm::sleep_on(there.fd().unwrap(), Some(PATIENCE));
+        for _ in 0..2 {
+            assert_eq!(next(&there), value);
+        }
+        assert_eq!(there.recv_nonblocking().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
 }
 
 #[test]

@@ -121,6 +121,23 @@ fn loans_and_samples_lie_in_shared_memory_when_they_are_long() {
 }
 
 #[test]
+fn who_begins_with_a_wait_for_the_descriptor_is_told_of_what_came_before() {
+    let (here, there) = pair::<u64>();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for value in 0..20 {
+            if value % 2 == 1 {
+                let none = there.recv_nonblocking().unwrap_err();
+                assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+            }
+            here.publish(&value).unwrap();
+            let fd = crate::udp::watched(&there);
+            assert_eq!(crate::udp::hear(&there, &fd).await, value);
+        }
+    });
+}
+
+#[test]
 fn tasks_wait_on_any_runtime() {
     let (here, there) = pair::<u64>();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -2,14 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::meet;
@@ -269,6 +269,23 @@ pub fn sleep_on_either(fds: [BorrowedFd<'_>; 2], limit: Option<Duration>) -> [bo
         // A signal ended it: both are worth a look.
         Err(_) => [true; 2],
     }
+}
+
+/// A descriptor that is readable while one of those is that it [watches](watch), for an epoll that waits
+/// for all of them as one.
+///
+/// # Errors
+/// The system has no more descriptors.
+pub fn watcher() -> io::Result<OwnedFd> {
+    Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?)
+}
+
+/// Lets a [`watcher`] watch one more, until that is closed.
+///
+/// # Errors
+/// The system refuses, as where the user watches too many already.
+pub fn watch(watcher: impl AsFd, fd: impl AsFd) -> io::Result<()> {
+    Ok(epoll::add(watcher, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
 }
 
 /// Orders a store of one process before its next load, in pairs: the frequent side passes
