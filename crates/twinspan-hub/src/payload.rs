@@ -73,6 +73,8 @@ pub trait Payload: Sized + Send + 'static {
 )]
 pub trait Plain: FromBytes + IntoBytes + KnownLayout + Immutable + Send + 'static {}
 
+// So that a compiler names what a message can be, and not one of four traits that it lacks.
+#[diagnostic::do_not_recommend]
 impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + Send + 'static> Plain for T {}
 
 /// The last part of a type's name: the same in programs that declare it in different modules.
@@ -102,6 +104,7 @@ impl<T: Plain> Room for PlainInbox<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Plain> Payload for T {
     type Inbox = PlainInbox<T>;
 
