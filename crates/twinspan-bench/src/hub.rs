@@ -157,6 +157,8 @@ struct Used {
     wake_cost: Option<Duration>,
     /// What the floor's system calls take by themselves for a message, in nanoseconds.
     calls_ns: Option<f64>,
+    /// What its bytes take between the cores, where messages of sockets are streamed.
+    memory_ns: Option<f64>,
     guard: Option<bool>,
 }
 
@@ -202,6 +204,7 @@ fn measure_between(options: &HubOptions, net: Net) -> Result<HubSummary, BenchEr
     let mut used = Used { wake_cost, ..Used::default() };
     used.guard = guard.as_ref().map(Result::is_ok);
     used.calls_ns = floor::calls_ns(options, plan.net.first)?;
+    used.memory_ns = floor::memory_ns(&plan)?;
     let mut roads = Roads::default();
     memory::begin();
     let began = (Instant::now(), machine_busy());

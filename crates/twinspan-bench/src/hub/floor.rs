@@ -17,7 +17,7 @@ use twinspan_net::shm::{BareRing, End, sleep_on, spin, spin_limit};
 use super::options::{HubOptions, HubRoad, HubWait, Mode};
 use super::peer::{Arrived, Counter, Plan, number, number_of};
 use crate::error::BenchError;
-pub(super) use parts::calls_ns;
+pub(super) use parts::{calls_ns, memory_ns};
 pub(super) use quic::Certificate;
 
 /// How long nothing comes before a turn over a network is over.

@@ -78,7 +78,8 @@ pub struct HubSummary {
     /// Latency: ours over the floor's; throughput: the floor's over ours; 0 where there is no floor.
     pub ratio_to_floor: f64,
     /// What a message of the floor is made of, measured by itself: the same bytes in one place that both
-    /// cores keep hot, or its share of the system calls, and a wake-up where single ones are slept for.
+    /// cores keep hot, or its share of the system calls, and a wake-up where single ones are slept for, or
+    /// the way of its bytes from one core to the other where they are streamed.
     /// `None` for floors with a runtime of their own.
     pub floor_parts_ns: Option<f64>,
     /// Whether the floor took over a quarter more than that for a message, and says nothing then.
@@ -110,7 +111,7 @@ fn parts_ns(options: &HubOptions, memory: &mut Road, used: &Used) -> Option<f64>
     // Whoever sleeps in a stream of messages wakes once for many.
     let sleeps = matches!(options.wait, HubWait::Block | HubWait::Async) && options.is_latency();
     let wake = used.wake_cost.filter(|_| sleeps).unwrap_or_default();
-    Some(used.calls_ns? + wake.as_nanos() as f64)
+    Some(used.calls_ns? + wake.as_nanos() as f64 + used.memory_ns.unwrap_or_default())
 }
 
 /// Whether a floor took over a quarter more for a message than what that is made of; one by which nothing
@@ -274,11 +275,12 @@ mod tests {
     fn a_floor_s_throughput_is_judged_by_what_a_message_is_made_of() {
         let options = options(HubRoad::Udp, Mode::Throughput, HubWait::Block);
         // A message each 1,000 ns, of 800, and then of 799; a wake-up is shared by many.
-        for (calls_ns, is_defective) in [(800.0, false), (799.0, true)] {
+        for (calls_ns, is_defective) in [(600.0, false), (599.0, true)] {
             let wake_cost = Some(Duration::from_millis(1));
-            let used = Used { calls_ns: Some(calls_ns), wake_cost, ..Used::default() };
+            let (calls, memory_ns) = (Some(calls_ns), Some(200.0));
+            let used = Used { calls_ns: calls, memory_ns, wake_cost, ..Used::default() };
             let summary = judged(&options, road(1_000_000, 0), Road::default(), &used);
-            assert_eq!(summary.floor_parts_ns, Some(calls_ns));
+            assert_eq!(summary.floor_parts_ns, Some(calls_ns + 200.0));
             assert_eq!(summary.floor_defective, Some(is_defective));
             assert_eq!(summary.text().contains("so it is defective"), is_defective);
         }

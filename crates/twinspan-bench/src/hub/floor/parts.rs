@@ -2,12 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use twinspan_core::packet::DatagramBatch;
-use twinspan_net::{BareSocket, TrainSocket};
+use twinspan_net::shm::{BareRing, End};
+use twinspan_net::{BareSocket, TrainSocket, pin_to_core};
 
-use super::{STREAM_BYTES, fan, udp};
+use super::{Plan, STREAM_BYTES, fan, udp};
 use crate::error::BenchError;
 use crate::hub::options::{HubOptions, HubRoad, HubWait, Mode};
 
@@ -15,6 +17,8 @@ use crate::hub::options::{HubOptions, HubRoad, HubWait, Mode};
 const CALLS_MEASURED: u32 = 4_000;
 /// Full batches that are.
 const BATCHES_MEASURED: u32 = 256;
+/// Times that bytes are handed to another core and back.
+const HANDED: u32 = 64;
 /// How long what was sent to oneself may take to come.
 const COMES_WITHIN: Duration = Duration::from_millis(5);
 
@@ -46,6 +50,50 @@ pub(in crate::hub) fn calls_ns(
         }
         _ => Ok(None),
     }
+}
+
+/// Nanoseconds that the bytes of one message take from the core that wrote them to the one that reads them,
+/// which calls on one thread do not show. `None` where no floor of sockets is measured for throughput.
+pub(in crate::hub) fn memory_ns(plan: &Plan) -> Result<Option<f64>, BenchError> {
+    let options = &plan.options;
+    if options.mode != Mode::Throughput || matches!(options.road, HubRoad::Shm | HubRoad::Quic) {
+        return Ok(None);
+    }
+    let name = format!("{}/parts", plan.name);
+    let per_byte = thread::scope(|scope| {
+        let answer = || -> Result<(), BenchError> {
+            plan.core.map_or(Ok(()), pin_to_core)?;
+            let mut ring = BareRing::meet(&name, End::Second, STREAM_BYTES)?;
+            let mut room = vec![0; STREAM_BYTES];
+            for _ in 0..HANDED {
+                while !ring.try_grasp(&mut room) {
+                    std::hint::spin_loop();
+                }
+                ring.hand(&room);
+            }
+            Ok(())
+        };
+        let other = scope.spawn(answer);
+        let mut ring = BareRing::meet(&name, End::First, STREAM_BYTES)?;
+        let (message, mut room) = (vec![7; STREAM_BYTES], vec![0; STREAM_BYTES]);
+        let per_byte = median_ns(HANDED, || {
+            ring.hand(&message);
+            loop {
+                // Its last answer is there when it has ended well.
+                let is_over = other.is_finished();
+                if ring.try_grasp(&mut room) {
+                    return Ok(2 * STREAM_BYTES as u64);
+                }
+                if is_over {
+                    return Ok(0);
+                }
+                std::hint::spin_loop();
+            }
+        });
+        other.join().map_err(|_| BenchError::Ended { name: "parts" })??;
+        per_byte
+    })?;
+    Ok(per_byte.map(|cost| cost * options.size as f64))
 }
 
 /// The median cost of doing something so often, in nanoseconds for each part that it says it did.
