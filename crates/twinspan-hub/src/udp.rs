@@ -523,9 +523,9 @@ impl Incoming for UdpInlet {
             if is_rung {
                 let _core = shared.core();
                 quiet(&shared.bell);
-                // It rang for who gave the descriptor to an epoll, too.
-                let is_given = shared.watches_socket.get().is_some();
-                shared.is_armed.store(is_given, Ordering::SeqCst);
+                // It rang for who gave the descriptor to an epoll, too, or by who was kept out by this thread
+                // and has not seen it yet: what rings next rings for them.
+                shared.is_armed.store(true, Ordering::SeqCst);
             }
         }
         shared.sleepers.fetch_sub(1, Ordering::SeqCst);

@@ -383,6 +383,31 @@ fn a_task_and_a_thread_that_wait_at_once_get_one_message_each() {
 }
 
 #[test]
+fn a_task_that_a_sleeping_thread_kept_out_is_woken_for_what_that_leaves() {
+    if !has_road() {
+        return;
+    }
+    let (here, there) = pair_of::<u64>(|it| it.reliable().wait(Wait::Block));
+    let pause = Duration::from_millis(50);
+    let mut heard = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| next(&there));
+        let task = runtime().block_on(async {
+            let fd = watched(&there);
+            std::thread::sleep(pause);
+            let kept_out = tokio::time::timeout(pause, hear(&there, &fd)).await;
+            assert!(kept_out.is_err(), "nothing was published");
+            // The thread hears that somebody was there, which the runtime does not see meanwhile.
+            std::thread::sleep(pause);
+            here.publish_all(&[1, 2]).unwrap();
+            tokio::time::timeout(PATIENCE, hear(&there, &fd)).await.unwrap()
+        });
+        [thread.join().unwrap(), task]
+    });
+    heard.sort_unstable();
+    assert_eq!(heard, [1, 2]);
+}
+
+#[test]
 fn what_a_stopped_runtime_watched_is_heard_by_the_next() {
     if !has_road() {
         return;
