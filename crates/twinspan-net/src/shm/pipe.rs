@@ -33,6 +33,8 @@ const ENDED: usize = 48;
 /// What an end is to be woken for, below the number of its question.
 const FOR_BYTES: u64 = 1;
 const FOR_ROOM: u64 = 2;
+/// Packets taken in a row: who sends without an end keeps nobody else from the road.
+const HEARS_MAX: usize = 64;
 /// What is said at first, with the memory file.
 const HELLO: [u8; 8] = *b"TwPi\x01\0\0\0";
 
@@ -155,11 +157,13 @@ impl Pipe {
         view.words(WORDS).get(word).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// Takes in what the socket says: the other end's memory, that it woke this one, or that it is gone.
+    /// Takes in what the socket says: the other end's memory, that it woke this one, or that it is gone. What
+    /// is left leaves the descriptor readable.
     pub fn hear(&self) {
         // One byte more than is ever said.
         let mut bytes = [0; HELLO.len() + 1];
-        while let Some(packet) = meet::receive_bytes(self.socket.as_fd(), &mut bytes) {
+        for _ in 0..HEARS_MAX {
+            let Some(packet) = meet::receive_bytes(self.socket.as_fd(), &mut bytes) else { return };
             let is_right = match packet {
                 Packet::Gone | Packet::Cut => false,
                 Packet::Whole(length, files) if self.theirs.get().is_none() => {
@@ -458,6 +462,24 @@ mod tests {
         let rings = || meet::receive_bytes(there.as_fd(), &mut [0; 8]).is_some();
         assert!(meet::receive_bytes(there.as_fd(), &mut bytes).is_some() && !rings());
         assert!(!there.arm(), "something is there");
+    }
+
+    #[test]
+    fn who_rings_without_an_end_is_heard_for_a_while_and_again() {
+        let (here, there) = pair();
+        let mut rings = 0;
+        while meet::send_bytes(here.as_fd(), &[0], &[]).is_ok() {
+            rings += 1;
+        }
+        assert!(rings > HEARS_MAX, "the system keeps more of them");
+        let mut turns = 0;
+        while sleep_on_either([there.as_fd(); 2], Some(Duration::ZERO))[0] {
+            there.hear();
+            turns += 1;
+        }
+        assert_eq!(turns, rings.div_ceil(HEARS_MAX));
+        here.write(&[b"on"]).unwrap();
+        assert_eq!(there.read(&mut [0; 8]).unwrap(), 2);
     }
 
     #[test]
